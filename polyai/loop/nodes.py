@@ -1,0 +1,198 @@
+"""The loop level.
+
+Grammar::
+
+    Kernel = params, body: Stmt, sites                     one host function; parallel loops become tasks when outlined
+    Stmt   = Block(stmts)
+           | For(var, lower, upper, step, body, kind)      kind: serial | parallel | vector | jam; lower <= var < upper
+           | While(condition, body)
+           | If(condition, then, orelse)
+           | Let(name, value)                              visible in the rest of its block
+           | Alloc(name, dtype, extents, space)            visible in the rest of its block
+           | Store(array, indices, value, mask)
+           | Check(ok, site)                               leave the kernel with site's error if `ok` is false
+           | Call(function, args)
+    Expr   = scalar Expr
+           | Ramp(base, stride, lanes)                     base, base + stride, ... : a vector of i64
+           | MaskedLoad(array, indices, mask, dtype)       lanes with a false mask read nothing and yield zero
+           | Horizontal(monoid, value)                     all lanes of a vector combined, in a fixed tree
+
+Before `flatten` an array may have several indices, one per extent; after it every Load and Store has one index, or none
+for a register. Scalars combine with vectors by repetition; a Let of a vector value names a vector. Registers are Allocs of
+space "register": mutable scalars (or vectors of `lanes` lanes) that live in machine registers. Space "thread" is a buffer
+of its own for each thread, "kernel" one buffer shared by all; both come from the arena.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Union
+
+from polyai.scalar.dtype import DType
+from polyai.scalar.expr import Apply, Cast, Const, Load, Var
+from polyai.term.node import node
+
+
+class Kind(Enum):
+    """How a loop runs."""
+
+    SERIAL = "serial"
+    PARALLEL = "parallel"
+    VECTOR = "vector"
+    JAM = "jam"
+
+
+class Space(Enum):
+    """Where an allocation lives."""
+
+    REGISTER = "register"
+    THREAD = "thread"
+    KERNEL = "kernel"
+
+
+@node
+class Ramp:
+    """The vector base, base + stride, ..., of `lanes` i64 elements."""
+
+    base: "LoopExpr"
+    stride: int
+    lanes: int
+
+
+@node
+class MaskedLoad:
+    """A Load that touches memory only where `mask` is true and yields zero elsewhere; scalar or vector."""
+
+    array: str
+    indices: tuple["LoopExpr", ...]
+    mask: "LoopExpr"
+    dtype: DType
+
+
+@node
+class Horizontal:
+    """The lanes of `value` combined by `monoid`; a scalar."""
+
+    monoid: str
+    value: "LoopExpr"
+    dtype: DType
+
+
+LoopExpr = Union[Const, Var, Load, Apply, Cast, Ramp, MaskedLoad, Horizontal]
+
+
+@node
+class Block:
+    stmts: tuple["Stmt", ...]
+
+
+@node
+class For:
+    """for (var = lower; var < upper; var += step). `weight` names the `pos` array whose differences measure the work of
+    one iteration of a parallel loop (None: all iterations alike), `cost` the estimated scalar operations per unit of work.
+    `jam` is the number of copies a JAM loop is unrolled to."""
+
+    var: str
+    lower: LoopExpr
+    upper: LoopExpr
+    body: "Stmt"
+    kind: Kind = Kind.SERIAL
+    step: int = 1
+    weight: str | None = None
+    cost: int = 1
+    jam: int = 1
+
+
+@node
+class While:
+    condition: LoopExpr
+    body: "Stmt"
+
+
+@node
+class If:
+    condition: LoopExpr
+    then: "Stmt"
+    orelse: "Stmt | None" = None
+
+
+@node
+class Let:
+    name: str
+    value: LoopExpr
+
+
+@node
+class Alloc:
+    """`extents` in elements, outermost first; () for a scalar. `lanes` > 1 makes a vector register."""
+
+    name: str
+    dtype: DType
+    extents: tuple[LoopExpr, ...]
+    space: Space
+    lanes: int = 1
+
+
+@node
+class Store:
+    """array[indices] = value, where `mask` is true. A register has no indices."""
+
+    array: str
+    indices: tuple[LoopExpr, ...]
+    value: LoopExpr
+    mask: LoopExpr | None = None
+
+
+@node
+class Check:
+    """Leave with the error of sites[site] unless `ok` (all lanes of it) is true. `culprit` is reported with the error."""
+
+    ok: LoopExpr
+    site: int
+    culprit: LoopExpr | None = None
+
+
+@node
+class Call:
+    """A library function by its name in the extern table; args are array names or scalars."""
+
+    function: str
+    args: tuple[LoopExpr | str, ...]
+
+
+Stmt = Union[Block, For, While, If, Let, Alloc, Store, Check, Call]
+
+
+@node
+class Param:
+    """A parameter of the kernel in calling order: an i64 size (`dtype` i64, `extents` None) or an array.
+
+    `role`: "size", "input", "output". `writable` is true for outputs. `extents` are the logical extents as size
+    expressions in text form; `length` is the name of the i64 parameter or size text that bounds the flat index."""
+
+    name: str
+    dtype: DType
+    role: str
+    extents: tuple[LoopExpr, ...] | None = None
+
+
+@node
+class Site:
+    """What a failed Check means to the user: the error class by name, and the parts of its message.
+
+    `what` may contain `{value}`, the culprit's number."""
+
+    error: str
+    what: str
+    why: str = ""
+    remedy: str = ""
+
+
+@node
+class Kernel:
+    """A host function. `sites` are the errors its checks can raise, by number."""
+
+    name: str
+    params: tuple[Param, ...]
+    body: Stmt
+    sites: tuple[Site, ...] = ()

@@ -1,0 +1,1 @@
+"""Geometry: statements with integer sets as domains, access relations, dependences, and one isl schedule tree."""

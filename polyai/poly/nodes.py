@@ -1,0 +1,120 @@
+"""The polyhedral level: statements over integer sets, and one isl schedule tree.
+
+Grammar::
+
+    Scop       = arrays, statements in program order, parameters with context, schedule tree (None before scheduling)
+    Statement  = for all points of domain: target[at] = value            (monoid None)
+                                           target[at] = target[at] monoid value
+    Relation   = isl map text from statement instances to array elements; `must` is False where the instance may not exist
+                 or the element is over-approximated
+    Expr       = scalar Expr: Var is a dim of the statement or a parameter; Load indexes *logical* dimensions of an Array
+
+Ragged dimensions: a compressed level under fixed parents becomes an *opaque dim* q, the position relative to the begin
+of its fibre: 0 <= q < hull, with `hull` a parameter (the longest fibre, over-approximated). Arrays stored along it are
+*logical ragged arrays*: `A.val[i, q]`, `A.crd1[i, q]` have extents (n, Ragged(A, 1)); their physical index
+is formed when loops are flattened: `A.pos1[i] + q`. `A.pos1` has extent (n + 1,) and is read by no statement.
+
+An indirect read `B[k, j]` with k = A.crd1[i, q] is over-approximated: its relation names any row of B; its Load keeps
+the exact index expression. Such indices are checked at run time; affine ones are proved here.
+
+Marks in the schedule tree, each directly above the band member (a band of one dimension) it speaks of:
+
+    parallel              distribute this loop over threads
+    vector                vectorise this loop: its body runs in lanes, loops inside are uniform; reductions get partial sums
+    jam=N                 unroll N times and jam into the loops inside
+    bind=A.1              under this mark the fibre length `A_len1` of level 1 of A is known: the loops that own it are above
+    extern=NAME           the leaf below is a library call
+"""
+
+from __future__ import annotations
+
+import islpy as isl
+
+from polyai.scalar.dtype import DType
+from polyai.scalar.expr import Expr
+from polyai.shapes.expr import Size
+from polyai.term.node import node
+
+PARALLEL, VECTOR, JAM, BIND, EXTERN = "parallel", "vector", "jam", "bind", "extern"
+
+
+@node
+class Ragged:
+    """The extent of an array dimension that is the length of a fibre: level `level` of `tensor` under the dims before."""
+
+    tensor: str
+    level: int
+
+
+@node
+class Array:
+    """An array of the scop, by its logical dimensions. `role`: "input", "output" or "temporary"."""
+
+    name: str
+    dtype: DType
+    extents: tuple[Size | Ragged, ...]
+    role: str
+
+
+@node
+class RaggedDim:
+    """Dim `dim` of a statement walks a fibre: level `level` of `tensor` below `parents` (dims of the same statement, outermost first)."""
+
+    dim: str
+    tensor: str
+    level: int
+    parents: tuple[str, ...]
+
+    @property
+    def length(self) -> str:
+        """The isl parameter that stands for the fibre's length under a bind mark."""
+        return f"{self.tensor}_len{self.level}"
+
+    @property
+    def hull(self) -> str:
+        """The isl parameter that bounds every fibre's length."""
+        return f"{self.tensor}_max{self.level}"
+
+
+@node
+class Relation:
+    """One access. `text` is isl: `[n] -> { S[i, q, j] -> B[r, j] : 0 <= r < n }`."""
+
+    array: str
+    text: str
+    must: bool
+
+
+@node
+class Statement:
+    """One statement. `dims` in the original (program) order; `domain` is isl text over `dims` and the hull."""
+
+    name: str
+    dims: tuple[str, ...]
+    ragged: tuple[RaggedDim, ...]
+    domain: str
+    target: str
+    at: tuple[Expr, ...]
+    value: Expr
+    monoid: str | None
+    write: Relation
+    reads: tuple[Relation, ...]
+
+
+@node
+class Scop:
+    """A static control part. `context` is isl text over the parameters: facts about sizes. Only `schedule` changes by passes
+    that schedule; `contract` changes arrays."""
+
+    name: str
+    parameters: tuple[str, ...]
+    context: str
+    arrays: tuple[Array, ...]
+    statements: tuple[Statement, ...]
+    schedule: isl.Schedule | None = None
+
+    def array(self, name: str) -> Array:
+        return next(a for a in self.arrays if a.name == name)
+
+    def statement(self, name: str) -> Statement:
+        return next(s for s in self.statements if s.name == name)

@@ -1,0 +1,1 @@
+"""Numbers: element types, the one table of operations, scalar expressions and their folding."""

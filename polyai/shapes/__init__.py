@@ -1,0 +1,1 @@
+"""Sizes: symbolic dimensions, exact integer expressions over them, facts, bounds, guards and buckets."""

@@ -1,0 +1,1 @@
+"""Mathematics: programs of comprehensions over index variables. Graph and operators are this one form."""

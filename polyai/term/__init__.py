@@ -1,0 +1,1 @@
+"""What every tree of the compiler shares: node classes, rewriting, fresh names, text, digests."""
