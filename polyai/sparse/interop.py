@@ -1,0 +1,290 @@
+"""scipy.sparse in and out. The only file that knows SciPy's matrices, and it imports SciPy only to build one.
+
+A value is described without reading its indices: SciPy's arrays are borrowed as they are (`arrays_of` copies only what no
+kernel can read in place, and conversions of other kinds are said in `Described.origin`). Borrowed index arrays may change
+between calls, so nothing about their contents is remembered: kernels check each index they use.
+
+Duplicate and unsorted entries. A stored coordinate may occur twice in a SciPy matrix and stands for the sum of its values.
+What is linear in the stored values (products with vectors and matrices, sums) is right as it is, in any order. What is
+not linear along the pattern (softmax, max, a non-linear map such as exp or relu of the values, a product of two stored
+values) needs unique coordinates: ask `has_duplicates` first. Merges of two patterns need sorted and unique ones.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from functools import cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyai.errors import SparseStructureError, UnsupportedError
+from polyai.scalar.dtype import DType, from_numpy
+from polyai.sparse.format import Format, coo, csc, csr
+from polyai.sparse.levels.compressed import Compressed
+from polyai.sparse.levels.singleton import Singleton
+
+Array = NDArray[Any]
+
+_REBUILD = "rebuild it: type(A)((A.data, A.indices, A.indptr), shape=A.shape), then A.check_format(full_check=True)"
+
+
+class Described(NamedTuple):
+    """What a kernel needs to know of one scipy.sparse value.
+
+    `kind` is the layout used, "csr", "csc" or "coo" (a 1-D CSR array counts as "coo" of rank 1: both store one list).
+    `origin` is the layout that was passed; where it differs (bsr, dia, lil, dok), `holder` is a converted copy, else the
+    value itself. `is_matrix` tells spmatrix (`*` multiplies matrices) from sparray.
+    """
+
+    format: Format
+    shape: tuple[int, ...]
+    dtype: DType
+    nnz: int
+    is_matrix: bool
+    kind: str
+    origin: str
+    holder: Any
+
+    @property
+    def converted(self) -> bool:
+        """True if the call paid for a conversion."""
+        return self.holder is not None and self.origin not in ("csr", "csc", "coo")
+
+
+@cache
+def _dtype(given: np.dtype[Any]) -> DType:
+    return from_numpy(given, "sparse matrix")
+
+
+@cache
+def scipy_format(kind: str, rank: int = 2, index_bits: int = 32) -> Format:
+    """The Format of SciPy's `kind`. SciPy's COO is neither ordered nor unique; CSR and CSC are, by SciPy's convention."""
+    if kind == "csr":
+        return csr(index_bits)
+    if kind == "csc":
+        return csc(index_bits)
+    if rank == 1:
+        return coo(1, index_bits)
+    below = (Singleton(ordered=False, unique=False),) * (rank - 1)
+    return Format("coo", tuple(range(rank)), (Compressed(ordered=False, unique=False), *below), index_bits)
+
+
+def is_sparse(value: object) -> bool:
+    """True if `value` is a scipy.sparse matrix or array. Never imports SciPy."""
+    sparse = sys.modules.get("scipy.sparse")
+    return sparse is not None and bool(sparse.issparse(value))
+
+
+def describe(value: Any) -> Described | None:
+    """Format, shape, dtype and count of a scipy.sparse value; None for any other value.
+
+    Reads no index but the last row pointer. Raises SparseStructureError if the arrays cannot belong together, DTypeError
+    for element types without a kernel.
+    """
+    if not is_sparse(value):
+        return None
+    origin = value.format
+    holder = value if origin in ("csr", "csc", "coo") else _to_csr(value, origin)
+    kind = holder.format
+    nnz = _check(holder, kind)
+    shape = tuple(map(int, holder.shape))
+    if len(shape) == 1:
+        kind = "coo"
+    bits = 32 if all(a.dtype == np.int32 for a in _index_arrays(holder)) else 64
+    is_matrix = isinstance(value, sys.modules["scipy.sparse"].spmatrix)
+    return Described(scipy_format(kind, len(shape), bits), shape, _dtype(holder.dtype), nnz, is_matrix, kind, origin, holder)
+
+
+def arrays_of(value: Any, described: Described) -> dict[str, Array]:
+    """The arrays of a described value by suffix ("pos1", "crd1", "val"; COO: "pos0", "crd0", "crd1", ..., "val").
+
+    No copy is made of arrays that are contiguous, aligned, in native byte order and of the format's index type. Arrays
+    longer than the number of stored elements are cut to it.
+    """
+    holder, nnz = described.holder, described.nnz
+    index = np.int32 if described.format.index_bits == 32 else np.int64
+    out: dict[str, Array] = {}
+    if holder.format == "coo":
+        out["pos0"] = np.array([0, nnz], dtype=index)
+        for level, coordinates in enumerate(_coords(holder)):
+            out[f"crd{level}"] = _readable(coordinates, index, nnz)
+    else:
+        level = len(described.shape) - 1
+        out[f"pos{level}"] = _readable(holder.indptr, index, len(holder.indptr))
+        out[f"crd{level}"] = _readable(holder.indices, index, nnz)
+    out["val"] = _readable(holder.data, holder.data.dtype.newbyteorder("="), nnz)
+    return out
+
+
+def _readable(array: Array, dtype: Any, length: int) -> Array:
+    if len(array) != length:
+        array = array[:length]
+    return np.require(array, dtype, ("C", "A")) if array.dtype != dtype or not _in_place(array) else array
+
+
+def _in_place(array: Array) -> bool:
+    flags = array.flags
+    return bool(flags.c_contiguous and flags.aligned)
+
+
+def _to_csr(value: Any, origin: str) -> Any:
+    if origin == "bsr":
+        try:
+            value.check_format(full_check=True)  # SciPy's own conversion trusts the indices
+        except ValueError as error:
+            raise SparseStructureError("the bsr matrix is malformed", str(error), "rebuild it from valid block indices") from None
+    if value.ndim != 2:
+        raise UnsupportedError(f"a {origin} array with {value.ndim} dimensions", "only matrices convert to CSR", "pass value.tocoo()")
+    return value.tocsr()
+
+
+def _coords(value: Any) -> tuple[Array, ...]:
+    found = getattr(value, "coords", None)  # SciPy 1.13 and later
+    return tuple(found) if found is not None else (value.row, value.col)
+
+
+def _index_arrays(value: Any) -> tuple[Array, ...]:
+    return _coords(value) if value.format == "coo" else (value.indptr, value.indices)
+
+
+def _bad(what: str, why: str, remedy: str = _REBUILD) -> SparseStructureError:
+    return SparseStructureError(what, why, remedy)
+
+
+def validate(value: Any) -> int:
+    """Check, without reading the indices, that the arrays of a CSR, CSC or COO value fit together; the number stored.
+
+    Raises SparseStructureError naming the array. Indices and the order of row pointers are checked by kernels, element by
+    element, and by `validate_fully`.
+    """
+    return _check(value, value.format)
+
+
+def _check(value: Any, kind: str) -> int:
+    data = value.data
+    if kind == "coo":
+        arrays = [(f"coords[{d}]", c) for d, c in enumerate(_coords(value))]
+    else:
+        arrays = [("indptr", value.indptr), ("indices", value.indices)]
+    for name, array in (*arrays, ("data", data)):
+        if array.ndim != 1:
+            raise _bad(f"{kind}: {name} has {array.ndim} dimensions", f"its shape is {array.shape}; a list is needed")
+        if name != "data" and array.dtype.kind not in "iu":
+            raise _bad(f"{kind}: {name} has dtype {array.dtype}", "indices are integers", f"A.{name} = A.{name}.astype(np.int32)")
+    if kind == "coo":
+        for name, array in arrays:
+            if len(array) != len(data):
+                raise _bad(f"coo: {name} has {len(array)} entries", f"data has {len(data)}", "rebuild it from lists of equal length")
+        return len(data)
+    indptr, indices = value.indptr, value.indices
+    major = 1 if len(value.shape) == 1 else value.shape[1 if kind == "csc" else 0]
+    if len(indptr) != major + 1:
+        axis = "columns" if kind == "csc" else "rows"
+        raise _bad(f"{kind}: indptr has {len(indptr)} entries", f"{major} {axis} need {major + 1}")
+    if indptr[0] != 0:
+        raise _bad(f"{kind}: indptr[0] is {indptr[0]}", "the first row starts at 0")
+    nnz = int(indptr[-1])
+    if not 0 <= nnz <= min(len(indices), len(data)):
+        raise _bad(f"{kind}: indptr[-1] is {nnz}", f"but there are {len(indices)} indices and {len(data)} values")
+    return nnz
+
+
+def validate_fully(value: Any) -> int:
+    """`validate`, and every row pointer and index is in range. Reads all of them."""
+    kind = value.format
+    nnz = _check(value, kind)
+    if kind == "coo":
+        extents = value.shape
+        for d, coordinates in enumerate(_coords(value)):
+            _in_range(f"coo: coords[{d}]", coordinates, extents[d])
+        return nnz
+    steps = np.diff(value.indptr.astype(np.int64, copy=False))
+    if (steps < 0).any():
+        at = int(np.argmax(steps < 0))
+        raise _bad(
+            f"{kind}: indptr decreases from {value.indptr[at]} to {value.indptr[at + 1]} at {at}", "row pointers never decrease"
+        )
+    _in_range(f"{kind}: indices", value.indices[:nnz], value.shape[0 if kind == "csc" else -1])
+    return nnz
+
+
+def _in_range(what: str, indices: Array, extent: int) -> None:
+    if not len(indices) or (indices.min() >= 0 and indices.max() < extent):
+        return
+    at = int(np.argmax((indices < 0) | (indices >= extent)))
+    raise _bad(f"{what}[{at}] is {indices[at]}", f"the extent of that dimension is {extent}")
+
+
+def is_sorted(value: Any) -> bool:
+    """True if coordinates ascend within each row (CSR), column (CSC), or lexicographically (COO); equal ones may repeat."""
+    validate_fully(value)
+    return not (_order(value) < 0).any()
+
+
+def has_duplicates(value: Any) -> bool:
+    """True if a coordinate is stored more than once. Reads the arrays as they are now: SciPy's own flag may be stale."""
+    validate_fully(value)
+    order = _order(value)
+    if not (order < 0).any():
+        return bool((order == 0).any())
+    columns = _coordinate_columns(value)
+    by = np.lexsort(columns[::-1])
+    same = np.ones(max(0, len(by) - 1), dtype=bool)
+    for column in columns:
+        same &= np.diff(column[by]) == 0
+    return bool(same.any())
+
+
+def _coordinate_columns(value: Any) -> tuple[Array, ...]:
+    """The coordinates of all stored elements in storage order, outer dimension first."""
+    if value.format == "coo":
+        return tuple(c.astype(np.int64, copy=False) for c in _coords(value))
+    nnz = int(value.indptr[-1])
+    major = np.repeat(np.arange(len(value.indptr) - 1, dtype=np.int64), np.diff(value.indptr))
+    return major, value.indices[:nnz].astype(np.int64, copy=False)
+
+
+def _order(value: Any) -> Array:
+    """Sign of each step from one stored coordinate to the next: 1 ascends, 0 repeats, -1 descends."""
+    if value.format == "coo":
+        columns = _coordinate_columns(value)
+        out: Array = np.sign(np.diff(columns[-1]))
+        for column in columns[-2::-1]:
+            step = np.sign(np.diff(column))
+            out = np.where(step != 0, step, out)
+        return out
+    nnz = int(value.indptr[-1])
+    indices = value.indices[:nnz]
+    out = np.greater(indices[1:], indices[:-1]).astype(np.int8) - np.less(indices[1:], indices[:-1]).astype(np.int8)
+    starts = value.indptr[1:-1]
+    out[starts[(starts > 0) & (starts < nnz)] - 1] = 1  # the step into another row ascends
+    return out
+
+
+def result(kind: str, shape: tuple[int, ...], arrays: Mapping[str, Array], like: Any = None) -> Any:
+    """A scipy.sparse value of layout `kind` around the arrays of a kernel (suffixes as in `arrays_of`).
+
+    It is a matrix or an array as `like` is (without `like`: an array). Index arrays that belong to `like` are copied, as
+    SciPy's own operations do, so that a later change of one pattern does not change the other.
+    """
+    import scipy.sparse as sparse
+
+    index = {name: _own(array, like) for name, array in arrays.items() if name != "val"}
+    flavour = "matrix" if like is not None and isinstance(like, sparse.spmatrix) else "array"
+    cls = getattr(sparse, f"{kind}_{flavour}", None) if kind in ("csr", "csc", "coo") else None
+    if cls is None:
+        raise UnsupportedError(f"no SciPy result of kind {kind}", "results are csr, csc or coo", "convert it afterwards")
+    if kind == "coo":
+        coords = tuple(index[f"crd{level}"] for level in range(len(shape)))
+        return cls((arrays["val"], coords), shape=shape)
+    level = len(shape) - 1
+    return cls((arrays["val"], index[f"crd{level}"], index[f"pos{level}"]), shape=shape)
+
+
+def _own(array: Array, like: Any) -> Array:
+    if like is None or like.format not in ("csr", "csc", "coo"):
+        return array
+    return array.copy() if any(np.may_share_memory(array, theirs) for theirs in _index_arrays(like)) else array
