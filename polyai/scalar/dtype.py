@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -69,7 +69,8 @@ def to_numpy(dtype: DType) -> np.dtype[Any]:
                 "NumPy has no bfloat16 of its own",
                 "pip install ml_dtypes, or store the values as float32",
             ) from None
-        return np.dtype(ml_dtypes.bfloat16)
+        out: np.dtype[Any] = np.dtype(ml_dtypes.bfloat16)
+        return out
     return np.dtype(_NUMPY[dtype.name])
 
 
@@ -105,7 +106,7 @@ def compute_type(dtype: DType) -> DType:
     return f32 if dtype.name in ("f16", "bf16") else dtype
 
 
-@lru_cache(maxsize=None)
+@cache
 def promote(a: DType, b: DType) -> DType:
     """The common type of two arrays. Mixed kinds follow NumPy (i64 with f32 gives f64); bf16 with f16 gives f32."""
     if a == b:

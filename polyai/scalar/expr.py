@@ -40,7 +40,7 @@ class Load:
     """Element `indices` of `array`. With no indices: the value of a scalar array."""
 
     array: str
-    indices: tuple["Expr", ...]
+    indices: tuple[Expr, ...]
     dtype: DType
 
 
@@ -49,7 +49,7 @@ class Apply:
     """`op` of the table applied to `args`; `dtype` is the result's, the arguments' dtypes agree as the table says."""
 
     op: str
-    args: tuple["Expr", ...]
+    args: tuple[Expr, ...]
     dtype: DType
 
 
@@ -57,7 +57,7 @@ class Apply:
 class Cast:
     """`arg` converted to `dtype` as NumPy's astype does."""
 
-    arg: "Expr"
+    arg: Expr
     dtype: DType
 
 

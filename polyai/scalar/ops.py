@@ -27,13 +27,19 @@ def same(*args: DType) -> DType:
     return out
 
 
-def arithmetic(*args: DType) -> DType:
-    """Common type; booleans are refused as NumPy refuses them for `-` and counted as numbers nowhere."""
-    return same(*args)
+def number(*args: DType) -> DType:
+    """Common type, at least an integer: booleans become i8, as NumPy's powers and quotients of booleans do."""
+    out = same(*args)
+    return dt.i8 if out.kind == "b" else out
 
 
 def floating(*args: DType) -> DType:
-    """Common type, at least a float: integers and booleans become f64."""
+    """Common float type, where integers of 8 bits count as f16, of 16 bits as f32, others as f64: NumPy's sqrt, exp, ..."""
+    return same(*(a if a.is_float or a.is_complex else {8: dt.f16, 16: dt.f32}.get(a.bits, dt.f64) for a in args))
+
+
+def quotient(*args: DType) -> DType:
+    """Common type, at least a float: integers and booleans of any width become f64, as NumPy's `/` does."""
     out = same(*args)
     return out if out.is_float or out.is_complex else dt.f64
 
@@ -60,7 +66,8 @@ class ScalarOp:
     """One operation.
 
     `meaning` computes it on NumPy arrays. `operands` says what the arguments are converted to before it is applied:
-    "result" (the result type), "common" (their common type; comparisons), "float" (at least a float), "each" (as they are).
+    "result" (the result type), "common" (their common type; comparisons), "each" (as they are). `kinds`: the kinds their
+    common type may have.
     `zero`: the value at all-zero arguments is zero (`keeps_zero`), so a structural zero stays one. `annihilator`: a value
     that fixes the result whatever the other argument is; structural zeros annihilate products.
     """
@@ -84,18 +91,11 @@ def _quiet(f: Callable[..., Any]) -> Callable[..., Any]:
     return meaning
 
 
-def _floordiv(a: Any, b: Any) -> Any:
-    return np.floor_divide(a, b)
-
-
 def _erf(a: Any) -> Any:
     from scipy.special import erf  # NumPy has none; SciPy's special functions load slowly
 
-    return erf(a).astype(np.result_type(a), copy=False)
-
-
-def _logical_shift_right(a: Any, b: Any) -> Any:
-    return np.right_shift(a, b)
+    given = np.result_type(a)
+    return erf(a).astype(given if given.kind == "f" else np.float64, copy=False)
 
 
 def _table() -> dict[str, ScalarOp]:
@@ -107,17 +107,18 @@ def _table() -> dict[str, ScalarOp]:
     op("neg", 1, np.negative, same, keeps_zero=True, kinds="iufBc")
     op("abs", 1, np.abs, real, operands="each", keeps_zero=True)
     op("sign", 1, np.sign, same, keeps_zero=True, kinds="iufBc")
-    op("square", 1, np.square, same, keeps_zero=True)
-    op("conj", 1, np.conj, same, keeps_zero=True)
+    op("square", 1, np.square, number, keeps_zero=True)
+    op("conj", 1, np.conj, number, keeps_zero=True)
     op("real", 1, np.real, real, operands="each", keeps_zero=True)
     op("imag", 1, np.imag, real, operands="each", keeps_zero=True)
     for name in ("floor", "ceil", "trunc"):
         op(name, 1, getattr(np, name), same, keeps_zero=True, kinds="biufB")
-    op("round", 1, np.round, same, keeps_zero=True)
+    op("round", 1, np.round, same, keeps_zero=True, kinds="iufBc")
     for name in ("sqrt", "expm1", "log1p", "sin", "tan", "arcsin", "arctan", "sinh", "tanh", "arcsinh", "arctanh"):
         op(name, 1, getattr(np, name), floating, keeps_zero=True)
-    for name in ("exp", "exp2", "log", "log2", "log10", "cos", "arccos", "cosh", "arccosh", "reciprocal"):
+    for name in ("exp", "exp2", "log", "log2", "log10", "cos", "arccos", "cosh", "arccosh"):
         op(name, 1, getattr(np, name), floating)
+    op("reciprocal", 1, np.reciprocal, same, kinds="fBc")
     op("erf", 1, _erf, floating, keeps_zero=True, kinds="biufB")
     op("isnan", 1, np.isnan, boolean, operands="each", keeps_zero=True)
     op("isinf", 1, np.isinf, boolean, operands="each", keeps_zero=True)
@@ -128,23 +129,24 @@ def _table() -> dict[str, ScalarOp]:
     op("add", 2, np.add, same, keeps_zero=True)
     op("sub", 2, np.subtract, same, keeps_zero=True, kinds="iufBc")
     op("mul", 2, np.multiply, same, keeps_zero=True, annihilator=0)
-    op("div", 2, np.true_divide, floating)  # 0 / x is 0 unless x is 0 or NaN: `support` asks for stored divisors
-    op("floordiv", 2, _floordiv, same, kinds="iufB")
-    op("mod", 2, np.remainder, same, kinds="iufB")
-    op("pow", 2, np.power, same)
+    op("div", 2, np.true_divide, quotient)  # 0 / x is 0 unless x is 0 or NaN: `support` asks for stored divisors
+    op("floordiv", 2, np.floor_divide, number, kinds="biufB")
+    op("mod", 2, np.remainder, number, kinds="biufB")
+    op("pow", 2, np.power, number)
     op("max", 2, np.maximum, same, keeps_zero=True, kinds="biufB")
     op("min", 2, np.minimum, same, keeps_zero=True, kinds="biufB")
     op("arctan2", 2, np.arctan2, floating, keeps_zero=True, kinds="biufB")
     for name, f in (("eq", np.equal), ("ne", np.not_equal), ("lt", np.less), ("le", np.less_equal), ("gt", np.greater), ("ge", np.greater_equal)):
-        op(name, 2, f, boolean, operands="common", keeps_zero=name in ("ne", "lt", "gt"))
+        kinds = "biufBc" if name in ("eq", "ne") else "biufB"  # complex numbers have no order
+        op(name, 2, f, boolean, operands="common", keeps_zero=name in ("ne", "lt", "gt"), kinds=kinds)
     op("and", 2, np.logical_and, boolean, operands="each", keeps_zero=True, annihilator=False)
     op("or", 2, np.logical_or, boolean, operands="each", keeps_zero=True)
     op("xor", 2, np.logical_xor, boolean, operands="each", keeps_zero=True)
     op("bitand", 2, np.bitwise_and, same, keeps_zero=True, annihilator=0, kinds="biu")
     op("bitor", 2, np.bitwise_or, same, keeps_zero=True, kinds="biu")
     op("bitxor", 2, np.bitwise_xor, same, keeps_zero=True, kinds="biu")
-    op("shl", 2, np.left_shift, same, keeps_zero=True, kinds="iu")
-    op("shr", 2, _logical_shift_right, same, keeps_zero=True, kinds="iu")
+    op("shl", 2, np.left_shift, number, keeps_zero=True, kinds="biu")
+    op("shr", 2, np.right_shift, number, keeps_zero=True, kinds="biu")  # keeps the sign: arithmetic for signed integers
     op("where", 3, np.where, selected, operands="each")
     return {o.name: o for o in ops}
 
@@ -185,14 +187,29 @@ def _identity(monoid: str, dtype: DType) -> bool | int | float:
     if dtype.kind == "b":
         return not low
     if dtype.kind == "u":
-        return 0 if low else 2**dtype.bits - 1
-    return -(2 ** (dtype.bits - 1)) if low else 2 ** (dtype.bits - 1) - 1
+        return 0 if low else (1 << dtype.bits) - 1
+    half = 1 << (dtype.bits - 1)
+    return -half if low else half - 1
 
 
 def result_type(op: str, *args: DType) -> DType:
     """The dtype of `op` on operands of the given dtypes. Raises DTypeError where NumPy would."""
     entry = OPS[op]
-    bad = [a for a in args if a.kind not in entry.kinds]
-    if op != "where" and bad:
-        raise DTypeError(f"{op} is not defined for {bad[0]}", f"operands: {', '.join(map(str, args))}", "convert with .astype(...)")
+    if op != "where":
+        common = same(*args)
+        if common.kind not in entry.kinds:
+            given = ", ".join(map(str, args))
+            raise DTypeError(
+                f"{op} is not defined for {common}",
+                f"the operands have dtypes {given}" if len(args) > 1 else "",
+                _REMEDIES.get((op, common.kind), "convert with .astype(...)"),
+            )
     return entry.result(*args)
+
+
+_REMEDIES = {
+    ("neg", "b"): "use ~x (not) or x.astype(...)",
+    ("sub", "b"): "use x ^ y (xor) or x.astype(...)",
+    **{("reciprocal", k): "write 1.0 / x" for k in "biu"},
+    **{(op, "c"): "take abs(x), x.real or x.imag first" for op in ("max", "min", "lt", "le", "gt", "ge", "floordiv", "mod", "arctan2")},
+}
