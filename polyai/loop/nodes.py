@@ -29,7 +29,11 @@ from enum import Enum
 from typing import Union
 
 from polyai.scalar.dtype import DType
-from polyai.scalar.expr import Apply, Cast, Const, Load, Var
+from polyai.scalar.expr import Apply as Apply
+from polyai.scalar.expr import Cast as Cast
+from polyai.scalar.expr import Const as Const
+from polyai.scalar.expr import Load as Load
+from polyai.scalar.expr import Var as Var
 from polyai.term.node import node
 
 
@@ -54,7 +58,7 @@ class Space(Enum):
 class Ramp:
     """The vector base, base + stride, ..., of `lanes` i64 elements."""
 
-    base: "LoopExpr"
+    base: LoopExpr
     stride: int
     lanes: int
 
@@ -64,8 +68,8 @@ class MaskedLoad:
     """A Load that touches memory only where `mask` is true and yields zero elsewhere; scalar or vector."""
 
     array: str
-    indices: tuple["LoopExpr", ...]
-    mask: "LoopExpr"
+    indices: tuple[LoopExpr, ...]
+    mask: LoopExpr
     dtype: DType
 
 
@@ -74,7 +78,7 @@ class Horizontal:
     """The lanes of `value` combined by `monoid`; a scalar."""
 
     monoid: str
-    value: "LoopExpr"
+    value: LoopExpr
     dtype: DType
 
 
@@ -83,7 +87,7 @@ LoopExpr = Union[Const, Var, Load, Apply, Cast, Ramp, MaskedLoad, Horizontal]
 
 @node
 class Block:
-    stmts: tuple["Stmt", ...]
+    stmts: tuple[Stmt, ...]
 
 
 @node
@@ -95,7 +99,7 @@ class For:
     var: str
     lower: LoopExpr
     upper: LoopExpr
-    body: "Stmt"
+    body: Stmt
     kind: Kind = Kind.SERIAL
     step: int = 1
     weight: str | None = None
@@ -106,14 +110,14 @@ class For:
 @node
 class While:
     condition: LoopExpr
-    body: "Stmt"
+    body: Stmt
 
 
 @node
 class If:
     condition: LoopExpr
-    then: "Stmt"
-    orelse: "Stmt | None" = None
+    then: Stmt
+    orelse: Stmt | None = None
 
 
 @node
