@@ -1,0 +1,216 @@
+"""Small questions and rewrites of bodies that every pass needs: type, free variables, substitution, renaming."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import assert_never, cast
+
+from polyai.scalar import dtype as dt
+from polyai.scalar.dtype import DType
+from polyai.scalar.expr import Apply, Cast, Const, Expr, Load, Var
+from polyai.shapes.expr import FloorDiv, Largest, Mod, Size, Smallest, Sym, symbols
+from polyai.tensor.nodes import Body, Comprehension, Index, Pattern, Program, Reduce, Scatter, Step, TensorType, Within, nnz_of
+from polyai.term.names import Names
+from polyai.term.node import map_children, walk
+
+
+def var(index: Index | str) -> Var:
+    """The index variable as an expression."""
+    return Var(index if isinstance(index, str) else index.name, dt.i64)
+
+
+def apply(op: str, dtype: DType, *args: Body) -> Apply:
+    """An operation on bodies: scalar nodes are typed for expressions without reductions, bodies may hold some."""
+    return Apply(op, cast("tuple[Expr, ...]", args), dtype)
+
+
+def convert(arg: Body, dtype: DType) -> Body:
+    """`arg` as `dtype`; as it is if it has that type."""
+    return arg if arg.dtype == dtype else Cast(cast("Expr", arg), dtype)
+
+
+def zero(dtype: DType) -> Const:
+    """The zero of `dtype`."""
+    return Const(False if dtype.kind == "b" else 0 if dtype.is_integer else 0.0, dtype)
+
+
+def from_size(size: Size) -> Body:
+    """A size as an expression over its symbols."""
+    if isinstance(size, int):
+        return Const(size, dt.i64)
+    total: Body | None = None
+    for monomial, coefficient in size.terms:
+        factors: list[Body] = [] if coefficient == 1 and monomial else [Const(coefficient, dt.i64)]
+        for atom in monomial:
+            match atom:
+                case Sym(name):
+                    factors.append(Var(name, dt.i64))
+                case FloorDiv(a, b):
+                    factors.append(apply("floordiv", dt.i64, from_size(a), from_size(b)))
+                case Mod(a, b):
+                    factors.append(apply("mod", dt.i64, from_size(a), from_size(b)))
+                case Largest(of) | Smallest(of):
+                    factors.append(_fold("max" if isinstance(atom, Largest) else "min", [from_size(p) for p in of]))
+        term = _fold("mul", factors)
+        total = term if total is None else apply("add", dt.i64, total, term)
+    assert total is not None
+    return total
+
+
+def _fold(op: str, parts: list[Body]) -> Body:
+    out = parts[0]
+    for part in parts[1:]:
+        out = apply(op, dt.i64, out, part)
+    return out
+
+
+def loads(body: Body) -> Iterator[Load]:
+    """Every access in `body`, also those inside indices of others."""
+    return (n for n in walk(body) if isinstance(n, Load))
+
+
+def reduces(body: Body) -> Iterator[Reduce]:
+    """Every reduction in `body`, outer ones first."""
+    return (n for n in walk(body) if isinstance(n, Reduce))
+
+
+def free(body: Body) -> set[str]:
+    """Names of variables that `body` reads and does not bind: index variables and sizes."""
+    match body:
+        case Const():
+            return set()
+        case Var(name):
+            return {name}
+        case Load(_, parts) | Apply(_, parts):
+            return set().union(*(free(p) for p in parts))
+        case Cast(arg):
+            return free(arg)
+        case Reduce():
+            inside = free(body.body) | {v for w in body.within for v in w.indices}
+            for index in body.over:
+                inside |= symbols(index.extent)
+            return inside - {i.name for i in body.over}
+        case _:
+            assert_never(body)
+
+
+def step_reads(step: Comprehension | Scatter) -> Iterator[Load]:
+    """Every access of a step, in its body and, for a scatter, in the places it writes to."""
+    yield from loads(step.body)
+    if isinstance(step, Scatter):
+        for at in step.at:
+            yield from loads(at)
+
+
+def substitute(body: Body, values: Mapping[str, Body]) -> Body:
+    """`body` with variables replaced. A variable that a `within` names can only become another variable (KeyError else)."""
+
+    def change(n: object) -> object:
+        match n:
+            case Var(name):
+                return values.get(name, n)
+            case Within(tensor, indices):
+                return Within(tensor, tuple(_variable(values, v) for v in indices))
+            case _:
+                return map_children(n, change)
+
+    return change(body)  # type: ignore[return-value]
+
+
+def _variable(values: Mapping[str, Body], name: str) -> str:
+    new = values.get(name)
+    if new is None:
+        return name
+    if not isinstance(new, Var):
+        raise KeyError(name)
+    return new.name
+
+
+def rename(value: object, names: Mapping[str, str]) -> object:
+    """Any node with index variables renamed, where they are bound, used and named by a `within`."""
+
+    def change(n: object) -> object:
+        match n:
+            case Var(name, dtype):
+                return Var(names[name], dtype) if name in names else n
+            case Index(name, extent):
+                return Index(names[name], extent) if name in names else n
+            case Within(tensor, indices):
+                return Within(tensor, tuple(names.get(v, v) for v in indices))
+            case _:
+                return map_children(n, change)
+
+    return change(value)
+
+
+def refresh(body: Body, names: Names) -> Body:
+    """`body` with each index that it binds renamed to a fresh one: a second copy may stand beside the first."""
+    fresh = {i.name: names.fresh(stem(i.name)) for r in reduces(body) for i in r.over}
+    return rename(body, fresh) if fresh else body  # type: ignore[return-value]
+
+
+def stem(name: str) -> str:
+    """`i_3` -> `i`: so that fresh names stay short."""
+    head, _, tail = name.rpartition("_")
+    return head if head and tail.isdigit() else name
+
+
+def replace_loads(body: Body, change: Callable[[Load], Body]) -> Body:
+    """`body` with each access replaced by what `change` says, innermost first."""
+
+    def visit(n: object) -> object:
+        new = map_children(n, visit)
+        return change(new) if isinstance(new, Load) else new
+
+    return visit(body)  # type: ignore[return-value]
+
+
+def owner_within(within: Within, types: Mapping[str, TensorType]) -> Within:
+    """The same coordinates, told of the sparse input that owns the pattern."""
+    pattern = types[within.tensor].pattern
+    return within if pattern is None else in_owner(pattern, within.indices)
+
+
+def in_owner(pattern: Pattern, indices: tuple[str, ...]) -> Within:
+    """Variables `indices` of a tensor with `pattern`, in the order of the owner's dimensions."""
+    order = sorted(range(len(indices)), key=lambda d: pattern.dims[d])
+    return Within(pattern.owner, tuple(indices[d] for d in order))
+
+
+def stored_at(load: Load, types: Mapping[str, TensorType]) -> Within | None:
+    """For an access of a sparse tensor by distinct variables: the owner's coordinates it needs stored. None otherwise."""
+    pattern = types[load.array].pattern
+    names = tuple(i.name for i in load.indices if isinstance(i, Var))
+    if pattern is None or len(names) != len(load.indices) or len(set(names)) != len(names):
+        return None
+    return in_owner(pattern, names)
+
+
+def size_symbols(program: Program) -> set[str]:
+    """Names of the sizes a program may mention: symbols of its inputs' shapes and their counts of stored elements."""
+    out: set[str] = set()
+    for given in program.inputs:
+        for extent in given.type.shape:
+            out |= symbols(extent)
+        if given.type.is_sparse:
+            out.add(nnz_of(given.name))
+    return out
+
+
+def names_of(program: Program) -> Names:
+    """A supply that knows every name of the program: tensors, index variables, sizes."""
+    taken = size_symbols(program) | {i.name for i in program.inputs}
+    for step in program.body:
+        taken.update([step.target] if isinstance(step, (Comprehension, Scatter)) else step.targets)
+        taken.update(indices_of(step))
+    return Names(taken)
+
+
+def indices_of(step: Step) -> list[str]:
+    """Names of the index variables a step binds, its own first, then those of its reductions (with repeats, if any)."""
+    if not isinstance(step, (Comprehension, Scatter)):
+        return []
+    out = [i.name for i in step.indices]
+    for root in (step.body, *(step.at if isinstance(step, Scatter) else ())):
+        out += [i.name for r in reduces(root) for i in r.over]
+    return out

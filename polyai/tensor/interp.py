@@ -1,0 +1,257 @@
+"""The meaning of a tensor program, computed with NumPy: the oracle that every later stage is compared with.
+
+f16 and bf16 are stored types: arithmetic on them is done in f32. Reductions accumulate in their own dtype, in no particular
+order. An element that a sparse tensor does not store is a structural zero (see `support`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, assert_never
+
+import numpy as np
+
+from polyai.errors import IndexOutOfRangeError, ShapeError
+from polyai.scalar.dtype import compute_type, to_numpy
+from polyai.scalar.expr import Apply, Const, Var
+from polyai.shapes.expr import Size, Sym, symbols
+from polyai.shapes.expr import evaluate as evaluate_size
+from polyai.shapes.expr import show as show_size
+from polyai.tensor.bodies import loads, reduces
+from polyai.tensor.evaluate import Array, Evaluator, Grid, SparseValue, Stored, Tensor, append_axes, grid_cost
+from polyai.tensor.nodes import Body, Comprehension, Cond, Extern, Program, Scatter, Step, TensorType, While, nnz_of
+
+__all__ = ["Externs", "SparseValue", "bind_sizes", "run"]
+
+Externs = Mapping[str, Callable[..., Any]]
+
+_POINTS_AT_ONCE = 1 << 22
+
+
+def run(
+    program: Program,
+    arguments: Mapping[str, Any],
+    sizes: Mapping[str, int] | None = None,
+    externs: Externs | None = None,
+) -> dict[str, Any]:
+    """The outputs of `program` by name: NumPy arrays, and `SparseValue` for sparse outputs.
+
+    `arguments`: an array for each dense input, a SparseValue for each sparse one. Sizes are bound from their shapes;
+    `sizes` gives those that no shape does. Raises ShapeError, and IndexOutOfRangeError for a gather or scatter outside its array.
+    """
+    tensors: dict[str, Tensor] = {}
+    for given in program.inputs:
+        value = arguments[given.name]
+        if isinstance(value, SparseValue):
+            tensors[given.name] = Stored(value)
+        else:
+            tensors[given.name] = np.asarray(value, to_numpy(given.type.dtype))
+    bound = bind_sizes(program, {n: _shape(t) for n, t in tensors.items()}, sizes or {})
+    for name, tensor in tensors.items():
+        if isinstance(tensor, Stored):
+            bound[nnz_of(name)] = tensor.value.nnz
+    machine = _Machine(program, tensors, bound, externs or {})
+    for step in program.body:
+        machine.step(step)
+    return {name: _result(tensors[name]) for name in program.outputs}
+
+
+def _shape(tensor: Tensor) -> tuple[int, ...]:
+    return tensor.value.shape if isinstance(tensor, Stored) else tensor.shape
+
+
+def _result(tensor: Tensor) -> Any:
+    return tensor.value if isinstance(tensor, Stored) else tensor
+
+
+def bind_sizes(program: Program, shapes: Mapping[str, tuple[int, ...]], sizes: Mapping[str, int]) -> dict[str, int]:
+    """The value of every symbol, from the shapes of the arguments. Raises ShapeError where two do not agree."""
+    bound: dict[str, int] = {}
+    pairs: list[tuple[str, int, Size, int]] = []
+    for given in program.inputs:
+        shape = shapes[given.name]
+        if len(shape) != given.type.rank:
+            raise ShapeError(f"{given.name} has rank {len(shape)}", f"the program takes rank {given.type.rank}")
+        pairs += [(given.name, d, *pair) for d, pair in enumerate(zip(given.type.shape, shape))]
+    for _, _, declared, actual in pairs:
+        if not isinstance(declared, int) and len(declared.terms) == 1:
+            (monomial, factor), *_ = declared.terms
+            if factor == 1 and len(monomial) == 1 and isinstance(monomial[0], Sym):
+                bound.setdefault(monomial[0].name, actual)
+    bound = {**sizes, **bound}
+    for name, d, declared, actual in pairs:
+        if symbols(declared) <= set(bound) and evaluate_size(declared, bound) != actual:
+            raise ShapeError(
+                f"dimension {d} of {name} is {actual}",
+                f"it is declared as {show_size(declared)} = {evaluate_size(declared, bound)}",
+            )
+    return bound
+
+
+class _Machine:
+    """The tensors and sizes of one run, and what each step does to them."""
+
+    def __init__(self, program: Program, tensors: dict[str, Tensor], sizes: dict[str, int], externs: Externs) -> None:
+        self.program, self.tensors, self.sizes, self.externs = program, tensors, sizes, externs
+        self.evaluator = Evaluator(tensors, sizes)
+
+    def step(self, step: Step) -> None:
+        match step:
+            case Comprehension():
+                self._comprehension(step)
+            case Scatter():
+                self._scatter(step)
+            case Extern():
+                given = [_result(self.tensors[a]) for a in step.args]
+                out = self.externs[step.function](*given, **dict(step.attributes))
+                self._define(step.targets, step.types, out if isinstance(out, (tuple, list)) else (out,))
+            case Cond():
+                region = step.then if bool(_result(self.tensors[step.predicate])) else step.orelse
+                self._define(step.targets, step.types, self._region(region, [_result(self.tensors[a]) for a in step.args]))
+            case While():
+                state = [_result(self.tensors[a]) for a in step.init]
+                args = [_result(self.tensors[a]) for a in step.args]
+                while bool(self._region(step.condition, state + args)[0]):
+                    state = self._region(step.body, state + args)
+                self._define(step.targets, step.types, state)
+            case _:
+                assert_never(step)
+
+    def _define(self, names: tuple[str, ...], types: tuple[TensorType, ...], values: Any) -> None:
+        for name, type, value in zip(names, types, values):
+            self.tensors[name] = Stored(value) if isinstance(value, SparseValue) else np.asarray(value, to_numpy(type.dtype))
+
+    def _region(self, region: Program, values: list[Any]) -> list[Any]:
+        out = run(region, {i.name: v for i, v in zip(region.inputs, values)}, self.sizes, self.externs)
+        return [out[n] for n in region.outputs]
+
+    # --- comprehensions ---
+
+    def _comprehension(self, step: Comprehension) -> None:
+        if step.type.pattern is not None:
+            self._stored_comprehension(step)
+            return
+        extents = [self.evaluator.extent(i) for i in step.indices]
+        out = np.zeros(tuple(extents), to_numpy(step.type.dtype))
+        depth = _sequential_depth(step)
+        if depth:
+            self.tensors[step.target] = out
+            self._recurrence(step, extents, depth, out)
+        elif not extents:
+            out[()] = self.evaluator.full(step.body, Grid((), {}))
+        else:
+            cost = math.prod(extents[1:]) * self._cost(step.body)
+            for begin, end in _chunks(extents[0], cost):
+                grid = append_axes(Grid((), {}), step.indices, extents)
+                first = np.arange(begin, end, dtype=np.int64).reshape((-1,) + (1,) * (len(extents) - 1))
+                grid = Grid((end - begin, *extents[1:]), {**grid.vars, step.indices[0].name: first})
+                self._store(out[begin:end], self.evaluator.full(step.body, grid))
+        self.tensors[step.target] = out
+
+    def _recurrence(self, step: Comprehension, extents: list[int], depth: int, out: Array) -> None:
+        rest = step.indices[depth:]
+        for at in np.ndindex(*extents[:depth]):
+            fixed = {i.name: np.asarray(n, np.int64).reshape(()) for i, n in zip(step.indices, at)}
+            grid = append_axes(Grid((), fixed), rest, extents[depth:])
+            out[at] = self.evaluator.full(step.body, grid).astype(out.dtype)
+
+    def _stored_comprehension(self, step: Comprehension) -> None:
+        assert step.type.pattern is not None
+        owner = self.tensors[step.type.pattern.owner]
+        assert isinstance(owner, Stored)
+        coords = tuple(owner.value.coords[d].astype(np.int64) for d in step.type.pattern.dims)
+        shape = tuple(owner.value.shape[d] for d in step.type.pattern.dims)
+        values = np.zeros(owner.value.nnz, to_numpy(step.type.dtype))
+        target = Stored(SparseValue(coords, values, shape))
+        if any(load.array == step.target for load in loads(step.body)):
+            self.tensors[step.target] = target
+            order = np.lexsort(coords[::-1])
+            spans = [order[n : n + 1] for n in range(len(order))]
+        else:
+            spans = [np.arange(b, e) for b, e in _chunks(owner.value.nnz, self._cost(step.body))]
+        for span in spans:
+            grid = Grid((len(span),), {i.name: c[span] for i, c in zip(step.indices, coords)})
+            with np.errstate(all="ignore"):
+                values[span] = self.evaluator.full(step.body, grid).astype(values.dtype)
+        self.tensors[step.target] = target
+
+    def _store(self, place: Array, data: Array) -> None:
+        with np.errstate(all="ignore"):
+            place[...] = data.astype(place.dtype)
+
+    def _cost(self, body: Body) -> int:
+        extents = {i.name: self.evaluator.extent(i) for r in reduces(body) for i in r.over}
+        fibres = {n: max(1, t.value.nnz // max(t.value.shape[0], 1)) for n, t in self.tensors.items() if isinstance(t, Stored)}
+        return grid_cost(body, extents, fibres)
+
+    # --- scatter ---
+
+    def _scatter(self, step: Scatter) -> None:
+        base = self.tensors[step.base]
+        assert not isinstance(base, Stored)
+        out = base.astype(to_numpy(compute_type(step.type.dtype)) if step.monoid else base.dtype, copy=True)
+        points, _ = self.evaluator.expand(Grid((1,), {}), step.within)
+        left = tuple(i for i in step.indices if i.name not in points.vars)
+        grid = append_axes(points, left, [self.evaluator.extent(i) for i in left])
+        at = tuple(self.evaluator.full(a, grid).reshape(-1).astype(np.int64) for a in step.at)
+        data = self.evaluator.full(step.body, grid).reshape(-1)
+        for d, (index, extent) in enumerate(zip(at, out.shape)):
+            if ((index < 0) | (index >= extent)).any():
+                worst = index[(index < 0) | (index >= extent)][0]
+                raise IndexOutOfRangeError(
+                    f"{step.target} is scattered outside its range",
+                    f"index {worst} of dimension {d}, whose extent is {extent}",
+                    "check the indices that say where to write",
+                )
+        order = np.lexsort(tuple(np.broadcast_to(grid.vars[i.name], grid.shape).reshape(-1) for i in reversed(step.indices)))
+        at, data = tuple(a[order] for a in at), data[order]
+        with np.errstate(all="ignore"):
+            if step.monoid is None:
+                self._overwrite(out, at, data)
+            else:
+                ufunc = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}.get(step.monoid)
+                ufunc = ufunc or (np.logical_or if step.monoid == "or" else np.logical_and)
+                ufunc.at(out, at, data)
+            self.tensors[step.target] = out.astype(to_numpy(step.type.dtype))
+
+    def _overwrite(self, out: Array, at: tuple[Array, ...], data: Array) -> None:
+        """The last write wins: NumPy leaves the order of repeated places open, so keep only the last of each."""
+        if not len(data):
+            return
+        place = np.ravel_multi_index(at, out.shape) if at else np.zeros(len(data), np.int64)
+        _, last = np.unique(place[::-1], return_index=True)
+        kept = len(place) - 1 - last
+        out[tuple(a[kept] for a in at)] = data[kept].astype(out.dtype)
+
+
+def _chunks(count: int, cost: int) -> list[tuple[int, int]]:
+    width = max(1, _POINTS_AT_ONCE // max(cost, 1))
+    return [(b, min(b + width, count)) for b in range(0, count, width)]
+
+
+def _sequential_depth(step: Comprehension) -> int:
+    """How many leading indices a recurrence must run over one by one; 0 if the step does not read itself."""
+    depth = 0
+    for load in loads(step.body):
+        if load.array != step.target:
+            continue
+        here = len(step.indices)
+        for d, (index, at) in enumerate(zip(step.indices, load.indices)):
+            if at == Var(index.name, at.dtype):
+                continue
+            if _is_earlier(index.name, at):
+                here = d + 1
+            break
+        depth = max(depth, here)
+    return depth
+
+
+def _is_earlier(index: str, at: Body) -> bool:
+    match at:
+        case Apply("sub", (Var(name), Const(value))):
+            return name == index and not isinstance(value, complex) and value > 0
+        case Apply("add", (Var(name), Const(value))) | Apply("add", (Const(value), Var(name))):
+            return name == index and not isinstance(value, complex) and value < 0
+        case _:
+            return False

@@ -1,0 +1,451 @@
+"""Is a tensor program well formed? Each check is a function whose name is the sentence it checks; it yields what breaks it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from polyai.errors import DTypeError, VerifyError
+from polyai.scalar import dtype as dt
+from polyai.scalar.expr import Apply, Cast, Const, Load, Var
+from polyai.scalar.ops import MONOIDS, OPS, result_type
+from polyai.shapes.expr import SizeExpr, symbols
+from polyai.shapes.expr import show as show_size
+from polyai.tensor.bodies import in_owner, indices_of, reduces, size_symbols, stored_at
+from polyai.tensor.nodes import (
+    Body,
+    Comprehension,
+    Cond,
+    Extern,
+    Index,
+    Program,
+    Reduce,
+    Scatter,
+    Step,
+    TensorType,
+    While,
+    Within,
+    targets_of,
+    types_of,
+)
+from polyai.tensor.show import show_body, show_step
+from polyai.term.node import walk
+
+
+class Scope:
+    """What a step may mention: tensors defined so far with their types, and sizes."""
+
+    def __init__(self, program: Program) -> None:
+        self.program = program
+        self.types: dict[str, TensorType] = {i.name: i.type for i in program.inputs}
+        self.sizes = size_symbols(program)
+        self.indices: set[str] = set()
+
+    def visible(self, step: Step) -> dict[str, TensorType]:
+        """Tensors that bodies of `step` may read: a comprehension may read itself (a recurrence)."""
+        if isinstance(step, Comprehension):
+            return {**self.types, step.target: step.type}
+        return self.types
+
+
+Check = Callable[[Step, Scope], Iterator[str]]
+
+
+def verify(program: Program, region_sizes: frozenset[str] = frozenset()) -> None:
+    """Raises VerifyError with the step and the sentence that is broken. Regions of control flow are verified too."""
+    _inputs_are_well_formed(program)
+    scope = Scope(program)
+    scope.sizes |= region_sizes
+    for number, step in enumerate(program.body):
+        for check in CHECKS:
+            for problem in check(step, scope):
+                _broken(program, f"step {number}, {', '.join(targets_of(step))}", check.__name__, f"{problem}\n       {show_step(step)}")
+        for name, type in _defines(step):
+            scope.types[name] = type
+        scope.indices.update(indices_of(step))
+        for region in _regions(step):
+            verify(region, frozenset(scope.sizes))
+    for name in program.outputs:
+        if name not in scope.types:
+            _broken(program, "outputs", "outputs_exist", f"{name} is neither an input nor a target")
+    if not program.outputs:
+        _broken(program, "outputs", "outputs_exist", "there is none")
+
+
+def _broken(program: Program, where: str, sentence: str, problem: str) -> None:
+    raise VerifyError(f"tensor program {program.name}, {where}: broken: {sentence.replace('_', ' ')}", problem)
+
+
+def _inputs_are_well_formed(program: Program) -> None:
+    names = [i.name for i in program.inputs]
+    for given in program.inputs:
+        t = given.type
+        if names.count(given.name) > 1:
+            _broken(program, "inputs", "names_of_inputs_are_unique", given.name)
+        if given.name in size_symbols(program):
+            _broken(program, "inputs", "names_of_inputs_are_unique", f"{given.name} is also the name of a size")
+        if (t.pattern is None) != (t.format is None):
+            _broken(program, "inputs", "a_sparse_input_has_a_format", given.name)
+        if t.pattern is not None and (t.pattern.owner != given.name or t.pattern.dims != tuple(range(t.rank))):
+            _broken(program, "inputs", "a_sparse_input_owns_its_pattern", f"{given.name} has {t.pattern}")
+        if t.format is not None and t.format.rank != t.rank:
+            _broken(program, "inputs", "ranks_match", f"{given.name} has rank {t.rank}, its format {t.format.rank}")
+
+
+def _defines(step: Step) -> list[tuple[str, TensorType]]:
+    if isinstance(step, (Comprehension, Scatter)):
+        return [(step.target, step.type)]
+    return list(zip(step.targets, step.types))
+
+
+def _regions(step: Step) -> tuple[Program, ...]:
+    match step:
+        case Cond():
+            return (step.then, step.orelse)
+        case While():
+            return (step.condition, step.body)
+        case _:
+            return ()
+
+
+def _roots(step: Step) -> tuple[Body, ...]:
+    match step:
+        case Comprehension():
+            return (step.body,)
+        case Scatter():
+            return (*step.at, step.body)
+        case _:
+            return ()
+
+
+def _loads(step: Step) -> Iterator[Load]:
+    for root in _roots(step):
+        yield from (n for n in walk(root) if isinstance(n, Load))
+
+
+# --- the sentences ---------------------------------------------------------------------------------------------------
+
+
+def names_are_defined_before_use(step: Step, scope: Scope) -> Iterator[str]:
+    used = [(load.array, scope.visible(step)) for load in _loads(step)]
+    match step:
+        case Scatter():
+            used.append((step.base, scope.types))
+        case Extern():
+            used += [(a, scope.types) for a in step.args]
+        case Cond():
+            used += [(a, scope.types) for a in (step.predicate, *step.args)]
+        case While():
+            used += [(a, scope.types) for a in (*step.init, *step.args)]
+        case Comprehension():
+            pass
+    for root in _roots(step):
+        used += [(n.tensor, scope.types) for n in walk(root) if isinstance(n, Within)]
+    if isinstance(step, (Comprehension, Scatter)):
+        used += [(w.tensor, scope.types) for w in step.within]
+    for name, known in used:
+        if name not in known:
+            yield f"{name} is not defined here"
+
+
+def targets_are_unique(step: Step, scope: Scope) -> Iterator[str]:
+    targets = targets_of(step)
+    for name in targets:
+        if name in scope.types or targets.count(name) > 1:
+            yield f"{name} is defined twice"
+        if name in scope.sizes:
+            yield f"{name} is also the name of a size"
+
+
+def indices_are_unique(step: Step, scope: Scope) -> Iterator[str]:
+    names = indices_of(step)
+    for name in names:
+        if names.count(name) > 1 or name in scope.indices:
+            yield f"index {name} is bound twice"
+        if name in scope.sizes:
+            yield f"index {name} is also the name of a size"
+
+
+def variables_are_bound(step: Step, scope: Scope) -> Iterator[str]:
+    if not isinstance(step, (Comprehension, Scatter)):
+        return
+    bound = {i.name for i in step.indices}
+    for index in step.indices:
+        yield from _unknown_sizes(index, scope)
+    for root in _roots(step):
+        yield from _unbound(root, bound, scope)
+
+
+def _unbound(body: Body, bound: set[str], scope: Scope) -> Iterator[str]:
+    match body:
+        case Var(name):
+            if name not in bound and name not in scope.sizes:
+                yield f"{name} is neither an index variable in scope nor a size"
+        case Load(_, parts) | Apply(_, parts):
+            for part in parts:
+                yield from _unbound(part, bound, scope)
+        case Cast(arg):
+            yield from _unbound(arg, bound, scope)
+        case Reduce():
+            for index in body.over:
+                yield from _unknown_sizes(index, scope)
+            inside = bound | {i.name for i in body.over}
+            for w in body.within:
+                for name in w.indices:
+                    if name not in inside:
+                        yield f"{name} in within {w.tensor} is not an index variable in scope"
+            yield from _unbound(body.body, inside, scope)
+        case Const():
+            pass
+
+
+def _unknown_sizes(index: Index, scope: Scope) -> Iterator[str]:
+    for name in sorted(symbols(index.extent) - scope.sizes):
+        yield f"size {name} of index {index.name} belongs to no input"
+
+
+def ranks_match(step: Step, scope: Scope) -> Iterator[str]:
+    known = scope.visible(step)
+    for load in _loads(step):
+        if len(load.indices) != known[load.array].rank:
+            yield f"{show_body(load)}: {load.array} has rank {known[load.array].rank}"
+    match step:
+        case Comprehension():
+            shape = tuple(i.extent for i in step.indices)
+            if shape != step.type.shape:
+                yield f"the indices run over {_shape(shape)}, the type says {_shape(step.type.shape)}"
+        case Scatter():
+            base = scope.types[step.base]
+            if len(step.at) != step.type.rank:
+                yield f"{len(step.at)} places for rank {step.type.rank}"
+            if base.shape != step.type.shape or base.dtype != step.type.dtype or base.is_sparse:
+                yield f"the base {step.base} is not a dense tensor of the target's type"
+        case Extern() | Cond() | While():
+            if len(step.targets) != len(step.types):
+                yield f"{len(step.targets)} targets, {len(step.types)} types"
+
+
+def _shape(shape: tuple[int | SizeExpr, ...]) -> str:
+    return f"[{', '.join(show_size(s) for s in shape)}]"
+
+
+def dtypes_agree_with_the_table(step: Step, scope: Scope) -> Iterator[str]:
+    known = scope.visible(step)
+    for root in _roots(step):
+        yield from _dtypes(root, known)
+    match step:
+        case Comprehension() | Scatter():
+            if step.body.dtype != step.type.dtype:
+                yield f"the body is {step.body.dtype}, the target {step.type.dtype}"
+        case _:
+            pass
+    if isinstance(step, Scatter):
+        for at in step.at:
+            if not at.dtype.is_integer:
+                yield f"place {show_body(at)} is {at.dtype}, not an integer"
+        if step.monoid is not None and step.monoid not in MONOIDS:
+            yield f"{step.monoid} is not a monoid"
+
+
+def _dtypes(body: Body, known: dict[str, TensorType]) -> Iterator[str]:
+    match body:
+        case Const():
+            pass
+        case Var(name, dtype):
+            if dtype != dt.i64:
+                yield f"variable {name} is {dtype}, not i64"
+        case Load(array, indices, dtype):
+            if dtype != known[array].dtype:
+                yield f"{show_body(body)} is read as {dtype}, {array} holds {known[array].dtype}"
+            for index in indices:
+                if not index.dtype.is_integer:
+                    yield f"index {show_body(index)} is {index.dtype}, not an integer"
+                yield from _dtypes(index, known)
+        case Cast(arg):
+            yield from _dtypes(arg, known)
+        case Apply():
+            for arg in body.args:
+                yield from _dtypes(arg, known)
+            yield from _operation(body)
+        case Reduce():
+            if body.monoid not in MONOIDS:
+                yield f"{body.monoid} is not a monoid"
+            if not body.over:
+                yield "a reduction over no index"
+            yield from _dtypes(body.body, known)
+
+
+def _operation(body: Apply) -> Iterator[str]:
+    entry = OPS.get(body.op)
+    if entry is None:
+        yield f"{body.op} is not in the table of operations"
+        return
+    if len(body.args) != entry.arity:
+        yield f"{body.op} takes {entry.arity} arguments, has {len(body.args)}"
+        return
+    given = [a.dtype for a in body.args]
+    try:
+        result = result_type(body.op, *given)
+    except DTypeError as problem:
+        yield f"{show_body(body)}: {problem.what}"
+        return
+    if result != body.dtype:
+        yield f"{show_body(body)} is {result} by the table, the node says {body.dtype}"
+    wanted = given[1:] if body.op == "where" else given
+    target = body.dtype if entry.operands == "result" or body.op == "where" else wanted[0]
+    if entry.operands != "each" or body.op == "where":
+        for dtype in wanted:
+            if dtype != target:
+                yield f"{show_body(body)}: operands are {', '.join(map(str, given))}; {target} is expected"
+
+
+def withins_name_stored_coordinates(step: Step, scope: Scope) -> Iterator[str]:
+    if not isinstance(step, (Comprehension, Scatter)):
+        return
+    bound = {i.name for i in step.indices}
+    for w in step.within:
+        yield from _within(w, scope)
+        for name in w.indices:
+            if name not in bound:
+                yield f"{name} in within {w.tensor} is not an index of the step"
+    for root in _roots(step):
+        for reduce in reduces(root):
+            for w in reduce.within:
+                yield from _within(w, scope)
+
+
+def _within(within: Within, scope: Scope) -> Iterator[str]:
+    type = scope.types[within.tensor]
+    if not type.is_sparse:
+        yield f"within {within.tensor}: {within.tensor} is dense"
+    if len(within.indices) != type.rank:
+        yield f"within {within.tensor}: {len(within.indices)} variables for rank {type.rank}"
+    if len(set(within.indices)) != len(within.indices):
+        yield f"within {within.tensor}: a variable is named twice"
+
+
+def sparse_targets_are_stored_within_their_owner(step: Step, scope: Scope) -> Iterator[str]:
+    for name, type in _defines(step):
+        if type.pattern is None:
+            continue
+        owner = scope.types.get(type.pattern.owner)
+        if owner is None or owner.format is None:
+            yield f"the pattern of {name} belongs to {type.pattern.owner}, which is not a sparse input"
+            return
+        if sorted(type.pattern.dims) != list(range(owner.rank)) or type.rank != owner.rank:
+            yield f"the pattern of {name} is no permutation of the dimensions of {type.pattern.owner}"
+            return
+        if isinstance(step, Scatter):
+            yield f"{name} is scattered into, so it is dense"
+    match step:
+        case Comprehension():
+            if step.type.pattern is None and step.within:
+                yield f"{step.target} is dense, so it is defined everywhere"
+            if step.type.pattern is not None and {_owned(w, scope) for w in step.within} != {
+                in_owner(step.type.pattern, tuple(i.name for i in step.indices))
+            }:
+                yield f"{step.target} is stored where {step.type.pattern.owner} is; its within says something else"
+        case _:
+            pass
+
+
+def _owned(within: Within, scope: Scope) -> Within:
+    pattern = scope.types[within.tensor].pattern
+    return within if pattern is None else in_owner(pattern, within.indices)
+
+
+def regions_have_the_types_of_their_step(step: Step, scope: Scope) -> Iterator[str]:
+    match step:
+        case Cond():
+            predicate = scope.types[step.predicate]
+            if predicate.rank or predicate.dtype != dt.bool_:
+                yield f"predicate {step.predicate} is not a scalar bool"
+            for region in (step.then, step.orelse):
+                yield from _region_inputs(region, [scope.types[a] for a in step.args])
+                yield from _region_outputs(region, list(step.types))
+        case While():
+            state = [scope.types[a] for a in step.init]
+            given = state + [scope.types[a] for a in step.args]
+            for region in (step.condition, step.body):
+                yield from _region_inputs(region, given)
+            yield from _region_outputs(step.condition, [TensorType(dt.bool_, ())])
+            yield from _region_outputs(step.body, list(step.types))
+            if [t.dtype for t in state] != [t.dtype for t in step.types] or len(state) != len(step.targets):
+                yield "init and targets differ in number or dtype"
+        case _:
+            pass
+
+
+def _region_inputs(region: Program, given: list[TensorType]) -> Iterator[str]:
+    if len(region.inputs) != len(given):
+        yield f"region {region.name} takes {len(region.inputs)} inputs, is given {len(given)}"
+    for wanted, has in zip(region.inputs, given):
+        if wanted.type.dtype != has.dtype or wanted.type.rank != has.rank or wanted.type.is_sparse != has.is_sparse:
+            yield f"input {wanted.name} of region {region.name} does not have the type of its argument"
+
+
+def _region_outputs(region: Program, wanted: list[TensorType]) -> Iterator[str]:
+    types = types_of(region)
+    if len(region.outputs) != len(wanted):
+        yield f"region {region.name} gives {len(region.outputs)} outputs, the step has {len(wanted)}"
+    for name, want in zip(region.outputs, wanted):
+        has = types.get(name)
+        if has is not None and (has.dtype != want.dtype or has.rank != want.rank):
+            yield f"output {name} of region {region.name} does not have the type of its target"
+
+
+CHECKS: tuple[Check, ...] = (
+    names_are_defined_before_use,
+    targets_are_unique,
+    indices_are_unique,
+    variables_are_bound,
+    ranks_match,
+    dtypes_agree_with_the_table,
+    withins_name_stored_coordinates,
+    sparse_targets_are_stored_within_their_owner,
+    regions_have_the_types_of_their_step,
+)
+
+
+# --- the canonical form ----------------------------------------------------------------------------------------------
+
+
+def a_reduction_stands_only_at_the_top(step: Step, scope: Scope) -> Iterator[str]:
+    if isinstance(step, Scatter) and any(next(reduces(r), None) is not None for r in _roots(step)):
+        yield "a scatter holds a reduction"
+    if isinstance(step, Comprehension):
+        inside = step.body.body if isinstance(step.body, Reduce) else step.body
+        if next(reduces(inside), None) is not None:
+            yield "a reduction is nested in the body"
+        if isinstance(step.body, Reduce) and step.body.body.dtype != step.body.dtype:
+            yield f"the reduction's body is {step.body.body.dtype}, its accumulator {step.body.dtype}"
+
+
+def sparse_reads_are_within_their_pattern(step: Step, scope: Scope) -> Iterator[str]:
+    if not isinstance(step, (Comprehension, Scatter)):
+        return
+    around = {_owned(w, scope) for w in step.within}
+    for root in _roots(step):
+        inside = around | ({_owned(w, scope) for w in root.within} if isinstance(root, Reduce) else set())
+        for node in walk(root):
+            if isinstance(node, Load) and scope.visible(step)[node.array].is_sparse and stored_at(node, scope.visible(step)) not in inside:
+                yield f"{show_body(node)} is read where it may not be stored"
+
+
+CANONICAL: tuple[Check, ...] = (a_reduction_stands_only_at_the_top, sparse_reads_are_within_their_pattern)
+
+
+def verify_canonical(program: Program) -> None:
+    """`verify`, and the form that lowering takes: reductions only at the top of a body, sparse reads under a matching `within`."""
+    verify(program)
+    _canonical_steps(program)
+
+
+def _canonical_steps(program: Program) -> None:
+    scope = Scope(program)
+    for number, step in enumerate(program.body):
+        for check in CANONICAL:
+            for problem in check(step, scope):
+                _broken(program, f"step {number}, {', '.join(targets_of(step))}", check.__name__, f"{problem}\n       {show_step(step)}")
+        scope.types.update(_defines(step))
+        for region in _regions(step):
+            _canonical_steps(region)
