@@ -1,0 +1,111 @@
+"""PyTorch on the CPU: sparse CSR tensors (MKL below), the chain of calls a user writes for what has no single call,
+and torch.compile for the dense row-wise chain."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from benchmarks.harness import Run
+
+warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+warnings.filterwarnings("ignore", message="Sparse invariant checks are implicitly disabled")
+
+
+def _csr(A: Any, data: np.ndarray | None = None) -> torch.Tensor:
+    values = torch.from_numpy(A.data if data is None else data)
+    return torch.sparse_csr_tensor(torch.from_numpy(A.indptr), torch.from_numpy(A.indices), values, size=A.shape)
+
+
+def _run(call: Callable[[], torch.Tensor]) -> Run:
+    def run() -> np.ndarray:
+        with torch.inference_mode():
+            return call().numpy()
+
+    return run
+
+
+def spmv(A: Any, x: np.ndarray) -> Run:
+    a, b = _csr(A), torch.from_numpy(x)
+    return _run(lambda: a @ b)
+
+
+def spmm(A: Any, X: np.ndarray) -> Run:
+    a, b = _csr(A), torch.from_numpy(X)
+    return _run(lambda: a @ b)
+
+
+def sddmm(A: Any, U: np.ndarray, V: np.ndarray) -> Run:
+    """torch.sparse.sampled_addmm, then times the stored values."""
+    a, u, v = _csr(A), torch.from_numpy(U), torch.from_numpy(V).t()
+    values = torch.from_numpy(A.data)
+    return _run(lambda: torch.sparse.sampled_addmm(a, u, v, beta=0.0).values() * values)
+
+
+def attention(mask: Any, Q: np.ndarray, K: np.ndarray, V: np.ndarray) -> Run:
+    """sampled_addmm, softmax over row segments, CSR @ V. The row of each entry is known in advance."""
+    a = _csr(mask, np.ones(mask.nnz, Q.dtype))
+    q, kt, v = torch.from_numpy(Q), torch.from_numpy(K).t(), torch.from_numpy(V)
+    offsets = torch.from_numpy(mask.indptr.astype(np.int64))
+    crow, col = torch.from_numpy(mask.indptr), torch.from_numpy(mask.indices)
+    rows = torch.repeat_interleave(torch.arange(mask.shape[0]), offsets.diff())
+    scale = 1 / math.sqrt(Q.shape[1])
+
+    def call() -> torch.Tensor:
+        score = torch.sparse.sampled_addmm(a, q, kt, beta=0.0, alpha=scale).values()
+        top = torch.segment_reduce(score, "max", offsets=offsets, initial=-math.inf)
+        e = torch.exp(score - top[rows])
+        total = torch.segment_reduce(e, "sum", offsets=offsets)
+        return torch.sparse_csr_tensor(crow, col, e / total[rows], size=mask.shape) @ v
+
+    return _run(call)
+
+
+def gcn(A: Any, X: np.ndarray, W: np.ndarray, b: np.ndarray) -> Run:
+    a, x, w, bias = _csr(A), *(torch.from_numpy(t) for t in (X, W, b))
+    return _run(lambda: torch.relu_(a @ (x @ w) + bias))
+
+
+def gemm(A: np.ndarray, B: np.ndarray) -> Run:
+    a, b = torch.from_numpy(A), torch.from_numpy(B)
+    out = torch.empty(A.shape[0], B.shape[1], dtype=a.dtype)
+    return _run(lambda: torch.mm(a, b, out=out))
+
+
+def rowwise(X: np.ndarray, gamma: np.ndarray, beta: np.ndarray, eps: float) -> Run:
+    x, g, b = (torch.from_numpy(t) for t in (X, gamma, beta))
+
+    def chain(x: torch.Tensor) -> torch.Tensor:
+        return torch.softmax(F.gelu(F.layer_norm(x, (x.shape[1],), g, b, eps)), dim=1)
+
+    compiled = torch.compile(chain)
+    return _run(lambda: compiled(x))
+
+
+class Torch:
+    name = "torch"
+    kernels = {
+        "spmv": spmv, "spmm": spmm, "sddmm": sddmm, "attention": attention, "gcn": gcn, "gemm": gemm, "rowwise": rowwise,
+    }  # fmt: skip
+
+    def version(self) -> str:
+        return str(torch.__version__)
+
+    @contextmanager
+    def threads(self, count: int) -> Iterator[None]:
+        before = torch.get_num_threads()
+        torch.set_num_threads(count)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(before)
+
+
+PEER = Torch()

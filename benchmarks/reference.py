@@ -1,0 +1,94 @@
+"""float64 results with a bound on the error that rounding in the operands' precision explains (Higham 2002, ch. 3):
+gamma(n) = n u / (1 - n u), times the sum of magnitudes. What exceeds the bound is a wrong result, not rounding."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+Bounded = tuple[np.ndarray, np.ndarray]
+
+
+def gamma(count: Any, dtype: Any) -> Any:
+    """Growth of `count` roundings."""
+    u = np.finfo(dtype).eps / 2
+    return count * u / (1 - count * u)
+
+
+def underflow(count: Any, dtype: Any) -> Any:
+    """What `count` products below the smallest normal number may lose."""
+    return count * np.finfo(dtype).tiny
+
+
+def _wide(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.float64)
+
+
+def _lengths(A: Any, rank: int) -> np.ndarray:
+    lengths = np.diff(A.indptr).astype(np.float64)
+    return lengths if rank == 1 else lengths[:, None]
+
+
+def matvec(A: Any, X: np.ndarray) -> Bounded:
+    wide, x = A.astype(np.float64), _wide(X)
+    count = _lengths(A, X.ndim) + 2
+    return wide @ x, gamma(count, X.dtype) * (abs(wide) @ np.abs(x)) + underflow(count, X.dtype)
+
+
+def sddmm(A: Any, U: np.ndarray, V: np.ndarray) -> Bounded:
+    """Values A.data * (U @ V.T) at the stored coordinates, in blocks so that the gathered rows stay small."""
+    rows = np.repeat(np.arange(A.shape[0]), np.diff(A.indptr))
+    values, scale = np.empty(A.nnz), np.empty(A.nnz)
+    for begin in range(0, A.nnz, 1 << 18):
+        at = slice(begin, begin + (1 << 18))
+        u, v = _wide(U[rows[at]]), _wide(V[A.indices[at]])
+        values[at] = np.einsum("pk,pk->p", u, v)
+        scale[at] = np.einsum("pk,pk->p", np.abs(u), np.abs(v))
+    data = _wide(A.data)
+    return data * values, gamma(U.shape[1] + 2, U.dtype) * np.abs(data) * scale + underflow(U.shape[1] + 2, U.dtype)
+
+
+def attention(mask: Any, Q: np.ndarray, K: np.ndarray, V: np.ndarray) -> Bounded:
+    """softmax over stored coordinates of Q K^T / sqrt(d), times V. A row without coordinates is zero."""
+    pattern = mask.astype(np.float64)
+    pattern.data = np.ones(mask.nnz)
+    score, slack = sddmm(pattern, Q, K)
+    scale, eps = 1 / math.sqrt(Q.shape[1]), float(np.finfo(Q.dtype).eps)
+    rows, lengths = np.repeat(np.arange(mask.shape[0]), np.diff(mask.indptr)), np.diff(mask.indptr)
+    filled, top, total = np.flatnonzero(lengths), np.zeros(mask.shape[0]), np.ones(mask.shape[0])
+    worst = np.zeros(mask.shape[0])
+    starts = mask.indptr[filled]
+    score = score * scale
+    top[filled] = np.maximum.reduceat(score, starts)
+    worst[filled] = np.maximum.reduceat(slack * scale + 2 * eps * np.abs(score), starts)
+    weights = np.exp(score - top[rows])
+    total[filled] = np.add.reduceat(weights, starts)
+    pattern.data = weights / total[rows]
+    relative = 2 * worst + (lengths + 16) * eps
+    return pattern @ _wide(V), relative[:, None] * (pattern @ np.abs(_wide(V)))
+
+
+def gcn(A: Any, X: np.ndarray, W: np.ndarray, b: np.ndarray) -> Bounded:
+    wide, x, w = A.astype(np.float64), _wide(X), _wide(W)
+    scale = abs(wide) @ (np.abs(x) @ np.abs(w)) + np.abs(_wide(b))
+    return np.maximum(wide @ (x @ w) + _wide(b), 0), gamma(_lengths(A, 2) + X.shape[1] + 4, X.dtype) * scale
+
+
+def gemm(A: np.ndarray, B: np.ndarray) -> Bounded:
+    a, b = _wide(A), _wide(B)
+    return a @ b, gamma(A.shape[1] + 1, A.dtype) * (np.abs(a) @ np.abs(b))
+
+
+def rowwise(X: np.ndarray, gamma_: np.ndarray, beta: np.ndarray, eps: float) -> Bounded:
+    """softmax(gelu(layernorm(X))). The bound takes 32 roundings of the widest normalised value, as relative error."""
+    x = _wide(X)
+    centred = x - x.mean(axis=1, keepdims=True)
+    normal = centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + eps) * gamma_ + beta
+    active = normal * special.ndtr(normal)
+    e = np.exp(active - active.max(axis=1, keepdims=True))
+    y = e / e.sum(axis=1, keepdims=True)
+    unit = float(np.finfo(X.dtype).eps)
+    return y, y * 32 * unit * np.maximum(1, np.abs(normal).max(axis=1, keepdims=True))
