@@ -27,24 +27,24 @@ class Sym:
 
 @node
 class FloorDiv:
-    num: "Size"
-    den: "Size"
+    num: Size
+    den: Size
 
 
 @node
 class Mod:
-    num: "Size"
-    den: "Size"
+    num: Size
+    den: Size
 
 
 @node
 class Largest:
-    of: tuple["Size", ...]
+    of: tuple[Size, ...]
 
 
 @node
 class Smallest:
-    of: tuple["Size", ...]
+    of: tuple[Size, ...]
 
 
 Atom = Union[Sym, FloorDiv, Mod, Largest, Smallest]
@@ -57,35 +57,35 @@ class SizeExpr:
 
     terms: tuple[tuple[Monomial, int], ...]
 
-    def __add__(self, other: "Size") -> "Size":
+    def __add__(self, other: Size) -> Size:
         return _sum([(self, 1), (other, 1)])
 
     __radd__ = __add__
 
-    def __sub__(self, other: "Size") -> "Size":
+    def __sub__(self, other: Size) -> Size:
         return _sum([(self, 1), (other, -1)])
 
-    def __rsub__(self, other: "Size") -> "Size":
+    def __rsub__(self, other: Size) -> Size:
         return _sum([(other, 1), (self, -1)])
 
-    def __neg__(self) -> "Size":
+    def __neg__(self) -> Size:
         return _sum([(self, -1)])
 
-    def __mul__(self, other: "Size") -> "Size":
+    def __mul__(self, other: Size) -> Size:
         return _product(self, other)
 
     __rmul__ = __mul__
 
-    def __floordiv__(self, other: "Size") -> "Size":
+    def __floordiv__(self, other: Size) -> Size:
         return floordiv(self, other)
 
-    def __rfloordiv__(self, other: "Size") -> "Size":
+    def __rfloordiv__(self, other: Size) -> Size:
         return floordiv(other, self)
 
-    def __mod__(self, other: "Size") -> "Size":
+    def __mod__(self, other: Size) -> Size:
         return mod(self, other)
 
-    def __rmod__(self, other: "Size") -> "Size":
+    def __rmod__(self, other: Size) -> Size:
         return mod(other, self)
 
     def __str__(self) -> str:
