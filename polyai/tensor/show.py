@@ -28,6 +28,7 @@ _INFIX = {
     "add": ("+", 8), "sub": ("-", 8), "mul": ("*", 9), "div": ("/", 9), "floordiv": ("//", 9), "mod": ("%", 9), "pow": ("**", 11),
 }  # fmt: skip
 _ASSOCIATIVE = {"or", "and", "bitor", "bitxor", "bitand", "add", "mul"}
+_UPDATES = {"add": "+", "mul": "*", "or": "|", "and": "&"}
 _REDUCTIONS = {"add": "sum", "mul": "prod", "max": "max", "min": "min", "or": "any", "and": "all"}
 
 
@@ -61,7 +62,7 @@ def show_step(step: Step) -> str:
             return f"{step.target}[{_indices(step.indices, step.within)}] {step.type.dtype} = {body}{tail}"
         case Scatter():
             at = ",".join(show_body(a) for a in step.at)
-            sign = "" if step.monoid is None else step.monoid
+            sign = _UPDATES.get(step.monoid, step.monoid) if step.monoid else ""
             body, tail = _body_and_tail(step.body)
             scope = f"for [{_indices(step.indices, step.within)}]"
             return f"{step.target}[{at}] {step.type.dtype} {sign}= {body}   {scope} from {step.base}{tail}"
