@@ -21,7 +21,22 @@ from typing import Union
 
 from polyai.shapes.bounds import interval
 from polyai.shapes.dim import Dim, by_name
-from polyai.shapes.expr import FloorDiv, Largest, Mod, Monomial, Size, SizeExpr, Smallest, floordiv, is_linear, substitute, symbol
+from polyai.shapes.expr import (
+    Atom,
+    FloorDiv,
+    Largest,
+    Mod,
+    Monomial,
+    Size,
+    SizeExpr,
+    Smallest,
+    Sym,
+    floordiv,
+    is_linear,
+    substitute,
+    symbol,
+    symbols,
+)  # fmt: skip
 from polyai.shapes.nonlinear import factors
 
 
@@ -51,6 +66,7 @@ _RELATIONS: dict[str, Callable[[int, int], bool]] = {
 }  # fmt: skip
 
 _ROWS = 160  # elimination gives up (MAYBE) beyond this many inequalities
+_SPLITS = 6  # and a case distinction over extremes beyond this many assumptions
 
 
 class Facts:
@@ -67,8 +83,21 @@ class Facts:
         self.nonnegative = tuple(nonnegative)
         self.zero = tuple(zero)
         self.decide = decide
-        self._scale: dict[str, Size] = {n: symbol(n) * d.multiple_of for n, d in self.dims.items() if d.multiple_of > 1}
+        self._solved = self._solve()
         self._proved: dict[tuple[Size, str], Truth] = {}
+
+    def _solve(self) -> dict[str, Size]:
+        """Symbols in terms of others: multiples as k times a fresh symbol of the same name, then equalities solved in turn."""
+        out: dict[str, Size] = {n: symbol(n) * d.multiple_of for n, d in self.dims.items() if d.multiple_of > 1}
+        for zero in self.zero:
+            rest = substitute(zero, out)
+            alone = _solvable(rest)
+            if alone is not None:
+                name, sign = alone
+                value = symbol(name) - rest * sign
+                out = {n: substitute(s, {name: value}) for n, s in out.items()}
+                out.setdefault(name, value)
+        return out
 
     def also(self, dims: Iterable[Dim] = (), nonnegative: Iterable[Size] = (), zero: Iterable[Size] = ()) -> Facts:
         """These facts and more."""
@@ -166,7 +195,7 @@ class Facts:
             return YES
         if NO in (above, below) or self._at_least_zero(size - 1) is YES or self._at_least_zero(-1 * size - 1) is YES:
             return NO
-        scaled = substitute(size, self._scale)
+        scaled = substitute(size, self._solved)
         if isinstance(scaled, SizeExpr):
             constant = sum(c for m, c in scaled.terms if not m)
             if constant % math.gcd(*(c for m, c in scaled.terms if m)):
@@ -184,14 +213,27 @@ class Facts:
             yield size
             yield -1 * size
 
-    def _refuted(self, claim: Size) -> bool:
-        """True if the facts and `claim >= 0` contradict each other."""
+    def _refuted(self, claim: Size, given: tuple[Size, ...] = ()) -> bool:
+        """True if the facts, `claim >= 0` and each of `given` >= 0 contradict each other.
+
+        An extreme equals one of its parts, so a claim about it is refuted if it is for each of them.
+        """
+        extreme = _first_extreme(claim) if len(given) < _SPLITS else None
+        if extreme is None:
+            return self._contradiction([claim, *given])
+        sign = 1 if isinstance(extreme, Largest) else -1
+        return all(
+            self._refuted(_replaced(claim, extreme, part), (*given, *((part - other) * sign for other in extreme.of if other != part)))
+            for part in extreme.of
+        )
+
+    def _contradiction(self, claims: list[Size]) -> bool:
         rows: dict[Row, None] = {}
         seen: set[Monomial] = set()
-        pending = [claim, *self._known()]
+        pending = [*claims, *self._known()]
         while pending:
             size = pending.pop()
-            row = _row(substitute(size, self._scale))
+            row = _row(substitute(size, self._solved))
             if row is None:
                 continue
             if not row[0]:
@@ -265,6 +307,32 @@ def _shared_factor(size: SizeExpr) -> tuple[Size, Size] | None:
             left.remove(atom)
         rest = rest + (SizeExpr(((tuple(left), coefficient),)) if left else coefficient)
     return SizeExpr(((common, 1),)), rest
+
+
+def _solvable(zero: Size) -> tuple[str, int] | None:
+    """A symbol that `zero == 0` can be solved for, and its coefficient, 1 or -1: it occurs once, alone."""
+    for monomial, coefficient in zero.terms if isinstance(zero, SizeExpr) else ():
+        if abs(coefficient) == 1 and len(monomial) == 1 and isinstance(monomial[0], Sym):
+            name = monomial[0].name
+            if name not in symbols(zero - symbol(name) * coefficient):
+                return name, coefficient
+    return None
+
+
+def _first_extreme(size: Size) -> Largest | Smallest | None:
+    atoms = (a for m, _ in size.terms for a in m) if isinstance(size, SizeExpr) else ()
+    return next((a for a in atoms if isinstance(a, (Largest, Smallest))), None)
+
+
+def _replaced(size: Size, old: Atom, new: Size) -> Size:
+    """`size` with `new` for the atom `old` in its monomials."""
+    total: Size = 0
+    for monomial, coefficient in size.terms if isinstance(size, SizeExpr) else (((), size),):
+        product: Size = coefficient
+        for atom in monomial:
+            product = product * (new if atom == old else SizeExpr((((atom,), 1),)))
+        total = total + product
+    return total
 
 
 def _equal(a: Size, b: Size) -> Iterator[Size]:
