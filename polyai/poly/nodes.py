@@ -17,6 +17,9 @@ is formed when loops are flattened: `A.pos1[i] + q`. `A.pos1` has extent (n + 1,
 An indirect read `B[k, j]` with k = A.crd1[i, q] is over-approximated: its relation names any row of B; its Load keeps
 the exact index expression. Such indices are checked at run time; affine ones are proved here.
 
+Temporaries start as whole arrays. `contract` drops the dimensions that a shared loop fixes and says in `allocations` how many
+band members enclose what is left: 0 means one array for the kernel, d > 0 a fresh one in each iteration of the d-th loop.
+
 Marks in the schedule tree, each directly above the band member (a band of one dimension) it speaks of:
 
     parallel              distribute this loop over threads
@@ -58,22 +61,29 @@ class Array:
 
 @node
 class RaggedDim:
-    """Dim `dim` of a statement walks a fibre: level `level` of `tensor` below `parents` (dims of the same statement, outermost first)."""
+    """Dim `dim` of a statement walks a fibre: level `level` of `tensor` below `parents` (dims of the same statement, outermost
+    first). `unique`: no coordinate occurs twice in a fibre."""
 
     dim: str
     tensor: str
     level: int
     parents: tuple[str, ...]
+    unique: bool = True
 
     @property
     def length(self) -> str:
         """The isl parameter that stands for the fibre's length under a bind mark."""
-        return f"{self.tensor}_len{self.level}"
+        return length_of(self.tensor, self.level)
 
     @property
     def hull(self) -> str:
         """The isl parameter that bounds every fibre's length."""
-        return f"{self.tensor}_max{self.level}"
+        return hull_of(self.tensor, self.level)
+
+    @property
+    def fibre(self) -> Ragged:
+        """The extent that goes with this dim."""
+        return Ragged(self.tensor, self.level)
 
 
 @node
@@ -102,9 +112,18 @@ class Statement:
 
 
 @node
+class Allocation:
+    """Temporary `array` comes to life in each iteration of the `depth`-th loop around its statements; 0: once per kernel."""
+
+    array: str
+    depth: int
+
+
+@node
 class Scop:
-    """A static control part. `context` is isl text over the parameters: facts about sizes. Only `schedule` changes by passes
-    that schedule; `contract` changes arrays."""
+    """A static control part. `context` is isl text over the parameters: facts about sizes. `sizes` says which size a parameter
+    stands for; hulls and fibre lengths stand for none. Only `schedule` changes by passes that schedule; `contract` changes
+    arrays, accesses and `allocations`."""
 
     name: str
     parameters: tuple[str, ...]
@@ -112,9 +131,31 @@ class Scop:
     arrays: tuple[Array, ...]
     statements: tuple[Statement, ...]
     schedule: isl.Schedule | None = None
+    sizes: tuple[tuple[str, Size], ...] = ()
+    allocations: tuple[Allocation, ...] = ()
 
     def array(self, name: str) -> Array:
         return next(a for a in self.arrays if a.name == name)
 
     def statement(self, name: str) -> Statement:
         return next(s for s in self.statements if s.name == name)
+
+
+def length_of(tensor: str, level: int) -> str:
+    """The parameter for the length of the fibre at hand."""
+    return isl_name(f"{tensor}_len{level}")
+
+
+def hull_of(tensor: str, level: int) -> str:
+    """The parameter that bounds all fibre lengths."""
+    return isl_name(f"{tensor}_max{level}")
+
+
+_KEYWORDS = " and or not exists implies mod floor ceil floord ceild min max true false rat infty infinity NaN int "
+
+
+def isl_name(name: str) -> str:
+    """`name` as isl text takes it: ASCII letters, digits and underscores, no keyword. `A.val` becomes `A_val`."""
+    if name.isascii() and name.isidentifier():
+        return f"{name}_" if f" {name} " in _KEYWORDS else name
+    return "".join(c if c.isascii() and (c.isalnum() or c == "_") else "_" if c == "." else f"_u{ord(c):x}" for c in name)

@@ -1,0 +1,369 @@
+"""Canonical tensor programs to statements over integer sets.
+
+    T[i,j] = reduce add (k) A[i,k] * X[k,j]  within A(i,k)          Y[i,j] = max(T[i,j] + b[j], 0)
+
+    T_init[i,j]     T[i,j] = 0.0                                    0 <= i < n, 0 <= j < m
+    T_upd[i,j,q]    T[i,j] add= A.val[i,q] * X[A.crd1[i,q],j]       and 0 <= q < A_max1
+    Y[i_1,j_1]      Y[i_1,j_1] = max(T[i_1,j_1] + b[j_1], 0.0)
+
+A result that other nests read, or that leaves the program, is reduced into `T_acc` and copied: `contract` then keeps the
+accumulator in a register. A scatter copies its base, unless nobody else needs it, and updates in place.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, cast
+
+from polyai.errors import UnsupportedError, VerifyError
+from polyai.lower import fibre
+from polyai.poly import nodes as poly
+from polyai.poly.affine import Parameters, affine, condition, refuted, weakest
+from polyai.scalar import dtype as dt
+from polyai.scalar.build import cast as convert
+from polyai.scalar.expr import Apply, Cast, Const, Expr, Load, Var
+from polyai.scalar.ops import MONOIDS
+from polyai.shapes.expr import Size
+from polyai.tensor import nodes as tn
+from polyai.tensor.bodies import loads, owner_within, size_symbols, stored_at, zero
+from polyai.term.names import Names
+from polyai.term.node import map_children
+
+
+def lower(program: tn.Program) -> poly.Scop:
+    """The scop of a canonical program, in program order, without a schedule.
+
+    Raises UnsupportedError for control flow, library calls and walks of two sparse tensors at once.
+    """
+    return _Lowering(program).scop()
+
+
+@dataclasses.dataclass
+class _Frame:
+    """The dims of one statement and what the program's index variables are in it."""
+
+    dims: list[str]
+    limits: list[str]
+    ragged: tuple[poly.RaggedDim, ...]
+    walks: tuple[fibre.Walk, ...]
+    values: dict[str, Expr]
+
+
+class _Lowering:
+    def __init__(self, program: tn.Program) -> None:
+        self.program = program
+        self.types = tn.types_of(program)
+        self.parameters = Parameters()
+        self.names = Names()
+        self.array_names = Names(self.types)
+        self.arrays: dict[str, poly.Array] = {}
+        self.statements: list[poly.Statement] = []
+        self.hulls: dict[str, None] = {}
+        self.symbols = size_symbols(program)
+        self.alias = dict(_needless_bases(program))
+        self.shared = set(_read_elsewhere(program))
+
+    def scop(self) -> poly.Scop:
+        for given in self.program.inputs:
+            self._declare(given.name, given.type, "input")
+        for step in self.program.body:
+            match step:
+                case tn.Comprehension():
+                    self._comprehension(step)
+                case tn.Scatter():
+                    self._scatter(step)
+                case tn.Extern() | tn.Cond() | tn.While():
+                    raise UnsupportedError(
+                        f"a {type(step).__name__.lower()} step among statements",
+                        "it has no affine form",
+                        "split the program around it",
+                    )
+        facts = [f"{self.parameters.text(f.size)} {'>=' if f.relation == 'nonnegative' else '='} 0" for f in self.program.facts]
+        names = (*self.parameters.sizes, *self.hulls)
+        context = " and ".join((*(f"{p} >= 0" for p in names), *facts))
+        prefix = f"[{', '.join(names)}] -> "
+        return poly.Scop(
+            self.program.name,
+            names,
+            f"{prefix}{{ : {context} }}" if context else f"{prefix}{{ : }}",
+            tuple(self.arrays.values()),
+            tuple(_prefixed(s, prefix) for s in self.statements),
+            sizes=tuple(self.parameters.sizes.items()),
+        )
+
+    # --- steps ------------------------------------------------------------------------------------------------------------
+
+    def _comprehension(self, step: tn.Comprehension) -> None:
+        name = self.alias.get(step.target, step.target)
+        self._declare(name, step.type, "output" if name in self.program.outputs else "temporary")
+        masked = bool(step.within) and not step.type.is_sparse
+        if masked:  # what is not stored in the pattern is zero
+            whole = self._frame(step.indices, ())
+            self._add(f"{step.target}_init", whole, name, self._dense_at(whole, step.indices), zero(step.type.dtype), None)
+        frame = self._frame(step.indices, step.within)
+        if not isinstance(step.body, tn.Reduce):
+            at = self._at(frame, step.indices, step.type)
+            self._add(step.target, frame, name, at, self._expr(frame, step.body, step.type.dtype), None)
+            return
+        self._reduction(step, step.body, frame, name, masked)
+
+    def _reduction(self, step: tn.Comprehension, reduce: tn.Reduce, frame: _Frame, name: str, masked: bool) -> None:
+        if any(load.array == step.target for load in loads(reduce.body)):
+            raise UnsupportedError(
+                f"{step.target} is reduced from its own elements",
+                "each element needs earlier ones that are complete",
+                "write the recurrence without a reduction",
+            )
+        inner = self._frame((*step.indices, *reduce.over), (*step.within, *reduce.within))
+        walked = {v for w in inner.walks for v, e in w.coordinates if not isinstance(e, Var)}
+        direct = step.type.is_sparse or not walked & {i.name for i in step.indices}
+        target = name
+        if masked or (direct and step.target in self.shared):
+            owner = step.within[0] if masked else None
+            target = self.array_names.fresh(f"{step.target}_acc")
+            pattern = None if owner is None else owner_within(owner, self.types)
+            kept = step.type if pattern is None else tn.TensorType(reduce.dtype, step.type.shape, None, tn.Pattern(pattern.tensor, ()))
+            self._declare(target, dataclasses.replace(kept, dtype=reduce.dtype), "temporary")
+        identity = Const(MONOIDS[reduce.monoid].identity(reduce.dtype), reduce.dtype)
+        stored = step.type.is_sparse or masked
+        init_at = frame.walks[0].position if stored else self._dense_at(frame, step.indices)
+        upd_at = self._outer_position(inner, frame) if stored else self._dense_at(inner, step.indices)
+        self._add(f"{step.target}_init", frame, target, init_at, identity, None)
+        self._add(f"{step.target}_upd", inner, target, upd_at, self._expr(inner, reduce.body, reduce.dtype), reduce.monoid)
+        if target != name:
+            last = self._frame(step.indices, step.within)
+            read_at = last.walks[0].position if stored else self._dense_at(last, step.indices)
+            value = convert(Load(target, read_at, reduce.dtype), step.type.dtype)
+            self._add(step.target, last, name, self._at(last, step.indices, step.type), value, None)
+
+    def _scatter(self, step: tn.Scatter) -> None:
+        name = self.alias.get(step.target, step.target)
+        self._declare(name, step.type, "output" if name in self.program.outputs else "temporary")
+        if self.alias.get(step.base, step.base) != name:
+            dims = tuple(tn.Index(f"{step.target}_i{d}", extent) for d, extent in enumerate(step.type.shape))
+            whole = self._frame(dims, ())
+            at = self._dense_at(whole, dims)
+            base = convert(Load(step.base, at, self.types[step.base].dtype), step.type.dtype)
+            self._add(f"{step.target}_base", whole, name, at, base, None)
+        frame = self._frame(step.indices, step.within)
+        at = tuple(self._expr(frame, e) for e in step.at)
+        self._add(step.target, frame, name, at, self._expr(frame, step.body, step.type.dtype), step.monoid)
+
+    # --- dims -------------------------------------------------------------------------------------------------------------
+
+    def _frame(self, indices: tuple[tn.Index, ...], within: tuple[tn.Within, ...]) -> _Frame:
+        """Dims for `indices`: those that a `within` binds become the dims of its walk, each where its variable stood."""
+        names = Names({poly.isl_name(s) for s in self.symbols})
+        wanted = dict.fromkeys(owner_within(w, self.types) for w in within)
+        if len(wanted) > 1:
+            first, second = list(wanted)[:2]
+            raise UnsupportedError(
+                f"{first.tensor} and {second.tensor} are walked together",
+                "merging the coordinates of two sparse tensors is not compiled",
+                f"convert one of them: {second.tensor}.toarray()",
+            )
+        plain = [i for i in indices if not any(i.name in w.indices for w in wanted)]
+        dims = {i.name: names.fresh(poly.isl_name(i.name)) for i in plain}
+        walks = tuple(fibre.walk(w.tensor, self._format(w.tensor), w.indices, names) for w in wanted)
+        frame = _Frame([], [], tuple(r for w in walks for r in w.ragged), walks, {n: Var(d, dt.i64) for n, d in dims.items()})
+        for w in walks:
+            frame.values.update(w.coordinates)
+        for index in indices:
+            if index.name in dims:
+                frame.dims.append(dims[index.name])
+                frame.limits.append(f"0 <= {dims[index.name]} < {self.parameters.text(index.extent)}")
+            for w in walks:
+                self._place(frame, w, index.name)
+        return frame
+
+    def _place(self, frame: _Frame, walk: fibre.Walk, variable: str) -> None:
+        """Put the dims of `walk` up to the one for `variable`, those it lies under first."""
+        last = max((p for p, (_, v) in enumerate(walk.dims) if v == variable), default=-1)
+        hulls = {r.dim: r.hull for r in walk.ragged}
+        for dim, stands_for in walk.dims[: last + 1]:
+            if dim in frame.dims:
+                continue
+            frame.dims.append(dim)
+            if dim in hulls:
+                self.hulls[hulls[dim]] = None
+                frame.limits.append(f"0 <= {dim} < {hulls[dim]}")
+            else:
+                extent = self.types[walk.owner].shape[walk.variables.index(stands_for)]
+                frame.limits.append(f"0 <= {dim} < {self.parameters.text(extent)}")
+
+    def _format(self, owner: str) -> Any:
+        return fibre.format_of(owner, self.types[owner])
+
+    def _dense_at(self, frame: _Frame, indices: tuple[tn.Index, ...]) -> tuple[Expr, ...]:
+        return tuple(frame.values[i.name] for i in indices)
+
+    def _at(self, frame: _Frame, indices: tuple[tn.Index, ...], type_: tn.TensorType) -> tuple[Expr, ...]:
+        return frame.walks[0].position if type_.is_sparse else self._dense_at(frame, indices)
+
+    def _outer_position(self, inner: _Frame, outer: _Frame) -> tuple[Expr, ...]:
+        """The position of the comprehension's own walk, in the frame of its reduction."""
+        mine = outer.walks[0]
+        return next(w.position for w in inner.walks if (w.owner, w.variables) == (mine.owner, mine.variables))
+
+    # --- expressions ------------------------------------------------------------------------------------------------------
+
+    def _expr(self, frame: _Frame, body: tn.Body, dtype: dt.DType | None = None) -> Expr:
+        """`body` over the dims of `frame`: coordinates for variables, positions for accesses of sparse tensors."""
+
+        def change(item: Any) -> Any:
+            match item:
+                case Var(name):
+                    return frame.values.get(name, item)
+                case tn.Reduce():
+                    raise VerifyError("a reduction inside a body", "the program is not canonical", "run the pass canonical first")
+                case Load(array) if self.types[array].is_sparse:
+                    return self._stored(frame, item)
+                case Load(array, indices, dtype):
+                    return Load(self.alias.get(array, array), tuple(change(i) for i in indices), dtype)
+                case _:
+                    return map_children(item, change)
+
+        out = cast("Expr", change(body))
+        return out if dtype is None else convert(out, dtype)
+
+    def _stored(self, frame: _Frame, load: Load) -> Expr:
+        wanted = stored_at(load, self.types)
+        for walk in frame.walks:
+            if wanted is not None and (walk.owner, walk.variables) == (wanted.tensor, wanted.indices):
+                return Load(self._values(load.array), walk.position, load.dtype)
+        raise UnsupportedError(
+            f"{load.array} is sparse and read at coordinates that the statement does not walk",
+            "its stored elements can only be visited in order",
+            f"read {load.array}[i, j] by the index variables of its own walk, or convert it with .toarray()",
+        )
+
+    def _values(self, tensor: str) -> str:
+        pattern = self.types[tensor].pattern
+        return f"{tensor}.val" if pattern is not None and any(i.name == tensor for i in self.program.inputs) else tensor
+
+    def _declare(self, name: str, type_: tn.TensorType, role: str) -> None:
+        if type_.pattern is None:
+            self.arrays.setdefault(name, poly.Array(name, type_.dtype, type_.shape, role))
+        elif role == "input":
+            self.arrays.update((a.name, a) for a in fibre.arrays(name, type_))
+        else:
+            owner = type_.pattern.owner
+            self.arrays.setdefault(name, poly.Array(name, type_.dtype, fibre.extents(owner, self.types[owner]), role))
+
+    # --- statements -------------------------------------------------------------------------------------------------------
+
+    def _add(self, stem: str, frame: _Frame, target: str, at: tuple[Expr, ...], value: Expr, monoid: str | None) -> None:
+        name = self.names.fresh(poly.isl_name(stem))
+        for root in (value, *at):
+            self._note_sizes(root, set(frame.dims))
+        known = set(frame.dims) | set(self.parameters.sizes)
+        head = f"{name}[{', '.join(frame.dims)}]"
+        domain = f"{{ {head}{' : ' if frame.limits else ''}{' and '.join(frame.limits)} }}"
+        write = self._relation(head, Load(target, at, value.dtype), (), False, known)
+        write = dataclasses.replace(write, must=write.must and not frame.ragged)
+        reads = [self._relation(head, *access, known) for access in _accesses(value, known)]
+        for place in at:
+            reads += [self._relation(head, *access, known) for access in _accesses(place, known)]
+        self.statements.append(
+            poly.Statement(name, tuple(frame.dims), frame.ragged, domain, target, at, value, monoid, write, tuple(dict.fromkeys(reads)))
+        )
+
+    def _note_sizes(self, expr: Expr, dims: set[str]) -> None:
+        match expr:
+            case Var(name) if name not in dims:
+                self.parameters.symbol(name)
+            case Load(_, parts) | Apply(_, parts):
+                for part in parts:
+                    self._note_sizes(part, dims)
+            case Cast(arg):
+                self._note_sizes(arg, dims)
+            case _:
+                pass
+
+    def _relation(self, head: str, load: Load, guards: tuple[str, ...], masked: bool, known: set[str]) -> poly.Relation:
+        """The elements a Load may touch: exact where indices are affine, any element along the others."""
+        places, limits, must = [], list(guards), not masked
+        for position, (index, extent) in enumerate(zip(load.indices, self.arrays[load.array].extents, strict=True)):
+            text = affine(index, known)
+            limit = self._extent(extent)
+            if text is None:
+                text, must = f"r{position}", False
+            places.append(text)
+            if masked or text == f"r{position}":
+                limits.append(f"0 <= {text} < {limit}")
+        inside = f"{head} -> {poly.isl_name(load.array)}[{', '.join(places)}]"
+        return poly.Relation(load.array, f"{{ {inside}{' : ' if limits else ''}{' and '.join(limits)} }}", must)
+
+    def _extent(self, extent: Size | poly.Ragged) -> str:
+        if isinstance(extent, poly.Ragged):
+            hull = poly.hull_of(extent.tensor, extent.level)
+            self.hulls[hull] = None
+            return hull
+        return self.parameters.text(extent)
+
+
+def _accesses(expr: Expr, known: set[str], guards: tuple[str, ...] = (), masked: bool = False) -> Iterator[tuple[Load, tuple[str, ...], bool]]:
+    """Each Load with the affine conditions under which it is made; the flag says that others, not affine, hold it back too."""
+    match expr:
+        case Load(_, indices):
+            yield expr, guards, masked
+            for index in indices:
+                yield from _accesses(index, known, guards, masked)
+        case Apply("where", (test, yes, no)):
+            yield from _accesses(test, known, guards, masked)
+            hidden = masked or condition(test, known) is None
+            for branch, given in ((yes, weakest(test, known)), (no, refuted(test, known))):
+                yield from _accesses(branch, known, guards if given is None else (*guards, given), hidden)
+        case Apply(_, args):
+            for arg in args:
+                yield from _accesses(arg, known, guards, masked)
+        case Cast(arg):
+            yield from _accesses(arg, known, guards, masked)
+        case _:
+            pass
+
+
+def _prefixed(statement: poly.Statement, prefix: str) -> poly.Statement:
+    return dataclasses.replace(
+        statement,
+        domain=prefix + statement.domain,
+        write=dataclasses.replace(statement.write, text=prefix + statement.write.text),
+        reads=tuple(dataclasses.replace(r, text=prefix + r.text) for r in statement.reads),
+    )
+
+
+def _steps(program: tn.Program) -> Iterator[tn.Comprehension | tn.Scatter]:
+    return (s for s in program.body if isinstance(s, (tn.Comprehension, tn.Scatter)))
+
+
+def _reads(step: tn.Comprehension | tn.Scatter) -> Iterator[Load]:
+    for root in (step.body, *(step.at if isinstance(step, tn.Scatter) else ())):
+        yield from loads(root)
+
+
+def _needless_bases(program: tn.Program) -> Iterator[tuple[str, str]]:
+    """Bases of scatters that nothing else needs: (base, the scatter's target); their array becomes the target's."""
+    made = {s.target: s for s in _steps(program)}
+    reads = [load.array for s in _steps(program) for load in _reads(s)]
+    bases = [s.base for s in _steps(program) if isinstance(s, tn.Scatter)]
+    final: dict[str, str] = {}
+    for step in reversed(tuple(_steps(program))):
+        if not isinstance(step, tn.Scatter) or step.base not in made or step.base in program.outputs:
+            continue
+        if step.base in reads or bases.count(step.base) > 1 or made[step.base].type != step.type:
+            continue
+        final[step.base] = final.get(step.target, step.target)
+    yield from final.items()
+
+
+def _read_elsewhere(program: tn.Program) -> Iterator[str]:
+    """Tensors whose elements are wanted outside the point that makes them: outputs, bases, and what is read along other indices."""
+    yield from program.outputs
+    for step in _steps(program):
+        own = {i.name for i in step.indices}
+        for load in _reads(step):
+            if not all(isinstance(i, Var) and i.name in own for i in load.indices):
+                yield load.array
+        if isinstance(step, tn.Scatter):
+            yield step.base

@@ -1,0 +1,287 @@
+"""What must hold before code is made: each function's name is the sentence that it checks, and raises ScheduleError if it does not.
+
+Legality is checked on the hull of ragged dims. The filters under bind marks only remove instances, and every fibre length
+up to the hull occurs among the parameters' values, so a schedule that is legal for the hull stays legal.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import assert_never
+
+import islpy as isl
+
+from polyai.errors import ScheduleError, VerifyError
+from polyai.poly import tree as st
+from polyai.poly.affine import Parameters, affine
+from polyai.poly.context import domains, parameters, relations
+from polyai.poly.deps import Deps
+from polyai.poly.nodes import JAM, PARALLEL, VECTOR, Array, Ragged, Relation, Scop, Statement, hull_of, isl_name
+from polyai.scalar.expr import Apply, Cast, Expr, Load, Var
+from polyai.term.node import walk
+
+
+def check(scop: Scop, deps: Deps) -> None:
+    """Everything below: the gate that every scheduled scop passes."""
+    tree = _tree(scop)
+    in_bounds(scop)
+    legal(scop, deps, tree)
+    no_stranger_in_a_ragged_loop(scop, tree)
+    fibres_are_bound_below_their_owners(scop, tree)
+
+
+def _tree(scop: Scop) -> st.Tree:
+    if scop.schedule is None:
+        raise VerifyError("a scop without a schedule was to be checked")
+    return st.read(scop, scop.schedule)
+
+
+def legal(scop: Scop, deps: Deps, tree: st.Tree | None = None) -> None:
+    """Every dependence runs forward, and no loop that is marked parallel, vector or jam carries one."""
+    tree = tree or _tree(scop)
+    missing = [s.name for s in scop.statements if s.name not in set(st.statements_of(tree))]
+    if missing:
+        raise ScheduleError(f"the schedule forgets {', '.join(missing)}", "each statement needs a leaf", "add it to the tree")
+    _Checker(scop).visit(tree, deps.order, deps.relaxed, deps.scattered)
+
+
+class _Checker:
+    def __init__(self, scop: Scop) -> None:
+        self.scop = scop
+        self.names = {s.name: s for s in scop.statements}
+        self.parameters = st.parameter_list(scop)
+
+    def visit(self, tree: st.Tree, order: isl.UnionMap, relaxed: isl.UnionMap, scattered: isl.UnionMap) -> None:
+        """`order`, `relaxed` and `scattered` hold the pairs that no loop above has separated."""
+        if order.is_empty() and relaxed.is_empty() and scattered.is_empty():
+            return
+        match tree:
+            case st.Leaf():
+                if not order.is_empty():
+                    self._refuse("is not ordered after", order, "give the loops an order")
+            case st.Bind(_, _, child):
+                self.visit(child, order, relaxed, scattered)
+            case st.Band(_, child, marks, _):
+                place = self._places(tree)
+                backward = order.lex_gt_at_multi_union_pw_aff(place)
+                if not backward.is_empty():
+                    self._refuse("runs before", backward, "keep the order of the program in this loop")
+                self._marks(marks, place, order, relaxed, scattered)
+                self.visit(child, *(d.eq_at_multi_union_pw_aff(place) for d in (order, relaxed, scattered)))
+            case st.Sequence(children):
+                filters = [self._domain(tuple(st.statements_of(c))) for c in children]
+                for position, child in enumerate(children):
+                    later = filters[position + 1 :]
+                    if later:
+                        after = _union(later)
+                        backward = order.intersect_domain(after).intersect_range(filters[position])
+                        if not backward.is_empty():
+                            self._refuse("runs before", backward, "keep the order of the program in this sequence")
+                    mine = filters[position]
+                    kept = (d.intersect_domain(mine).intersect_range(mine) for d in (order, relaxed, scattered))
+                    self.visit(child, *kept)
+            case _:
+                assert_never(tree)
+
+    def _marks(
+        self, marks: tuple[str, ...], place: isl.MultiUnionPwAff, order: isl.UnionMap, relaxed: isl.UnionMap, scattered: isl.UnionMap
+    ) -> None:
+        for mark in marks:
+            kind = mark.partition("=")[0]
+            if kind not in (PARALLEL, VECTOR, JAM):
+                continue
+            forbidden = {PARALLEL: (order, relaxed, scattered), VECTOR: (order, scattered), JAM: (order,)}[kind]
+            for deps in forbidden:
+                carried = deps.subtract(deps.eq_at_multi_union_pw_aff(place))
+                if not carried.is_empty():
+                    self._refuse(f"is carried by the {kind} loop over", carried, "mark a loop that carries no dependence")
+
+    def _places(self, band: st.Band) -> isl.MultiUnionPwAff:
+        parts = []
+        for name, place in band.members:
+            statement = self.names[name]
+            text = affine(place, {*statement.dims, *self.scop.parameters})
+            parts.append(f"{name}[{', '.join(statement.dims)}] -> [({text})]")
+        return isl.MultiUnionPwAff.read_from_str(isl.DEFAULT_CONTEXT, f"{self.parameters} -> [{{ {'; '.join(parts)} }}]")
+
+    def _domain(self, names: tuple[str, ...]) -> isl.UnionSet:
+        parts = "; ".join(f"{n}[{', '.join(self.names[n].dims)}]" for n in names)
+        return isl.UnionSet.read_from_str(isl.DEFAULT_CONTEXT, f"{self.parameters} -> {{ {parts} }}")
+
+    def _refuse(self, verb: str, pairs: isl.UnionMap, remedy: str) -> None:
+        sample = isl.Map.from_basic_map(pairs.sample())
+        source, target = (sample.get_tuple_name(t) for t in (isl.dim_type.in_, isl.dim_type.out))
+        if "carried" in verb:
+            what = f"the dependence of {target} on {source} {verb} them"
+        else:
+            what = f"{target} {verb} {source}, on which it depends"
+        raise ScheduleError(what, f"for example {_body(sample)}", remedy)
+
+
+def _union(parts: list[isl.UnionSet]) -> isl.UnionSet:
+    out = parts[0]
+    for part in parts[1:]:
+        out = out.union(part)
+    return out
+
+
+def _body(sample: isl.Map | isl.Set) -> str:
+    return st.braces(str(sample))
+
+
+def in_bounds(scop: Scop) -> None:
+    """Every affine access lies inside its array, for all sizes that the context allows."""
+    accesses = [(s, r) for s in scop.statements for r in (s.write, *s.reads)]
+    touched = relations(scop, [r.text for _, r in accesses]).intersect_domain(domains(scop)).range()
+    used = {r.array for _, r in accesses}
+    boxes = [box(scop, a) for a in scop.arrays if a.name in used]
+    inside = isl.UnionSet.read_from_str(isl.DEFAULT_CONTEXT, f"{st.parameter_list(scop)} -> {{ {'; '.join(boxes)} }}")
+    context = parameters(scop)
+    if touched.intersect_params(context).is_subset(inside):
+        return
+    for statement, relation in accesses:
+        outside = _range(scop, statement, relation).intersect_params(context).subtract(inside)
+        if not outside.is_empty():
+            sample = isl.Set.from_basic_set(outside.sample())
+            raise ScheduleError(
+                f"{statement.name} may access {relation.array} outside its bounds",
+                f"for example {_body(sample)}; the access is {st.braces(relation.text)}",
+                "guard it with where(...), or state the relation of the sizes as a fact",
+            )
+
+
+def _range(scop: Scop, statement: Statement, relation: Relation) -> isl.UnionSet:
+    domain = isl.UnionSet.read_from_str(isl.DEFAULT_CONTEXT, statement.domain)
+    return relations(scop, [relation.text]).intersect_domain(domain).range()
+
+
+def box(scop: Scop, array: Array) -> str:
+    """All elements of an array, without braces: `X[d0, d1] : 0 <= d0 < c and 0 <= d1 < m`."""
+    sizes = Parameters(scop.sizes)
+    limits = []
+    for position, extent in enumerate(array.extents):
+        text = hull_of(extent.tensor, extent.level) if isinstance(extent, Ragged) else sizes.text(extent)
+        limits.append(f"0 <= d{position} < {text}")
+    dims = ", ".join(f"d{p}" for p in range(len(limits)))
+    return f"{isl_name(array.name)}[{dims}]{' : ' if limits else ''}{' and '.join(limits)}"
+
+
+def guarded_loads(statement: Statement, scop: Scop) -> frozenset[Load]:
+    """The Loads under `where` that may leave their array where the condition does not hold. Others may be made eagerly.
+
+    Only affine indices count: an index that is read from memory is checked when it is bound.
+    """
+    known = {*statement.dims, *scop.parameters}
+    arrays = {a.name: a for a in scop.arrays}
+    found = []
+    for load in dict.fromkeys(_held_back(statement.value, False)):
+        texts = [affine(i, known) for i in load.indices]
+        places = [t if t is not None else f"r{p}" for p, t in enumerate(texts)]
+        free = " and ".join(f"r{p} = 0" for p, t in enumerate(texts) if t is None)
+        if not places or all(t is None for t in texts):
+            continue
+        head = f"{statement.name}[{', '.join(statement.dims)}] -> {isl_name(load.array)}[{', '.join(places)}]"
+        relation = Relation(load.array, f"{{ {head}{' : ' + free if free else ''} }}", True)
+        array = arrays[load.array]
+        open_ends = [e if texts[p] is not None else 1 for p, e in enumerate(array.extents)]
+        inside = f"{st.parameter_list(scop)} -> {{ {box(scop, dataclasses.replace(array, extents=tuple(open_ends)))} }}"
+        touched = _range(scop, statement, relation).intersect_params(parameters(scop))
+        if not touched.is_subset(isl.UnionSet.read_from_str(isl.DEFAULT_CONTEXT, inside)):
+            found.append(load)
+    return frozenset(found)
+
+
+def _held_back(expr: Expr, under: bool) -> Iterator[Load]:
+    match expr:
+        case Load(_, indices):
+            if under:
+                yield expr
+            for index in indices:
+                yield from _held_back(index, under)
+        case Apply("where", (test, yes, no)):
+            yield from _held_back(test, under)
+            yield from _held_back(yes, True)
+            yield from _held_back(no, True)
+        case Apply(_, args):
+            for arg in args:
+                yield from _held_back(arg, under)
+        case Cast(arg):
+            yield from _held_back(arg, under)
+        case _:
+            pass
+
+
+def no_stranger_in_a_ragged_loop(scop: Scop, tree: st.Tree) -> None:
+    """A loop over the positions of a fibre holds only statements that walk that fibre: another would be lost with an empty row."""
+    statements = {s.name: s for s in scop.statements}
+    match tree:
+        case st.Leaf():
+            return
+        case st.Sequence(children):
+            for child in children:
+                no_stranger_in_a_ragged_loop(scop, child)
+        case st.Bind(_, _, child):
+            no_stranger_in_a_ragged_loop(scop, child)
+        case st.Band(members, child, _, _):
+            walked = {name: _fibre(statements[name], place) for name, place in members}
+            if len(set(walked.values())) > 1:
+                inside = next(n for n, f in walked.items() if f is not None)
+                stranger = next(n for n, f in walked.items() if f != walked[inside])
+                raise ScheduleError(
+                    f"{stranger} is a stranger in a loop over the stored elements that {inside} walks",
+                    "where a row stores nothing it would not run at all",
+                    "put it before or after that loop in a sequence",
+                )
+            no_stranger_in_a_ragged_loop(scop, child)
+        case _:
+            assert_never(tree)
+
+
+def _fibre(statement: Statement, place: Expr) -> Ragged | None:
+    used = {n.name for n in walk(place) if isinstance(n, Var)}
+    return next((r.fibre for r in statement.ragged if r.dim in used), None)
+
+
+def fibres_are_bound_below_their_owners(
+    scop: Scop, tree: st.Tree, bound: frozenset[Ragged] = frozenset(), fixed: frozenset[tuple[str, str]] = frozenset()
+) -> None:
+    """Each ragged dim is scheduled below the bind mark of its fibre, and that mark below plain loops over its owners."""
+    statements = {s.name: s for s in scop.statements}
+    match tree:
+        case st.Leaf(name):
+            loose = [r for r in statements[name].ragged if r.fibre not in bound]
+            if loose:
+                raise ScheduleError(
+                    f"{name} walks level {loose[0].level} of {loose[0].tensor} and no bind mark gives its length",
+                    "the loop would run over the longest fibre",
+                    f"put the mark bind={loose[0].tensor}.{loose[0].level} below the loops over {', '.join(loose[0].parents) or 'nothing'}",
+                )
+        case st.Sequence(children):
+            for child in children:
+                fibres_are_bound_below_their_owners(scop, child, bound, fixed)
+        case st.Bind(tensor, level, child):
+            here = Ragged(tensor, level)
+            for name in st.statements_of(child):
+                for ragged in statements[name].ragged:
+                    missing = [p for p in ragged.parents if (name, p) not in fixed]
+                    if ragged.fibre == here and missing:
+                        raise ScheduleError(
+                            f"the mark bind={tensor}.{level} stands above the loop over {missing[0]} of {name}",
+                            "that loop decides which fibre is meant",
+                            "put the mark below it",
+                        )
+            fibres_are_bound_below_their_owners(scop, child, bound | {here}, fixed)
+        case st.Band(members, child, _, _):
+            for name, place in members:
+                ragged_here = _fibre(statements[name], place)
+                if ragged_here is not None and ragged_here not in bound:
+                    raise ScheduleError(
+                        f"{name} walks level {ragged_here.level} of {ragged_here.tensor} above its bind mark",
+                        "the number of positions is not known there",
+                        "put the mark above the loop",
+                    )
+            plain = frozenset((name, place.name) for name, place in members if isinstance(place, Var))
+            fibres_are_bound_below_their_owners(scop, child, bound, fixed | plain)
+        case _:
+            assert_never(tree)

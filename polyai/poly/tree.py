@@ -1,0 +1,217 @@
+"""The schedule tree as plain data: what passes build and read. isl's own tree is made from it as text and read back into it.
+
+Grammar::
+
+    Tree = Leaf                                            one statement's instance
+         | Band(members, child, marks, coincident)         one loop: members maps each statement to its place in that loop
+         | Sequence(children)                              each child holds its own statements, one child after another
+         | Bind(tensor, level, child)                      the loops that own this fibre are above: its length is known below
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Union, assert_never
+
+import islpy as isl
+
+from polyai.errors import VerifyError
+from polyai.poly.affine import affine, expression_of
+from polyai.poly.nodes import BIND, EXTERN, Scop, Statement, hull_of, length_of
+from polyai.scalar.expr import Expr
+from polyai.term.node import node
+
+
+@node
+class Leaf:
+    """`extern` names a library call that replaces the statement."""
+
+    statement: str
+    extern: str | None = None
+
+
+@node
+class Band:
+    members: tuple[tuple[str, Expr], ...]
+    child: Tree
+    marks: tuple[str, ...] = ()
+    coincident: bool = False
+
+    def place(self, statement: str) -> Expr:
+        """Where instances of `statement` go in this loop."""
+        return next(e for s, e in self.members if s == statement)
+
+
+@node
+class Sequence:
+    children: tuple[Tree, ...]
+
+
+@node
+class Bind:
+    tensor: str
+    level: int
+    child: Tree
+
+
+Tree = Union[Leaf, Band, Sequence, Bind]
+
+
+def statements_of(tree: Tree) -> Iterator[str]:
+    """Names of the statements below, in the order of the leaves."""
+    match tree:
+        case Leaf(statement):
+            yield statement
+        case Band(_, child) | Bind(_, _, child):
+            yield from statements_of(child)
+        case Sequence(children):
+            for child in children:
+                yield from statements_of(child)
+        case _:
+            assert_never(tree)
+
+
+def render(scop: Scop, tree: Tree) -> isl.Schedule:
+    """The isl schedule of `tree`."""
+    writer = _Writer(scop)
+    domain = "; ".join(braces(s.domain) for s in scop.statements)
+    lines = [
+        f'domain: "{writer.parameters} -> {{ {domain} }}"',
+        "child:",
+        f'  context: "{writer.parameters} -> {{ [] : {condition_of(scop.context)} }}"',
+    ]
+    inner = writer.write(tree, 0)
+    if inner:
+        lines += ["  child:", *("    " + line for line in inner)]
+    return isl.Schedule.read_from_str(isl.DEFAULT_CONTEXT, "\n".join(lines))
+
+
+def braces(text: str) -> str:
+    """What stands between the braces of isl text."""
+    return text[text.index("{") + 1 : text.rindex("}")].strip()
+
+
+def condition_of(context: str) -> str:
+    """The condition of a parameter set in isl text."""
+    return braces(context).partition(":")[2].strip() or "true"
+
+
+def parameter_list(scop: Scop) -> str:
+    """`[n, m, A_len1]`: all parameters, the lengths that bind marks introduce included."""
+    lengths = {r.length: None for s in scop.statements for r in s.ragged}
+    return f"[{', '.join(dict.fromkeys((*scop.parameters, *lengths)))}]"
+
+
+class _Writer:
+    def __init__(self, scop: Scop) -> None:
+        self.by_name = {s.name: s for s in scop.statements}
+        self.parameters = parameter_list(scop)
+        self._known = set(scop.parameters)
+
+    def write(self, tree: Tree, depth: int) -> list[str]:
+        """YAML of a subtree; empty for a leaf. `depth` counts the bands above."""
+        match tree:
+            case Leaf(_, None):
+                return []
+            case Leaf(_, extern):
+                return [f'mark: "{EXTERN}={extern}"']
+            case Band(members, child, marks, coincident):
+                places = "; ".join(f"{self._tuple(s)} -> [({self._text(s, e)})]" for s, e in members)
+                lines = [
+                    f'schedule: "{self.parameters} -> [{{ {places} }}]"',
+                    f"coincident: [{int(coincident)}]",
+                    'options: "{ atomic[x] }"',
+                    *_child(self.write(child, depth + 1)),
+                ]
+                for mark in reversed(marks):
+                    lines = [f'mark: "{mark}"', *_child(lines)]
+                return lines
+            case Sequence(children):
+                lines = ["sequence:"]
+                for child in children:
+                    names = "; ".join(self._tuple(s) for s in statements_of(child))
+                    lines.append(f'- filter: "{self.parameters} -> {{ {names} }}"')
+                    lines += ["  " + line for line in _child(self.write(child, depth))]
+                return lines
+            case Bind(tensor, level, child):
+                length, hull = length_of(tensor, level), hull_of(tensor, level)
+                around = ", ".join(f"c{d}" for d in range(depth))
+                limits = "; ".join(self._limited(s, tensor, level) for s in statements_of(child))
+                lines = [f'filter: "{self.parameters} -> {{ {limits} }}"', *_child(self.write(child, depth))]
+                lines = [f'context: "{self.parameters} -> {{ [{around}] : 0 <= {length} <= {hull} }}"', *_child(lines)]
+                return [f'mark: "{BIND}={tensor}.{level}"', *_child(lines)]
+            case _:
+                assert_never(tree)
+
+    def _tuple(self, name: str) -> str:
+        return f"{name}[{', '.join(self.by_name[name].dims)}]"
+
+    def _text(self, name: str, place: Expr) -> str:
+        text = affine(place, self._known | set(self.by_name[name].dims))
+        if text is None:
+            raise VerifyError(f"the place of {name} in a loop is not affine", str(place))
+        return text
+
+    def _limited(self, name: str, tensor: str, level: int) -> str:
+        limits = [f"0 <= {r.dim} < {r.length}" for r in self.by_name[name].ragged if (r.tensor, r.level) == (tensor, level)]
+        return self._tuple(name) + (f" : {' and '.join(limits)}" if limits else "")
+
+
+def _child(lines: list[str]) -> list[str]:
+    return ["child:", *("  " + line for line in lines)] if lines else []
+
+
+def read(scop: Scop, schedule: isl.Schedule) -> Tree:
+    """The tree of an isl schedule. Bands of several members become one Band each. Raises VerifyError for other node types."""
+    return _read(schedule.get_root().child(0), {s.name: s for s in scop.statements}, tuple(s.name for s in scop.statements), ())
+
+
+def _read(at: isl.ScheduleNode, by_name: Mapping[str, Statement], names: tuple[str, ...], marks: tuple[str, ...]) -> Tree:
+    kind = at.get_type()
+    types = isl.schedule_node_type
+    if kind == types.leaf:
+        if len(names) != 1:
+            raise VerifyError("statements share a leaf of the schedule without an order", ", ".join(names))
+        externs = [m.partition("=")[2] for m in marks if m.startswith(EXTERN + "=")]
+        return Leaf(names[0], externs[0] if externs else None)
+    if kind == types.mark:
+        mark = at.mark_get_id().get_name()
+        if mark.startswith(BIND + "="):
+            tensor, _, level = mark.partition("=")[2].rpartition(".")
+            return Bind(tensor, int(level), _read(at.child(0), by_name, names, ()))
+        return _read(at.child(0), by_name, names, (*marks, mark))
+    if kind in (types.context, types.filter):
+        return _read(at.child(0), by_name, names, marks)
+    if kind in (types.sequence, types.set):
+        children = []
+        for position in range(at.n_children()):
+            branch = at.child(position)
+            kept = _names_in(branch.filter_get_filter())
+            children.append(_read(branch.child(0), by_name, tuple(n for n in names if n in kept), ()))
+        return Sequence(tuple(children))
+    if kind == types.band:
+        width = at.band_n_member()
+        places = [_places(at.band_get_partial_schedule().get_at(d), by_name, names) for d in range(width)]
+        flags = [bool(at.band_member_get_coincident(d)) for d in range(width)]
+        out = _read(at.child(0), by_name, names, ())
+        for members, flag in zip(reversed(places), reversed(flags), strict=True):
+            out = Band(members, out, marks if members is places[0] else (), flag)
+        return out
+    raise VerifyError("the schedule has a node that PolyAI does not use", str(kind))
+
+
+def _names_in(union: isl.UnionSet) -> set[str]:
+    found: set[str] = set()
+    union.foreach_set(lambda part: found.add(part.get_tuple_name()))
+    return found
+
+
+def _places(member: isl.UnionPwAff, by_name: Mapping[str, Statement], names: tuple[str, ...]) -> tuple[tuple[str, Expr], ...]:
+    found: dict[str, Expr] = {}
+    pieces: list[isl.PwAff] = []
+    member.foreach_pw_aff(pieces.append)
+    for piece in pieces:
+        name = piece.get_tuple_id(isl.dim_type.in_).get_name()
+        if name in names:
+            found[name] = expression_of(piece, by_name[name].dims)
+    return tuple((n, found[n]) for n in names)
