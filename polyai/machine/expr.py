@@ -1,0 +1,222 @@
+"""Expressions of the loop language as instructions.
+
+Lanes are inferred bottom up; a scalar that meets a vector is repeated. Sums of floats with a product become multiply-adds
+(one rounding instead of two). Index arithmetic on ramps stays a ramp, so that contiguous accesses are seen as such.
+"""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from polyai.errors import UnsupportedError, VerifyError
+from polyai.loop import nodes as lp
+from polyai.machine import complex as cx
+from polyai.machine import intrinsics, memory
+from polyai.machine.build import Function
+from polyai.machine.cast import cast
+from polyai.machine.num import Num
+from polyai.machine.values import Value, boolean, constant, flat, widened
+from polyai.scalar import dtype as dt
+from polyai.scalar.dtype import DType
+from polyai.scalar.ops import MONOIDS as MONOID_TABLE
+from polyai.scalar.ops import OPS, Monoid
+
+
+class Scope:
+    """The function being written and what its names mean at this place."""
+
+    def __init__(self, fn: Function) -> None:
+        self.fn = fn
+        self.values: dict[str, Value] = {}
+        self.arrays: dict[str, memory.Array | memory.Register] = {}
+        self.splats: dict[tuple[str, int], Num] = {}
+
+    def enter(self) -> tuple[dict[str, Value], dict[str, memory.Array | memory.Register], dict[tuple[str, int], Num]]:
+        """Open a region whose names end with it; give the result to `leave`."""
+        saved = self.values, self.arrays, self.splats
+        self.values, self.arrays, self.splats = dict(self.values), dict(self.arrays), dict(self.splats)
+        return saved
+
+    def leave(
+        self, saved: tuple[dict[str, Value], dict[str, memory.Array | memory.Register], dict[tuple[str, int], Num]]
+    ) -> None:
+        self.values, self.arrays, self.splats = saved
+
+    def integer(self, value: int) -> Num:
+        return Num(self.fn, "i64", 1, str(value))
+
+    def number(self, value: bool | int | float | complex, dtype: DType) -> Value:
+        return constant(self.fn, value, dtype)
+
+    def widen(self, value: Value, lanes: int) -> Value:
+        """`value` repeated in `lanes` lanes; a scalar is repeated once per region."""
+        if value.lanes == lanes or value.stride is not None:
+            return widened(value, lanes)
+        if value.lanes != 1 or value.const is not None:
+            return widened(value, lanes)
+        parts = [self._splat(part, lanes) for part in (value.re, value.im) if part is not None]
+        return Value(value.dtype, lanes, parts[0], parts[1] if len(parts) > 1 else None)
+
+    def _splat(self, part: Num, lanes: int) -> Num:
+        key = part.ref, lanes
+        if key not in self.splats:
+            self.splats[key] = part.widened(lanes)
+        return self.splats[key]
+
+    def expr(self, e: lp.LoopExpr) -> Value:
+        """The value of `e`."""
+        match e:
+            case lp.Const(value, dtype):
+                return self.number(value, dtype)
+            case lp.Var(name, _):
+                return self._name(name)
+            case lp.Load(array, indices, _):
+                return self._load(array, indices, None)
+            case lp.MaskedLoad(array, indices, mask, _):
+                return self._load(array, indices, self.mask(mask))
+            case lp.Apply(op, args, dtype):
+                return self.apply(op, [self.expr(a) for a in args], dtype)
+            case lp.Cast(arg, dtype):
+                return cast(self.expr(arg), dtype)
+            case lp.Ramp(base, stride, lanes):
+                start = self.index(base)
+                if start.lanes != 1:
+                    raise VerifyError("the base of a Ramp is a vector")
+                return Value(dt.i64, lanes, start.re, stride=stride if lanes > 1 else None)
+            case lp.Horizontal(monoid, value, dtype):
+                return self.horizontal(monoid, self.expr(value), dtype)
+            case _:
+                assert_never(e)
+
+    def index(self, e: lp.LoopExpr) -> Value:
+        """An integer expression as i64."""
+        return cast(self.expr(e), dt.i64)
+
+    def mask(self, e: lp.LoopExpr) -> Num:
+        return cast(flat(self.expr(e)), dt.bool_).re
+
+    def _name(self, name: str) -> Value:
+        if name not in self.values:
+            raise VerifyError(f"{name} is used but not defined here")
+        return self.values[name]
+
+    def array(self, name: str) -> memory.Array | memory.Register:
+        if name not in self.arrays:
+            raise VerifyError(f"array {name} is used but not defined here")
+        return self.arrays[name]
+
+    def place(self, array: str, indices: tuple[lp.LoopExpr, ...]) -> Value:
+        """The flat index of an access; that of a 0-dimensional array is 0."""
+        if len(indices) > 1:
+            raise VerifyError(f"{array} has {len(indices)} indices", "flatten must run before code generation")
+        return self.index(indices[0]) if indices else Value(dt.i64, 1, self.integer(0), const=0)
+
+    def _load(self, name: str, indices: tuple[lp.LoopExpr, ...], mask: Num | None) -> Value:
+        array = self.array(name)
+        if isinstance(array, memory.Register):
+            if indices:
+                raise VerifyError(f"register {name} has an index")
+            return memory.read_register(self.fn, array)
+        return memory.load(self.fn, array, self.place(name, indices), mask)
+
+    def apply(self, op: str, args: list[Value], dtype: DType) -> Value:
+        """`op` on values; operands are converted and repeated as needed."""
+        if dtype == dt.i64 and op in ("add", "sub", "mul") and any(a.stride is not None for a in args):
+            ramp = on_ramps(op, [cast(a, dt.i64) for a in args])
+            if ramp is not None:
+                return ramp
+        lanes = max(a.lanes for a in args)
+        if op == "where":
+            condition, a, b = (self.widen(flat(a), lanes) for a in args)
+            return self._select(cast(condition, dt.bool_).re, cast(a, dtype), cast(b, dtype))
+        entry = OPS[op]
+        if op in intrinsics.LOGIC or op == "not":
+            truth = [self.widen(cast(flat(a), dt.bool_), lanes).re for a in args]
+            return boolean(~truth[0] if op == "not" else intrinsics.LOGIC[op](truth[0], truth[1]))
+        common = _common(entry.operands, args, dtype)
+        given = [self.widen(flat(cast(a, common)), lanes) for a in args]
+        if common.is_complex:
+            value = cx.apply(op, dtype, given)
+            if value is None:
+                raise UnsupportedError(f"{op} of complex numbers", "it has no code here", "work on the real and imaginary parts")
+            return value
+        return self._real(op, common, dtype, given, lanes)
+
+    def _real(self, op: str, common: DType, dtype: DType, given: list[Value], lanes: int) -> Value:
+        a = given[0]
+        if op in ("add", "sub") and common.is_float:
+            contracted = intrinsics.fused(op, a, given[1])
+            if contracted is not None:
+                return Value(dtype, lanes, contracted)
+        if op in ("max", "min") and common.is_float:
+            for one, other in ((a, given[1]), (given[1], a)):
+                if other.const is not None and other.const == other.const:
+                    return Value(dtype, lanes, intrinsics.extreme_of_constant(op, one.re, other.re))
+        if op in ("floordiv", "mod") and common.is_integer:
+            divisor = given[1].const
+            if isinstance(divisor, int) and divisor > 0:
+                quotient, left = intrinsics.constant_divmod(common, a.re, divisor)
+                return Value(dtype, lanes, quotient if op == "floordiv" else left)
+        result = intrinsics.REAL[op](common, *(g.re for g in given))
+        if op in ("mul", "square") and common.is_float:
+            return Value(dtype, lanes, result, factors=(a.re, given[-1].re))
+        return Value(dtype, lanes, result)
+
+    def _select(self, condition: Num, a: Value, b: Value) -> Value:
+        lanes = condition.lanes
+        a, b = self.widen(flat(a), lanes), self.widen(flat(b), lanes)
+        im = None if a.im is None or b.im is None else condition.where(a.im, b.im)
+        return Value(a.dtype, lanes, condition.where(a.re, b.re), im)
+
+    def horizontal(self, name: str, value: Value, dtype: DType) -> Value:
+        """All lanes combined: halves with halves, so the order is fixed; lanes beyond a power of two come last."""
+        value = flat(cast(value, dtype))
+        monoid: Monoid = MONOID_TABLE[name]
+        rest: list[Value] = []
+        while value.lanes > 1:
+            half = 1 << ((value.lanes - 1).bit_length() - 1)
+            if 2 * half != value.lanes:
+                keep = 1 << (value.lanes.bit_length() - 1)
+                rest += [_slice(value, k, 1) for k in range(keep, value.lanes)]
+                value = _slice(value, 0, keep)
+                continue
+            value = self.apply(monoid.op, [_slice(value, 0, half), _slice(value, half, half)], dtype)
+            value.factors = None
+        for one in rest:
+            value = self.apply(monoid.op, [value, one], dtype)
+        return value
+
+
+def _slice(value: Value, start: int, count: int) -> Value:
+    im = None if value.im is None else value.im.lanes_of(start, count)
+    return Value(value.dtype, count, value.re.lanes_of(start, count), im)
+
+
+def _common(operands: str, args: list[Value], dtype: DType) -> DType:
+    """The type the operation is done in."""
+    if operands == "result":
+        return dtype
+    common = args[0].dtype
+    for a in args[1:]:
+        common = dt.promote(common, a.dtype)
+    return common
+
+
+def on_ramps(op: str, args: list[Value]) -> Value | None:
+    """The ramp that is the sum, difference or scaled copy of ramps and scalars; None if the result is no ramp."""
+    a, b = args
+    lanes = max(a.lanes, b.lanes)
+    if any(v.lanes > 1 and v.stride is None for v in args):
+        return None
+    first, second = a.stride or 0, b.stride or 0
+    if op == "mul":
+        if a.stride is None:
+            a, b = b, a
+        if b.stride is not None or a.stride is None or not isinstance(b.const, int):
+            return None
+        return Value(dt.i64, lanes, a.re * b.re, stride=a.stride * b.const)
+    if op == "add":
+        return Value(dt.i64, lanes, a.re + b.re, stride=first + second)
+    return Value(dt.i64, lanes, a.re - b.re, stride=first - second)
+
+
