@@ -162,6 +162,8 @@ def relative_excess(result: Any, values: np.ndarray, bound: np.ndarray | float) 
 def rounds(runs: Mapping[str, Run], timings: Mapping[str, Timing], settings: Settings) -> None:
     """Fill `timings` with one time per call and round. The number of inner calls is set once per contender, from a warm call."""
     names = list(runs)
+    if not names:
+        return
     inner = {name: inner_calls(runs[name], settings) for name in names}
     for name in names:
         timings[name].calls = inner[name]

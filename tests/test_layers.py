@@ -12,7 +12,8 @@ import polyai
 ROOT = Path(polyai.__file__).parent
 
 FLOOR = {
-    "cli": 10, "demo": 10, "plot": 10,
+    "cli": 11,
+    "demo": 10, "plot": 10,
     "": 9,
     "api": 8,
     "explain": 7,
@@ -20,7 +21,7 @@ FLOOR = {
     "frontend": 5, "lower": 5, "runtime": 5, "datasets": 5,
     "tensor": 4, "poly": 4, "machine": 4,
     "sparse": 3, "loop": 3,
-    "shapes": 2, "scalar": 2,
+    "shapes": 2, "scalar": 2, "measure": 2, "progress": 2,
     "errors": 1, "options": 1, "term": 1,
 }  # fmt: skip
 

@@ -1,0 +1,259 @@
+"""The command `polyai`: demo, bench, explain, cache, info. Exit status 0, 1 after an error, 2 for a wrong command line."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import importlib.util
+import platform
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import polyai as pa
+from polyai import datasets, demo, measure, plot, progress
+from polyai.errors import OptionError, PolyAIError, TraceError
+from polyai.machine import cpu
+from polyai.measure import Measured
+from polyai.options import current, options
+
+GRAPHS_AT_MOST = 2
+POLYNOMIAL = 64
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; the status the process should end with."""
+    parser = _parser()
+    chosen = parser.parse_args(argv)
+    command: Callable[[argparse.Namespace], int] | None = getattr(chosen, "run", None)
+    if command is None:
+        parser.print_help()
+        return 2
+    try:
+        return command(chosen)
+    except KeyboardInterrupt:
+        print("polyai: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except (PolyAIError, OSError, ArithmeticError) as error:
+        print(f"polyai: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="polyai", description="Compile sparse and dynamic-shape tensor programs.")
+    parser.add_argument("--version", action="version", version=f"polyai {pa.__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+
+    shown = commands.add_parser("demo", help="a graph network, sparse attention and products on real matrices, checked and timed")
+    _measuring(shown, rounds=5)
+    shown.add_argument("--out", type=Path, default=Path("polyai-demo"), help="folder for explain.html and roofline.png (polyai-demo)")
+    shown.set_defaults(run=_demo)
+
+    bench = commands.add_parser("bench", help="time SpMV, SpMM and SDDMM against SciPy on every matrix of a folder")
+    _measuring(bench, rounds=9)
+    bench.set_defaults(run=_bench)
+
+    explain = commands.add_parser(
+        "explain",
+        help="show every stage of one compilation",
+        description="SCRIPT is a Python file that defines FUNCTION, decorated or not, and its arguments: example_FUNCTION() or "
+        "example(), returning a tuple of arguments (or a dict of keyword arguments).",
+    )
+    explain.add_argument("target", metavar="SCRIPT:FUNCTION")
+    explain.add_argument("--stage", help="print this section only")
+    explain.add_argument("--html", type=Path, metavar="FILE", help="write a page instead of text")
+    explain.set_defaults(run=_explain)
+
+    cache = commands.add_parser("cache", help="show, list or clear the cache of compiled code")
+    what = cache.add_mutually_exclusive_group()
+    what.add_argument("--list", action="store_true", help="every entry: size, last use, key")
+    what.add_argument("--clear", action="store_true", help="remove every entry")
+    cache.set_defaults(run=_cache)
+
+    info = commands.add_parser("info", help="versions, processor, threads, cache directory")
+    info.set_defaults(run=_info)
+    return parser
+
+
+def _measuring(parser: argparse.ArgumentParser, rounds: int) -> None:
+    parser.add_argument("--data", type=Path, help="a folder with .mtx, .mtx.gz, .npz or .smtx files instead of the shipped matrices")
+    parser.add_argument("--rounds", type=int, default=rounds, help=f"rounds per problem ({rounds})")
+    parser.add_argument("--threads", type=int, help="threads to use (all processors)")
+
+
+# -- demo and bench
+
+
+def _matrices(folder: Path | None) -> dict[str, Any]:
+    """The shipped matrices, or those of a folder."""
+    found: Mapping[str, Any] = datasets.load_demo() if folder is None else dict(datasets.walk(folder))
+    return demo.usable(found)
+
+
+def _measured(problems: Sequence[demo.Problem] | Any, total: int, chosen: argparse.Namespace) -> list[Measured]:
+    if chosen.rounds < 1:
+        raise OptionError(f"--rounds {chosen.rounds}", "at least one round is needed", "leave it out for the default")
+    with options(**({} if chosen.threads is None else {"num_threads": chosen.threads})):
+        return [demo.run(problem, chosen.rounds) for problem in progress.bar(problems, total, "measuring")]
+
+
+def _demo(chosen: argparse.Namespace) -> int:
+    matrices = _matrices(chosen.data)
+    square = {name: m for name, m in matrices.items() if m.shape[0] == m.shape[1]}
+    graphs = dict(sorted(square.items(), key=lambda item: -item[1].nnz)[:GRAPHS_AT_MOST])
+    total = 2 * len(graphs) + 3 * len(matrices)
+    results = _measured(demo.problems(matrices, graphs), total, chosen)
+    _print_table(results)
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    if graphs:
+        name, graph = next(iter(graphs.items()))
+        problem = demo.graph_network(name, graph)
+        page = pa.explain(problem.program, *problem.arguments).save(chosen.out / "explain.html")
+        print(f"every stage of the graph network: {page}")
+    try:
+        picture = plot.roofline(chosen.out / "roofline.png", results, ("polyai", "scipy"), measure.memory_bandwidth(), _peak())
+        print(f"roofline: {picture}")
+    except PolyAIError as error:
+        print(f"no roofline: {error.what} ({error.remedy})")
+    return 0
+
+
+def _bench(chosen: argparse.Namespace) -> int:
+    matrices = _matrices(chosen.data)
+    _print_table(_measured(demo.problems(matrices, {}), 3 * len(matrices), chosen))
+    return 0
+
+
+def _peak() -> float:
+    def polynomial(x: Any) -> Any:
+        y = x
+        for _ in range(POLYNOMIAL):
+            y = y * x + x
+        return y
+
+    return measure.peak_f32(pa.jit(polynomial), POLYNOMIAL)
+
+
+def _print_table(results: Sequence[Measured]) -> None:
+    width = max(len(m.name) for m in results)
+    print(f"{'':{width}}  {'polyai':>10}  {'scipy':>10}  {'scipy/polyai':>12}  {'GFLOP/s':>8}  {'first call':>10}  {'error/bound':>11}")
+    for m in results:
+        ours, theirs = m.of("polyai"), m.of("scipy")
+        print(
+            f"{m.name:{width}}  {_time(ours):>10}  {_time(theirs):>10}  {m.ratio:>11.2f}x  {m.flops / ours / 1e9:>8.2f}"
+            f"  {_time(m.first_call):>10}  {m.error:>11.2g}"
+        )
+    print("median of interleaved rounds; every result checked against float64 first (error/bound at most 1)")
+
+
+def _time(seconds: float) -> str:
+    for unit, scale in (("s", 1.0), ("ms", 1e-3)):
+        if seconds >= scale:
+            return f"{seconds / scale:.3g} {unit}"
+    return f"{seconds / 1e-6:.3g} us"
+
+
+# -- explain
+
+
+def _explain(chosen: argparse.Namespace) -> int:
+    path, _, name = chosen.target.rpartition(":")
+    if not path or not name.isidentifier():
+        raise OptionError(f"{chosen.target!r} names no function", "", "write SCRIPT:FUNCTION, such as model.py:layer")
+    module = _load(Path(path))
+    function = getattr(module, name, None)
+    if not callable(function):
+        functions = sorted(k for k, v in vars(module).items() if callable(v) and not k.startswith("_"))
+        raise OptionError(f"{path} defines no function {name}", f"it defines {', '.join(functions) or 'none'}", "check the name")
+    args, kwargs = _example(module, name, path)
+    explanation = pa.explain(function, *args, **kwargs)
+    if chosen.html is not None:
+        print(explanation.save(chosen.html))
+    elif chosen.stage is not None:
+        if chosen.stage not in explanation.stages:
+            raise OptionError(f"no section {chosen.stage!r}", f"there are {', '.join(explanation.stages)}", "choose one of these")
+        print(explanation[chosen.stage])
+    else:
+        print(explanation)
+    return 0
+
+
+def _load(path: Path) -> ModuleType:
+    """The script as a module, under a name of its own so that `if __name__ == "__main__"` does not run."""
+    spec = importlib.util.spec_from_file_location(path.stem, path) if path.is_file() and path.suffix == ".py" else None
+    if spec is None or spec.loader is None:
+        raise OptionError(f"{path} is no Python file", "" if path.exists() else "it does not exist", "give the path of a .py file")
+    module = importlib.util.module_from_spec(spec)
+    sys.path.insert(0, str(path.resolve().parent))
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.path.pop(0)
+    return module
+
+
+def _example(module: ModuleType, name: str, path: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """What example_NAME() or example() returns, as positional and keyword arguments."""
+    maker = getattr(module, f"example_{name}", None) or getattr(module, "example", None)
+    if not callable(maker):
+        raise TraceError(
+            f"{path} does not say what to call {name} with",
+            f"it defines neither example_{name}() nor example()",
+            f"add `def example_{name}(): return (A, X)`, returning the arguments",
+        )
+    given = maker()
+    if isinstance(given, dict):
+        return (), given
+    return (tuple(given) if isinstance(given, (tuple, list)) else (given,)), {}
+
+
+# -- cache and info
+
+
+def _cache(chosen: argparse.Namespace) -> int:
+    if chosen.clear:
+        print(f"{pa.cache_clear()} entries removed")
+        return 0
+    info = pa.cache_info()
+    if chosen.list:
+        for entry in info.entries:
+            print(f"{entry.bytes:>9}  {time.strftime('%Y-%m-%d %H:%M', time.localtime(entry.used))}  {entry.key}")
+        return 0
+    print(f"directory  {info.directory}")
+    print(f"entries    {len(info.entries)}")
+    print(f"bytes      {sum(e.bytes for e in info.entries)}")
+    return 0
+
+
+def _info(chosen: argparse.Namespace) -> int:
+    def version(package: str) -> str:
+        try:
+            return importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            return "not installed"
+
+    host = cpu.host()
+    chosen_options = current()
+    rows = {
+        "polyai": pa.__version__,
+        "python": f"{platform.python_version()} ({platform.python_implementation()}) on {platform.platform()}",
+        **{p: version(p) for p in ("numpy", "scipy", "islpy", "llvmlite", "sympy", "matplotlib")},
+        "machine": host.triple,
+        "vector width": f"{chosen_options.vector_bits or host.vector_bits} bits",
+        "threads": str(chosen_options.num_threads or host.cores),
+        "scheduler": chosen_options.scheduler,
+        "cache": f"{pa.cache_info().directory}, at most {chosen_options.cache_bytes >> 20} MiB",
+    }
+    for name, value in rows.items():
+        print(f"{name:13} {value}")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,41 @@
+"""Pictures. The only owner of matplotlib, which is optional: `pip install polyai[plot]`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from polyai.errors import UnsupportedError
+from polyai.measure import Measured
+
+
+def roofline(path: Path, measured: Sequence[Measured], contenders: Sequence[str], bandwidth: float, peak: float) -> Path:
+    """Draw each problem of each contender under the roofs of memory (`bandwidth`, bytes/s) and arithmetic (`peak`, flop/s).
+
+    Raises UnsupportedError where matplotlib is not installed.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise UnsupportedError("pictures need matplotlib", "it is not installed", 'pip install "polyai[plot]"') from None
+
+    figure = Figure(figsize=(8, 5), layout="tight")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    xs = [2.0**k for k in range(-5, 8)]
+    axes.loglog(xs, [min(peak, x * bandwidth) / 1e9 for x in xs], color="0.3", label=f"memory {bandwidth / 1e9:.0f} GB/s, f32 {peak / 1e9:.0f} GFLOP/s")
+    for contender, marker in zip(contenders, "osD^v"):
+        axes.loglog(
+            [m.flops / m.bytes for m in measured],
+            [m.flops / m.of(contender) / 1e9 for m in measured],
+            marker,
+            markersize=5,
+            label=contender,
+        )
+    axes.set_xlabel("flop per byte of compulsory traffic")
+    axes.set_ylabel("GFLOP/s")
+    axes.grid(True, which="both", alpha=0.2)
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=130)
+    return path
