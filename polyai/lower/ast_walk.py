@@ -1,0 +1,173 @@
+"""isl's AST as plain data.
+
+Grammar::
+
+    Ast = Loop(iterator, depth, lower, upper, step, body)      lower <= iterator < upper; depth counts the bands above
+        | Branch(condition, then, orelse)
+        | Several(children)
+        | Marked(mark, body)
+        | Instance(statement, args)                            one value for each dim of the statement
+
+Expressions are loop expressions over isl's own names: parameters, and iterators `c0`, `c1`, ... by depth. Quotients round
+down, so they are right for negative operands too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import reduce
+from typing import Union, assert_never
+
+import islpy as isl
+
+from polyai.errors import VerifyError
+from polyai.loop import build as b
+from polyai.loop import nodes as lp
+from polyai.term.node import node
+
+_OP = isl.ast_expr_op_type
+_EXPR = isl.ast_expr_type
+_NODE = isl.ast_node_type
+
+
+@node
+class Loop:
+    iterator: str
+    depth: int
+    lower: lp.LoopExpr
+    upper: lp.LoopExpr
+    step: int
+    body: Ast
+
+
+@node
+class Branch:
+    condition: lp.LoopExpr
+    then: Ast
+    orelse: Ast | None
+
+
+@node
+class Several:
+    children: tuple[Ast, ...]
+
+
+@node
+class Marked:
+    mark: str
+    body: Ast
+
+
+@node
+class Instance:
+    statement: str
+    args: tuple[lp.LoopExpr, ...]
+
+
+Ast = Union[Loop, Branch, Several, Marked, Instance]
+
+
+def ast_of(schedule: isl.Schedule, context: isl.Set) -> Ast:
+    """The loops that run the instances of `schedule` in its order, for parameters in `context`."""
+    return walk(isl.AstBuild.from_context(context).node_from_schedule(schedule))
+
+
+def walk(at: isl.AstNode) -> Ast:
+    """An isl AST node and all below it."""
+    kind = at.get_type()
+    if kind == _NODE.for_:
+        return _loop(at)
+    if kind == _NODE.block:
+        children = at.block_get_children()
+        return Several(tuple(walk(children.get_at(k)) for k in range(children.n_ast_node())))
+    if kind == _NODE.mark:
+        return Marked(at.mark_get_id().get_name(), walk(at.mark_get_node()))
+    if kind == _NODE.if_:
+        orelse = walk(at.if_get_else_node()) if at.if_has_else_node() else None
+        return Branch(expression(at.if_get_cond()), walk(at.if_get_then_node()), orelse)
+    if kind == _NODE.user:
+        call = at.user_get_expr()
+        name, *args = (call.op_get_arg(k) for k in range(call.op_get_n_arg()))
+        return Instance(name.id_get_id().get_name(), tuple(expression(a) for a in args))
+    raise VerifyError("isl made an AST node that PolyAI does not know", str(kind))
+
+
+def _loop(at: isl.AstNode) -> Loop:
+    iterator = at.for_get_iterator().id_get_id().get_name()
+    lower = expression(at.for_get_init())
+    if at.for_is_degenerate():
+        return Loop(iterator, int(iterator[1:]), lower, b.add(lower, b.ONE), 1, walk(at.for_get_body()))
+    condition = at.for_get_cond()
+    bound = expression(condition.op_get_arg(1))
+    upper = bound if condition.op_get_type() == _OP.lt else b.add(bound, b.ONE)
+    step = b.number(expression(at.for_get_inc()))
+    if step is None:
+        raise VerifyError("isl made a loop whose step is no number", iterator)
+    return Loop(iterator, int(iterator[1:]), lower, upper, step, walk(at.for_get_body()))
+
+
+def _compare(op: str) -> Callable[[lp.LoopExpr, lp.LoopExpr], lp.LoopExpr]:
+    return lambda x, y: b.compare(op, x, y)
+
+
+_OPERATIONS: dict[isl.ast_expr_op_type, Callable[[lp.LoopExpr, lp.LoopExpr], lp.LoopExpr]] = {
+    code: meaning
+    for code, meaning in (
+        (_OP.add, b.add),
+        (_OP.sub, b.sub),
+        (_OP.mul, b.mul),
+        (_OP.min, b.smallest),
+        (_OP.max, b.largest),
+        (_OP.div, b.floordiv),
+        (_OP.fdiv_q, b.floordiv),
+        (_OP.pdiv_q, b.floordiv),
+        (_OP.pdiv_r, b.mod),
+        (_OP.zdiv_r, b.mod),
+        (_OP.and_, b.both),
+        (_OP.and_then, b.both),
+        (_OP.or_, b.either),
+        (_OP.or_else, b.either),
+        (_OP.eq, _compare("eq")),
+        (_OP.le, _compare("le")),
+        (_OP.lt, _compare("lt")),
+        (_OP.ge, _compare("ge")),
+        (_OP.gt, _compare("gt")),
+    )
+}
+
+
+def expression(at: isl.AstExpr) -> lp.LoopExpr:
+    """An isl AST expression."""
+    kind = at.get_type()
+    if kind == _EXPR.id:
+        return b.var(at.id_get_id().get_name())
+    if kind == _EXPR.int:
+        return b.const(at.int_get_val().to_python())
+    op = at.op_get_type()
+    args = [expression(at.op_get_arg(k)) for k in range(at.op_get_n_arg())]
+    if op == _OP.minus:
+        return b.sub(b.ZERO, args[0])
+    if op in (_OP.cond, _OP.select):
+        return b.where(*args)
+    meaning = _OPERATIONS.get(op)
+    if meaning is None:
+        raise VerifyError("isl made an expression that PolyAI does not know", str(op))
+    return reduce(meaning, args)
+
+
+def instances(ast: Ast) -> Iterator[Instance]:
+    """The statement instances in the order of the text."""
+    match ast:
+        case Instance():
+            yield ast
+        case Loop(body=body) | Marked(_, body):
+            yield from instances(body)
+        case Several(children):
+            for child in children:
+                yield from instances(child)
+        case Branch(_, then, orelse):
+            yield from instances(then)
+            if orelse is not None:
+                yield from instances(orelse)
+        case _:
+            assert_never(ast)

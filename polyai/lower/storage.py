@@ -1,0 +1,135 @@
+"""Where logical arrays live: parameters of the kernel, physical extents, positions of fibres."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from polyai.errors import VerifyError
+from polyai.loop import build as b
+from polyai.loop import nodes as lp
+from polyai.poly import nodes as po
+from polyai.scalar import dtype as dt
+from polyai.scalar.dtype import DType
+from polyai.shapes.expr import Size, symbol
+from polyai.sparse.level import ArraySpec
+from polyai.sparse.levels.compressed import Compressed
+from polyai.sparse.levels.singleton import Singleton
+from polyai.tensor import nodes as tn
+from polyai.term.node import node
+
+
+def index_dtype(bits: int) -> DType:
+    """The element type of index arrays of `bits` bits."""
+    return dt.i32 if bits == 32 else dt.i64
+
+
+@node
+class Stored:
+    """A sparse input: its index arrays, and how many positions each level has."""
+
+    name: str
+    type: tn.TensorType
+    arrays: tuple[ArraySpec, ...]
+    counts: tuple[Size, ...]
+    index: DType
+
+    def parents(self, level: int) -> Size:
+        """How many positions the level above has."""
+        return self.counts[level - 1] if level else 1
+
+
+def stored(name: str, type: tn.TensorType) -> Stored:
+    """The storage of the sparse input `name`."""
+    if type.format is None:
+        raise VerifyError(f"{name} has no format")
+    levels = type.format.levels
+    last = max(l for l, level in enumerate(levels) if isinstance(level, Compressed))
+    arrays: list[ArraySpec] = []
+    counts: list[Size] = []
+    above: Size = 1
+    for l, level in enumerate(levels):
+        if level.full:
+            here: Size = above * type.shape[type.format.order[l]]
+        elif isinstance(level, Singleton):
+            here = above
+        else:
+            here = symbol(tn.nnz_of(name) if l == last else f"{tn.nnz_of(name)}{l}")
+        arrays.extend(level.arrays(name, l, above, here))
+        counts.append(here)
+        above = here
+    return Stored(name, type, tuple(arrays), tuple(counts), index_dtype(type.format.index_bits))
+
+
+class Storage:
+    """Physical views of the arrays of one scop. `size` makes loop expressions of sizes."""
+
+    def __init__(self, scop: po.Scop, program: tn.Program, size: Callable[[Size], lp.LoopExpr]) -> None:
+        self.size = size
+        self.arrays = {a.name: a for a in scop.arrays}
+        self.stored = {i.name: stored(i.name, i.type) for i in program.inputs if i.type.is_sparse}
+        self.levels = {spec.name: (s, spec) for s in self.stored.values() for spec in s.arrays}
+        self.values = {f"{name}.val": s for name, s in self.stored.items()}
+
+    def dtype(self, array: str) -> DType:
+        """The element type in memory."""
+        if array in self.levels:
+            return self.levels[array][0].index
+        return self.arrays[array].dtype
+
+    def fibre_at(self, array: po.Array) -> tuple[int, po.Ragged] | None:
+        """The dimension that holds physical positions of a whole tensor: its fibre's dimension, below all of its parents."""
+        found = [(d, e) for d, e in enumerate(array.extents) if isinstance(e, po.Ragged)]
+        if not found:
+            return None
+        d, fibre = found[-1]
+        levels = self.stored[fibre.tensor].type.format
+        if levels is None:
+            raise VerifyError(f"{fibre.tensor} has no format")
+        above = sum(not isinstance(l, Singleton) for l in levels.levels[: fibre.level])
+        return (d, fibre) if d == above else None
+
+    def extents(self, name: str) -> tuple[lp.LoopExpr, ...]:
+        """Extents in memory."""
+        if name in self.levels:
+            return (self.size(self.levels[name][1].length),)
+        array = self.arrays[name]
+        whole = self.fibre_at(array)
+        if whole is None:
+            return tuple(b.var(po.hull_of(e.tensor, e.level)) if isinstance(e, po.Ragged) else self.size(e) for e in array.extents)
+        d, fibre = whole
+        rest = array.extents[d + 1 :]
+        count = self.stored[fibre.tensor].counts[fibre.level]
+        return (self.size(count), *(self.size(e) for e in rest if not isinstance(e, po.Ragged)))
+
+    def place(
+        self, name: str, indices: Sequence[lp.LoopExpr], begins: Mapping[tuple[str, int], lp.LoopExpr]
+    ) -> tuple[lp.LoopExpr, ...]:
+        """Indices in memory of the logical `indices`, given where the fibres at hand begin."""
+        whole = self.fibre_at(self.arrays[name])
+        if whole is None:
+            return tuple(indices)
+        d, fibre = whole
+        begin = begins.get((fibre.tensor, fibre.level))
+        if begin is None:
+            raise VerifyError(f"{name} is accessed outside the fibre {fibre.tensor}.{fibre.level} it is stored along")
+        return (b.add(begin, indices[d]), *indices[d + 1 :])
+
+    def position(
+        self, dim: po.RaggedDim, values: Mapping[str, lp.LoopExpr], begins: Mapping[tuple[str, int], lp.LoopExpr]
+    ) -> lp.LoopExpr:
+        """The position of the parent of the fibre that `dim` walks."""
+        owner = self.stored[dim.tensor]
+        at: lp.LoopExpr = b.ZERO
+        parents = iter(dim.parents)
+        format_ = owner.type.format
+        if format_ is None:
+            raise VerifyError(f"{dim.tensor} has no format")
+        for l, level in enumerate(format_.levels[: dim.level]):
+            if isinstance(level, Singleton):
+                continue
+            value = values[next(parents)]
+            if level.full:
+                at = b.add(b.mul(at, self.size(owner.type.shape[format_.order[l]])), value)
+            else:
+                at = b.add(begins[(dim.tensor, l)], value)
+        return at
