@@ -2,7 +2,7 @@
 
 `DERIVATIVES[op]` gives one function per argument that takes the arguments (floats or complex, of one type) and the result
 and returns d result / d argument. None in its place: the derivative is zero wherever it exists (floor, comparisons).
-At a kink the derivative is a subgradient: abs, max and min give 0.5 to each side where they tie, as JAX does for max.
+At a kink the derivative is a subgradient: max and min give half to each side of a tie, as JAX does; abs gives 0.
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ from polyai.scalar.dtype import DType, from_numpy
 from polyai.sparse.format import Format, coo, csc, csr
 from polyai.sparse.levels.compressed import Compressed
 from polyai.sparse.levels.singleton import Singleton
+from polyai.sparse.storage import Storage
 
 Array = NDArray[Any]
 
@@ -51,7 +52,7 @@ class Described(NamedTuple):
     @property
     def converted(self) -> bool:
         """True if the call paid for a conversion."""
-        return self.holder is not None and self.origin not in ("csr", "csc", "coo")
+        return self.origin not in ("csr", "csc", "coo")
 
 
 @cache
@@ -87,7 +88,7 @@ def describe(value: Any) -> Described | None:
     if not is_sparse(value):
         return None
     origin = value.format
-    holder = value if origin in ("csr", "csc", "coo") else _to_csr(value, origin)
+    holder = _listed(value)
     kind = holder.format
     nnz = _check(holder, kind)
     shape = tuple(map(int, holder.shape))
@@ -119,6 +120,14 @@ def arrays_of(value: Any, described: Described) -> dict[str, Array]:
     return out
 
 
+def storage_of(value: Any) -> Storage:
+    """A scipy.sparse value as a Storage that shares its arrays. SparseStructureError for anything else."""
+    described = describe(value)
+    if described is None:
+        raise SparseStructureError(f"{type(value).__name__} is no scipy.sparse value", "", "pass a scipy.sparse matrix or array")
+    return Storage(described.format, described.shape, arrays_of(value, described))
+
+
 def _readable(array: Array, dtype: Any, length: int) -> Array:
     if len(array) != length:
         array = array[:length]
@@ -130,7 +139,11 @@ def _in_place(array: Array) -> bool:
     return bool(flags.c_contiguous and flags.aligned)
 
 
-def _to_csr(value: Any, origin: str) -> Any:
+def _listed(value: Any) -> Any:
+    """`value` itself if it is CSR, CSC or COO, else a CSR copy."""
+    origin = value.format
+    if origin in ("csr", "csc", "coo"):
+        return value
     if origin == "bsr":
         try:
             value.check_format(full_check=True)  # SciPy's own conversion trusts the indices
@@ -155,11 +168,12 @@ def _bad(what: str, why: str, remedy: str = _REBUILD) -> SparseStructureError:
 
 
 def validate(value: Any) -> int:
-    """Check, without reading the indices, that the arrays of a CSR, CSC or COO value fit together; the number stored.
+    """Check, without reading the indices, that the arrays of a value fit together; the number stored.
 
     Raises SparseStructureError naming the array. Indices and the order of row pointers are checked by kernels, element by
     element, and by `validate_fully`.
     """
+    value = _listed(value)
     return _check(value, value.format)
 
 
@@ -194,6 +208,7 @@ def _check(value: Any, kind: str) -> int:
 
 def validate_fully(value: Any) -> int:
     """`validate`, and every row pointer and index is in range. Reads all of them."""
+    value = _listed(value)
     kind = value.format
     nnz = _check(value, kind)
     if kind == "coo":
@@ -218,19 +233,32 @@ def _in_range(what: str, indices: Array, extent: int) -> None:
     raise _bad(f"{what}[{at}] is {indices[at]}", f"the extent of that dimension is {extent}")
 
 
+def coordinates(value: Any) -> tuple[Array, ...]:
+    """The coordinates of all stored elements by dimension, in storage order. Kinds other than CSR, CSC, COO are converted."""
+    value = _listed(value)
+    if value.format == "coo":
+        return tuple(c.astype(np.int64, copy=False) for c in _coords(value))
+    nnz = int(value.indptr[-1])
+    major = np.repeat(np.arange(len(value.indptr) - 1, dtype=np.int64), np.diff(value.indptr))
+    minor = value.indices[:nnz].astype(np.int64, copy=False)
+    return (minor,) if value.ndim == 1 else (minor, major) if value.format == "csc" else (major, minor)
+
+
 def is_sorted(value: Any) -> bool:
     """True if coordinates ascend within each row (CSR), column (CSC), or lexicographically (COO); equal ones may repeat."""
+    value = _listed(value)
     validate_fully(value)
     return not (_order(value) < 0).any()
 
 
 def has_duplicates(value: Any) -> bool:
     """True if a coordinate is stored more than once. Reads the arrays as they are now: SciPy's own flag may be stale."""
+    value = _listed(value)
     validate_fully(value)
     order = _order(value)
     if not (order < 0).any():
         return bool((order == 0).any())
-    columns = _coordinate_columns(value)
+    columns = coordinates(value)
     by = np.lexsort(columns[::-1])
     same = np.ones(max(0, len(by) - 1), dtype=bool)
     for column in columns:
@@ -238,19 +266,10 @@ def has_duplicates(value: Any) -> bool:
     return bool(same.any())
 
 
-def _coordinate_columns(value: Any) -> tuple[Array, ...]:
-    """The coordinates of all stored elements in storage order, outer dimension first."""
-    if value.format == "coo":
-        return tuple(c.astype(np.int64, copy=False) for c in _coords(value))
-    nnz = int(value.indptr[-1])
-    major = np.repeat(np.arange(len(value.indptr) - 1, dtype=np.int64), np.diff(value.indptr))
-    return major, value.indices[:nnz].astype(np.int64, copy=False)
-
-
 def _order(value: Any) -> Array:
     """Sign of each step from one stored coordinate to the next: 1 ascends, 0 repeats, -1 descends."""
     if value.format == "coo":
-        columns = _coordinate_columns(value)
+        columns = coordinates(value)
         out: Array = np.sign(np.diff(columns[-1]))
         for column in columns[-2::-1]:
             step = np.sign(np.diff(column))

@@ -1,0 +1,87 @@
+"""The meaning of a format: walk its levels, asking each level's own functions, and list every stored position.
+
+Nothing here knows a level by name. `bounds` opens the fibre under each parent position, `coordinate` names what lies there;
+the answers are scalar expressions, evaluated on whole arrays at once. It is the oracle of generated loops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyai.errors import SparseStructureError
+from polyai.scalar import dtype as dt
+from polyai.scalar.expr import Expr, Var
+from polyai.scalar.interp import evaluate
+from polyai.sparse.format import Format
+from polyai.sparse.level import Can
+from polyai.sparse.storage import Storage
+
+Array = NDArray[Any]
+
+_PARENT, _POSITION, _EXTENT, _COORDINATE = (Var(n, dt.i64) for n in ("parent", "position", "extent", "coordinate"))
+
+
+class Stored(NamedTuple):
+    """Every stored position in order of iteration: `coordinates[d]` in dimension d, `positions` in the value array."""
+
+    coordinates: tuple[Array, ...]
+    positions: Array
+
+
+def walk(format: Format, shape: tuple[int, ...], arrays: Mapping[str, Array]) -> Stored:
+    """All positions of a stored tensor, by level functions alone. `arrays` by suffix; "val" is not needed.
+
+    Raises SparseStructureError for a fibre that ends before it begins, IndexOutOfRangeError for one outside its array.
+    """
+    named = {f"A.{suffix}": array for suffix, array in arrays.items()}
+    positions = np.zeros(1, dtype=np.int64)
+    found: list[Array] = []
+    for number, (level, dimension) in enumerate(zip(format.levels, format.order)):
+        env: dict[str, Any] = {"parent": positions, "extent": np.int64(shape[dimension])}
+        begin, end = (_full(e, env, named, positions.shape) for e in level.bounds("A", number, _PARENT, _EXTENT))
+        if (end < begin).any():
+            at = int(np.argmax(end < begin))
+            raise SparseStructureError(
+                f"level {number}: the fibre under position {positions[at]} runs from {begin[at]} to {end[at]}",
+                "a fibre cannot end before it begins",
+                "rebuild the index arrays",
+            )
+        source = np.repeat(np.arange(len(positions)), end - begin)
+        offsets = np.arange(len(source)) - np.repeat(np.cumsum(end - begin) - (end - begin), end - begin)
+        parents, positions = positions[source], begin[source] + offsets
+        env = {"parent": parents, "position": positions, "extent": np.int64(shape[dimension])}
+        coordinate = _full(level.coordinate("A", number, _PARENT, _POSITION, _EXTENT), env, named, positions.shape)
+        found = [c[source] for c in found] + [coordinate]
+    by_dimension = tuple(found[format.level_of(d)] for d in range(format.rank))
+    return Stored(by_dimension, positions)
+
+
+def _full(expr: Expr, env: Mapping[str, Any], arrays: Mapping[str, Array], shape: tuple[int, ...]) -> Array:
+    return np.broadcast_to(evaluate(expr, env, arrays), shape).astype(np.int64)
+
+
+def locate(format: Format, shape: tuple[int, ...], coordinates: tuple[Array, ...]) -> Array:
+    """Positions of coordinates in a format all of whose levels can LOCATE. UnsupportedError for others, by the level."""
+    positions: Array = np.zeros(len(coordinates[0]) if coordinates else 1, dtype=np.int64)
+    for number, (level, dimension) in enumerate(zip(format.levels, format.order)):
+        where = level.locate("A", number, _PARENT, _COORDINATE, _EXTENT)
+        env = {"parent": positions, "coordinate": coordinates[dimension], "extent": np.int64(shape[dimension])}
+        positions = _full(where, env, {}, positions.shape)
+    return positions
+
+
+def can_locate(format: Format) -> bool:
+    """True if every level can LOCATE."""
+    return all(Can.LOCATE in level.can for level in format.levels)
+
+
+def dense(storage: Storage) -> Array:
+    """The tensor as a dense array; entries stored twice are added, what is not stored is zero."""
+    stored = walk(storage.format, storage.shape, storage.arrays)
+    out = np.zeros(storage.shape, dtype=storage.values.dtype)
+    np.add.at(out, stored.coordinates, storage.values[stored.positions])
+    return out

@@ -1,0 +1,134 @@
+"""Coordinates and values into any format, and back, in NumPy.
+
+Level by level, outermost first, each entry is given its position, as assembly does (Chou, Kjolstad, Amarasinghe, OOPSLA 2018):
+
+    full levels         position = parent * extent + coordinate
+    listed, unique      entries with the same parent and coordinate share a position
+    listed, repeated    each entry has its own
+    branchless          the parent's position
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from polyai.errors import ShapeError, SparseStructureError, UnsupportedError
+from polyai.sparse.format import Format
+from polyai.sparse.interp import walk
+from polyai.sparse.level import Level
+from polyai.sparse.storage import Storage
+from polyai.sparse.verify import verify_format
+
+Array = NDArray[Any]
+
+
+def pack(format: Format, shape: Sequence[int], coordinates: Sequence[ArrayLike], values: ArrayLike, *, merge: bool = True) -> Storage:
+    """Store `values[e]` at `coordinates[d][e]` for all entries e.
+
+    Entries are sorted by level where levels are ordered. `merge` adds entries with equal coordinates; without it they are
+    kept, which needs a format that can repeat them (SparseStructureError else). Raises ShapeError for coordinates outside.
+    """
+    verify_format(format)
+    extents = tuple(int(s) for s in shape)
+    entries, data = _checked(format, extents, coordinates, np.asarray(values))
+    keys = [entries[d] for d in format.order]
+    if any(level.ordered for level in format.levels):
+        by = np.lexsort(keys[::-1])
+        keys, data = [k[by] for k in keys], data[by]
+    if merge:
+        keys, data = _merged(keys, data)
+    return _assemble(format, extents, keys, data)
+
+
+def _checked(format: Format, shape: tuple[int, ...], coordinates: Sequence[ArrayLike], values: Array) -> tuple[list[Array], Array]:
+    entries = [np.asarray(c, dtype=np.int64) for c in coordinates]
+    if not len(shape) == len(entries) == format.rank:
+        raise ShapeError(f"{format.name} has {format.rank} dimensions", f"{len(shape)} extents and {len(entries)} lists of coordinates given")
+    for d, (c, extent) in enumerate(zip(entries, shape)):
+        if c.shape != values.shape or values.ndim != 1:
+            raise ShapeError(f"coordinates[{d}] has shape {c.shape}", f"values have shape {values.shape}", "give one number per entry")
+        if len(c) and (c.min() < 0 or c.max() >= extent):
+            bad = c[(c < 0) | (c >= extent)][0]
+            raise ShapeError(f"coordinate {bad} in dimension {d}", f"its extent is {extent}", "coordinates count from 0")
+    return entries, values
+
+
+def _merged(keys: list[Array], data: Array) -> tuple[list[Array], Array]:
+    """Equal coordinates added up; the first of each stays where it is."""
+    if not len(data):
+        return keys, data
+    by = np.lexsort(keys[::-1])
+    new = np.concatenate([[True], np.any([np.diff(k[by]) != 0 for k in keys], axis=0)])
+    if new.all():
+        return keys, data
+    first = np.minimum.reduceat(by, np.flatnonzero(new))
+    sums = np.add.reduceat(data[by], np.flatnonzero(new)).astype(data.dtype)
+    order = np.argsort(first)
+    return [k[first[order]] for k in keys], sums[order]
+
+
+def _assemble(format: Format, shape: tuple[int, ...], keys: list[Array], data: Array) -> Storage:
+    index = np.int32 if format.index_bits == 32 else np.int64
+    arrays: dict[str, Array] = {}
+    position, count = np.zeros(len(data), dtype=np.int64), 1
+    for number, (level, dimension) in enumerate(zip(format.levels, format.order)):
+        key, extent = keys[number], shape[dimension]
+        match _kind(level):
+            case "full":
+                position, count = position * extent + key, count * extent
+            case "branchless":
+                crd = np.zeros(count, dtype=index)
+                crd[position] = key
+                arrays[f"crd{number}"] = crd
+            case "listed":
+                own = position
+                position, first = _listed(position, key, level.unique)
+                lengths = np.bincount(own[first], minlength=count)
+                arrays[f"pos{number}"] = np.concatenate([[0], np.cumsum(lengths)]).astype(index)
+                arrays[f"crd{number}"] = key[first].astype(index)
+                count = len(first)
+    values = np.zeros(count, dtype=data.dtype)
+    values[position] = data
+    if len(np.unique(position)) < len(position):
+        raise SparseStructureError(
+            f"{format.name} cannot hold a coordinate twice", "its levels are unique", "pack with merge=True, or into coo"
+        )
+    return Storage(format, shape, {**arrays, "val": values})
+
+
+def _listed(parent: Array, key: Array, unique: bool) -> tuple[Array, Array]:
+    """Positions of entries under their parents' positions, and the entry that stands for each position, in order."""
+    by = np.argsort(parent, kind="stable")
+    new = np.ones(len(by), dtype=bool)
+    if unique and len(by):
+        new[1:] = (np.diff(parent[by]) != 0) | (np.diff(key[by]) != 0)
+    position = np.empty(len(by), dtype=np.int64)
+    position[by] = np.cumsum(new) - 1
+    return position, by[new]
+
+
+def _kind(level: Level) -> str:
+    roles = {a.role for a in level.arrays("A", 0, 1, 1)}
+    if level.full and not roles:
+        return "full"
+    if level.branchless and roles == {"crd"}:
+        return "branchless"
+    if roles == {"pos", "crd"}:
+        return "listed"
+    raise UnsupportedError(f"a level of kind {level.name} cannot be packed", "pack knows full, listed and branchless levels", "")
+
+
+def unpack(storage: Storage) -> tuple[tuple[Array, ...], Array]:
+    """Coordinates by dimension, and values, of everything stored, in order of iteration. Fills of full levels come too."""
+    stored = walk(storage.format, storage.shape, storage.arrays)
+    return stored.coordinates, storage.values[stored.positions]
+
+
+def convert(storage: Storage, format: Format) -> Storage:
+    """The same tensor in another format; equal coordinates are added, stored zeros stay stored."""
+    coordinates, values = unpack(storage)
+    return pack(format, storage.shape, coordinates, values)

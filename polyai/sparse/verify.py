@@ -1,0 +1,150 @@
+"""Checks of formats and of stored tensors. Each check is a function whose name is the sentence that it checks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyai.errors import SparseStructureError
+from polyai.shapes.expr import Size, evaluate
+from polyai.sparse.format import Format
+from polyai.sparse.interp import walk
+from polyai.sparse.storage import Storage
+
+Array = NDArray[Any]
+
+
+def _require(holds: bool, what: str, why: str, remedy: str = "rebuild it with polyai.sparse.pack") -> None:
+    if not holds:
+        raise SparseStructureError(what, why, remedy)
+
+
+def verify_format(format: Format) -> None:
+    """Raise SparseStructureError unless the levels make sense in their order."""
+    order_is_a_permutation(format)
+    one_level_per_dimension(format)
+    index_width_is_known(format)
+    branchless_levels_follow_listed_ones(format)
+    repeated_levels_are_followed_by_branchless_ones(format)
+
+
+def order_is_a_permutation(format: Format) -> None:
+    good = sorted(format.order) == list(range(len(format.order)))
+    _require(good, f"format {format.name}: order {format.order}", "each dimension must occur once", "use a permutation such as (1, 0)")
+
+
+def one_level_per_dimension(format: Format) -> None:
+    given, needed = len(format.levels), len(format.order)
+    _require(given == needed, f"format {format.name} has {given} levels", f"its order names {needed} dimensions", "give one per dimension")
+
+
+def index_width_is_known(format: Format) -> None:
+    good = format.index_bits in (32, 64)
+    _require(good, f"format {format.name}: index_bits={format.index_bits}", "index arrays are int32 or int64", "use 32 or 64")
+
+
+def branchless_levels_follow_listed_ones(format: Format) -> None:
+    for number, level in enumerate(format.levels):
+        if level.branchless:
+            good = number > 0 and not format.levels[number - 1].full
+            why = "it has one position for each of the level above, which must list its coordinates"
+            _require(good, f"format {format.name}: level {number} ({level.name}) has no list above", why, "put a compressed level above")
+
+
+def repeated_levels_are_followed_by_branchless_ones(format: Format) -> None:
+    for number, level in enumerate(format.levels[:-1]):
+        below = format.levels[number + 1]
+        good = level.unique or below.branchless
+        why = f"{below.name} below would split one fibre over several positions"
+        _require(good, f"format {format.name}: level {number} ({level.name}) repeats coordinates", why, "put a singleton level below")
+
+
+def verify(storage: Storage) -> None:
+    """Raise SparseStructureError unless the arrays are what the format and the shape promise. Reads all of them."""
+    verify_format(storage.format)
+    one_extent_per_dimension(storage)
+    arrays_are_complete(storage)
+    fibres_tile_their_level(storage)
+    coordinates_are_in_range(storage)
+    coordinates_keep_their_order(storage)
+
+
+def one_extent_per_dimension(storage: Storage) -> None:
+    good = len(storage.shape) == storage.format.rank and min(storage.shape, default=0) >= 0
+    _require(good, f"shape {storage.shape}", f"{storage.format.name} has {storage.format.rank} dimensions with extents >= 0")
+
+
+def arrays_are_complete(storage: Storage) -> None:
+    """Names, types, dimensions and lengths of all arrays."""
+    expected = array_lengths(storage)
+    missing, extra = sorted(set(expected) - set(storage.arrays)), sorted(set(storage.arrays) - set(expected))
+    _require(not missing and not extra, f"arrays missing: {missing}, not known: {extra}", f"{storage.format.name} has {sorted(expected)}")
+    width = np.dtype(np.int32 if storage.format.index_bits == 32 else np.int64)
+    for name, length in expected.items():
+        array = storage.arrays[name]
+        _require(array.shape == (length,), f"{name} has shape {array.shape}", f"{length} elements are needed")
+        _require(name == "val" or array.dtype == width, f"{name} has dtype {array.dtype}", f"the format says {width}")
+
+
+def array_lengths(storage: Storage) -> dict[str, int]:
+    """The length that each array must have, outer levels deciding those of inner ones."""
+    out: dict[str, int] = {}
+    parents = 1
+    for number, (level, dimension) in enumerate(zip(storage.format.levels, storage.format.order)):
+        positions = _positions(storage, number, parents, storage.shape[dimension])
+        for spec in level.arrays("A", number, parents, positions):
+            out[spec.name.removeprefix("A.")] = _number(spec.length)
+        parents = positions
+    return {**out, "val": parents}
+
+
+def _positions(storage: Storage, number: int, parents: int, extent: int) -> int:
+    level = storage.format.levels[number]
+    if level.branchless:
+        return parents
+    if level.full:
+        return parents * extent
+    pos = storage.arrays.get(f"pos{number}")
+    return int(pos[-1]) if pos is not None and len(pos) else 0
+
+
+def _number(size: Size) -> int:
+    return evaluate(size, {})
+
+
+def fibres_tile_their_level(storage: Storage) -> None:
+    """pos starts at 0 and never decreases."""
+    for name, array in storage.arrays.items():
+        if name.startswith("pos"):
+            _require(array[0] == 0, f"{name}[0] is {array[0]}", "the first fibre starts at 0")
+            steps = np.diff(array.astype(np.int64))
+            at = int(np.argmax(steps < 0)) if len(steps) else 0
+            _require(not (steps < 0).any(), f"{name} decreases at {at}", "fibres lie one after another")
+
+
+def coordinates_are_in_range(storage: Storage) -> None:
+    for number, dimension in enumerate(storage.format.order):
+        crd, extent = storage.arrays.get(f"crd{number}"), storage.shape[dimension]
+        if crd is not None and len(crd):
+            bad = (crd < 0) | (crd >= extent)
+            at = int(np.argmax(bad))
+            _require(not bad.any(), f"crd{number}[{at}] is {crd[at]}", f"the extent of dimension {dimension} is {extent}")
+
+
+def coordinates_keep_their_order(storage: Storage) -> None:
+    """Ordered formats are iterated in lexicographic order of their levels; unique ones meet no coordinate twice."""
+    format = storage.format
+    coordinates = walk(format, storage.shape, storage.arrays).coordinates
+    step = np.zeros(max(0, len(coordinates[0]) - 1), dtype=np.int64) if coordinates else np.zeros(0, dtype=np.int64)
+    for dimension in reversed(format.order):
+        here = np.sign(np.diff(coordinates[dimension]))
+        step = np.where(here != 0, here, step)
+    at = int(np.argmin(step)) if len(step) else 0
+    if all(level.ordered for level in format.levels):
+        _require(not (step < 0).any(), f"entry {at + 1} comes before entry {at} in {format.name}'s order", "its levels are ordered")
+    if all(level.unique for level in format.levels):
+        by = np.lexsort([coordinates[d] for d in reversed(format.order)])
+        same = np.all([np.diff(c[by]) == 0 for c in coordinates], axis=0)
+        _require(not same.any(), f"{format.name} holds a coordinate twice", "its levels are unique")
