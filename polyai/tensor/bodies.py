@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from typing import assert_never, cast
+from typing import Any, assert_never, cast
 
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType
 from polyai.scalar.expr import Apply, Cast, Const, Expr, Load, Var
 from polyai.shapes.expr import FloorDiv, Largest, Mod, Size, Smallest, Sym, symbols
-from polyai.tensor.nodes import Body, Comprehension, Index, Pattern, Program, Reduce, Scatter, Step, TensorType, Within, nnz_of
+from polyai.tensor.nodes import (
+    Body,
+    Comprehension,
+    Cond,
+    Extern,
+    Index,
+    Pattern,
+    Program,
+    Reduce,
+    Scatter,
+    Step,
+    TensorType,
+    While,
+    Within,
+    nnz_of,
+)
 from polyai.term.names import Names
 from polyai.term.node import map_children, walk
 
@@ -214,3 +230,63 @@ def indices_of(step: Step) -> list[str]:
     for root in (step.body, *(step.at if isinstance(step, Scatter) else ())):
         out += [i.name for r in reduces(root) for i in r.over]
     return out
+
+
+def reads_of(step: Step) -> set[str]:
+    """Names of all tensors that a step depends on; its own target too if it is a recurrence."""
+    match step:
+        case Comprehension() | Scatter():
+            roots = (step.body, *step.within, *(step.at if isinstance(step, Scatter) else ()))
+            out = {n.array for r in roots for n in walk(r) if isinstance(n, Load)}
+            out |= {n.tensor for r in roots for n in walk(r) if isinstance(n, Within)}
+            return out | ({step.base} if isinstance(step, Scatter) else set())
+        case Extern():
+            return set(step.args)
+        case Cond():
+            return {step.predicate, *step.args}
+        case While():
+            return {*step.init, *step.args}
+        case _:
+            assert_never(step)
+
+
+def rename_tensors(step: Step, names: Mapping[str, str]) -> Step:
+    """The step with the tensors that it reads renamed; patterns stay, since inputs own them."""
+
+    def new(name: str) -> str:
+        return names.get(name, name)
+
+    def change(n: Any) -> Any:
+        match n:
+            case Load(array, indices, dtype) if array in names or indices:
+                return Load(new(array), tuple(change(i) for i in indices), dtype)
+            case Within(tensor, indices):
+                return Within(new(tensor), indices)
+            case _:
+                return map_children(n, change)
+
+    match step:
+        case Comprehension():
+            return dataclasses.replace(step, body=change(step.body), within=tuple(change(w) for w in step.within))
+        case Scatter():
+            at, within = tuple(change(a) for a in step.at), tuple(change(w) for w in step.within)
+            return dataclasses.replace(step, base=new(step.base), at=at, body=change(step.body), within=within)
+        case Extern():
+            return dataclasses.replace(step, args=tuple(map(new, step.args)))
+        case Cond():
+            return dataclasses.replace(step, predicate=new(step.predicate), args=tuple(map(new, step.args)))
+        case While():
+            return dataclasses.replace(step, init=tuple(map(new, step.init)), args=tuple(map(new, step.args)))
+        case _:
+            assert_never(step)
+
+
+def map_regions(step: Step, change: Callable[[Program], Program]) -> Step:
+    """The step with `change` applied to its regions, if it has any."""
+    match step:
+        case Cond():
+            return dataclasses.replace(step, then=change(step.then), orelse=change(step.orelse))
+        case While():
+            return dataclasses.replace(step, condition=change(step.condition), body=change(step.body))
+        case _:
+            return step

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from polyai.scalar.expr import Apply, Cast, Const, Load, Var
+from polyai.scalar.expr import Apply
+from polyai.scalar.show import INFIX
+from polyai.scalar.show import show as show_expr
 from polyai.shapes.expr import show as show_size
 from polyai.tensor.nodes import (
     Body,
@@ -21,14 +23,8 @@ from polyai.tensor.nodes import (
     Within,
 )
 
-_INFIX = {
-    "or": ("or", 1), "and": ("and", 2),
-    "eq": ("==", 3), "ne": ("!=", 3), "lt": ("<", 3), "le": ("<=", 3), "gt": (">", 3), "ge": (">=", 3),
-    "bitor": ("|", 4), "bitxor": ("^", 5), "bitand": ("&", 6), "shl": ("<<", 7), "shr": (">>", 7),
-    "add": ("+", 8), "sub": ("-", 8), "mul": ("*", 9), "div": ("/", 9), "floordiv": ("//", 9), "mod": ("%", 9), "pow": ("**", 11),
-}  # fmt: skip
-_ASSOCIATIVE = {"or", "and", "bitor", "bitxor", "bitand", "add", "mul"}
 _UPDATES = {"add": "+", "mul": "*", "or": "|", "and": "&"}
+PRODUCT = INFIX["mul"][1]
 _REDUCTIONS = {"add": "sum", "mul": "prod", "max": "max", "min": "min", "or": "any", "and": "all"}
 
 
@@ -61,7 +57,7 @@ def show_step(step: Step) -> str:
             body, tail = _body_and_tail(step.body)
             return f"{step.target}[{_indices(step.indices, step.within)}] {step.type.dtype} = {body}{tail}"
         case Scatter():
-            at = ",".join(show_body(a) for a in step.at)
+            at = ", ".join(show_body(a) for a in step.at)
             sign = _UPDATES.get(step.monoid, step.monoid) if step.monoid else ""
             body, tail = _body_and_tail(step.body)
             scope = f"for [{_indices(step.indices, step.within)}]"
@@ -86,7 +82,7 @@ def _targets(names: tuple[str, ...], types: tuple[TensorType, ...]) -> str:
 def _body_and_tail(body: Body) -> tuple[str, str]:
     """The `within` of a reduction at the top goes to the end of the line."""
     if isinstance(body, Reduce) and body.within:
-        return f"{_head(body, ())} {show_body(body.body, 8)}", f"   within {_withins(body.within)}"
+        return f"{_head(body, ())} {_term(body.body)}", f"   within {_withins(body.within)}"
     return show_body(body), ""
 
 
@@ -96,45 +92,30 @@ def _indices(indices: tuple[Index, ...], within: tuple[Within, ...]) -> str:
 
 
 def _withins(within: tuple[Within, ...]) -> str:
-    return ", ".join(f"{w.tensor}({','.join(w.indices)})" for w in within)
+    return ", ".join(f"{w.tensor}({', '.join(w.indices)})" for w in within)
 
 
 def _head(body: Reduce, within: tuple[Within, ...]) -> str:
     return f"{_REDUCTIONS[body.monoid]}({_indices(body.over, within)})"
 
 
-def show_body(body: Body, above: int = 0) -> str:
-    """An expression; `above` is the binding strength of what stands around it."""
-    match body:
-        case Const(value, dtype):
-            text = _number(value)
-            return f"({text})" if text.startswith("-") and above > 8 else text
-        case Var(name):
-            return name
-        case Load(array, indices):
-            return f"{array}[{','.join(show_body(i) for i in indices)}]"
-        case Cast(arg, dtype):
-            return f"{dtype}({show_body(arg)})"
-        case Apply("neg", (arg,)):
-            return _wrap(f"-{show_body(arg, 10)}", 10, above)
-        case Apply(op, args) if op in _INFIX and len(args) == 2:
-            sign, strength = _INFIX[op]
-            left = show_body(args[0], strength + (op == "pow" or strength == 3))
-            right = show_body(args[1], strength + (op not in _ASSOCIATIVE))
-            if op == "mul" and isinstance(args[1], Apply) and args[1].op in ("div", "floordiv", "mod"):
-                right = show_body(args[1], strength + 1)
-            return _wrap(f"{left} {sign} {right}", strength, above)
-        case Apply(op, args):
-            return f"{op}({', '.join(show_body(a) for a in args)})"
-        case Reduce():
-            return _wrap(f"{_head(body, body.within)} {show_body(body.body, 8)}", 8, above + 1)
-        case _:
-            assert_never(body)
+def show_body(body: Body) -> str:
+    """An expression; a reduction inside it stands in brackets."""
+    return _reduction(body) if isinstance(body, Reduce) else show_expr(body, _nested)
 
 
-def _wrap(text: str, strength: int, above: int) -> str:
-    return f"({text})" if strength < above else text
+def _nested(other: object) -> str:
+    if not isinstance(other, Reduce):
+        raise TypeError(f"{type(other).__name__} in a body")
+    return f"({_reduction(other)})"
 
 
-def _number(value: bool | int | float | complex) -> str:
-    return repr(value)
+def _reduction(body: Reduce) -> str:
+    return f"{_head(body, body.within)} {_term(body.body)}"
+
+
+def _term(body: Body) -> str:
+    """What a reduction runs over: in brackets if it binds weaker than a product."""
+    text = show_body(body)
+    weak = isinstance(body, Apply) and len(body.args) == 2 and INFIX.get(body.op, ("", PRODUCT))[1] < PRODUCT
+    return f"({text})" if weak else text

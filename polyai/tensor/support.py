@@ -4,11 +4,11 @@ An element that a sparse tensor does not store is a *structural* zero. A structu
 other factor is there: infinity and NaN of the other factor are ignored where nothing is stored. A stored zero is a number
 like any other. A numerator that is structurally zero makes a quotient so.
 
-    A[i,k] * X[k,j]          Stored(A(i,k))
-    A[i,k] * B[k,j]          Both(Stored(A(i,k)), Stored(B(k,j)))
-    A[i,j] + B[i,j]          Either(Stored(A(i,j)), Stored(B(i,j)))
-    max(A[i,j], 0)           Stored(A(i,j))
-    exp(A[i,j])              Everywhere
+    A[i, k] * X[k, j]          Stored(A(i, k))
+    A[i, k] * B[k, j]          Both(Stored(A(i, k)), Stored(B(k, j)))
+    A[i, j] + B[i, j]          Either(Stored(A(i, j)), Stored(B(i, j)))
+    max(A[i, j], 0)           Stored(A(i, j))
+    exp(A[i, j])              Everywhere
 """
 
 from __future__ import annotations

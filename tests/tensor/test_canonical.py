@@ -68,34 +68,33 @@ def test_named_programs_keep_their_meaning(name: str) -> None:
 
 def test_a_nested_reduction_gets_its_own_step() -> None:
     assert steps(PROGRAMS["softmax"]().program) == [
-        "Y_max[i_1: n] f32 = max(q: m) X[i_1,q]",
-        "Y_max_1[i_2: n] f32 = max(s: m) X[i_2,s]",
-        "Y_sum[i_3: n] f32 = sum(r: m) exp(X[i_3,r] - Y_max_1[i_3])",
-        "Y[i: n, j: m] f32 = exp(X[i,j] - Y_max[i]) / Y_sum[i]",
+        "Y_max[i_1: n] f32 = max(q: m) X[i_1, q]",
+        "Y_sum[i_3: n] f32 = sum(r: m) exp(X[i_3, r] - Y_max[i_3])",
+        "Y[i: n, j: m] f32 = exp(X[i, j] - Y_max[i]) / Y_sum[i]",
     ]
 
 
 def test_the_inner_product_of_an_sddmm_is_computed_where_stored() -> None:
     assert steps(PROGRAMS["sddmm"]().program) == [
-        "S_sum[i_1: n, j_1: m within A(i_1,j_1)] f32 = sum(q: d) Q[i_1,q] * K[j_1,q]",
-        "S[i: n, j: m within A(i,j)] f32 = A[i,j] * S_sum[i,j]",
+        "S_sum[i_1: n, j_1: m within A(i_1, j_1)] f32 = sum(q: d) Q[i_1, q] * K[j_1, q]",
+        "S[i: n, j: m within A(i, j)] f32 = A[i, j] * S_sum[i, j]",
     ]
 
 
 def test_a_product_with_a_sparse_operand_is_restricted() -> None:
     p = program("p", [A, X], [define("Y", {"i": n, "j": c}, reduce("add", {"k": m}, mul(at("A", "i", "k"), at("X", "k", "j"))))], "Y")
-    assert steps(p) == ["Y[i: n, j: c] f32 = sum(k: m) A[i,k] * X[k,j]   within A(i,k)"]
+    assert steps(p) == ["Y[i: n, j: c] f32 = sum(k: m) A[i, k] * X[k, j]   within A(i, k)"]
 
 
 def test_a_transposed_read_names_the_owners_dimensions() -> None:
     p = program("p", [A], [define("y", {"j": m}, reduce("add", {"i": n}, mul(at("A", "i", "j"), lit(2.0))))], "y")
-    assert steps(p) == ["y[j: m] f32 = sum(i: n) A[i,j] * 2.0   within A(i,j)"]
+    assert steps(p) == ["y[j: m] f32 = sum(i: n) A[i, j] * 2.0   within A(i, j)"]
 
 
 def test_a_sparse_read_outside_products_becomes_background_and_scatter() -> None:
     assert steps(PROGRAMS["dense_plus_sparse"]().program) == [
-        "Y_background[i: n, j: m] f32 = D[i,j] + exp(0.0)",
-        "Y[i_1,j_1] f32 = D[i_1,j_1] + exp(A[i_1,j_1])   for [i_1: n, j_1: m within A(i_1,j_1)] from Y_background",
+        "Y_background[i: n, j: m] f32 = D[i, j] + 1.0",
+        "Y[i_1, j_1] f32 = D[i_1, j_1] + exp(A[i_1, j_1])   for [i_1: n, j_1: m within A(i_1, j_1)] from Y_background",
     ]
 
 
@@ -107,8 +106,8 @@ def test_a_dense_product_has_a_background_of_zeros() -> None:
 def test_a_maximum_over_gaps_counts_them() -> None:
     p = program("p", [A], [define("y", {"i": n}, reduce("max", {"j": m}, at("A", "i", "j")))], "y")
     assert steps(p) == [
-        "y_count[i_1: n] i64 = sum(j_1: m) 1   within A(i_1,j_1)",
-        "y_stored[i_2: n] f32 = max(j_2: m) A[i_2,j_2]   within A(i_2,j_2)",
+        "y_count[i_1: n] i64 = sum(j_1: m) 1   within A(i_1, j_1)",
+        "y_stored[i_2: n] f32 = max(j_2: m) A[i_2, j_2]   within A(i_2, j_2)",
         "y[i: n] f32 = max(y_stored[i], where(y_count[i] < m, 0.0, -inf))",
     ]
 
@@ -117,9 +116,9 @@ def test_a_sum_of_sparse_and_dense_is_two_sums() -> None:
     both = add(at("A", "i", "k"), at("D", "i", "k"))
     p = program("p", [A, D, X], [define("Y", {"i": n, "j": c}, reduce("add", {"k": m}, mul(both, at("X", "k", "j"))))], "Y")
     assert steps(p) == [
-        "Y_part[i_1: n, j_1: c] f32 = sum(k_1: m) A[i_1,k_1] * X[k_1,j_1]   within A(i_1,k_1)",
-        "Y_part_1[i_2: n, j_2: c] f32 = sum(k_2: m) D[i_2,k_2] * X[k_2,j_2]",
-        "Y[i: n, j: c] f32 = Y_part[i,j] + Y_part_1[i,j]",
+        "Y_part[i_1: n, j_1: c] f32 = sum(k_1: m) A[i_1, k_1] * X[k_1, j_1]   within A(i_1, k_1)",
+        "Y_part_1[i_2: n, j_2: c] f32 = sum(k_2: m) D[i_2, k_2] * X[k_2, j_2]",
+        "Y[i: n, j: c] f32 = Y_part[i, j] + Y_part_1[i, j]",
     ]
 
 
@@ -164,7 +163,7 @@ def test_a_guarded_reduction_stays_inside_its_array() -> None:
     before = reduce("add", i_m, at("D", op("sub", v("i"), one), "j"))
     p = program("p", [D], [define("y", i_n, where(op("gt", v("i"), lit(0, dt.i64)), before, lit(0.0)))], "y")
     out = same_meaning(p, {"D": _arguments()["D"]})
-    assert show_step(out.body[0]) == "y_sum[i_1: n] f32 = sum(j: m) where(i_1 > 0, D[i_1 - 1,j], 0.0)"
+    assert show_step(out.body[0]) == "y_sum[i_1: n] f32 = sum(j: m) where(i_1 > 0, D[i_1 - 1, j], 0.0)"
 
 
 def test_a_recurrence_reads_a_sparse_operand_from_a_dense_copy() -> None:
@@ -205,16 +204,16 @@ def test_what_has_no_canonical_form_is_refused_with_a_remedy(name: str) -> None:
 def test_accumulators_get_their_type_explicitly() -> None:
     body = reduce("add", i_m, at("H", "i", "j", dtype=dt.f16), dtype=dt.f32)
     p = program("p", [Input("H", dense(n, m, dtype=dt.f16))], [define("y", i_n, Cast(apply("neg", dt.f32, body), dt.f16))], "y")
-    assert steps(p) == ["y_sum[i_1: n] f32 = sum(j: m) f32(H[i_1,j])", "y[i: n] f16 = f16(-y_sum[i])"]
+    assert steps(p) == ["y_sum[i_1: n] f32 = sum(j: m) f32(H[i_1, j])", "y[i: n] f16 = f16(-y_sum[i])"]
 
 
 def test_repeated_index_names_are_made_unique() -> None:
     p = program("p", [D], [define("s", {"i": n, "j": m}, at("D", "i", "j")), define("t", {"i": n, "j": m}, at("s", "i", "j"))], "t")
     out = canonical.run(p)
     verify_canonical(out)
-    assert show_step(out.body[1]) == "t[i_1: n, j_1: m] f32 = s[i_1,j_1]"
+    assert [show_step(s) for s in out.body] == ["t[i_1: n, j_1: m] f32 = D[i_1, j_1]"]
 
 
 def test_the_stored_coordinates_of_csc_are_told_in_the_order_of_dimensions() -> None:
     p = program("p", [sparse("A", csc(), n, m)], [define("y", {"j": m}, reduce("add", {"i": n}, at("A", "i", "j")))], "y")
-    assert steps(p) == ["y[j: m] f32 = sum(i: n) A[i,j]   within A(i,j)"]
+    assert steps(p) == ["y[j: m] f32 = sum(i: n) A[i, j]   within A(i, j)"]

@@ -1,17 +1,17 @@
 """Read sparse tensors only where they are stored: everywhere else their zeros become part of a background.
 
-    Y[i: n, j: m] f32 = D[i,j] + exp(A[i,j])
+    Y[i: n, j: m] f32 = D[i, j] + exp(A[i, j])
     ->
-    Y_background[i: n, j: m] f32 = D[i,j] + exp(0.0)
-    Y[i_1,j_1] f32 = D[i_1,j_1] + exp(A[i_1,j_1])   for [i_1: n, j_1: m within A(i_1,j_1)] from Y_background
+    Y_background[i: n, j: m] f32 = D[i, j] + exp(0.0)
+    Y[i_1, j_1] f32 = D[i_1, j_1] + exp(A[i_1, j_1])   for [i_1: n, j_1: m within A(i_1, j_1)] from Y_background
 
 A reduction over stored and not stored elements splits: what is stored is reduced within A, what is not stored is a value
 that does not depend on A, taken as often as the fibre has gaps.
 
-    y[i: n] f32 = max(j: m) A[i,j]
+    y[i: n] f32 = max(j: m) A[i, j]
     ->
-    y_count[i_1: n] i64 = sum(j_1: m) 1   within A(i_1,j_1)
-    y_stored[i_2: n] f32 = max(j: m) A[i_2,j]   within A(i_2,j)
+    y_count[i_1: n] i64 = sum(j_1: m) 1   within A(i_1, j_1)
+    y_stored[i_2: n] f32 = max(j: m) A[i_2, j]   within A(i_2, j)
     y[i: n] f32 = max(y_stored[i], where(y_count[i] < m, 0.0, -inf))
 
 A sum of terms with different patterns becomes a sum of sums. What none of these covers gets a dense copy of the sparse
@@ -34,6 +34,7 @@ from polyai.tensor.bodies import (
     free,
     from_size,
     loads,
+    map_regions,
     names_of,
     owner_within,
     refresh,
@@ -47,14 +48,12 @@ from polyai.tensor.bodies import (
 from polyai.tensor.nodes import (
     Body,
     Comprehension,
-    Cond,
     Index,
     Program,
     Reduce,
     Scatter,
     Step,
     TensorType,
-    While,
     Within,
     types_of,
 )
@@ -86,12 +85,8 @@ class _Background:
                 self._comprehension(step)
             case Scatter():
                 self._scatter(step)
-            case Cond():
-                self.out.append(dataclasses.replace(step, then=run(step.then), orelse=run(step.orelse)))
-            case While():
-                self.out.append(dataclasses.replace(step, condition=run(step.condition), body=run(step.body)))
             case _:
-                self.out.append(step)
+                self.out.append(map_regions(step, run))
 
     def _comprehension(self, step: Comprehension) -> None:
         uncovered = self._uncovered(step)

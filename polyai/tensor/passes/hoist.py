@@ -1,9 +1,9 @@
 """Give each reduction nested in a body a step of its own, over only those free indices that it uses.
 
-    Y[i: n, j: m] f32 = exp(X[i,j] - (max(q: m) X[i,q]))
+    Y[i: n, j: m] f32 = exp(X[i, j] - (max(q: m) X[i, q]))
     ->
-    Y_max[i_1: n] f32 = max(q: m) X[i_1,q]
-    Y[i: n, j: m] f32 = exp(X[i,j] - Y_max[i])
+    Y_max[i_1: n] f32 = max(q: m) X[i_1, q]
+    Y[i: n, j: m] f32 = exp(X[i, j] - Y_max[i])
 
 Where the reduction stands within stored coordinates and its free indices are just those, its step is stored there too, so
 that the inner product of an SDDMM is computed at stored coordinates only. A reduction under a `where` keeps the condition
@@ -19,11 +19,10 @@ from polyai.errors import UnsupportedError
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Apply, Const, Load, Var
 from polyai.scalar.ops import MONOIDS
-from polyai.tensor.bodies import apply, convert, free, loads, names_of, owner_within, reduces, rename, stem, var
+from polyai.tensor.bodies import apply, convert, free, loads, map_regions, names_of, owner_within, reduces, rename, stem, var
 from polyai.tensor.nodes import (
     Body,
     Comprehension,
-    Cond,
     Index,
     Pattern,
     Program,
@@ -31,7 +30,6 @@ from polyai.tensor.nodes import (
     Scatter,
     Step,
     TensorType,
-    While,
     Within,
     types_of,
 )
@@ -77,12 +75,8 @@ class _Hoist:
                 around = _Around(step.target, step.indices, tuple(owner_within(w, self.types) for w in step.within))
                 at = tuple(self._lift(a, around) for a in step.at)
                 self.out.append(dataclasses.replace(step, body=self._lift(step.body, around), at=at))
-            case Cond():
-                self.out.append(dataclasses.replace(step, then=run(step.then), orelse=run(step.orelse)))
-            case While():
-                self.out.append(dataclasses.replace(step, condition=run(step.condition), body=run(step.body)))
             case _:
-                self.out.append(step)
+                self.out.append(map_regions(step, run))
 
     def _tidy(self, reduce: Reduce, around: _Around) -> Reduce:
         """A reduction whose body holds no other one and has the accumulator's type."""

@@ -1,8 +1,8 @@
 """Restrict iteration to what is stored, where an annihilator proves that nothing is lost.
 
-    T[i: n, j: m] f32 = sum(k: c) A[i,k] * X[k,j]
+    T[i: n, j: m] f32 = sum(k: c) A[i, k] * X[k, j]
     ->
-    T[i: n, j: m] f32 = sum(k: c) A[i,k] * X[k,j]   within A(i,k)
+    T[i: n, j: m] f32 = sum(k: c) A[i, k] * X[k, j]   within A(i, k)
 
 A sum (or `any`) skips terms that are structurally zero; so does a scatter that adds. Every `within` is told of the sparse
 input that owns the pattern, with its variables in the order of the owner's dimensions. Proves legality (see `support`).
@@ -14,18 +14,15 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from polyai.tensor.bodies import owner_within
+from polyai.tensor.bodies import map_regions, owner_within
 from polyai.tensor.nodes import (
     Comprehension,
-    Cond,
     Program,
     Reduce,
     Scatter,
     Step,
     TensorType,
-    While,
     Within,
-    targets_of,
     types_of,
 )
 from polyai.tensor.support import needed, support
@@ -52,13 +49,8 @@ def _step(step: Step, types: Types) -> Step:
                 around = _merged(around, needed(support(body, types)))
             at = tuple(restricted(a, types, around) for a in step.at)
             return dataclasses.replace(step, body=body, at=at, within=around)
-        case Cond():
-            return dataclasses.replace(step, then=run(step.then), orelse=run(step.orelse))
-        case While():
-            return dataclasses.replace(step, condition=run(step.condition), body=run(step.body))
         case _:
-            assert targets_of(step)
-            return step
+            return map_regions(step, run)
 
 
 def restricted(body: Any, types: Types, around: tuple[Within, ...]) -> Any:
