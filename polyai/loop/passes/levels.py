@@ -1,0 +1,93 @@
+"""The blocks around a point of a program while it is rebuilt, outermost first, and which of them defines each name."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from polyai.loop import build as b
+from polyai.loop.nodes import Apply, Block, Cast, Const, Kernel, Let, LoopExpr, Stmt, Var
+from polyai.loop.walks import operands, supply
+
+_SAFE_DIVISORS = ("floordiv", "mod")
+
+
+@dataclass(slots=True)
+class Level:
+    """One block under construction. `loop`: it is a loop's body, run any number of times. `known` names its values."""
+
+    stmts: list[Stmt]
+    loop: bool
+    parallel: bool
+    known: dict[object, Var] = field(default_factory=dict)
+
+
+class Levels:
+    """A stack of blocks. `let` puts index arithmetic at the outermost block where its operands are known."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        self.names = supply(kernel)
+        self.stack = [Level([], False, False)]
+        self.home: dict[str, int] = {}
+
+    @property
+    def depth(self) -> int:
+        """The number of the innermost block."""
+        return len(self.stack) - 1
+
+    def push(self, *, loop: bool = False, parallel: bool = False) -> None:
+        """Begin a block inside the innermost one."""
+        self.stack.append(Level([], loop, parallel))
+
+    def pop(self) -> Block:
+        """End the innermost block."""
+        return Block(tuple(self.stack.pop().stmts))
+
+    def emit(self, stmt: Stmt) -> None:
+        """Append to the innermost block."""
+        if type(stmt) is Let:
+            self.home[stmt.name] = len(self.stack) - 1
+        self.stack[-1].stmts.append(stmt)
+
+    def define(self, name: str) -> None:
+        """`name` is defined by the innermost block."""
+        self.home[name] = len(self.stack) - 1
+
+    def level_of(self, expr: LoopExpr) -> int:
+        """The innermost block that `expr`, arithmetic on numbers and names, needs."""
+        kind = type(expr)
+        if kind is Var:
+            return self.home.get(expr.name, 0)  # type: ignore[union-attr]
+        if kind is Const:
+            return 0
+        if not isinstance(expr, (Apply, Cast)) or (isinstance(expr, Apply) and expr.op in _SAFE_DIVISORS and not b.number(expr.args[1])):
+            return len(self.stack) - 1
+        return max(self.level_of(a) for a in operands(expr))
+
+    def let(self, stem: str, value: LoopExpr, *, below_parallel: bool = False) -> LoopExpr:
+        """A name for `value`; numbers and names are returned as they are. With `below_parallel`: not outside a parallel loop."""
+        if isinstance(value, (Const, Var)):
+            return value
+        at = self.level_of(value)
+        if below_parallel:
+            at = max(at, max((k for k, level in enumerate(self.stack) if level.parallel), default=0))
+        for k in range(at, len(self.stack)):
+            found = self.stack[k].known.get(value)
+            if found is not None:
+                return found
+        level = self.stack[at]
+        name = self.names.fresh(stem)
+        level.stmts.append(Let(name, value))
+        self.home[name] = at
+        out = level.known[value] = Var(name, b.dtype_of(value))
+        return out
+
+    def positions(self, stem: str, lower: LoopExpr, upper: LoopExpr, widths: list[int]) -> list[LoopExpr]:
+        """Where a loop over lower..upper stands after it took as many steps of each width in turn as fit."""
+        out: list[LoopExpr] = []
+        at = lower
+        left = b.sub(upper, lower) if b.number(upper) is not None and b.number(lower) is not None else b.largest(b.sub(upper, lower), b.ZERO)
+        for width in widths:
+            steps = b.floordiv(left, b.const(width)) if not out else b.floordiv(b.sub(upper, at), b.const(width))
+            at = self.let(f"{stem}_at", b.add(lower if not out else at, b.mul(steps, b.const(width))))
+            out.append(at)
+        return out

@@ -1,0 +1,178 @@
+"""Walks over loop programs that passes share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import assert_never
+
+from polyai.loop.build import apply, load
+from polyai.loop.nodes import (
+    Alloc,
+    Apply,
+    Block,
+    Call,
+    Cast,
+    Check,
+    Const,
+    For,
+    Horizontal,
+    If,
+    Kernel,
+    Let,
+    Load,
+    LoopExpr,
+    MaskedLoad,
+    Ramp,
+    Stmt,
+    Store,
+    Var,
+    While,
+)
+from polyai.term.names import Names
+
+Change = Callable[[LoopExpr], LoopExpr]
+
+
+def map_operands(expr: LoopExpr, change: Change) -> LoopExpr:
+    """`expr` with `change` applied to its operands; the same object if none changed."""
+    kind = type(expr)
+    if kind is Const or kind is Var:
+        return expr
+    match expr:
+        case Apply(op, args, dtype):
+            new = tuple(change(a) for a in args)
+            return expr if all(x is y for x, y in zip(new, args)) else apply(op, new, dtype)
+        case Load(array, indices, dtype):
+            new = tuple(change(i) for i in indices)
+            return expr if all(x is y for x, y in zip(new, indices)) else load(array, new, dtype)
+        case Cast(arg, dtype):
+            inner = change(arg)
+            return expr if inner is arg else Cast(inner, dtype)  # type: ignore[arg-type]
+        case MaskedLoad(array, at, mask, dtype):
+            return MaskedLoad(array, tuple(change(i) for i in at), change(mask), dtype)
+        case Ramp(base, stride, lanes):
+            return Ramp(change(base), stride, lanes)
+        case Horizontal(monoid, value, dtype):
+            return Horizontal(monoid, change(value), dtype)
+        case _:
+            return expr
+
+
+def operands(expr: LoopExpr) -> tuple[LoopExpr, ...]:
+    """The expressions one step below."""
+    match expr:
+        case Apply(_, args, _):
+            return args
+        case Load(_, indices, _):
+            return indices
+        case Cast(arg, _):
+            return (arg,)
+        case MaskedLoad(_, indices, mask, _):
+            return (*indices, mask)
+        case Ramp(base, _, _):
+            return (base,)
+        case Horizontal(_, value, _):
+            return (value,)
+        case _:
+            return ()
+
+
+def map_stmt(stmt: Stmt, change: Change) -> Stmt:
+    """`stmt` with `change` applied to each whole expression in it, at any depth."""
+    match stmt:
+        case Block(stmts):
+            return Block(tuple(map_stmt(s, change) for s in stmts))
+        case For(var, lower, upper, body, kind, step, weight, cost, jam):
+            return For(var, change(lower), change(upper), map_stmt(body, change), kind, step, weight, cost, jam)
+        case While(condition, body):
+            return While(change(condition), map_stmt(body, change))
+        case If(condition, then, orelse):
+            return If(change(condition), map_stmt(then, change), None if orelse is None else map_stmt(orelse, change))
+        case Let(name, value):
+            return Let(name, change(value))
+        case Alloc(name, dtype, extents, space, lanes):
+            return Alloc(name, dtype, tuple(change(e) for e in extents), space, lanes) if extents else stmt
+        case Store(array, indices, value, mask):
+            return Store(array, tuple(change(i) for i in indices), change(value), None if mask is None else change(mask))
+        case Check(ok, site, culprit):
+            return Check(change(ok), site, None if culprit is None else change(culprit))
+        case Call(function, args):
+            return Call(function, tuple(a if isinstance(a, str) else change(a) for a in args))
+        case _:
+            assert_never(stmt)
+
+
+def parts(stmt: Stmt) -> tuple[Stmt, ...]:
+    """The statements one step below."""
+    match stmt:
+        case Block(stmts):
+            return stmts
+        case For(body=body) | While(_, body):
+            return (body,)
+        case If(_, then, orelse):
+            return (then,) if orelse is None else (then, orelse)
+        case _:
+            return ()
+
+
+def expressions(stmt: Stmt) -> tuple[LoopExpr, ...]:
+    """The whole expressions of `stmt` itself."""
+    match stmt:
+        case For(lower=lower, upper=upper):
+            return lower, upper
+        case While(condition, _) | If(condition, _, _):
+            return (condition,)
+        case Let(_, value):
+            return (value,)
+        case Alloc(_, _, extents, _, _):
+            return extents
+        case Store(_, indices, value, mask):
+            return (*indices, value) if mask is None else (*indices, value, mask)
+        case Check(ok, _, culprit):
+            return (ok,) if culprit is None else (ok, culprit)
+        case Call(_, args):
+            return tuple(a for a in args if not isinstance(a, str))
+        case _:
+            return ()
+
+
+def all_stmts(stmt: Stmt) -> Iterator[Stmt]:
+    """`stmt` and all below it, in the order of the text."""
+    stack = [stmt]
+    while stack:
+        s = stack.pop()
+        yield s
+        stack.extend(reversed(parts(s)))
+
+
+def all_exprs(expr: LoopExpr) -> Iterator[LoopExpr]:
+    """`expr` and all below it."""
+    stack = [expr]
+    while stack:
+        e = stack.pop()
+        yield e
+        stack.extend(operands(e))
+
+
+def written(stmt: Stmt) -> set[str]:
+    """Arrays and registers that `stmt` may write, and those it declares."""
+    out: set[str] = set()
+    for s in all_stmts(stmt):
+        if isinstance(s, Store):
+            out.add(s.array)
+        elif isinstance(s, Alloc):
+            out.add(s.name)
+        elif isinstance(s, Call):
+            out.update(a for a in s.args if isinstance(a, str))
+    return out
+
+
+def supply(kernel: Kernel) -> Names:
+    """Fresh names for `kernel`."""
+    taken = {p.name for p in kernel.params}
+    for s in all_stmts(kernel.body):
+        if isinstance(s, (Let, Alloc)):
+            taken.add(s.name)
+        elif isinstance(s, For):
+            taken.add(s.var)
+    return Names(taken)
