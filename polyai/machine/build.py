@@ -47,7 +47,7 @@ class Module:
             width = self.target.vector_bits
             attributes += f' "prefer-vector-width"="{width}" "min-legal-vector-width"="{width}"'
         parts = [f'target triple = "{self.target.triple}"', *self.functions, *self._declared]
-        parts.append(f"attributes #0 = {{ {attributes} }}")
+        parts.append(f"attributes #0 = {{ {attributes} }}\nattributes #1 = {{ alwaysinline {attributes} }}")
         parts.append('!0 = !{}\n!1 = !{!"branch_weights", i32 4000, i32 1}\n')
         return "\n".join(parts)
 
@@ -139,5 +139,5 @@ class Function:
         chosen = ", ".join(f"i32 {k}" for k in picks)
         return self.op(f"shufflevector {kind} {a}, {kind} {b}, <{len(picks)} x i32> <{chosen}>")
 
-    def text(self) -> str:
-        return "\n".join([self._head + " #0 {", "entry:", *self._allocas, *self.body, *self._cold, "}"])
+    def text(self, attributes: str = "#0") -> str:
+        return "\n".join([self._head + f" {attributes} {{", "entry:", *self._allocas, *self.body, *self._cold, "}"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from polyai.machine.math import call as math
+from polyai.machine.math.library import call as math
 from polyai.machine.num import Num
 from polyai.machine.values import Value, boolean
 from polyai.scalar import dtype as dt

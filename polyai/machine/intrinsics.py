@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from polyai.machine.math import call as math
+from polyai.machine.math.library import call as math
 from polyai.machine.num import Num
 from polyai.machine.types import bits_of
 from polyai.machine.values import Value
