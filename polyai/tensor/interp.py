@@ -29,6 +29,14 @@ Externs = Mapping[str, Callable[..., Any]]
 _POINTS_AT_ONCE = 1 << 22
 
 
+def _gemm(a: Array, b: Array, op_a: int, op_b: int) -> Array:
+    return np.asarray((a.T if op_a else a) @ (b.T if op_b else b))
+
+
+LIBRARY: Externs = {"blas.sgemm": _gemm, "blas.dgemm": _gemm}
+"""What the library functions mean that passes call; `externs` of `run` are looked up first."""
+
+
 def run(
     program: Program,
     arguments: Mapping[str, Any],
@@ -51,7 +59,7 @@ def run(
     for name, tensor in tensors.items():
         if isinstance(tensor, Stored):
             bound[nnz_of(name)] = tensor.value.nnz
-    machine = _Machine(program, tensors, bound, externs or {})
+    machine = _Machine(program, tensors, bound, {**LIBRARY, **(externs or {})})
     for step in program.body:
         machine.step(step)
     return {name: _result(tensors[name]) for name in program.outputs}

@@ -1,0 +1,70 @@
+"""Give a large dense product of two matrices to the BLAS library.
+
+    T[i: n, j: m] f32 = sum(k: c) X[i, k] * W[j, k]
+    ->
+    T[n, m] f32 = extern blas.sgemm(X, W, op_a=0, op_b=1)
+
+`op_a`, `op_b` are 1 where a matrix is read transposed. Only where all sizes are known to be large: small products, and
+products with few rows, are faster as generated code that fuses with what stands around them. Proves legality.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+from polyai.scalar.expr import Apply, Load, Var
+from polyai.shapes.expr import evaluate, symbols
+from polyai.tensor.bodies import map_regions
+from polyai.tensor.cost import is_plain
+from polyai.tensor.nodes import Comprehension, Extern, Index, Program, Reduce, Step, TensorType, types_of
+
+FUNCTIONS = {"f32": "blas.sgemm", "f64": "blas.dgemm"}
+SMALLEST, WORK = 64, 384**3
+"""The least extent, and the least number of multiplications, that a library call is worth."""
+
+
+def run(program: Program, sizes: Mapping[str, int], blas: str = "auto") -> Program:
+    """The program with library calls; `blas` "never" leaves it as it is."""
+    if blas == "never":
+        return program
+    types = types_of(program)
+    return dataclasses.replace(
+        program, body=tuple(_step(map_regions(s, lambda region: run(region, sizes, blas)), types, sizes) for s in program.body)
+    )
+
+
+def _step(step: Step, types: Mapping[str, TensorType], sizes: Mapping[str, int]) -> Step:
+    match step:
+        case Comprehension(body=Reduce("add", (k,), Apply("mul", (Load() as a, Load() as b)), dtype, ()), indices=(i, j), within=()):
+            if dtype.name not in FUNCTIONS or not _is_large((i, j, k), sizes):
+                return step
+            for left, right in ((a, b), (b, a)):
+                op_a, op_b = _turned(left, i.name, k.name, types), _turned(right, k.name, j.name, types)
+                if op_a is not None and op_b is not None and left.dtype == right.dtype == dtype:
+                    return Extern(
+                        (step.target,), (step.type,), FUNCTIONS[dtype.name], (left.array, right.array), (("op_a", op_a), ("op_b", op_b))
+                    )
+            return step
+        case _:
+            return step
+
+
+def _is_large(indices: tuple[Index, ...], sizes: Mapping[str, int]) -> bool:
+    work = 1
+    for index in indices:
+        if not symbols(index.extent) <= sizes.keys():
+            return False
+        extent = evaluate(index.extent, sizes)
+        if extent < SMALLEST:
+            return False
+        work *= extent
+    return work >= WORK
+
+
+def _turned(load: Load, row: str, column: str, types: Mapping[str, TensorType]) -> int | None:
+    """0 if the access is [row, column], 1 if [column, row], None if it is something else or sparse."""
+    if types[load.array].is_sparse or not is_plain(load):
+        return None
+    names = [i.name for i in load.indices if isinstance(i, Var)]
+    return 0 if names == [row, column] else 1 if names == [column, row] else None
