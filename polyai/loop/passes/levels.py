@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from polyai.loop import build as b
-from polyai.loop.nodes import Apply, Block, Cast, Const, Kernel, Let, LoopExpr, Stmt, Var
+from polyai.loop.nodes import Alloc, Apply, Block, Cast, Const, For, If, Kernel, Kind, Let, LoopExpr, Space, Stmt, Var, While
 from polyai.loop.walks import operands, supply
 
 _SAFE_DIVISORS = ("floordiv", "mod")
@@ -28,6 +29,7 @@ class Levels:
         self.names = supply(kernel)
         self.stack = [Level([], False, False)]
         self.home: dict[str, int] = {}
+        self.registers: set[str] = set()
 
     @property
     def depth(self) -> int:
@@ -91,3 +93,42 @@ class Levels:
             at = self.let(f"{stem}_at", b.add(lower if not out else at, b.mul(steps, b.const(width))))
             out.append(at)
         return out
+
+
+def rebuild(stmt: Stmt, levels: Levels, special: Callable[[For], bool]) -> None:
+    """Copy `stmt` into `levels`; loops that `special` takes care of (it returns True) are left to it."""
+    match stmt:
+        case Block(stmts):
+            nested = bool(levels.stack[-1].stmts)
+            if nested:
+                levels.push()
+            for s in stmts:
+                rebuild(s, levels, special)
+            if nested:
+                levels.emit(levels.pop())
+        case For(var, lower, upper, body, kind, step, weight, cost, jam):
+            if special(stmt):
+                return
+            levels.push(loop=True, parallel=kind is Kind.PARALLEL)
+            levels.define(var)
+            rebuild(body, levels, special)
+            levels.emit(For(var, lower, upper, levels.pop(), kind, step, weight, cost, jam))
+        case While(condition, body):
+            levels.push(loop=True)
+            rebuild(body, levels, special)
+            levels.emit(While(condition, levels.pop()))
+        case If(condition, then, orelse):
+            levels.push()
+            rebuild(then, levels, special)
+            taken = levels.pop()
+            other = None
+            if orelse is not None:
+                levels.push()
+                rebuild(orelse, levels, special)
+                other = levels.pop()
+            levels.emit(If(condition, taken, other))
+        case Alloc(name, _, (), Space.REGISTER, _):
+            levels.registers.add(name)
+            levels.emit(stmt)
+        case _:
+            levels.emit(stmt)

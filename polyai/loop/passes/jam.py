@@ -1,0 +1,186 @@
+"""Unroll and jam: several iterations of an outer loop run together through the loops inside.
+
+Before::                                After::
+
+    for i in 0..m jam=4:                    let i_at = m // 4 * 4
+      T = 0.0                               for i in 0..i_at step 4:
+      for k in 0..l:                          T = 0.0; T_1 = 0.0; T_2 = 0.0; T_3 = 0.0
+        T = T + A[i, k] * x[k]                for k in 0..l:
+      y[i] = T                                  let x_at = x[k]               once: it does not depend on i
+                                                T = T + A[i, k] * x_at
+                                                T_1 = T_1 + A[i + 1, k] * x_at ...
+                                              y[i] = T; y[i + 1] = T_1; ...
+                                            ... the rest two at a time, then one at a time
+
+Assumes that the loop carries no dependence but reductions; the scheduler proved it. A loop inside whose bounds depend on the
+variable is not shared: its copies run one after another.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from polyai.loop import build as b
+from polyai.loop.nodes import (
+    Alloc,
+    Block,
+    Call,
+    Check,
+    For,
+    If,
+    Kernel,
+    Kind,
+    Let,
+    Load,
+    LoopExpr,
+    MaskedLoad,
+    Stmt,
+    Store,
+    Var,
+    While,
+)
+from polyai.loop.passes.depend import depends, reductions, varying
+from polyai.loop.passes.levels import Levels, rebuild
+from polyai.loop.walks import all_exprs, map_operands
+from polyai.term.names import Names
+
+
+def jam(kernel: Kernel, notes: list[str] | None = None) -> Kernel:
+    """`kernel` with its JAM loops unrolled and jammed; a loop that cannot be is left serial, which `notes` says."""
+    levels = Levels(kernel)
+
+    def special(loop: For) -> bool:
+        if loop.kind is not Kind.JAM:
+            return False
+        if loop.jam == 1 or loop.step != 1 or reductions(loop.body, levels.registers) is None:
+            if notes is not None and loop.jam > 1:
+                notes.append(f"loop {loop.var} is not jammed: it carries a value that is no plain reduction")
+            rebuild(dataclasses.replace(loop, kind=Kind.SERIAL, jam=1), levels, special)
+            return True
+        _versions(loop, levels, special)
+        return True
+
+    rebuild(kernel.body, levels, special)
+    return dataclasses.replace(kernel, body=levels.pop())
+
+
+def widths(most: int) -> list[int]:
+    """How many copies the versions of a loop have: the most first, then smaller powers of two down to one."""
+    out = [most]
+    power = 1 << (most.bit_length() - 1)
+    while power >= 1:
+        if power < most:
+            out.append(power)
+        power //= 2
+    return out
+
+
+def _versions(loop: For, levels: Levels, special: Callable[[For], bool]) -> None:
+    names = varying(loop.body, loop.var)
+    sizes = widths(loop.jam)
+    trips = b.number(b.sub(loop.upper, loop.lower))
+    if trips is not None:
+        sizes = [s for s in sizes if s <= trips] or [1]
+    lower, upper = levels.let(f"{loop.var}_from", loop.lower), levels.let(f"{loop.var}_to", loop.upper)
+    at = lower
+    for size, stop in zip(sizes, [*levels.positions(loop.var, lower, upper, sizes[:-1]), upper]):
+        body = _Copies(loop.var, names, levels.names, tuple(range(size))).block(loop.body)
+        rebuild(For(loop.var, at, stop, body, step=size), levels, special)
+        at = stop
+
+
+class _Copies:
+    """The body for several iterations at once. `values` and `arrays` give the names of each copy."""
+
+    def __init__(self, variable: str, names: set[str], supply: Names, copies: tuple[int, ...]) -> None:
+        self.names, self.supply, self.copies = names, supply, copies
+        self.values: dict[tuple[str, int], LoopExpr] = {(variable, c): b.add(b.var(variable), b.const(c)) for c in copies}
+        self.arrays: dict[tuple[str, int], str] = {}
+        self.shared: set[str] = set()  # registers of the body that hold the same in every iteration
+
+    def block(self, stmt: Stmt) -> Block:
+        return self._inner(stmt, self.copies)
+
+    def expr(self, expr: LoopExpr, copy: int) -> LoopExpr:
+        if type(expr) is Var:
+            return self.values.get((expr.name, copy), expr)
+        expr = map_operands(expr, lambda e: self.expr(e, copy))
+        if isinstance(expr, Load):
+            name = self.arrays.get((expr.array, copy))
+            return expr if name is None else Load(name, expr.indices, expr.dtype)
+        if isinstance(expr, MaskedLoad):
+            name = self.arrays.get((expr.array, copy))
+            return expr if name is None else MaskedLoad(name, expr.indices, expr.mask, expr.dtype)
+        return expr
+
+    def _fresh(self, name: str, copy: int) -> str:
+        return name if copy == 0 else self.supply.fresh(name)
+
+    def share(self, expr: LoopExpr, out: list[Stmt]) -> LoopExpr:
+        """`expr` with what all copies have in common, if it is worth a name, computed once before."""
+        kind = type(expr)
+        if kind is Var or kind is Const or depends(expr, self.names):
+            return map_operands(expr, lambda e: self.share(e, out))
+        if not any(isinstance(e, (Load, MaskedLoad)) and e.indices for e in all_exprs(expr)):
+            return expr
+        name = self.supply.fresh("shared")
+        out.append(Let(name, expr))
+        return Var(name, b.dtype_of(expr))
+
+    def _once(self, *exprs: LoopExpr | None) -> bool:
+        return not any(e is not None and depends(e, self.names) for e in exprs)
+
+    def stmt(self, stmt: Stmt, copies: tuple[int, ...], out: list[Stmt]) -> None:
+        match stmt:
+            case Block(stmts):
+                for s in stmts:
+                    self.stmt(s, copies, out)
+            case Let(name, value):
+                if name not in self.names:
+                    out.append(stmt)
+                    return
+                value = self.share(value, out) if len(copies) > 1 else value
+                for c in copies:
+                    new = self._fresh(name, c)
+                    out.append(Let(new, self.expr(value, c)))
+                    self.values[name, c] = Var(new, b.dtype_of(value))
+            case Alloc(name, dtype, extents, space, lanes):
+                if name not in self.names:
+                    self.shared.add(name)
+                    out.append(stmt)
+                    return
+                for c in copies:
+                    new = self.arrays[name, c] = self._fresh(name, c)
+                    out.append(Alloc(new, dtype, tuple(self.expr(e, c) for e in extents), space, lanes))
+            case Store(array, indices, value, mask):
+                group = copies[:1] if array in self.shared else copies
+                value = self.share(value, out) if len(group) > 1 else value
+                for c in group:
+                    at = tuple(self.expr(i, c) for i in indices)
+                    when = None if mask is None else self.expr(mask, c)
+                    out.append(Store(self.arrays.get((array, c), array), at, self.expr(value, c), when))
+            case Check(ok, site, culprit):
+                for c in copies[:1] if self._once(ok, culprit) else copies:
+                    out.append(Check(self.expr(ok, c), site, None if culprit is None else self.expr(culprit, c)))
+            case Call(function, args):
+                for c in copies:
+                    out.append(Call(function, tuple(self.arrays.get((a, c), a) if isinstance(a, str) else self.expr(a, c) for a in args)))
+            case For() if self._once(stmt.lower, stmt.upper):
+                out.append(dataclasses.replace(stmt, body=self._inner(stmt.body, copies)))
+            case For():
+                for c in copies:
+                    lower, upper = self.expr(stmt.lower, c), self.expr(stmt.upper, c)
+                    out.append(dataclasses.replace(stmt, lower=lower, upper=upper, body=self._inner(stmt.body, (c,))))
+            case While(condition, body):
+                for group in (copies,) if self._once(condition) else tuple((c,) for c in copies):
+                    out.append(While(self.expr(condition, group[0]), self._inner(body, group)))
+            case If(condition, then, orelse):
+                for group in (copies,) if self._once(condition) else tuple((c,) for c in copies):
+                    other = None if orelse is None else self._inner(orelse, group)
+                    out.append(If(self.expr(condition, group[0]), self._inner(then, group), other))
+
+    def _inner(self, stmt: Stmt, copies: tuple[int, ...]) -> Block:
+        out: list[Stmt] = []
+        self.stmt(stmt, copies, out)
+        return Block(tuple(out))
