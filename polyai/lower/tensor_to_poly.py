@@ -19,7 +19,8 @@ from typing import Any, cast
 from polyai.errors import UnsupportedError, VerifyError
 from polyai.lower import fibre
 from polyai.poly import nodes as poly
-from polyai.poly.affine import Parameters, affine, condition, refuted, weakest
+from polyai.poly.access import reads_of, write_of
+from polyai.poly.affine import Parameters
 from polyai.scalar import dtype as dt
 from polyai.scalar.build import cast as convert
 from polyai.scalar.expr import Apply, Cast, Const, Expr, Load, Var
@@ -44,6 +45,7 @@ class _Frame:
     """The dims of one statement and what the program's index variables are in it."""
 
     dims: list[str]
+    extents: list[Size | poly.Ragged]
     limits: list[str]
     ragged: tuple[poly.RaggedDim, ...]
     walks: tuple[fibre.Walk, ...]
@@ -166,12 +168,13 @@ class _Lowering:
         plain = [i for i in indices if not any(i.name in w.indices for w in wanted)]
         dims = {i.name: names.fresh(poly.isl_name(i.name)) for i in plain}
         walks = tuple(fibre.walk(w.tensor, self._format(w.tensor), w.indices, names) for w in wanted)
-        frame = _Frame([], [], tuple(r for w in walks for r in w.ragged), walks, {n: Var(d, dt.i64) for n, d in dims.items()})
+        frame = _Frame([], [], [], tuple(r for w in walks for r in w.ragged), walks, {n: Var(d, dt.i64) for n, d in dims.items()})
         for w in walks:
             frame.values.update(w.coordinates)
         for index in indices:
             if index.name in dims:
                 frame.dims.append(dims[index.name])
+                frame.extents.append(index.extent)
                 frame.limits.append(f"0 <= {dims[index.name]} < {self.parameters.text(index.extent)}")
             for w in walks:
                 self._place(frame, w, index.name)
@@ -180,16 +183,18 @@ class _Lowering:
     def _place(self, frame: _Frame, walk: fibre.Walk, variable: str) -> None:
         """Put the dims of `walk` up to the one for `variable`, those it lies under first."""
         last = max((p for p, (_, v) in enumerate(walk.dims) if v == variable), default=-1)
-        hulls = {r.dim: r.hull for r in walk.ragged}
+        ragged = {r.dim: r for r in walk.ragged}
         for dim, stands_for in walk.dims[: last + 1]:
             if dim in frame.dims:
                 continue
             frame.dims.append(dim)
-            if dim in hulls:
-                self.hulls[hulls[dim]] = None
-                frame.limits.append(f"0 <= {dim} < {hulls[dim]}")
+            if dim in ragged:
+                self.hulls[ragged[dim].hull] = None
+                frame.extents.append(ragged[dim].fibre)
+                frame.limits.append(f"0 <= {dim} < {ragged[dim].hull}")
             else:
                 extent = self.types[walk.owner].shape[walk.variables.index(stands_for)]
+                frame.extents.append(extent)
                 frame.limits.append(f"0 <= {dim} < {self.parameters.text(extent)}")
 
     def _format(self, owner: str) -> Any:
@@ -259,14 +264,25 @@ class _Lowering:
             self._note_sizes(root, set(frame.dims))
         known = set(frame.dims) | set(self.parameters.sizes)
         head = f"{name}[{', '.join(frame.dims)}]"
+        arrays = {a: self.arrays[a] for a in (target, *(load.array for root in (value, *at) for load in loads(root)))}
+        limits = {a: tuple(self._extent(e) for e in array.extents) for a, array in arrays.items()}
         domain = f"{{ {head}{' : ' if frame.limits else ''}{' and '.join(frame.limits)} }}"
-        write = self._relation(head, Load(target, at, value.dtype), (), False, known)
+        write = write_of(head, target, at, value.dtype, known, limits)
         write = dataclasses.replace(write, must=write.must and not frame.ragged)
-        reads = [self._relation(head, *access, known) for access in _accesses(value, known)]
-        for place in at:
-            reads += [self._relation(head, *access, known) for access in _accesses(place, known)]
         self.statements.append(
-            poly.Statement(name, tuple(frame.dims), frame.ragged, domain, target, at, value, monoid, write, tuple(dict.fromkeys(reads)))
+            poly.Statement(
+                name,
+                tuple(frame.dims),
+                frame.ragged,
+                domain,
+                target,
+                at,
+                value,
+                monoid,
+                write,
+                reads_of(head, (value, *at), known, limits),
+                tuple(frame.extents),
+            )
         )
 
     def _note_sizes(self, expr: Expr, dims: set[str]) -> None:
@@ -281,47 +297,12 @@ class _Lowering:
             case _:
                 pass
 
-    def _relation(self, head: str, load: Load, guards: tuple[str, ...], masked: bool, known: set[str]) -> poly.Relation:
-        """The elements a Load may touch: exact where indices are affine, any element along the others."""
-        places, limits, must = [], list(guards), not masked
-        for position, (index, extent) in enumerate(zip(load.indices, self.arrays[load.array].extents, strict=True)):
-            text = affine(index, known)
-            limit = self._extent(extent)
-            if text is None:
-                text, must = f"r{position}", False
-            places.append(text)
-            if masked or text == f"r{position}":
-                limits.append(f"0 <= {text} < {limit}")
-        inside = f"{head} -> {poly.isl_name(load.array)}[{', '.join(places)}]"
-        return poly.Relation(load.array, f"{{ {inside}{' : ' if limits else ''}{' and '.join(limits)} }}", must)
-
     def _extent(self, extent: Size | poly.Ragged) -> str:
         if isinstance(extent, poly.Ragged):
             hull = poly.hull_of(extent.tensor, extent.level)
             self.hulls[hull] = None
             return hull
         return self.parameters.text(extent)
-
-
-def _accesses(expr: Expr, known: set[str], guards: tuple[str, ...] = (), masked: bool = False) -> Iterator[tuple[Load, tuple[str, ...], bool]]:
-    """Each Load with the affine conditions under which it is made; the flag says that others, not affine, hold it back too."""
-    match expr:
-        case Load(_, indices):
-            yield expr, guards, masked
-            for index in indices:
-                yield from _accesses(index, known, guards, masked)
-        case Apply("where", (test, yes, no)):
-            yield from _accesses(test, known, guards, masked)
-            hidden = masked or condition(test, known) is None
-            for branch, given in ((yes, weakest(test, known)), (no, refuted(test, known))):
-                yield from _accesses(branch, known, guards if given is None else (*guards, given), hidden)
-        case Apply(_, args):
-            for arg in args:
-                yield from _accesses(arg, known, guards, masked)
-        case Cast(arg):
-            yield from _accesses(arg, known, guards, masked)
-        case _:
-            pass
 
 
 def _prefixed(statement: poly.Statement, prefix: str) -> poly.Statement:

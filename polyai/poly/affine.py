@@ -151,8 +151,11 @@ def expression(aff: isl.Aff, dims: Sequence[str]) -> Expr:
     parts: list[tuple[isl.Val, Expr | None]] = [(aff.get_coefficient_val(kinds.in_, p), Var(d, dt.i64)) for p, d in enumerate(dims)]
     for position in range(aff.dim(kinds.param)):
         parts.append((aff.get_coefficient_val(kinds.param, position), Var(aff.get_dim_name(kinds.param, position), dt.i64)))
+    divs = aff.get_domain_local_space()
     for position in range(aff.dim(kinds.div)):
-        parts.append((aff.get_coefficient_val(kinds.div, position), expression(aff.get_div(position), dims)))
+        factor = aff.get_coefficient_val(kinds.div, position)
+        if not factor.is_zero():
+            parts.append((factor, expression(divs.get_div(position), dims)))
     parts.append((aff.get_constant_val(), None))
     common = int(str(aff.get_denominator_val()))
     scale = isl.Val.int_from_si(aff.get_ctx(), common)

@@ -97,7 +97,8 @@ class Relation:
 
 @node
 class Statement:
-    """One statement. `dims` in the original (program) order; `domain` is isl text over `dims` and the hull."""
+    """One statement. `dims` in the original (program) order; `domain` is isl text over `dims` and the hull. `extents`: how far
+    each dim runs from 0, where the domain is such a box."""
 
     name: str
     dims: tuple[str, ...]
@@ -109,6 +110,7 @@ class Statement:
     monoid: str | None
     write: Relation
     reads: tuple[Relation, ...]
+    extents: tuple[Size | Ragged, ...] = ()
 
 
 @node

@@ -1,0 +1,65 @@
+"""Access relations from expressions: exact where indices are affine, any element along the other dimensions.
+
+    A.val[i, q] * X[A.crd1[i, q], j]        { S[i, q, j] -> A_val[i, q] }
+                                            { S[i, q, j] -> X[r0, j] : 0 <= r0 < c }       not must
+    where(i > 0, x[i - 1], 0.0)             { S[i] -> x[i - 1] : i > 0 }
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Iterator, Mapping
+
+from polyai.poly.affine import affine, condition, refuted, weakest
+from polyai.poly.nodes import Relation, isl_name
+from polyai.scalar.dtype import DType
+from polyai.scalar.expr import Apply, Cast, Expr, Load
+
+Limits = Mapping[str, tuple[str, ...]]
+"""Array -> its extents as isl text."""
+
+
+def write_of(head: str, target: str, at: tuple[Expr, ...], dtype: DType, known: Container[str], limits: Limits) -> Relation:
+    """The relation of a statement's write. `head` is its tuple, `known` its dims and parameters."""
+    return _relation(head, Load(target, at, dtype), (), False, known, limits)
+
+
+def reads_of(head: str, roots: Iterable[Expr], known: Container[str], limits: Limits) -> tuple[Relation, ...]:
+    """The relations of all Loads in `roots`, each once. Under `where` they hold for instances that its condition lets through."""
+    found = (_relation(head, load, guards, masked, known, limits) for root in roots for load, guards, masked in _loads(root, known))
+    return tuple(dict.fromkeys(found))
+
+
+def _relation(head: str, load: Load, guards: tuple[str, ...], masked: bool, known: Container[str], limits: Limits) -> Relation:
+    places, conditions, must = [], list(guards), not masked
+    for position, (index, limit) in enumerate(zip(load.indices, limits[load.array], strict=True)):
+        text = affine(index, known)
+        if text is None:
+            text, must = f"r{position}", False
+        places.append(text)
+        if masked or text == f"r{position}":
+            conditions.append(f"0 <= {text} < {limit}")
+    inside = f"{head} -> {isl_name(load.array)}[{', '.join(places)}]"
+    return Relation(load.array, f"{{ {inside}{' : ' if conditions else ''}{' and '.join(conditions)} }}", must)
+
+
+def _loads(
+    expr: Expr, known: Container[str], guards: tuple[str, ...] = (), masked: bool = False
+) -> Iterator[tuple[Load, tuple[str, ...], bool]]:
+    """Each Load with the affine conditions under which it is made; the flag says that others, not affine, hold it back too."""
+    match expr:
+        case Load(_, indices):
+            yield expr, guards, masked
+            for index in indices:
+                yield from _loads(index, known, guards, masked)
+        case Apply("where", (test, yes, no)):
+            yield from _loads(test, known, guards, masked)
+            hidden = masked or condition(test, known) is None
+            for branch, given in ((yes, weakest(test, known)), (no, refuted(test, known))):
+                yield from _loads(branch, known, guards if given is None else (*guards, given), hidden)
+        case Apply(_, args):
+            for arg in args:
+                yield from _loads(arg, known, guards, masked)
+        case Cast(arg):
+            yield from _loads(arg, known, guards, masked)
+        case _:
+            pass

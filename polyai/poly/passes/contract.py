@@ -1,0 +1,147 @@
+"""Temporaries shrink to what is live.
+
+    parallel i:                                     parallel i:
+      vector j:                                       vector j:
+        T[i,j] = 0.0                                    alloc T                      depth 2
+        q: T[i,j] add= A.val[i,q] * X[...,j]    ->      T = 0.0
+        Y[i,j] = T[i,j]                                 q: T add= A.val[i,q] * X[...,j]
+                                                        Y[i,j] = T
+
+Proves: an index is dropped only where each iteration of a loop around all accesses touches that one index value, so the
+elements of different iterations are different and a fresh copy in each iteration holds all that is read there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from polyai.errors import VerifyError
+from polyai.poly import tree as st
+from polyai.poly.access import reads_of, write_of
+from polyai.poly.affine import Parameters
+from polyai.poly.nodes import Allocation, Array, Ragged, Scop, Statement, hull_of
+from polyai.scalar.expr import Apply, Const, Expr, Load, Var
+from polyai.term.node import map_children, walk
+
+
+def contract(scop: Scop) -> Scop:
+    """`scop` with smaller temporaries, and the loop depth at which each is allocated. Needs a schedule."""
+    if scop.schedule is None:
+        raise VerifyError(f"scop {scop.name} has no schedule", "contraction follows the loops")
+    tree = st.read(scop, scop.schedule)
+    dropped: dict[str, tuple[int, ...]] = {}
+    allocations = []
+    for array in scop.arrays:
+        if array.role == "temporary":
+            users = {s.name: tuple(_indices(s, array.name)) for s in scop.statements}
+            users = {name: found for name, found in users.items() if found}
+            positions, depth = _fixed(tree, users, len(array.extents)) if users else ((), 0)
+            allocations.append(Allocation(array.name, depth))
+            if positions:
+                dropped[array.name] = positions
+    arrays = tuple(_smaller(a, dropped.get(a.name, ())) for a in scop.arrays)
+    sizes = Parameters(scop.sizes)
+    limits = {a.name: tuple(_limit(e, sizes) for e in a.extents) for a in arrays if a.name in _touched(scop)}
+    statements = tuple(_without(s, scop, dropped, limits) for s in scop.statements)
+    return dataclasses.replace(scop, arrays=arrays, statements=statements, allocations=tuple(allocations))
+
+
+def _touched(scop: Scop) -> set[str]:
+    return {r.array for s in scop.statements for r in (s.write, *s.reads)}
+
+
+def _limit(extent: Any, sizes: Parameters) -> str:
+    return hull_of(extent.tensor, extent.level) if isinstance(extent, Ragged) else sizes.text(extent)
+
+
+def _indices(s: Statement, array: str) -> Iterator[tuple[Expr, ...]]:
+    if s.target == array:
+        yield s.at
+    for root in (s.value, *s.at):
+        for n in walk(root):
+            if isinstance(n, Load) and n.array == array:
+                yield n.indices
+
+
+def _fixed(tree: st.Tree, users: Mapping[str, tuple[tuple[Expr, ...], ...]], rank: int) -> tuple[tuple[int, ...], int]:
+    """The positions that loops around all users fix, and how many loops enclose what is left."""
+    positions: list[int] = []
+    depth = found = 0
+    while True:
+        match tree:
+            case st.Leaf():
+                return tuple(positions), found
+            case st.Bind(_, _, child):
+                tree = child
+            case st.Sequence(children):
+                holding = [c for c in children if users.keys() & set(st.statements_of(c))]
+                if len(holding) != 1:
+                    return tuple(positions), found
+                tree = holding[0]
+            case st.Band(members, child, _, _):
+                depth += 1
+                places = dict(members)
+                fixes = [p for p in range(rank) if all(i[p] == _whole(places[s]) for s, uses in users.items() for i in uses)]
+                pieces = {_piece(places[s]) for s in users}
+                if not fixes or len(pieces) > 1:
+                    return tuple(positions), found
+                if pieces == {1}:
+                    positions += [p for p in fixes if p not in positions]
+                    found = depth
+                tree = child
+
+
+def _whole(place: Expr) -> Expr | None:
+    """The dim of a loop over it or over pieces of it."""
+    match place:
+        case Var():
+            return place
+        case Apply("floordiv", (Var() as dim, Const())):
+            return dim
+        case _:
+            return None
+
+
+def _piece(place: Expr) -> int:
+    """How many values of the dim one iteration holds."""
+    match place:
+        case Apply("floordiv", (_, Const(value))):
+            return int(value.real)
+        case _:
+            return 1
+
+
+def _smaller(array: Array, positions: tuple[int, ...]) -> Array:
+    return dataclasses.replace(array, extents=_kept(array.extents, positions)) if positions else array
+
+
+def _kept(parts: tuple[Any, ...], positions: tuple[int, ...]) -> tuple[Any, ...]:
+    return tuple(part for p, part in enumerate(parts) if p not in positions)
+
+
+def _without(s: Statement, scop: Scop, dropped: Mapping[str, tuple[int, ...]], limits: Mapping[str, tuple[str, ...]]) -> Statement:
+    if not any(r.array in dropped for r in (s.write, *s.reads)):
+        return s
+
+    def change(item: Any) -> Any:
+        new = map_children(item, change)
+        if isinstance(new, Load) and new.array in dropped:
+            return dataclasses.replace(new, indices=_kept(new.indices, dropped[new.array]))
+        return new
+
+    at = tuple(change(e) for e in _kept(s.at, dropped.get(s.target, ())))
+    value = change(s.value)
+    known = {*s.dims, *scop.parameters}
+    head = f"{s.name}[{', '.join(s.dims)}]"
+    prefix = f"[{', '.join(scop.parameters)}] -> "
+    write = write_of(head, s.target, at, value.dtype, known, limits)
+    reads = reads_of(head, (value, *at), known, limits)
+    return dataclasses.replace(
+        s,
+        at=at,
+        value=value,
+        write=dataclasses.replace(write, text=prefix + write.text, must=write.must and s.write.must),
+        reads=tuple(dataclasses.replace(r, text=prefix + r.text) for r in reads),
+    )

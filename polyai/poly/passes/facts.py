@@ -1,0 +1,225 @@
+"""What the recipe wants to know of a statement: which dims may run at once, which one lies along memory, how long they are.
+
+All of it is read off the index expressions. It only guides the choice of a schedule: isl checks the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from polyai.poly.nodes import Ragged, Scop, Statement
+from polyai.scalar.expr import Apply, Cast, Const, Expr, Load, Var
+from polyai.shapes.expr import Size, substitute, symbols
+from polyai.term.node import node, walk
+
+UNKNOWN, UNKNOWN_FIBRE = 256, 16
+"""How many iterations a size and a fibre are taken to have when no hint says more."""
+
+_DEAR = frozenset(
+    "exp exp2 expm1 log log2 log10 log1p sin cos tan arcsin arccos arctan arctan2 sinh cosh tanh arcsinh arccosh arctanh erf pow".split()
+)
+
+
+@node
+class Access:
+    """One read or write. `places[p]` is the dim that index p is equal to, or None; `strides[p]` the dims that index p is linear
+    in, with factors, or None where it is read from memory; `used[p]` all dims that occur in it."""
+
+    array: str
+    write: bool
+    places: tuple[str | None, ...]
+    strides: tuple[tuple[tuple[str, int], ...] | None, ...]
+    used: tuple[frozenset[str], ...]
+
+    def uses(self, dim: str) -> bool:
+        return any(dim in u for u in self.used)
+
+
+@node
+class Facts:
+    """`free`: dims whose iterations touch different elements; `summed`: dims over which the update reduces into one element;
+    `serial`: the others, to be kept in order. `vector`: the dim to vectorise, if any. `shared_by[d]`: how many large operands
+    do not depend on free dim d, so that jamming d loads them once for several iterations. `dear`: costs far more than a load."""
+
+    statement: Statement
+    accesses: tuple[Access, ...]
+    trips: tuple[tuple[str, int], ...]
+    free: tuple[str, ...]
+    summed: tuple[str, ...]
+    serial: tuple[str, ...]
+    vector: str | None
+    jams: tuple[str, ...]
+    heavy: bool
+    dear: bool
+
+    @property
+    def name(self) -> str:
+        return self.statement.name
+
+    def trip(self, dim: str) -> int:
+        return dict(self.trips)[dim]
+
+    def extent(self, dim: str) -> Size | Ragged:
+        return self.statement.extents[self.statement.dims.index(dim)]
+
+    def order(self) -> tuple[str, ...]:
+        """The dims from the outermost loop to the innermost, as this statement alone would have them."""
+        outer = [d for d in self.free if d != self.vector and d not in self.jams] + [d for d in self.jams if d != self.vector]
+        mine = [self.vector] if self.vector is not None else []
+        summed = [d for d in self.summed if d != self.vector]
+        if self.serial or self.vector not in self.free:
+            wanted = [*outer, *self.serial, *summed, *mine]
+        else:
+            wanted = [*outer, *mine, *summed]
+        return tuple(_parents_first(self.statement, wanted))
+
+
+def _parents_first(statement: Statement, wanted: list[str]) -> list[str]:
+    parents = {r.dim: r.parents for r in statement.ragged}
+    out: list[str] = []
+
+    def put(dim: str) -> None:
+        for parent in parents.get(dim, ()):
+            put(parent)
+        if dim not in out:
+            out.append(dim)
+
+    for dim in wanted:
+        put(dim)
+    return out
+
+
+def facts_of(scop: Scop, hints: Mapping[str, int]) -> dict[str, Facts]:
+    """Facts by statement name. `hints` gives likely values of size symbols."""
+    return {s.name: _facts(s, hints) for s in scop.statements}
+
+
+def _facts(s: Statement, hints: Mapping[str, int]) -> Facts:
+    accesses = tuple(_accesses(s))
+    trips = tuple((d, trip(e, hints)) for d, e in zip(s.dims, s.extents, strict=True))
+    target = next(a for a in accesses if a.write)
+    indirect = any(x is None for x in target.strides)
+    mine = [a for a in accesses if a.array == s.target]
+    unique = {r.dim for r in s.ragged if r.unique and not r.parents}
+    free, summed, serial = [], [], []
+    for dim in s.dims:
+        if all(dim in a.places for a in mine) and _same_place(mine, dim):
+            free.append(dim)
+        elif dim in unique and len(mine) == 1 and any(p is None and _coordinate_of(e, dim) for p, e in zip(target.strides, s.at)):
+            free.append(dim)
+        elif s.monoid is not None and not indirect and not target.uses(dim) and len(mine) == 1:
+            summed.append(dim)
+        else:
+            serial.append(dim)
+    vector = _vector(s, accesses, dict(trips), free, [] if indirect else summed)
+    ragged = {r.dim for r in s.ragged}
+    plain = not ragged & set(summed) and not serial
+    operands = _operands(accesses, vector, summed) if plain else []
+    jams = tuple(d for d in free if d != vector and d not in ragged and any(not a.uses(d) for a in operands))
+    heavy = any(len(a.used) > 1 and not a.uses(d) for a in operands for d in jams)
+    dear = any(isinstance(n, Apply) and n.op in _DEAR for n in walk(s.value))
+    return Facts(s, accesses, trips, tuple(free), tuple(summed), tuple(serial), vector, jams, heavy, dear)
+
+
+def _same_place(accesses: list[Access], dim: str) -> bool:
+    return len({a.places.index(dim) for a in accesses}) == 1
+
+
+def _coordinate_of(place: Expr, dim: str) -> bool:
+    load = place.arg if isinstance(place, Cast) else place
+    return isinstance(load, Load) and bool(load.indices) and isinstance(load.indices[-1], Var) and load.indices[-1].name == dim
+
+
+def _vector(s: Statement, accesses: tuple[Access, ...], trips: Mapping[str, int], free: list[str], summed: list[str]) -> str | None:
+    """The dim along which most accesses are contiguous."""
+    best, chosen = 0.0, None
+    for dim in [*free, *summed]:
+        score = sum(_contiguity(a, dim) for a in accesses)
+        score = score * min(1.0, trips[dim] / 16) if score > 0 else score
+        if score > best or (score == best and chosen is not None and dim in free and trips[dim] >= trips[chosen]):
+            best, chosen = score, dim
+    return chosen
+
+
+def _contiguity(access: Access, dim: str) -> float:
+    if not access.uses(dim):
+        return 0.0
+    if any(dim in u for u in access.used[:-1]):
+        return -2.0
+    last = access.strides[-1]
+    if last is None:
+        return -0.5 if len(access.used) == 1 else -1.0
+    return 1.0 if dict(last).get(dim) == 1 else -2.0
+
+
+def _operands(accesses: tuple[Access, ...], vector: str | None, summed: list[str]) -> list[Access]:
+    """What the update of a reduction reads along the vector again and again."""
+    if vector is None:
+        return []
+    return [a for a in accesses if not a.write and a.uses(vector) and (vector in summed or any(a.uses(d) for d in summed))]
+
+
+def _accesses(s: Statement) -> Iterator[Access]:
+    yield _access(s, Load(s.target, s.at, s.value.dtype), True)
+    for root in (s.value, *s.at):
+        for n in walk(root):
+            if isinstance(n, Load):
+                yield _access(s, n, False)
+
+
+def _access(s: Statement, load: Load, write: bool) -> Access:
+    dims = frozenset(s.dims)
+    strides, places, used = [], [], []
+    for index in load.indices:
+        inside = frozenset(n.name for n in walk(index) if isinstance(n, Var)) & dims
+        linear = None if any(isinstance(n, Load) for n in walk(index)) else linear_in(index, dims)
+        known = None if linear is None else tuple(sorted((d, f) for d, f in linear.items() if f))
+        used.append(inside)
+        strides.append(known)
+        places.append(index.name if isinstance(index, Var) and index.name in dims else None)
+    return Access(load.array, write, tuple(places), tuple(strides), tuple(used))
+
+
+def linear_in(index: Expr, dims: frozenset[str]) -> dict[str, int] | None:
+    """Factors of the dims in an index; what is not linear counts as a jump (factor 0 is left out, others get a large one)."""
+    match index:
+        case Var(name):
+            return {name: 1} if name in dims else {}
+        case Const():
+            return {}
+        case Cast(arg):
+            return linear_in(arg, dims)
+        case Apply("add" | "sub" as op, (a, b)):
+            left, right = linear_in(a, dims), linear_in(b, dims)
+            if left is None or right is None:
+                return None
+            sign = 1 if op == "add" else -1
+            return {d: left.get(d, 0) + sign * right.get(d, 0) for d in {*left, *right}}
+        case Apply("mul", (Const(value), a)) | Apply("mul", (a, Const(value))):
+            part = linear_in(a, dims)
+            return None if part is None else {d: f * int(value.real) for d, f in part.items()}
+        case _:
+            return {n.name: 1 << 20 for n in walk(index) if isinstance(n, Var) and n.name in dims}
+
+
+def trip(extent: Size | Ragged, hints: Mapping[str, int]) -> int:
+    """About how many iterations: from the hints, else a guess."""
+    if isinstance(extent, Ragged):
+        return hints.get(f"{extent.tensor}_len{extent.level}", UNKNOWN_FIBRE)
+    known = substitute(extent, {s: hints.get(s, UNKNOWN) for s in symbols(extent)})
+    return known if isinstance(known, int) else UNKNOWN
+
+
+def conflicts(s: Facts, t: Facts) -> Iterator[tuple[Access, Access]]:
+    """Pairs of accesses of one array, one of them a write."""
+    for a in s.accesses:
+        for b in t.accesses:
+            if a.array == b.array and (a.write or b.write):
+                yield a, b
+
+
+def reuses(s: Facts, t: Facts, ds: str, dt: str) -> bool:
+    """True if both read an array at the same place of the loop that puts `ds` beside `dt`."""
+    return any(
+        a.array == b.array and any(p == ds and q == dt for p, q in zip(a.places, b.places)) for a in s.accesses for b in t.accesses
+    )

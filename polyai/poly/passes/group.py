@@ -1,0 +1,164 @@
+"""Fusion: which statements share the next loop.
+
+Statements share a loop if each dependence between them stays within one iteration: every conflicting pair of accesses has an
+index that both statements put at the loop's iteration. Statements that must wait for a finished result of the group come
+after it, those that the group does not need before it, so program order is kept among all that depend on each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from polyai.poly.nodes import Ragged
+from polyai.poly.passes.facts import Facts, conflicts, reuses
+from polyai.term.node import node
+
+
+@node
+class Placed:
+    """Dims of statements that have their loop already: (statement, dim) -> number of the loop."""
+
+    loops: tuple[tuple[tuple[str, str], int], ...] = ()
+
+    def loop(self, statement: str, dim: str) -> int | None:
+        return dict(self.loops).get((statement, dim))
+
+    def add(self, members: Mapping[str, str]) -> Placed:
+        number = 1 + max((n for _, n in self.loops), default=-1)
+        return Placed((*self.loops, *(((s, d), number) for s, d in members.items())))
+
+    def left(self, facts: Facts) -> tuple[str, ...]:
+        """The dims of a statement without a loop, in the order it would have them."""
+        done = {d for (s, d), _ in self.loops if s == facts.name}
+        return tuple(d for d in facts.order() if d not in done)
+
+
+@node
+class Group:
+    """`members` share a loop: statement -> its dim there. `before` and `after` hold the others."""
+
+    members: tuple[tuple[Facts, str], ...]
+    before: tuple[Facts, ...]
+    after: tuple[Facts, ...]
+
+
+def alone(first: Facts, rest: Sequence[Facts]) -> Group:
+    return Group(((first, ""),), (), tuple(rest))
+
+
+def inner_group(first: Facts, rest: Sequence[Facts], placed: Placed) -> Group:
+    """Statements that share the next loop with `first`, inside a loop that is parallel already (or where none can be)."""
+    members: dict[str, str] = {first.name: placed.left(first)[0]}
+    kept, before, after = [first], list[Facts](), list[Facts]()
+    for t in rest:
+        left = placed.left(t)
+        dim = None
+        if left and not any(_conflict(a, t) for a in after):
+            dim = _joining(kept, members, t, (left[0],), placed)
+        if dim is not None and all(_alike(s, members[s.name], t, dim) for s in kept):
+            kept.append(t)
+            members[t.name] = dim
+        elif not left and not any(_conflict(s, t) for s in (*kept, *after)):
+            before.append(t)
+        else:
+            after.append(t)
+    return Group(tuple((s, members[s.name]) for s in kept), tuple(before), tuple(after))
+
+
+def outer_group(first: Sequence[Facts], rest: Sequence[Sequence[Facts]], dims: Mapping[str, str], along_vector: bool) -> Group:
+    """Statements that share a parallel loop with the atom `first`, whose statements have `dims` there.
+
+    Only free dims join. `along_vector`: the loop is cut from the dim that is vectorised, so all members must have no other.
+    """
+    members, kept, after = dict(dims), list(first), list[Facts]()
+    for atom in rest:
+        trial, joined = dict(members), list(kept)
+        for t in reversed(atom):  # the update knows its dim from what it reads, the start from the update
+            choices = tuple(d for d in t.free if len(t.free) == 1 or (d != t.vector and not along_vector))
+            dim = None
+            if not t.heavy and not any(_conflict(a, t) for a in after):
+                dim = _joining(joined, trial, t, choices, Placed())
+            if dim is None:
+                break
+            trial[t.name] = dim
+            joined.append(t)
+        else:
+            members, kept = trial, [*kept, *atom]
+            continue
+        after.extend(atom)
+    return Group(tuple((s, members[s.name]) for s in kept), (), tuple(after))
+
+
+def whole_group(main: Facts, first: Sequence[Facts], rest: Sequence[Sequence[Facts]]) -> tuple[dict[str, dict[str, str]], tuple[Facts, ...]]:
+    """Maps of the results of `main`, element by element: they share all of its free dims. For each statement: main's dim -> its own."""
+    dims: dict[str, dict[str, str]] = {}
+    for s in first:
+        dims[s.name] = {d: beside(main, d, s) for d in main.free}
+    kept, after = list(first), list[Facts]()
+    for atom in rest:
+        t = atom[0]
+        mine = None
+        if len(atom) == 1 and not t.summed and not t.serial and not any(_conflict(a, t) for a in after):
+            mine = {d: _joining(kept, {s.name: dims[s.name][d] for s in kept}, t, t.free, Placed()) for d in main.free}
+        if mine is None or None in mine.values() or len(set(mine.values())) != len(t.free) or not any(_conflict(s, t) for s in kept):
+            after.extend(atom)
+            continue
+        dims[t.name] = {d: e for d, e in mine.items() if e is not None}
+        kept.append(t)
+    return dims, tuple(after)
+
+
+def _joining(kept: Sequence[Facts], members: Mapping[str, str], t: Facts, choices: Sequence[str], placed: Placed) -> str | None:
+    """The dim of `t` that stays beside the group in the shared loop; None if there is none."""
+    possible = [d for d in choices if _same_extent(kept[0], members[kept[0].name], t, d, placed)]
+    tied = False
+    for s in kept:
+        ds = members[s.name]
+        for a, b in conflicts(s, t):
+            tied = True
+            possible = [d for d in possible if any(p == ds and q == d for p, q in zip(a.places, b.places))]
+    if not tied:
+        possible = [d for d in possible if any(reuses(s, t, members[s.name], d) for s in kept)]
+    return possible[0] if possible else None
+
+
+def _same_extent(s: Facts, ds: str, t: Facts, dt: str, placed: Placed) -> bool:
+    """Both dims run equally far; two ragged ones along the same fibre, so below the same loops."""
+    mine, other = s.extent(ds), t.extent(dt)
+    if mine != other:
+        return False
+    if not isinstance(mine, Ragged):
+        return True
+    above = [[placed.loop(f.name, p) for r in f.statement.ragged if r.dim == d for p in r.parents] for f, d in ((s, ds), (t, dt))]
+    return above[0] == above[1] and None not in above[0]
+
+
+def _alike(s: Facts, ds: str, t: Facts, dt: str) -> bool:
+    """Sharing does not cost a vector loop: both want it here, or neither, or the one that does is cheap."""
+    if (ds == s.vector) == (dt == t.vector):
+        return True
+    return not (s.dear if ds == s.vector else t.dear)
+
+
+def _conflict(s: Facts, t: Facts) -> bool:
+    return next(conflicts(s, t), None) is not None
+
+
+def atoms(statements: Sequence[Facts]) -> list[tuple[Facts, ...]]:
+    """Statements that belong together: the start of a reduction and its update, where both name the element alike."""
+    out: list[tuple[Facts, ...]] = []
+    for s in statements:
+        start = out[-1][0] if out and len(out[-1]) == 1 else None
+        if start is not None and s.summed and start.statement.target == s.statement.target and len(start.free) == len(s.free):
+            out[-1] = (start, s)
+        else:
+            out.append((s,))
+    return out
+
+
+def beside(main: Facts, dim: str, other: Facts) -> str:
+    """The dim of `other` that indexes their common target where `dim` of `main` does."""
+    mine, its = (next(a for a in f.accesses if a.write) for f in (main, other))
+    found = its.places[mine.places.index(dim)]
+    assert found is not None
+    return found

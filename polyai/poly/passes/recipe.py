@@ -1,0 +1,276 @@
+"""The default schedule: PolyAI's own choice of fusion, loop order, tiles and marks, checked against the dependences.
+
+    T_init[i,j]; T_upd[i,j,q]; Y[i_1,j_1]           parallel i:
+                                                      bind A.1:
+                                                        vector j:
+                                                          T_init
+                                                          q: T_upd
+                                                          Y
+
+Proves: every schedule it returns has passed `legal.check`. Where the recipe fails, isl's scheduler and then the program's own
+order take its place, and the decisions say so.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+
+from polyai.errors import ScheduleError
+from polyai.poly import tree as st
+from polyai.poly.deps import dependences
+from polyai.poly.legal import check, in_bounds
+from polyai.poly.nodes import JAM, PARALLEL, VECTOR, Ragged, Scop
+from polyai.poly.passes import start
+from polyai.poly.passes.facts import Facts, facts_of
+from polyai.poly.passes.group import Group, Placed, atoms, beside, inner_group, outer_group, whole_group
+from polyai.scalar import dtype as dt
+from polyai.scalar.expr import Apply, Const, Expr, Var
+
+CHUNK = 4096
+"""Iterations of one task where the only free dim is cut for both threads and vectors."""
+PANEL_BYTES = 1 << 19
+"""An operand up to this size stays in the second-level cache while rows pass by."""
+
+
+def schedule(scop: Scop, hints: Mapping[str, int] | None = None) -> Scop:
+    """`scop` with a legal schedule. `hints`: likely values of size symbols (`n`, `A.nnz`) and fibre lengths (`A_len1`)."""
+    return scheduled(scop, hints or {})[0]
+
+
+def scheduled(scop: Scop, hints: Mapping[str, int], scheduler: str = "recipe", vector_bytes: int = 64) -> tuple[Scop, tuple[str, ...]]:
+    """`scop` with a legal schedule, and what was decided on the way, in words. `scheduler`: "recipe" or "isl".
+
+    Raises ScheduleError only if an access may leave its array: a legal order always exists.
+    """
+    if not scop.statements:
+        return scop, ("nothing to schedule",)
+    in_bounds(scop)
+    deps = dependences(scop)
+    facts = facts_of(scop, hints)
+    decisions: list[str] = []
+    tries: dict[str, Callable[[], tuple[st.Tree, list[str]]]] = {
+        "recipe": lambda: _Recipe(facts, vector_bytes).tree(),
+        "isl": lambda: start.tree(scop, deps),
+        "program": lambda: (_program(facts, marks=True), ["each statement has its own loops, in program order"]),
+        "serial": lambda: (_program(facts, marks=False), ["each statement has its own serial loops, in program order"]),
+    }
+    order = ["isl", "recipe"] if scheduler == "isl" or _skewed(facts) else ["recipe"]
+    for kind in [*order, *(["isl"] if "isl" not in order else []), "program", "serial"]:
+        try:
+            tree, notes = tries[kind]()
+            done = dataclasses.replace(scop, schedule=st.render(scop, tree))
+            check(done, deps, bounds=False)
+        except ScheduleError as error:
+            decisions.append(f"{kind}: refused: {error.what}")
+            continue
+        return done, (*decisions, *(f"{kind}: {note}" for note in notes))
+    raise ScheduleError("no legal schedule was found", "; ".join(decisions), "report this program")
+
+
+def _skewed(facts: Mapping[str, Facts]) -> bool:
+    """True if a statement needs its own earlier results along several dims: a time loop over a stencil."""
+    return any(len(f.serial) > 1 and f.statement.monoid is None and not f.statement.ragged for f in facts.values())
+
+
+class _Recipe:
+    def __init__(self, facts: Mapping[str, Facts], vector_bytes: int) -> None:
+        self.facts = tuple(facts.values())
+        self.vector_bytes = vector_bytes
+        self.notes: list[str] = []
+
+    def tree(self) -> tuple[st.Tree, list[str]]:
+        rest: tuple[Facts, ...] = self.facts
+        nests: list[st.Tree] = []
+        while rest:
+            nest, rest = self._nest(rest)
+            nests.append(nest)
+        out = nests[0] if len(nests) == 1 else st.Sequence(tuple(nests))
+        return out, self.notes
+
+    def _nest(self, statements: tuple[Facts, ...]) -> tuple[st.Tree, tuple[Facts, ...]]:
+        """A loop nest that starts with the first statement, and the statements that are not in it."""
+        first, *rest = atoms(statements)
+        main = first[-1]
+        tied = [s for atom in rest for s in atom]
+        rows = self._row_dim(main)
+        if main.jams and main.summed:
+            dims, after = whole_group(main, first, rest)
+            wide = 0
+            if not main.heavy and rows is not None:
+                wide = len(self._rows(main, rows, first, rest, False).members)
+            if wide <= len(dims):
+                kept = tuple(s for s in statements if s.name in dims)
+                self._say(kept, f"share all of {', '.join(main.free)}; {', '.join(main.jams)} jammed")
+                return self._register_tiled(main, kept, dims), after
+        if rows is not None:
+            group = self._rows(main, rows, first, rest, False)
+            members = {s.name: d for s, d in group.members}
+            kept = tuple(s for s, _ in group.members)
+            self._say(kept, f"one parallel loop over {rows}")
+            placed = Placed().add(members)
+            inner = self._bound(kept, Placed(), frozenset(), lambda bound: self._band(members, (PARALLEL,), kept, placed, bound))
+            return inner, group.after
+        if main.free and main.vector in main.free:
+            group = self._rows(main, main.free[0], first, rest, True)
+            members = {s.name: d for s, d in group.members}
+            kept = tuple(s for s, _ in group.members)
+            chunk = self._chunk(main)
+            self._say(kept, f"{main.free[0]} cut into pieces of {chunk} for the threads")
+            inner = self._bound(kept, Placed(), frozenset(), lambda bound: self._cut(members, chunk, kept, bound))
+            return inner, group.after
+        self._say(first, "no free loop: one thread")
+        return self._inside(tuple(first), Placed(), frozenset()), tuple(tied)
+
+    def _row_dim(self, main: Facts) -> str | None:
+        """The free dim for the parallel loop: the first one long enough, and never the one along memory."""
+        owned = {r.dim for r in main.statement.ragged if r.parents}
+        choices = [d for d in main.free if d != main.vector and d not in owned]
+        return next((d for d in choices if main.trip(d) >= 8), max(choices, key=main.trip, default=None))
+
+    def _rows(self, main: Facts, dim: str, first: Sequence[Facts], rest: Sequence[Sequence[Facts]], along: bool) -> Group:
+        return outer_group(first, rest, {s.name: beside(main, dim, s) if s is not main else dim for s in first}, along)
+
+    def _chunk(self, main: Facts) -> int:
+        """How much of the vectorised dim one task gets: all of a cache line at least, and less where much is done for each element."""
+        dim = main.free[0]
+        line = max(1, self.vector_bytes // main.statement.value.dtype.bytes)
+        if not main.summed and not main.serial:
+            return CHUNK
+        return max(line, min(16 * line, main.trip(dim) // 8 // line * line))
+
+    # --- register tiles ---------------------------------------------------------------------------------------------------
+
+    def _register_tiled(self, main: Facts, kept: tuple[Facts, ...], dims: Mapping[str, Mapping[str, str]]) -> st.Tree:
+        """Loops for a reduction whose operands are loaded once for several rows: tasks, cache tiles, jammed rows, then vectors."""
+
+        def at(dim: str, tile: int = 1) -> tuple[tuple[str, Expr], ...]:
+            return tuple((s.name, _cut(dims[s.name][dim], tile)) for s in kept)
+
+        jams = self._jam_sizes(main)
+        outer = [d for d in main.free if d not in jams and d != main.vector]
+        bands: list[tuple[tuple[tuple[str, Expr], ...], tuple[str, ...]]] = []
+        last = main.free[-1] if main.vector not in main.free else str(main.vector)
+        rows = next(iter(jams))
+        if outer and main.trip(outer[0]) >= 4:
+            bands.append((at(outer[0]), (PARALLEL,)))
+            outer = outer[1:]
+        elif main.trip(rows) >= 16 or main.trip(rows) >= main.trip(last):
+            bands.append((at(rows, _share(main.trip(rows), jams[rows], 96)), (PARALLEL,)))
+        else:
+            width = self._width(main) if last == main.vector else jams.get(last, 1)
+            bands.append((at(last, _share(main.trip(last), width, 16 * width)), (PARALLEL,)))
+        bands += [(at(d), ()) for d in outer]
+        depth = 1
+        for d in main.summed:
+            depth *= main.trip(d)
+        panel = depth * main.trip(last) * main.statement.value.dtype.bytes
+        if main.vector in main.free and panel > PANEL_BYTES and main.trip(last) > 2 * self._width(main):
+            bands.append((at(last, self._width(main)), ()))
+            self.notes.append(f"{main.name}: {last} in panels of {self._width(main)}, so that {depth} rows of it stay in cache")
+        placed = Placed()
+        for d in main.free:
+            if d != main.vector:
+                placed = placed.add({s.name: dims[s.name][d] for s in kept})
+        bands += [(at(d), (f"{JAM}={size}",) if size > 1 else ()) for d, size in jams.items()]
+        out = self._inside(kept, placed, frozenset())
+        for members, marks in reversed(bands):
+            out = st.Band(members, out, marks, bool(marks))
+        return out
+
+    def _jam_sizes(self, main: Facts) -> dict[str, int]:
+        """How many iterations of which dims are jammed: accumulators must fit the registers."""
+        if main.vector in main.free:
+            best = max(main.jams, key=main.trip)
+            return {best: main.trip(best) if main.trip(best) <= 8 else 6}
+        chosen = sorted(main.jams, key=main.trip)[-2:]
+        return {d: min(4, main.trip(d)) for d in main.jams if d in chosen}
+
+    def _width(self, main: Facts) -> int:
+        """Elements in the four vectors of a register tile."""
+        return 4 * max(1, self.vector_bytes // main.statement.value.dtype.bytes)
+
+    # --- inside a nest ----------------------------------------------------------------------------------------------------
+
+    def _band(
+        self, members: Mapping[str, str], marks: tuple[str, ...], kept: tuple[Facts, ...], placed: Placed, bound: frozenset[Ragged]
+    ) -> st.Tree:
+        places = tuple((s.name, Var(members[s.name], dt.i64)) for s in kept)
+        return st.Band(places, self._inside(kept, placed, bound), marks, bool(marks))
+
+    def _cut(self, members: Mapping[str, str], chunk: int, kept: tuple[Facts, ...], bound: frozenset[Ragged]) -> st.Tree:
+        places = tuple((s.name, _cut(members[s.name], chunk)) for s in kept)
+        return st.Band(places, self._inside(kept, Placed(), bound), (PARALLEL,), True)
+
+    def _bound(
+        self, statements: tuple[Facts, ...], placed: Placed, bound: frozenset[Ragged], below: Callable[[frozenset[Ragged]], st.Tree]
+    ) -> st.Tree:
+        """`below` under bind marks for the fibres whose owners all have their loops."""
+        for s in statements:
+            for ragged in s.statement.ragged:
+                if ragged.fibre in bound:
+                    continue
+                owners = [(t.name, p) for t in statements for r in t.statement.ragged if r.fibre == ragged.fibre for p in r.parents]
+                if all(placed.loop(*owner) is not None for owner in owners):
+                    known = bound | {ragged.fibre}
+                    return st.Bind(ragged.tensor, ragged.level, self._bound(statements, placed, known, below))
+        return below(bound)
+
+    def _inside(self, statements: tuple[Facts, ...], placed: Placed, bound: frozenset[Ragged]) -> st.Tree:
+        """The loops that are left, statement after statement, sharing where they can."""
+        return self._bound(statements, placed, bound, lambda known: self._loops(statements, placed, known))
+
+    def _loops(self, statements: tuple[Facts, ...], placed: Placed, bound: frozenset[Ragged]) -> st.Tree:
+        children: list[st.Tree] = []
+        rest = statements
+        while rest:
+            first = rest[0]
+            if not placed.left(first):
+                children.append(st.Leaf(first.name))
+                rest = rest[1:]
+                continue
+            group = inner_group(first, rest[1:], placed)
+            members = {s.name: d for s, d in group.members}
+            kept = tuple(s for s, _ in group.members)
+            children += [st.Leaf(s.name) for s in group.before]
+            marks = (VECTOR,) if all(d == s.vector for s, d in group.members) else ()
+            children.append(self._band(members, marks, kept, placed.add(members), bound))
+            rest = group.after
+        return children[0] if len(children) == 1 else st.Sequence(tuple(children))
+
+    def _say(self, statements: Sequence[Facts], text: str) -> None:
+        self.notes.append(f"{', '.join(s.name for s in statements)}: {text}")
+
+
+def _cut(dim: str, tile: int) -> Expr:
+    var = Var(dim, dt.i64)
+    return var if tile == 1 else Apply("floordiv", (var, Const(tile, dt.i64)), dt.i64)
+
+
+def _share(trip: int, step: int, most: int) -> int:
+    """A piece of `trip` for one task: an eighth of it, in whole steps, at most `most`."""
+    return max(step, min(most, trip // 8) // step * step)
+
+
+def _program(facts: Mapping[str, Facts], marks: bool) -> st.Tree:
+    """Each statement in its own loops, in the order of its dims; the outermost parallel and one vector where its dim is free."""
+    nests: list[st.Tree] = []
+    for f in facts.values():
+        out: st.Tree = st.Leaf(f.name)
+        dims = f.statement.dims
+        for position in reversed(range(len(dims))):
+            for ragged in f.statement.ragged:
+                if ragged.parents and ragged.parents[-1] == dims[position]:
+                    out = st.Bind(ragged.tensor, ragged.level, out)
+            chosen: tuple[str, ...] = ()
+            if marks and dims[position] in f.free:
+                if position == 0 and len(dims) > 1:
+                    chosen = (PARALLEL,)
+                elif position == len(dims) - 1 and dims[position] == f.vector:
+                    chosen = (VECTOR,)
+            out = st.Band(((f.name, Var(dims[position], dt.i64)),), out, chosen, bool(chosen))
+        for ragged in f.statement.ragged:
+            if not ragged.parents:
+                out = st.Bind(ragged.tensor, ragged.level, out)
+        nests.append(out)
+    return nests[0] if len(nests) == 1 else st.Sequence(tuple(nests))

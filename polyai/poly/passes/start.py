@@ -1,0 +1,94 @@
+"""A schedule from isl's scheduler, for loop nests that the recipe does not know: stencils in time, skewed recurrences.
+
+    U[t,i] = f(U[t-1,i-1], U[t-1,i], U[t-1,i+1])        t: i, or a skewed band, as the dependences allow
+
+isl's bands are split into single loops; the outermost one without a dependence is marked parallel, an innermost one along
+memory vector. Assumes nothing and proves nothing: the caller checks the tree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import islpy as isl
+
+from polyai.errors import ScheduleError
+from polyai.poly import tree as st
+from polyai.poly.context import bounded, domains, parameters
+from polyai.poly.deps import QUOTA, Deps, flow
+from polyai.poly.nodes import PARALLEL, VECTOR, Scop, Statement
+from polyai.poly.passes.facts import Facts, facts_of
+from polyai.scalar.expr import Expr, Var
+from polyai.term.node import walk
+
+
+def tree(scop: Scop, deps: Deps | None = None, quota: int = 8 * QUOTA) -> tuple[st.Tree, list[str]]:
+    """isl's tree for `scop`, and notes. Raises ScheduleError if isl gives up, or skews a ragged dim."""
+    found = flow(scop)
+    schedule = bounded(lambda: _compute(scop, found), quota)
+    if schedule is None:
+        raise ScheduleError("isl's scheduler needs too long", f"more than {quota} operations", 'use scheduler="recipe"')
+    facts = facts_of(scop, {})
+    out = _mark(st.read(scop, schedule), facts, found, scop)
+    return _bind(out, {s.name: s for s in scop.statements}), ["chosen by isl", *([found.note] if found.note else [])]
+
+
+def _compute(scop: Scop, deps: Deps) -> isl.Schedule:
+    everything = deps.order.union(deps.relaxed).union(deps.scattered)
+    constraints = isl.ScheduleConstraints.on_domain(domains(scop)).set_context(parameters(scop))
+    constraints = constraints.set_validity(deps.order).set_proximity(everything).set_coincidence(everything)
+    return constraints.compute_schedule()
+
+
+def _mark(tree: st.Tree, facts: Mapping[str, Facts], deps: Deps, scop: Scop, parallel: bool = True) -> st.Tree:
+    match tree:
+        case st.Leaf():
+            return tree
+        case st.Bind(tensor, level, child):
+            return st.Bind(tensor, level, _mark(child, facts, deps, scop, parallel))
+        case st.Sequence(children):
+            return st.Sequence(tuple(_mark(c, facts, deps, scop, parallel) for c in children))
+        case st.Band(members, child, _, coincident):
+            plain = all(isinstance(place, Var) for _, place in members)
+            along = plain and all(place == Var(str(facts[s].vector), place.dtype) for s, place in members)
+            lasts = not any(isinstance(n, st.Band) for n in walk(child))
+            marks: tuple[str, ...] = ()
+            if coincident and along and lasts:
+                marks = (VECTOR,)
+            elif coincident and parallel:
+                marks = (PARALLEL,)
+            return st.Band(members, _mark(child, facts, deps, scop, parallel and PARALLEL not in marks), marks, coincident)
+
+
+def _bind(tree: st.Tree, statements: Mapping[str, Statement], placed: frozenset[tuple[str, str]] = frozenset()) -> st.Tree:
+    """Bind marks as high as the owners' loops allow. Raises ScheduleError where a ragged dim is mixed with another."""
+    names = tuple(st.statements_of(tree))
+    open_fibres = dict.fromkeys(r.fibre for n in names for r in statements[n].ragged if (n, str(r.fibre)) not in placed)
+    for fibre in open_fibres:
+        mine = [(n, r) for n in names for r in statements[n].ragged if r.fibre == fibre]
+        if all((n, p) in placed for n, r in mine for p in r.parents):
+            bound = placed | {(n, str(fibre)) for n in names}
+            return st.Bind(fibre.tensor, fibre.level, _bind(tree, statements, bound))
+    match tree:
+        case st.Leaf():
+            return tree
+        case st.Bind(tensor, level, child):
+            return st.Bind(tensor, level, _bind(child, statements, placed))
+        case st.Sequence(children):
+            return st.Sequence(tuple(_bind(c, statements, placed) for c in children))
+        case st.Band(members, child, marks, coincident):
+            for name, place in members:
+                _refuse_skewed_fibres(statements[name], place)
+            plain = frozenset((n, place.name) for n, place in members if isinstance(place, Var))
+            return st.Band(members, _bind(child, statements, placed | plain), marks, coincident)
+
+
+def _refuse_skewed_fibres(statement: Statement, place: Expr) -> None:
+    used = {n.name for n in walk(place) if isinstance(n, Var)}
+    ragged = [r.dim for r in statement.ragged if r.dim in used]
+    if ragged and not isinstance(place, Var):
+        raise ScheduleError(
+            f"isl mixes the ragged dim {ragged[0]} of {statement.name} with other dims",
+            "a loop over stored elements must stay inside its owner",
+            'use scheduler="recipe"',
+        )
