@@ -116,12 +116,13 @@ def tanh(a: Pair) -> Pair:
 
 
 def power(a: Pair, b: Pair) -> Pair:
-    """e^(b log a), and exactly 1 for b = 0, 0 for a = 0."""
+    """e^(b log a); exactly 1 for b = 0; for a = 0 it is 0 if b is real and positive, else NaN."""
     grown = exp(mul(b, log(a)))
     none = b[0].eq(0.0) & b[1].eq(0.0)
     zero = a[0].eq(0.0) & a[1].eq(0.0)
-    re = none.where(a[0].const(1.0), zero.where(a[0].const(0.0), grown[0]))
-    return re, (none | zero).where(a[0].const(0.0), grown[1])
+    at_zero = (b[0].gt(0.0) & b[1].eq(0.0)).pick(0.0, float("nan"), a[0])
+    re = none.where(a[0].const(1.0), zero.where(at_zero, grown[0]))
+    return re, none.where(a[0].const(0.0), zero.where(at_zero, grown[1]))
 
 
 def sign(a: Pair) -> Pair:

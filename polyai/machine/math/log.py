@@ -120,6 +120,7 @@ def arccosh(x: Num) -> Num:
         return in_double(arccosh, x)
     t = x - 1.0
     near = log1p(t + (t * (t + 2.0)).call("sqrt"))
+    near = x.lt(1.0).pick(NAN, near, x)
     return x.gt(LARGE).where(log(x) + 0.6931471805599453, near)
 
 
