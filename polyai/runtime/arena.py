@@ -9,10 +9,9 @@ buffers together stay below a bound; otherwise it is freed.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
 
 from polyai.machine.abi import ALIGN
-from polyai.runtime.shared import Fields, Shared, address_of
+from polyai.runtime.shared import Addresses, Fields, Shared, address_of
 
 SLOTS = 8
 LEAST = 1 << 16
@@ -168,7 +167,7 @@ done:
 class Arena:
     """The free list of one runtime. `bound` limits the bytes that wait for reuse, not what a call may use."""
 
-    def __init__(self, code: Mapping[str, int], bound: int = 512 << 20) -> None:
+    def __init__(self, code: Addresses, bound: int = 512 << 20) -> None:
         self._memory = Shared(ARENA_BYTES)
         self._code = code
         self._trim = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(code["arena_trim"])

@@ -47,7 +47,7 @@ class Op(IntEnum):
 
 TABLE = Fields(
     slow=0, finish=8, entry=16, session=24, nargs=32, program=40, gather=48, slots=56, outputs=64, results=72,
-    threshold=80, ready=88, api=96, hits=104, misses=112,
+    threshold=80, ready=88, api=96, hits=104, misses=112, run=120,
 )  # fmt: skip
 """Byte offsets in a table. `gather` lists which V are the kernel's slots, `outputs` the first result's place in O, `ready`
 the address of a word that must not be zero (or null), `threshold` the work above which the interpreter lock is released."""
@@ -418,17 +418,18 @@ slot.copy:
 launch:
   %entry.point = load ptr, ptr %t.entry
   %session = load ptr, ptr %t.session
+  %run = load ptr, ptr %t.run
   %threshold = load double, ptr %t.threshold
   %work.sum = load double, ptr %work
   %large = fcmp ogt double %work.sum, %threshold
   br i1 %large, label %launch.free, label %launch.held
 launch.free:
   %state = call ptr %save()
-  %code.1 = call i64 @run(ptr %entry.point, ptr %K, ptr %session, ptr null)
+  %code.1 = call i64 %run(ptr %entry.point, ptr %K, ptr %session, ptr null)
   call void %restore(ptr %state)
   br label %ran
 launch.held:
-  %code.2 = call i64 @run(ptr %entry.point, ptr %K, ptr %session, ptr null)
+  %code.2 = call i64 %run(ptr %entry.point, ptr %K, ptr %session, ptr null)
   br label %ran
 ran:
   %code = phi i64 [ %code.1, %launch.free ], [ %code.2, %launch.held ]

@@ -21,13 +21,11 @@ import importlib
 import threading
 from collections.abc import Callable
 
-from polyai.errors import PolyAIError, UnsupportedError
-from polyai.machine.cpu import host, host_key
-from polyai.machine.jit import compile_object
-from polyai.machine.load import Loaded, load
+from polyai.errors import UnsupportedError
+from polyai.machine.load import Loaded
 from polyai.runtime.cache import Cache
+from polyai.runtime.native import compiled
 from polyai.runtime.shared import Fields, renew_after_fork
-from polyai.term.digest import digest
 
 TOO_LARGE = -2
 """A result of a library function: the sizes do not fit its integers."""
@@ -63,7 +61,6 @@ def text(name: str) -> str:
         )
 
     return f"""
-target triple = "{host().triple}"
 @cell = internal global [2 x i64] zeroinitializer, align 16
 
 define ptr @cells() {{
@@ -147,14 +144,8 @@ class Externs:
         self._lock = threading.Lock()
 
     def _make(self, name: str) -> tuple[Loaded, int]:
-        found, source = FINDERS[name](), text(name)
-        key = f"extern-{digest(source, host_key())}"
-        entry = self._cache.get_or_make(key, lambda: ({"name": name}, compile_object(source, host())))
-        try:
-            loaded = load(entry.code, ("call", "cells"))
-        except PolyAIError:
-            self._cache.forget(key)
-            loaded = load(compile_object(source, host()), ("call", "cells"))
+        found = FINDERS[name]()
+        loaded = compiled(name, text(name), ("call", "cells"), self._cache)
         cell = ctypes.CFUNCTYPE(ctypes.c_void_p)(loaded.addresses["cells"])()
         ctypes.c_int64.from_address(cell).value = found
         return loaded, cell

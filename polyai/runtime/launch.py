@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import threading
 from collections.abc import Sequence
@@ -34,7 +35,8 @@ class Session:
     def __init__(self, native: Native, arena: Arena, pool: Pool | None) -> None:
         self.native, self.arena, self.pool = native, arena, pool
         self._memory = Shared(SESSION_BYTES)
-        self._memory.set(SESSION["threads"], pool.threads if pool else 1)
+        self.threads = pool.threads if pool else 1
+        self._memory.set(SESSION["threads"], self.threads)
         self._memory.set(SESSION["parallel"], native["parallel"] if pool else 0)
         self._memory.set(SESSION["pool"], pool.address if pool else 0)
         self._memory.set(SESSION["arena"], arena.address)
@@ -71,9 +73,9 @@ class Runtime:
         """The runtime's own machine code."""
         with self._lock:
             if self._native is None:
-                self._native = Native(self.cache)
-                code = self._native["run"]
-                self._run = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 4)(code)
+                native = Native(self.cache)
+                self._run = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 4)(native["run"])
+                self._native = native
             return self._native
 
     @property
@@ -82,6 +84,16 @@ class Runtime:
             if self._arena is None:
                 self._arena = Arena(self.native)
             return self._arena
+
+    def prepare(self) -> None:
+        """Make the native parts in another thread, to be ready when a kernel is. Returns at once; failures show up later."""
+
+        def make() -> None:
+            with contextlib.suppress(PolyAIError, OSError):
+                self.session(self.threads_for(self.options))
+                self.native["dispatch"]
+
+        threading.Thread(target=make, name="polyai-prepare").start()
 
     def threads_for(self, options: Options) -> int:
         """How many threads a launch under these options uses."""

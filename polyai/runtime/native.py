@@ -1,49 +1,64 @@
-"""The runtime's own native code: one object, compiled once for a machine and then taken from the cache.
+"""The runtime's own native code: a few objects, each compiled once for a machine and then taken from the cache.
 
-It is the same for every kernel and holds no address: all that differs comes in through tables in memory.
+They are the same for every kernel and hold no address: all that differs comes in through tables in memory.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+import threading
+from collections.abc import Callable
 
-from polyai.errors import PolyAIError
 from polyai.machine.cpu import host, host_key
 from polyai.machine.jit import compile_object
-from polyai.machine.load import load
+from polyai.machine.load import Loaded, ObjectError, load
 from polyai.runtime import arena, dispatch_code, run_code, threads
 from polyai.runtime.cache import Cache
+from polyai.runtime.shared import renew_after_fork
 from polyai.term.digest import digest
 
-ENTRIES = ("worker", "parallel", "spin", "arena_trim", "run", "dispatch")
+PARTS: dict[str, tuple[tuple[str, ...], Callable[[], str]]] = {
+    "pool": (("worker", "parallel", "spin"), threads.text),
+    "run": (("run", "arena_trim"), lambda: arena.text() + run_code.text()),
+    "dispatch": (("dispatch",), dispatch_code.text),
+}
+"""Each object's entry points and its text."""
 
 
-def text() -> str:
-    """The whole module as LLVM IR."""
-    parts = (threads.text(), arena.text(), run_code.text(), dispatch_code.text())
-    return "\n".join((f'target triple = "{host().triple}"', *parts))
+def compiled(name: str, source: str, entries: tuple[str, ...], cache: Cache) -> Loaded:
+    """Code of the runtime's own, by its text: from the cache if it is there and usable."""
+    text = f'target triple = "{host().triple}"\n{source}'
+    key = f"runtime-{digest(text, host_key())}"
+    entry = cache.get_or_make(key, lambda: ({"name": name}, compile_object(text, host())))
+    try:
+        return load(entry.code, entries)
+    except ObjectError:
+        cache.forget(key)
+        return load(compile_object(text, host()), entries)
 
 
-class Native(Mapping[str, int]):
-    """Addresses by name. Whoever runs this code holds this object."""
+class Native:
+    """Addresses by name; a part is loaded when one of its names is first asked for. Whoever runs this code holds this object."""
 
     def __init__(self, cache: Cache) -> None:
-        source = text()
-        key = f"runtime-{digest(source, host_key())}"
-        entry = cache.get_or_make(key, lambda: ({"name": "runtime"}, compile_object(source, host())))
-        try:
-            self._loaded: Any = load(entry.code, ENTRIES)
-        except PolyAIError:
-            cache.forget(key)
-            self._loaded = load(compile_object(source, host()), ENTRIES)
-        self._addresses: dict[str, int] = dict(self._loaded.addresses)
+        self._cache = cache
+        self._lock = threading.Lock()
+        self._parts: list[Loaded] = []
+        self._addresses: dict[str, int] = {}
+        renew_after_fork(self)
 
     def __getitem__(self, name: str) -> int:
+        if name not in self._addresses:
+            with self._lock:
+                if name not in self._addresses:
+                    self._load(name)
         return self._addresses[name]
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._addresses)
+    def _load(self, name: str) -> None:
+        part = next(part for part, (entries, _) in PARTS.items() if name in entries)
+        entries, text = PARTS[part]
+        loaded = compiled(part, text(), entries, self._cache)
+        self._parts.append(loaded)
+        self._addresses.update(loaded.addresses)
 
-    def __len__(self) -> int:
-        return len(self._addresses)
+    def after_fork(self) -> None:
+        self._lock = threading.Lock()

@@ -10,6 +10,12 @@ from typing import Protocol
 from polyai.machine.abi import ALIGN
 
 
+class Addresses(Protocol):
+    """Addresses of native code by name; whoever runs code there holds this object."""
+
+    def __getitem__(self, name: str, /) -> int: ...
+
+
 class Fields(dict[str, int]):
     """Byte offsets by name."""
 

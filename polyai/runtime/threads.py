@@ -20,10 +20,10 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 from polyai.machine.cpu import architecture, cores
-from polyai.runtime.shared import Fields, Shared, address_of, renew_after_fork
+from polyai.runtime.shared import Addresses, Fields, Shared, address_of, renew_after_fork
 
 SPIN_SECONDS = 50e-6
 """How long a worker waits awake for the next job."""
@@ -249,7 +249,7 @@ done:
 class Pool:
     """`threads` threads, the calling one included. `code` gives the addresses of `worker`, `parallel` and `spin`."""
 
-    def __init__(self, threads: int, code: Mapping[str, int]) -> None:
+    def __init__(self, threads: int, code: Addresses) -> None:
         self.threads = threads
         self._code = code
         self._memory = Shared(POOL_BYTES)
@@ -362,7 +362,7 @@ class Pool:
         self._pid = os.getpid()
 
 
-def _work(enter: Callable[[int, int], int], number: int, memory: Shared, code: Mapping[str, int]) -> None:
+def _work(enter: Callable[[int, int], int], number: int, memory: Shared, code: Addresses) -> None:
     """The life of a worker. Its frame keeps the pool's memory and code for as long as it may use them."""
     enter(memory.address, number)
 

@@ -1,0 +1,340 @@
+"""The fast way to call a kernel: a built-in function that checks its arguments natively.
+
+    spec: A is csr f64/i32, X is f64 with 2 dimensions; slots n, m, nnz, A.pos1, ...; equal: columns of A, rows of X
+
+becomes a program (see dispatch_code) that one native function follows. A call that does not fit goes to `slow` with the
+same arguments. Borrowed index arrays are looked at again in every call: their lengths here, their contents in the kernel.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from collections.abc import Callable
+from contextvars import ContextVar
+from typing import Any, Literal, Union
+
+import numpy as np
+
+from polyai.errors import VerifyError
+from polyai.runtime.cpython import Text, api_table, builtin, layout_holds
+from polyai.runtime.dispatch_code import ROOM, TABLE, TABLE_BYTES, Op
+from polyai.runtime.kernel import Kernel
+from polyai.runtime.launch import Runtime
+from polyai.runtime.portable import portable
+from polyai.runtime.shared import Shared
+from polyai.runtime.threads import JOB
+from polyai.scalar.dtype import BY_NAME, DType, to_numpy
+from polyai.term.node import node
+
+
+@node
+class ArrayArg:
+    """A NumPy array, exactly ndarray, contiguous and aligned."""
+
+    dtype: DType
+    ndim: int
+
+
+@node
+class SparseArg:
+    """A scipy.sparse value of exactly the class `type`; `kind` csr, csc or coo. Its element and index types are as given."""
+
+    kind: Literal["csr", "csc", "coo"]
+    type: type
+    dtype: DType
+    index: DType
+
+
+@node
+class ScalarArg:
+    """A Python int or float, exactly; kernels read it from memory as one element of `dtype` (i64, f32 or f64)."""
+
+    dtype: DType
+
+
+Arg = Union[ArrayArg, SparseArg, ScalarArg]
+
+Source = tuple[Any, ...]
+"""Where a number comes from::
+
+    ("data", arg)         address of an array's or scalar's elements         ("dim", arg, axis)   an extent
+    ("pos", arg)          address of row pointers; of COO, of [0, nnz]       ("nnz", arg)         how many are stored
+    ("crd", arg, level)   address of coordinates; `level` for COO only       ("value", arg)       an int argument itself
+    ("val", arg)          address of stored values                           ("const", n)         n
+    ("out", k)            address of the k-th result
+"""
+
+Guard = tuple[Any, ...]
+"""What must hold: ("equal", source, source), ("within", source, low, high) or ("multiple", source, n)."""
+
+
+@node
+class Output:
+    """A new array. `shape` is made of ints and sources."""
+
+    dtype: DType
+    shape: tuple[Any, ...]
+
+
+@node
+class DispatchSpec:
+    """Everything about one way to call one kernel.
+
+    slots           one source for each parameter of the kernel, in order
+    work            sum over products of sources: an estimate of the time in nanoseconds
+    release_above   the interpreter lock is released for calls with more work
+    """
+
+    args: tuple[Arg, ...]
+    slots: tuple[Source, ...]
+    outputs: tuple[Output, ...]
+    guards: tuple[Guard, ...] = ()
+    work: tuple[tuple[Source, ...], ...] = ()
+    release_above: float = 20_000.0
+
+
+BIG = (1 << 63) - 1
+
+
+class Program:
+    """The program of a spec, and what it points to. Numbers and objects get places as they are met."""
+
+    def __init__(self, spec: DispatchSpec, token: tuple[ContextVar[Any], object] | None) -> None:
+        self.spec = spec
+        self.steps: list[tuple[int, ...]] = []
+        self.keep: list[object] = [spec]
+        self._numbers = 0
+        self._objects = len(spec.args)
+        self._known: dict[Source, int] = {}
+        if token is not None:
+            self._do(Op.CONTEXT, self._hold(token[0]), self._hold(token[1]))
+        for k, arg in enumerate(spec.args):
+            self._check(k, arg)
+        for guard in spec.guards:
+            self._guard(guard)
+        self.outputs = self._allocate()
+        for product in spec.work:
+            for source in product:
+                self._do(Op.FACTOR, self.place(source))
+            self._do(Op.TERM)
+        self.gather = [self.place(source) for source in spec.slots]
+
+    @property
+    def fits(self) -> bool:
+        """Whether the native function has room for it."""
+        return max(self._numbers, self._objects, len(self.gather) + 64) <= ROOM
+
+    def number(self, count: int = 1) -> int:
+        """The first of `count` new places for numbers."""
+        first = self._numbers
+        self._numbers += count
+        return first
+
+    def place(self, source: Source) -> int:
+        """The place of a source; constants get one when they are first asked for."""
+        if source not in self._known:
+            if source[0] != "const":
+                raise VerifyError(f"the arguments of a dispatcher give no {source!r}", f"they give {sorted(map(repr, self._known))}")
+            self._known[source] = self.number()
+            self._do(Op.CONST, source[1], d=self._known[source])
+        return self._known[source]
+
+    def finish(self, addresses: tuple[int, ...]) -> None:
+        """Add the kernel's library functions as further slots, and the end."""
+        self.gather += [self.place(("const", address)) for address in addresses]
+        self._do(Op.END)
+
+    def _do(self, op: Op, a: int = 0, b: int = 0, c: int = 0, d: int = 0, e: int = 0) -> None:
+        self.steps.append((op.value, a, b, c, d, e))
+
+    def _hold(self, thing: object) -> int:
+        self.keep.append(thing)
+        return id(thing)
+
+    def _object(self) -> int:
+        self._objects += 1
+        return self._objects - 1
+
+    def _check(self, k: int, arg: Arg) -> None:
+        match arg:
+            case ArrayArg(dtype, ndim):
+                first = self._array(k, dtype, ndim)
+                self._known["data", k] = first
+                for axis in range(ndim):
+                    self._known["dim", k, axis] = first + 1 + axis
+            case ScalarArg(dtype):
+                self._scalar(k, dtype)
+            case SparseArg():
+                self._sparse(k, arg)
+
+    def _array(self, thing: int, dtype: DType, ndim: int) -> int:
+        first = self.number(1 + ndim)
+        descr = to_numpy(dtype)
+        self._do(Op.ARRAY, thing, self._hold(descr), ndim, first, type_numbers(descr))
+        return first
+
+    def _scalar(self, k: int, dtype: DType) -> None:
+        value, address = self.number(), self.number()
+        if dtype.name == "i64":
+            self._do(Op.INT, k, d=value)
+            self._known["value", k] = value
+        elif dtype.name in ("f32", "f64"):
+            self._do(Op.FLOAT, k, dtype.bits, d=value)
+        else:
+            raise VerifyError(f"a dispatcher has no scalars of type {dtype}", "i64, f32 and f64 are known")
+        self._do(Op.ADDRESS, value, d=address)
+        self._known["data", k] = address
+
+    def _attribute(self, k: int, name: str) -> int:
+        found = self._object()
+        self._do(Op.ATTR, k, self._hold(name), d=found)
+        return found
+
+    def _items(self, thing: int, count: int) -> list[int]:
+        places = []
+        for n in range(count):
+            places.append(self._object())
+            self._do(Op.ITEM, thing, n, count, places[-1])
+        return places
+
+    def _sparse(self, k: int, arg: SparseArg) -> None:
+        self._do(Op.TYPE, k, self._hold(arg.type))
+        extents = []
+        for axis, item in enumerate(self._items(self._attribute(k, "_shape"), 2)):
+            extents.append(self.number())
+            self._do(Op.INT, item, d=extents[axis])
+            self._do(Op.WITHIN, extents[axis], 0, BIG)
+            self._known["dim", k, axis] = extents[axis]
+        values = self._array(self._attribute(k, "data"), arg.dtype, 1)
+        self._known["val", k] = values
+        if arg.kind == "coo":
+            self._coordinates(k, arg, values)
+        else:
+            self._compressed(k, arg, values, extents[arg.kind == "csc"])
+
+    def _compressed(self, k: int, arg: SparseArg, values: int, major: int) -> None:
+        crd = self._array(self._attribute(k, "indices"), arg.index, 1)
+        pos = self._array(self._attribute(k, "indptr"), arg.index, 1)
+        ends, zero, first, nnz = self.number(), self.place(("const", 0)), self.number(), self.number()
+        self._do(Op.ADD, major, 1, d=ends)
+        self._do(Op.EQUAL, ends, pos + 1)
+        self._do(Op.READ, pos, zero, arg.index.bytes, first)
+        self._do(Op.WITHIN, first, 0, 0)
+        self._do(Op.READ, pos, major, arg.index.bytes, nnz)
+        self._do(Op.WITHIN, nnz, 0, BIG)
+        self._do(Op.ATMOST, nnz, crd + 1)
+        self._do(Op.ATMOST, nnz, values + 1)
+        self._known.update({("pos", k): pos, ("crd", k): crd, ("nnz", k): nnz})
+
+    def _coordinates(self, k: int, arg: SparseArg, values: int) -> None:
+        if isinstance(getattr(arg.type, "row", None), property):  # SciPy 1.13 and later keep one tuple
+            things = self._items(self._attribute(k, "coords"), 2)
+        else:
+            things = [self._attribute(k, name) for name in ("row", "col")]
+        nnz = values + 1
+        for level, thing in enumerate(things):
+            crd = self._array(thing, arg.index, 1)
+            self._do(Op.EQUAL, crd + 1, nnz)
+            self._known["crd", k, level] = crd
+        ends, address = self.number(2), self.number()
+        self._do(Op.CONST, 0, d=ends)
+        if arg.index.bits == 32:
+            self._do(Op.WITHIN, nnz, 0, (1 << 31) - 1)
+            self._do(Op.SHIFT, nnz, 32, d=ends)
+        else:
+            self._do(Op.COPY, nnz, d=ends + 1)
+        self._do(Op.ADDRESS, ends, d=address)
+        self._known.update({("pos", k): address, ("nnz", k): nnz})
+
+    def _guard(self, guard: Guard) -> None:
+        match guard:
+            case ("equal", a, b):
+                self._do(Op.EQUAL, self.place(a), self.place(b))
+            case ("within", a, low, high):
+                self._do(Op.WITHIN, self.place(a), low, high)
+            case ("multiple", a, n) if n > 0:
+                self._do(Op.MULTIPLE, self.place(a), n)
+            case _:
+                raise VerifyError(f"a dispatcher knows no guard {guard!r}")
+
+    def _allocate(self) -> int:
+        first = self._objects
+        self._objects += len(self.spec.outputs)
+        for n, output in enumerate(self.spec.outputs):
+            sources = [("const", s) if isinstance(s, int) else s for s in output.shape]
+            places = [self.place(source) for source in sources]
+            dims, data = self.number(max(1, len(places))), self.number()
+            for axis, place in enumerate(places):
+                self._do(Op.COPY, place, d=dims + axis)
+            self._do(Op.ALLOC, self._hold(to_numpy(output.dtype)), len(places), dims, data, first + n)
+            self._known["out", n] = data
+        return first
+
+
+def type_numbers(descr: np.dtype[Any]) -> int:
+    """NumPy's one or two numbers of a dtype in one word: C's `long` and `long long` may be the same."""
+    twin = {"q": "l", "l": "q", "Q": "L", "L": "Q", "i": "l", "I": "L"}.get(descr.char, descr.char)
+    second = np.dtype(twin)
+    return descr.num | (second.num if second.itemsize == descr.itemsize else descr.num) << 16
+
+
+def make_dispatcher(
+    spec: DispatchSpec,
+    kernel: Kernel,
+    runtime: Runtime,
+    slow: Callable[..., Any],
+    *,
+    finish: Callable[..., Any] | None = None,
+    token: tuple[ContextVar[Any], object] | None = None,
+    threads: int | None = None,
+    name: str = "",
+    doc: str = "",
+) -> Callable[..., Any]:
+    """A function that calls `kernel` as `spec` says, and `slow` with the same arguments whenever a call does not fit it.
+
+    The result is the array, or a tuple of several, or `finish(*outputs, *args)`. With `token` a call only fits while the
+    context variable has exactly that value. `calls_of` tells how many calls fitted.
+    """
+    if len(spec.slots) != len(kernel.signature.parameters):
+        raise VerifyError(f"{len(spec.slots)} sources for the {len(kernel.signature.parameters)} slots of {kernel.signature.name}")
+    if not spec.outputs:
+        raise VerifyError("a dispatcher without results", "its kernel would have no effect")
+    program = Program(spec, token)
+    program.finish(kernel.extern_addresses)
+    session = runtime.session((threads or runtime.threads_for(runtime.options)) if kernel.signature.parallel else 1)
+    if not layout_holds() or not program.fits:
+        return portable(program, kernel, runtime, session.threads, slow, finish)
+    steps = struct.pack(f"<{6 * len(program.steps)}q", *(_word(w) for step in program.steps for w in step))
+    code, gather, table = Shared(len(steps)), Shared(8 * len(program.gather) + 8), Shared(TABLE_BYTES)
+    ctypes.memmove(code.address, steps, len(steps))
+    for k, place in enumerate(program.gather):
+        gather.set(8 * k, place)
+    values = {
+        "slow": id(slow), "finish": id(finish) if finish is not None else 0, "entry": kernel.address, "session": session.address,
+        "nargs": len(spec.args), "program": code.address, "gather": gather.address, "slots": len(program.gather),
+        "outputs": program.outputs, "results": len(spec.outputs), "api": api_table().address, "run": session.native["run"],
+        "ready": session.pool.address + JOB["ready"] if session.pool is not None else 0,
+    }  # fmt: skip
+    for field, value in values.items():
+        table.set(TABLE[field], value)
+    ctypes.c_double.from_address(table.address + TABLE["threshold"]).value = spec.release_above
+    myself = Text(struct.pack("<q", table.address))
+    myself.keep = (program.keep, code, gather, table, kernel, session, runtime, slow, finish)  # type: ignore[attr-defined]
+    return builtin(name or kernel.signature.name, doc, session.native["dispatch"], myself)  # type: ignore[no-any-return]
+
+
+def _word(value: int) -> int:
+    return value - (1 << 64) if value > BIG else value
+
+
+def calls_of(dispatcher: Any) -> tuple[int, int]:
+    """How many calls of a dispatcher went the fast way, and how many were handed on."""
+    if hasattr(dispatcher, "counts"):
+        fast, handed_on = dispatcher.counts
+        return fast, handed_on
+    table: Shared = dispatcher.__self__.keep[3]
+    return table.word(TABLE["hits"]), table.word(TABLE["misses"])
+
+
+__all__ = ["BY_NAME", "ArrayArg", "DispatchSpec", "Output", "ScalarArg", "SparseArg", "calls_of", "make_dispatcher"]

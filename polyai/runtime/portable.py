@@ -1,0 +1,194 @@
+"""The call path for interpreters whose objects native code must not read: the same program, followed in Python.
+
+It means what `dispatch_code` means, step by step, so each is the test of the other.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+
+from polyai.errors import PolyAIError
+from polyai.runtime.bind import address, fits
+from polyai.runtime.dispatch_code import ROOM, Op
+from polyai.runtime.kernel import Kernel
+from polyai.runtime.launch import Runtime
+
+
+class _Spec(Protocol):
+    @property
+    def args(self) -> Sequence[object]: ...
+    @property
+    def outputs(self) -> Sequence[object]: ...
+
+
+class _Program(Protocol):
+    steps: list[tuple[int, ...]]
+    keep: list[object]
+    gather: list[int]
+    outputs: int
+
+    @property
+    def spec(self) -> _Spec: ...
+
+
+class Misfit(Exception):
+    """The call does not fit the program."""
+
+
+def portable(
+    program: _Program, kernel: Kernel, runtime: Runtime, threads: int, slow: Callable[..., Any], finish: Callable[..., Any] | None
+) -> Callable[..., Any]:
+    """A dispatcher in Python. Its attribute `counts` tells how many calls fitted, and how many went to `slow`."""
+    known = {id(thing): thing for thing in program.keep}
+    nargs, results = len(program.spec.args), len(program.spec.outputs)
+    slots = len(kernel.signature.parameters)
+
+    def dispatcher(*args: Any, **kwargs: Any) -> Any:
+        if len(args) == nargs and not kwargs:
+            numbers = (ctypes.c_int64 * ROOM)()
+            things: list[Any] = [*args, *([None] * (ROOM - nargs))]
+            try:
+                for step in program.steps:
+                    _STEPS[Op(step[0])](numbers, things, known, *step[1:])
+                runtime.launch(kernel, [numbers[k] for k in program.gather[:slots]], threads)
+            except (Misfit, PolyAIError):
+                pass
+            else:
+                dispatcher.counts[0] += 1  # type: ignore[attr-defined]
+                made = tuple(things[program.outputs : program.outputs + results])
+                if finish is not None:
+                    return finish(*made, *args)
+                return made[0] if results == 1 else made
+        dispatcher.counts[1] += 1  # type: ignore[attr-defined]
+        return slow(*args, **kwargs)
+
+    dispatcher.counts = [0, 0]  # type: ignore[attr-defined]
+    return dispatcher
+
+
+def _need(holds: object) -> None:
+    if not holds:
+        raise Misfit
+
+
+def _type(v: Any, o: Any, known: Any, a: int, b: int, c: int, d: int, e: int) -> None:
+    _need(type(o[a]) is known[b])
+
+
+def _array(v: Any, o: Any, known: Any, a: int, b: int, c: int, d: int, e: int) -> None:
+    x = o[a]
+    _need(type(x) is np.ndarray)
+    _need(x.ndim == c and fits(x) and (x.dtype is known[b] or x.dtype.num in (e & 0xFFFF, e >> 16)))
+    v[d] = address(x)
+    for k, size in enumerate(x.shape):
+        v[d + 1 + k] = size
+
+
+def _attr(v: Any, o: Any, known: Any, a: int, b: int, c: int, d: int, e: int) -> None:
+    try:
+        o[d] = getattr(o[a], known[b])
+    except Exception:
+        raise Misfit from None
+
+
+def _item(v: Any, o: Any, known: Any, a: int, b: int, c: int, d: int, e: int) -> None:
+    _need(type(o[a]) is tuple and len(o[a]) == c)
+    o[d] = o[a][b]
+
+
+def _int(v: Any, o: Any, known: Any, a: int, b: int, c: int, d: int, e: int) -> None:
+    _need(type(o[a]) is int and -(1 << 63) <= o[a] < 1 << 63)
+    v[d] = o[a]
+
+
+def _float(v: Any, o: Any, known: Any, a: int, b: int, c: int, d: int, e: int) -> None:
+    _need(type(o[a]) is float)
+    raw = struct.pack("<d", o[a]) if b == 64 else bytes(ctypes.c_float(o[a])) + b"\0\0\0\0"
+    v[d] = struct.unpack("<q", raw)[0]
+
+
+def _address(v: Any, o: Any, known: Any, a: int, b: int, c: int, d: int, e: int) -> None:
+    v[d] = ctypes.addressof(v) + 8 * a
+
+
+def _read(v: Any, o: Any, known: Any, a: int, b: int, c: int, d: int, e: int) -> None:
+    kind = ctypes.c_int32 if c == 4 else ctypes.c_int64
+    v[d] = kind.from_address(v[a] + c * v[b]).value
+
+
+def _add(v: Any, o: Any, known: Any, a: int, b: int, c: int, d: int, e: int) -> None:
+    v[d] = v[a] + b
+
+
+def _const(v: Any, o: Any, known: Any, a: int, b: int, c: int, d: int, e: int) -> None:
+    v[d] = a
+
+
+def _shift(v: Any, o: Any, known: Any, a: int, b: int, c: int, d: int, e: int) -> None:
+    v[d] = v[a] << b
+
+
+def _copy(v: Any, o: Any, known: Any, a: int, b: int, c: int, d: int, e: int) -> None:
+    v[d] = v[a]
+
+
+def _equal(v: Any, o: Any, known: Any, a: int, b: int, c: int, d: int, e: int) -> None:
+    _need(v[a] == v[b])
+
+
+def _within(v: Any, o: Any, known: Any, a: int, b: int, c: int, d: int, e: int) -> None:
+    _need(b <= v[a] <= c)
+
+
+def _atmost(v: Any, o: Any, known: Any, a: int, b: int, c: int, d: int, e: int) -> None:
+    _need(v[a] <= v[b])
+
+
+def _multiple(v: Any, o: Any, known: Any, a: int, b: int, c: int, d: int, e: int) -> None:
+    _need(v[a] % b == 0)
+
+
+def _alloc(v: Any, o: Any, known: Any, a: int, b: int, c: int, d: int, e: int) -> None:
+    try:
+        o[e] = np.empty(tuple(v[c : c + b]), known[a])
+    except (ValueError, MemoryError):
+        raise Misfit from None
+    v[d] = address(o[e])
+
+
+def _context(v: Any, o: Any, known: Any, a: int, b: int, c: int, d: int, e: int) -> None:
+    _need(known[a].get(None) is known[b])
+
+
+def _nothing(v: Any, o: Any, known: Any, a: int, b: int, c: int, d: int, e: int) -> None:
+    """Work estimates decide about the interpreter lock, which a launch always releases."""
+
+
+_STEPS: dict[Op, Callable[..., None]] = {
+    Op.END: _nothing,
+    Op.TYPE: _type,
+    Op.ARRAY: _array,
+    Op.ATTR: _attr,
+    Op.ITEM: _item,
+    Op.INT: _int,
+    Op.FLOAT: _float,
+    Op.ADDRESS: _address,
+    Op.READ: _read,
+    Op.ADD: _add,
+    Op.CONST: _const,
+    Op.SHIFT: _shift,
+    Op.COPY: _copy,
+    Op.EQUAL: _equal,
+    Op.WITHIN: _within,
+    Op.ATMOST: _atmost,
+    Op.MULTIPLE: _multiple,
+    Op.ALLOC: _alloc,
+    Op.FACTOR: _nothing,
+    Op.TERM: _nothing,
+    Op.CONTEXT: _context,
+}
