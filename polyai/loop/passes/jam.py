@@ -27,6 +27,7 @@ from polyai.loop.nodes import (
     Block,
     Call,
     Check,
+    Const,
     For,
     If,
     Kernel,
