@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,7 @@ def files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.rglob("*") if p.is_file() and p.name.endswith(SUFFIXES))
 
 
+@cache
 def read(path: Path) -> Any | None:
     """The matrix of one file as real CSR, or None if it does not hold one (a batch of graphs, complex values)."""
     if ".smtx" in path.name:
