@@ -29,7 +29,7 @@ OWNERS = {
     "sympy": ("shapes",),
     "islpy": ("poly", "lower"),
     "llvmlite": ("machine",),
-    "scipy": ("sparse/interop.py", "runtime/externs.py", "scalar/ops.py", "datasets.py", "demo.py", "machine/math"),
+    "scipy": ("sparse/interop.py", "runtime/externs.py", "scalar/ops.py", "datasets", "demo.py", "machine/math"),
     "matplotlib": ("plot.py",),
 }
 
