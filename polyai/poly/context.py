@@ -41,11 +41,10 @@ def bounded(compute: Callable[[], T], operations: int) -> T | None:
     context.set_max_operations(operations)
     try:
         return compute()
-    except isl.Error:
-        if context.last_error() != isl.error.quota:
+    except isl.Error as error:
+        if "maximal number of operations" not in str(error):
             raise
         return None
     finally:
-        context.reset_error()
         context.set_max_operations(before)
         context.reset_operations()

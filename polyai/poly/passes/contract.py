@@ -26,7 +26,7 @@ from polyai.scalar.expr import Apply, Const, Expr, Load, Var
 from polyai.term.node import map_children, walk
 
 
-def contract(scop: Scop) -> Scop:
+def run(scop: Scop) -> Scop:
     """`scop` with smaller temporaries, and the loop depth at which each is allocated. Needs a schedule."""
     if scop.schedule is None:
         raise VerifyError(f"scop {scop.name} has no schedule", "contraction follows the loops")

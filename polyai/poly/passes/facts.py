@@ -16,7 +16,7 @@ UNKNOWN, UNKNOWN_FIBRE = 256, 16
 """How many iterations a size and a fibre are taken to have when no hint says more."""
 
 _DEAR = frozenset(
-    "exp exp2 expm1 log log2 log10 log1p sin cos tan arcsin arccos arctan arctan2 sinh cosh tanh arcsinh arccosh arctanh erf pow".split()
+    ["exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos", "tan", "arcsin", "arccos", "arctan", "arctan2", "sinh", "cosh", "tanh", "arcsinh", "arccosh", "arctanh", "erf", "pow"]
 )
 
 
@@ -103,9 +103,7 @@ def _facts(s: Statement, hints: Mapping[str, int]) -> Facts:
     unique = {r.dim for r in s.ragged if r.unique and not r.parents}
     free, summed, serial = [], [], []
     for dim in s.dims:
-        if all(dim in a.places for a in mine) and _same_place(mine, dim):
-            free.append(dim)
-        elif dim in unique and len(mine) == 1 and any(p is None and _coordinate_of(e, dim) for p, e in zip(target.strides, s.at)):
+        if (all(dim in a.places for a in mine) and _same_place(mine, dim)) or (dim in unique and len(mine) == 1 and any(p is None and _coordinate_of(e, dim) for p, e in zip(target.strides, s.at))):
             free.append(dim)
         elif s.monoid is not None and not indirect and not target.uses(dim) and len(mine) == 1:
             summed.append(dim)

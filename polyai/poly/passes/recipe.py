@@ -1,4 +1,4 @@
-"""The default schedule: PolyAI's own choice of fusion, loop order, tiles and marks, checked against the dependences.
+"""The default schedule: PolyAI's own choice of fusion, loop order, tiles and marks.
 
     T_init[i,j]; T_upd[i,j,q]; Y[i_1,j_1]           parallel i:
                                                       bind A.1:
@@ -7,22 +7,16 @@
                                                           q: T_upd
                                                           Y
 
-Proves: every schedule it returns has passed `legal.check`. Where the recipe fails, isl's scheduler and then the program's own
-order take its place, and the decisions say so.
+Assumes what the index expressions say and proves nothing: the caller checks the tree.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 
-from polyai.errors import ScheduleError
 from polyai.poly import tree as st
-from polyai.poly.deps import dependences
-from polyai.poly.legal import check, in_bounds
-from polyai.poly.nodes import JAM, PARALLEL, VECTOR, Ragged, Scop
-from polyai.poly.passes import start
-from polyai.poly.passes.facts import Facts, facts_of
+from polyai.poly.nodes import JAM, PARALLEL, VECTOR, Ragged
+from polyai.poly.passes.facts import Facts
 from polyai.poly.passes.group import Group, Placed, atoms, beside, inner_group, outer_group, whole_group
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Apply, Const, Expr, Var
@@ -33,44 +27,9 @@ PANEL_BYTES = 1 << 19
 """An operand up to this size stays in the second-level cache while rows pass by."""
 
 
-def schedule(scop: Scop, hints: Mapping[str, int] | None = None) -> Scop:
-    """`scop` with a legal schedule. `hints`: likely values of size symbols (`n`, `A.nnz`) and fibre lengths (`A_len1`)."""
-    return scheduled(scop, hints or {})[0]
-
-
-def scheduled(scop: Scop, hints: Mapping[str, int], scheduler: str = "recipe", vector_bytes: int = 64) -> tuple[Scop, tuple[str, ...]]:
-    """`scop` with a legal schedule, and what was decided on the way, in words. `scheduler`: "recipe" or "isl".
-
-    Raises ScheduleError only if an access may leave its array: a legal order always exists.
-    """
-    if not scop.statements:
-        return scop, ("nothing to schedule",)
-    in_bounds(scop)
-    deps = dependences(scop)
-    facts = facts_of(scop, hints)
-    decisions: list[str] = []
-    tries: dict[str, Callable[[], tuple[st.Tree, list[str]]]] = {
-        "recipe": lambda: _Recipe(facts, vector_bytes).tree(),
-        "isl": lambda: start.tree(scop, deps),
-        "program": lambda: (_program(facts, marks=True), ["each statement has its own loops, in program order"]),
-        "serial": lambda: (_program(facts, marks=False), ["each statement has its own serial loops, in program order"]),
-    }
-    order = ["isl", "recipe"] if scheduler == "isl" or _skewed(facts) else ["recipe"]
-    for kind in [*order, *(["isl"] if "isl" not in order else []), "program", "serial"]:
-        try:
-            tree, notes = tries[kind]()
-            done = dataclasses.replace(scop, schedule=st.render(scop, tree))
-            check(done, deps, bounds=False)
-        except ScheduleError as error:
-            decisions.append(f"{kind}: refused: {error.what}")
-            continue
-        return done, (*decisions, *(f"{kind}: {note}" for note in notes))
-    raise ScheduleError("no legal schedule was found", "; ".join(decisions), "report this program")
-
-
-def _skewed(facts: Mapping[str, Facts]) -> bool:
-    """True if a statement needs its own earlier results along several dims: a time loop over a stencil."""
-    return any(len(f.serial) > 1 and f.statement.monoid is None and not f.statement.ragged for f in facts.values())
+def tree(facts: Mapping[str, Facts], vector_bytes: int = 64) -> tuple[st.Tree, list[str]]:
+    """The recipe's tree for statements in program order, and what was decided, in words. `vector_bytes`: of one vector."""
+    return _Recipe(facts, vector_bytes).tree()
 
 
 class _Recipe:
@@ -250,27 +209,3 @@ def _cut(dim: str, tile: int) -> Expr:
 def _share(trip: int, step: int, most: int) -> int:
     """A piece of `trip` for one task: an eighth of it, in whole steps, at most `most`."""
     return max(step, min(most, trip // 8) // step * step)
-
-
-def _program(facts: Mapping[str, Facts], marks: bool) -> st.Tree:
-    """Each statement in its own loops, in the order of its dims; the outermost parallel and one vector where its dim is free."""
-    nests: list[st.Tree] = []
-    for f in facts.values():
-        out: st.Tree = st.Leaf(f.name)
-        dims = f.statement.dims
-        for position in reversed(range(len(dims))):
-            for ragged in f.statement.ragged:
-                if ragged.parents and ragged.parents[-1] == dims[position]:
-                    out = st.Bind(ragged.tensor, ragged.level, out)
-            chosen: tuple[str, ...] = ()
-            if marks and dims[position] in f.free:
-                if position == 0 and len(dims) > 1:
-                    chosen = (PARALLEL,)
-                elif position == len(dims) - 1 and dims[position] == f.vector:
-                    chosen = (VECTOR,)
-            out = st.Band(((f.name, Var(dims[position], dt.i64)),), out, chosen, bool(chosen))
-        for ragged in f.statement.ragged:
-            if not ragged.parents:
-                out = st.Bind(ragged.tensor, ragged.level, out)
-        nests.append(out)
-    return nests[0] if len(nests) == 1 else st.Sequence(tuple(nests))

@@ -1,0 +1,199 @@
+"""The meaning of a scheduled scop: all instances, sorted by their place in the schedule, one after another.
+
+Marks change nothing here. A temporary that `contract` shrank is checked to be read only where it was written: in the same
+iteration of the loops around its allocation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, assert_never
+
+import numpy as np
+
+from polyai.errors import IndexOutOfRangeError, VerifyError
+from polyai.poly import tree as st
+from polyai.poly.nodes import Array, Ragged, Scop, Statement, isl_name
+from polyai.scalar import dtype as dt
+from polyai.scalar.dtype import to_numpy
+from polyai.scalar.expr import Apply, Cast, Const, Expr, Load, Var
+from polyai.scalar.ops import MONOIDS, OPS
+from polyai.shapes.expr import Size, evaluate
+
+Env = dict[str, Any]
+Code = Callable[[Env], Any]
+
+
+def run(scop: Scop, arrays: Mapping[str, Any], sizes: Mapping[str, int]) -> dict[str, Any]:
+    """The output arrays by name. `arrays`: an array for each input of the scop (`X`, `A.pos1`, `A.val`); `sizes`: a number for
+    each symbol. A sparse output is the one-dimensional array of its stored values.
+
+    Without a schedule statements run in program order. Raises IndexOutOfRangeError for an access outside its array, and
+    VerifyError for a read of what was not written.
+    """
+    return _Machine(scop, arrays, sizes).run()
+
+
+class _Machine:
+    def __init__(self, scop: Scop, arrays: Mapping[str, Any], sizes: Mapping[str, int]) -> None:
+        self.scop = scop
+        self.inputs = {name: np.asarray(a) for name, a in arrays.items()}
+        self.arrays = {a.name: a for a in scop.arrays}
+        self.sizes = dict(sizes)
+        self.by_parameter = {name: evaluate(size, sizes) for name, size in scop.sizes}
+        self.made: dict[tuple[str, tuple[int, ...]], tuple[Any, tuple[int, ...]]] = {}
+        self.depths = {a.array: a.depth for a in scop.allocations}
+        self.around: tuple[int, ...] = ()
+        self.constants: Env = {**self.by_parameter, **sizes, **{isl_name(s): v for s, v in sizes.items()}}
+
+    def run(self) -> dict[str, Any]:
+        steps: list[tuple[tuple[int, ...], int, tuple[int, ...], Statement, Env]] = []
+        paths = self._paths()
+        for number, s in enumerate(self.scop.statements):
+            path = [(kind, place if isinstance(place, int) else self._code(place)) for kind, place in paths[s.name]]
+            for point in self._points(s, {}):
+                env = {**self.constants, **point}
+                key = tuple(place if isinstance(place, int) else int(place(env)) for _, place in path)
+                loops = tuple(k for (kind, _), k in zip(path, key) if kind == "band")
+                steps.append((key, number, loops, s, env))
+        steps.sort(key=lambda step: (step[0], step[1]))
+        codes = {s.name: (tuple(self._code(e) for e in s.at), self._code(s.value)) for s in self.scop.statements}
+        for _, _, self.around, s, env in steps:
+            at, value = codes[s.name]
+            self._execute(s, tuple(int(a(env)) for a in at), value(env))
+        return {a.name: self._result(a) for a in self.scop.arrays if a.role == "output"}
+
+    def _execute(self, s: Statement, at: tuple[int, ...], value: Any) -> None:
+        if s.monoid is not None:
+            value = OPS[MONOIDS[s.monoid].op].meaning(self._read(s.target, at), value)
+        self._inside(s.target, at)
+        self.made[s.target, at] = (to_numpy(self.arrays[s.target].dtype).type(value), self._life(s.target))
+
+    def _life(self, array: str) -> tuple[int, ...]:
+        return self.around[: self.depths.get(array, 0)]
+
+    def _read(self, array: str, at: tuple[int, ...]) -> Any:
+        self._inside(array, at)
+        if self.arrays[array].role == "input":
+            given = self.inputs[array]
+            return given[self._flat(self.arrays[array], at)] if self._is_ragged(array) else given[at]
+        found = self.made.get((array, at))
+        if found is None or found[1] != self._life(array):
+            raise VerifyError(f"{array}{list(at)} is read before it is written", f"in iteration {list(self.around)}")
+        return found[0]
+
+    def _inside(self, array: str, at: tuple[int, ...]) -> None:
+        for position, (index, extent) in enumerate(zip(at, self.arrays[array].extents, strict=True)):
+            limit = self._extent(extent, at[:position], array)
+            if not 0 <= index < limit:
+                raise IndexOutOfRangeError(f"{array}: index {index} in dimension {position}", f"its extent is {limit}")
+
+    def _is_ragged(self, array: str) -> bool:
+        return any(isinstance(e, Ragged) for e in self.arrays[array].extents)
+
+    # --- ragged arrays ----------------------------------------------------------------------------------------------------
+
+    def _extent(self, extent: Size | Ragged, before: tuple[int, ...], array: str) -> int:
+        if not isinstance(extent, Ragged):
+            return evaluate(extent, self.sizes)
+        along = self.arrays[f"{extent.tensor}.crd{extent.level}"].extents
+        if len(before) < len(along) - 1:  # a contracted row buffer: its row is the one at hand
+            return 1 << 62
+        return self._length(extent, before)
+
+    def _length(self, ragged: Ragged, parents: tuple[int, ...]) -> int:
+        along = self.arrays[f"{ragged.tensor}.crd{ragged.level}"].extents[:-1]
+        pos = self.inputs[f"{ragged.tensor}.pos{ragged.level}"]
+        parent = self._position(along, parents)
+        return int(pos[parent + 1]) - int(pos[parent])
+
+    def _position(self, extents: tuple[Size | Ragged, ...], at: tuple[int, ...]) -> int:
+        position = 0
+        for extent, index in zip(extents, at, strict=True):
+            if isinstance(extent, Ragged):
+                position = int(self.inputs[f"{extent.tensor}.pos{extent.level}"][position]) + index
+            else:
+                position = position * evaluate(extent, self.sizes) + index
+        return position
+
+    def _flat(self, array: Array, at: tuple[int, ...]) -> int:
+        return self._position(array.extents, at)
+
+    def _result(self, array: Array) -> Any:
+        dtype = to_numpy(array.dtype)
+        mine = {at: value for (name, at), (value, _) in self.made.items() if name == array.name}
+        if self._is_ragged(array.name):
+            out = np.zeros(len(mine), dtype)
+            for at, value in mine.items():
+                out[self._flat(array, at)] = value
+            return out
+        out = np.zeros(tuple(evaluate(e, self.sizes) for e in array.extents if not isinstance(e, Ragged)), dtype)
+        if len(mine) != out.size:
+            raise VerifyError(f"{array.name} is not complete", f"{len(mine)} of {out.size} elements are written")
+        for at, value in mine.items():
+            out[at] = value
+        return out
+
+    # --- instances --------------------------------------------------------------------------------------------------------
+
+    def _points(self, s: Statement, point: Env) -> Iterator[Env]:
+        if len(point) == len(s.dims):
+            yield point
+            return
+        dim = s.dims[len(point)]
+        extent = s.extents[len(point)]
+        if isinstance(extent, Ragged):
+            parents = next(r.parents for r in s.ragged if r.dim == dim)
+            limit = self._length(extent, tuple(point[p] for p in parents))
+        else:
+            limit = evaluate(extent, self.sizes)
+        for value in range(limit):
+            yield from self._points(s, {**point, dim: value})
+
+    def _paths(self) -> dict[str, list[tuple[str, int | Expr]]]:
+        if self.scop.schedule is None:
+            return {
+                s.name: [("seq", p), *(("band", Var(d, dt.i64)) for d in s.dims)] for p, s in enumerate(self.scop.statements)
+            }
+        return dict(_paths(st.read(self.scop, self.scop.schedule), []))
+
+    # --- expressions ------------------------------------------------------------------------------------------------------
+
+    def _code(self, expr: Expr) -> Code:
+        match expr:
+            case Const(value, dtype):
+                number = to_numpy(dtype).type(value)
+                return lambda env: number
+            case Var(name):
+                return lambda env: env[name]
+            case Load(array, indices):
+                places = tuple(self._code(i) for i in indices)
+                return lambda env: self._read(array, tuple(int(p(env)) for p in places))
+            case Cast(arg, dtype):
+                inner, kind = self._code(arg), to_numpy(dtype)
+                return lambda env: np.asarray(inner(env)).astype(kind)[()]
+            case Apply("where", (test, yes, no)):
+                first, second, third = self._code(test), self._code(yes), self._code(no)
+                return lambda env: second(env) if first(env) else third(env)
+            case Apply(op, args):
+                meaning, parts = OPS[op].meaning, tuple(self._code(a) for a in args)
+                return lambda env: meaning(*(p(env) for p in parts))
+            case _:
+                assert_never(expr)
+
+
+def _paths(tree: st.Tree, above: list[tuple[str, int | Expr]]) -> Iterator[tuple[str, list[tuple[str, int | Expr]]]]:
+    match tree:
+        case st.Leaf(name):
+            yield name, above
+        case st.Bind(_, _, child):
+            yield from _paths(child, above)
+        case st.Sequence(children):
+            for position, child in enumerate(children):
+                yield from _paths(child, [*above, ("seq", position)])
+        case st.Band(members, child, _, _):
+            below = {name: [*above, ("band", place)] for name, place in members}
+            for name, path in _paths(child, [*above, ("band", 0)]):
+                yield name, [*below[name], *path[len(above) + 1 :]]
+        case _:
+            assert_never(tree)
