@@ -14,6 +14,7 @@ from polyai.loop.nodes import Alloc, Check, Const, For, Horizontal, Kernel, Kind
 from polyai.loop.show import show
 from polyai.loop.verify import verify
 from polyai.scalar import dtype as dt
+from polyai.term.node import rewrite
 from tests.loop import kernels
 
 
@@ -48,8 +49,6 @@ def test_without_its_check_a_bad_column_is_a_defect() -> None:
 
     def drop(stmt: object) -> object:
         return b.block() if isinstance(stmt, Check) and stmt.site == 1 else stmt
-
-    from polyai.term.node import rewrite
 
     broken = dataclasses.replace(kernel, body=rewrite(kernel.body, drop))
     a = kernels.csr(6, 5, 0.6, 3, np.float64)

@@ -83,6 +83,18 @@ class Levels:
         out = level.known[value] = Var(name, b.dtype_of(value))
         return out
 
+    def mark(self) -> list[int]:
+        """How much each block holds now."""
+        return [len(level.stmts) for level in self.stack]
+
+    def undo(self, mark: list[int]) -> None:
+        """Drop what was written since `mark`."""
+        del self.stack[len(mark) :]
+        for level, length in zip(self.stack, mark):
+            gone = {s.name for s in level.stmts[length:] if isinstance(s, Let)}
+            level.known = {value: name for value, name in level.known.items() if name.name not in gone}
+            del level.stmts[length:]
+
     def positions(self, stem: str, lower: LoopExpr, upper: LoopExpr, widths: list[int]) -> list[LoopExpr]:
         """Where a loop over lower..upper stands after it took as many steps of each width in turn as fit."""
         out: list[LoopExpr] = []

@@ -1,0 +1,33 @@
+"""The loop passes, in the order they run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from polyai.loop.nodes import Kernel
+from polyai.loop.passes.bind import bind
+from polyai.loop.passes.flatten import flatten
+from polyai.loop.passes.jam import jam
+from polyai.loop.passes.simplify import simplify
+from polyai.loop.passes.vectorize import vectorize
+
+Pass = Callable[[Kernel], Kernel]
+
+
+def passes(vector_bits: int = 512, registers: int = 32, notes: list[str] | None = None) -> tuple[tuple[str, Pass], ...]:
+    """Names and passes. `notes` collects what could not be done."""
+    return (
+        ("simplify", simplify),
+        ("flatten", flatten),
+        ("bind", bind),
+        ("jam", lambda kernel: jam(kernel, notes)),
+        ("vectorize", lambda kernel: vectorize(kernel, vector_bits, registers, notes)),
+        ("tidy", simplify),
+    )
+
+
+def lower_loops(kernel: Kernel, vector_bits: int = 512, registers: int = 32, notes: list[str] | None = None) -> Kernel:
+    """`kernel` as machine code generation takes it: flat, in lanes, without JAM and VECTOR loops."""
+    for _, change in passes(vector_bits, registers, notes):
+        kernel = change(kernel)
+    return kernel

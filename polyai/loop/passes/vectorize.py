@@ -1,0 +1,237 @@
+"""Loops marked `vector` run in lanes.
+
+Before::                                After (f32, 512 bits)::
+
+    for j in 0..w vector:                   let j_at = w // 64 * 64; let j_at_1 = ...
+      alloc T: f32 register                 for j in 0..j_at step 64:
+      T = 0.0                                 alloc T: f32 x 16 register; ... T_3
+      for q in 0..len:                        T = 0.0; ...
+        T = T + a[q] * X[k * w + j]           for q in 0..len:
+      Y[j] = T                                  T = T + a[q] * X[ramp(k * w + j, 16)]
+                                                T_1 = T_1 + a[q] * X[ramp(k * w + j + 16, 16)] ...
+                                              Y[ramp(j, 16)] = T; ...
+                                            if j_at < j_at_1: 32 iterations in two vectors
+                                            ... if j_at_2 < w: the rest in one vector, under a mask
+
+A loop around others runs its whole body in lanes, so its accumulators are several vectors: a register tile. A loop that
+reduces into a register gets partial sums, one vector for each copy, which a fixed tree combines after it. If it gathers, its
+remainder runs one by one, so that short fibres never pay for lanes.
+
+Assumes that the loop carries no dependence but reductions; the scheduler proved it. What cannot run in lanes stays serial,
+and `notes` says why.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+from polyai.loop import build as b
+from polyai.loop.nodes import (
+    Alloc,
+    Apply,
+    Check,
+    Const,
+    For,
+    Horizontal,
+    If,
+    Kernel,
+    Kind,
+    Let,
+    Load,
+    LoopExpr,
+    MaskedLoad,
+    Ramp,
+    Space,
+    Store,
+    Var,
+)
+from polyai.loop.passes.depend import depends, reductions, varying
+from polyai.loop.passes.lanes import Lanes, NotInLanes
+from polyai.loop.passes.levels import Levels, rebuild
+from polyai.loop.walks import all_exprs, all_stmts, expressions
+from polyai.scalar import dtype as dt
+from polyai.scalar.dtype import DType
+from polyai.scalar.ops import MONOIDS
+from polyai.term.node import node
+
+_CHEAP = frozenset(
+    ["neg", "abs", "square", "add", "sub", "mul", "max", "min", "eq", "ne", "lt", "le", "gt", "ge", "and", "or", "xor", "not", "where", "bitand", "bitor", "bitxor", "shl", "shr", "floor", "ceil", "trunc"]
+)
+_COPIES = 8
+
+
+def vectorize(kernel: Kernel, vector_bits: int = 512, registers: int = 32, notes: list[str] | None = None) -> Kernel:
+    """`kernel`, flat, with its VECTOR loops in lanes of `vector_bits`-bit vectors, of which the machine has `registers`."""
+    levels = Levels(kernel)
+
+    def special(loop: For) -> bool:
+        if loop.kind is not Kind.VECTOR:
+            return False
+        mark = levels.mark()
+        try:
+            _loop(loop, levels, vector_bits, registers)
+        except NotInLanes as why:
+            levels.undo(mark)
+            if notes is not None:
+                notes.append(f"loop {loop.var} stays serial: {why}")
+            rebuild(dataclasses.replace(loop, kind=Kind.SERIAL), levels, special)
+        return True
+
+    rebuild(kernel.body, levels, special)
+    return dataclasses.replace(kernel, body=levels.pop())
+
+
+@node
+class _Plan:
+    """How a loop runs: vectors of `lanes`, at most `copies` of them at once; `scalar_rest`: the remainder one by one."""
+
+    lanes: int
+    copies: int
+    reduced: tuple[tuple[str, str, DType], ...]
+    scalar_rest: bool
+    names: frozenset[str]
+
+
+def _plan(loop: For, levels: Levels, bits: int, registers: int) -> _Plan:
+    if loop.step != 1:
+        raise NotInLanes(f"it steps by {loop.step}")
+    found = reductions(loop.body, levels.registers)
+    if found is None:
+        raise NotInLanes("it carries a value that is no plain reduction")
+    names = varying(loop.body, loop.var)
+    for name in found:
+        names.add(name)
+    types: list[DType] = []
+    weight, accumulators, inner, gathers, heavy = 0, 0, False, False, False
+    reduced: list[tuple[str, str, DType]] = []
+    for s in all_stmts(loop.body):
+        inner = inner or isinstance(s, For)
+        if isinstance(s, Alloc) and s.name in names:
+            accumulators += 1
+        if isinstance(s, Store):
+            types.append(b.dtype_of(s.value))
+            if s.array in found and all(r[0] != s.array for r in reduced):
+                reduced.append((s.array, found[s.array][0], b.dtype_of(s.value)))
+        if isinstance(s, Check) and depends(s.ok, names):
+            gathers = True
+        for e in expressions(s):
+            for x in all_exprs(e):
+                if isinstance(x, Apply) and b.dtype_of(x) != dt.i64:
+                    weight += 1
+                    heavy = heavy or x.op not in _CHEAP
+                elif isinstance(x, (Load, MaskedLoad)) and x.indices:
+                    types.append(x.dtype)
+                    gathers = gathers or any(isinstance(y, Load) and y.indices for i in x.indices for y in all_exprs(i))
+    lanes = _lanes(types, bits)
+    if reduced:
+        copies = 1 if gathers or heavy else 4
+        copies = max(1, min(copies, _power(registers * 3 // 4 // len(reduced))))
+    elif inner:
+        copies = min(_COPIES, _power(registers * 3 // 4 // max(accumulators, 1)))
+        copies = copies if accumulators else 2
+    else:
+        copies = 1 if heavy or weight > 12 else 2
+    return _Plan(lanes, copies, tuple(reduced), bool(reduced) and gathers, frozenset(names))
+
+
+def _lanes(types: list[DType], bits: int) -> int:
+    if any(t.is_complex for t in types):
+        raise NotInLanes("complex numbers run one by one")
+    floats = [max(t.bits, 32) for t in types if t.is_float]
+    wide = floats or [t.bits for t in types if t.kind != "b"] or [32]
+    lanes = bits // max(wide)
+    if lanes < 2:
+        raise NotInLanes("vectors of this machine hold one element")
+    return lanes
+
+
+def _power(most: int) -> int:
+    """The largest power of two that is at most `most`, at least 1."""
+    return 1 << (max(most, 1).bit_length() - 1)
+
+
+def _loop(loop: For, levels: Levels, bits: int, registers: int) -> None:
+    plan = _plan(loop, levels, bits, registers)
+    lower, upper = levels.let(f"{loop.var}_from", loop.lower), levels.let(f"{loop.var}_to", loop.upper)
+    trips = b.number(b.sub(upper, lower))
+    copies = plan.copies if trips is None else min(plan.copies, _power(max(trips // plan.lanes, 1)))
+    partial = {name: [levels.names.fresh(f"{name}_lanes") for _ in range(copies)] for name, _, _ in plan.reduced}
+
+    def body(copies: int, mask: LoopExpr | None = None) -> None:
+        Lanes(levels, set(plan.names), loop.var, plan.lanes, copies, partial, mask).run(loop.body)
+
+    if not plan.reduced:
+        counts = [copies >> k for k in range(copies.bit_length())]
+        at = _steps(loop, levels, lower, upper, counts, plan.lanes, body)
+        _masked(loop, levels, at, upper, plan.lanes, lambda mask: body(1, mask))
+        return
+    first = levels.positions(loop.var, lower, upper, [plan.lanes])[0]
+    if plan.scalar_rest:
+        levels.push()
+    for name, monoid, dtype in plan.reduced:
+        for register in partial[name]:
+            levels.emit(Alloc(register, dtype, (), Space.REGISTER, plan.lanes))
+            levels.emit(Store(register, (), Const(MONOIDS[monoid].identity(dtype), dtype)))
+    counts = [copies, 1] if copies > 1 else [1]
+    at = _steps(loop, levels, lower, upper, counts, plan.lanes, body, after=lambda: _merge(levels, plan, partial))
+    if not plan.scalar_rest:
+        _masked(loop, levels, at, upper, plan.lanes, lambda mask: body(1, mask))
+    for name, monoid, dtype in plan.reduced:
+        total = Horizontal(monoid, b.load(partial[name][0], (), dtype), dtype)
+        levels.emit(Store(name, (), b.apply(MONOIDS[monoid].op, (b.load(name, (), dtype), total), dtype)))
+    if plan.scalar_rest:
+        vectors = levels.pop()
+        levels.emit(If(b.compare("lt", lower, first), vectors))
+        rebuild(For(loop.var, at, upper, loop.body), levels, lambda _: False)
+
+
+def _steps(
+    loop: For,
+    levels: Levels,
+    lower: LoopExpr,
+    upper: LoopExpr,
+    counts: list[int],
+    lanes: int,
+    body: Callable[[int], None],
+    after: Callable[[], None] | None = None,
+) -> LoopExpr:
+    """Versions of the loop with `counts` vectors each, from most to least; returns where they end. `after` follows the first."""
+    at = lower
+    for k, (count, stop) in enumerate(zip(counts, levels.positions(loop.var, lower, upper, [c * lanes for c in counts]))):
+        once = k > 0 and 2 * count == counts[k - 1]
+        levels.push(loop=not once)
+        if once:
+            levels.emit(Let(loop.var, at))
+        levels.define(loop.var)
+        body(count)
+        inner = levels.pop()
+        levels.emit(If(b.compare("lt", at, stop), inner) if once else For(loop.var, at, stop, inner, step=count * lanes))
+        if k == 0 and after is not None:
+            after()
+        at = stop
+    return at
+
+
+def _masked(loop: For, levels: Levels, at: LoopExpr, upper: LoopExpr, lanes: int, body: Callable[[LoopExpr], None]) -> None:
+    """What is left, in one vector, some of whose lanes do not exist."""
+    levels.push()
+    levels.emit(Let(loop.var, at))
+    mask = levels.names.fresh("exists")
+    levels.emit(Let(mask, b.compare("lt", Ramp(b.var(loop.var), 1, lanes), upper)))
+    body(Var(mask, dt.bool_))
+    inner = levels.pop()
+    levels.emit(If(b.compare("lt", at, upper), inner))
+
+
+def _merge(levels: Levels, plan: _Plan, partial: dict[str, list[str]]) -> None:
+    """The vectors of all copies combined into the first, in a fixed tree."""
+    for name, monoid, dtype in plan.reduced:
+        vectors = list(partial[name])
+        while len(vectors) > 1:
+            half = len(vectors) // 2
+            for x, y in zip(vectors[:half], vectors[half:]):
+                both = b.apply(MONOIDS[monoid].op, (b.load(x, (), dtype), b.load(y, (), dtype)), dtype)
+                levels.emit(Store(x, (), both))
+            vectors = vectors[:half]
+

@@ -1,0 +1,251 @@
+"""Every pass keeps what a kernel means, for sizes around the widths of vectors and jammed loops."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from polyai.loop import build as b
+from polyai.loop.interp import run
+from polyai.loop.nodes import Alloc, Apply, Check, Const, For, If, Kernel, Kind, Let, Load, Site, Space, Stmt, Store
+from polyai.loop.passes.bind import bind
+from polyai.loop.passes.flatten import flatten
+from polyai.loop.passes.jam import jam, widths
+from polyai.loop.passes.order import lower_loops, passes
+from polyai.loop.passes.simplify import simplify
+from polyai.loop.passes.vectorize import vectorize
+from polyai.loop.show import show_stmt
+from polyai.loop.verify import verify
+from polyai.loop.walks import all_stmts
+from polyai.scalar import dtype as dt
+from tests.loop import kernels
+
+
+def fresh(args: dict[str, Any]) -> dict[str, Any]:
+    return {k: a.copy() if isinstance(a, np.ndarray) else a for k, a in args.items()}
+
+
+def same_after_every_pass(kernel: Kernel, args: dict[str, Any], *, vector_bits: int = 512, code: int = 0, rtol: float = 1e-5) -> None:
+    """Run `kernel` after each pass and compare outputs and result code with those before."""
+    verify(kernel)
+    first = fresh(args)
+    assert run(kernel, first) == code
+    outputs = [p.name for p in kernel.params if p.role == "output"]
+    notes: list[str] = []
+    for name, change in passes(vector_bits=vector_bits, notes=notes):
+        kernel = change(kernel)
+        verify(kernel, flat=name not in ("simplify",))
+        mine = fresh(args)
+        assert run(kernel, mine, backwards=True) == code, name
+        for o in outputs if code == 0 else []:
+            np.testing.assert_allclose(mine[o], first[o], rtol=rtol, atol=1e-5, err_msg=name)
+    assert not [s for s in _loops(kernel.body) if s.kind in (Kind.VECTOR, Kind.JAM)]
+
+
+def _loops(stmt: Stmt) -> list[For]:
+    return [s for s in all_stmts(stmt) if isinstance(s, For)]
+
+
+@pytest.mark.parametrize("w", [0, 1, 15, 16, 17, 64, 100, 129])
+def test_spmm(w: int) -> None:
+    rng = np.random.default_rng(w)
+    a, x, bias = kernels.csr(5, 7, 0.6, w), rng.standard_normal((7, w)).astype(np.float32), rng.standard_normal(w).astype(np.float32)
+    same_after_every_pass(kernels.spmm(), {**kernels.csr_args(a), "w": w, "X": x, "bias": bias, "Y": np.full((5, w), np.nan, np.float32)})
+
+
+@pytest.mark.parametrize("vector_bits", [128, 256, 512])
+def test_spmv_with_short_and_long_rows(vector_bits: int) -> None:
+    a = kernels.csr(40, 60, 0.4, 11, np.float64)
+    args = {**kernels.csr_args(a), "x": np.random.default_rng(0).standard_normal(60), "y": np.full(40, np.nan)}
+    same_after_every_pass(kernels.spmv(), args, vector_bits=vector_bits, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("position", "bad"), [(0, 60), (3, -1), (-1, 1 << 30)])
+def test_a_bad_column_is_found_in_every_lane(position: int, bad: int) -> None:
+    a = kernels.csr(12, 60, 0.9, 12, np.float64)
+    a.indices[position] = bad
+    same_after_every_pass(kernels.spmv(), {**kernels.csr_args(a), "x": np.ones(60), "y": np.zeros(12)}, code=2)
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(st.integers(0, 14), st.integers(0, 5), st.sampled_from([0, 1, 15, 16, 33, 50, 70]), st.sampled_from([1, 2, 3, 6]))
+def test_matmul(m: int, depth: int, w: int, copies: int) -> None:
+    rng = np.random.default_rng(m * 100 + w)
+    a, c = rng.standard_normal((m, depth)).astype(np.float32), rng.standard_normal((depth, w)).astype(np.float32)
+    args = {"m": m, "l": depth, "w": w, "A": a, "B": c, "C": np.full((m, w), np.nan, np.float32)}
+    same_after_every_pass(kernels.matmul(jam=copies), args)
+
+
+@pytest.mark.parametrize("w", [1, 8, 16, 63, 64, 65, 130])
+def test_softmax(w: int) -> None:
+    x = np.random.default_rng(w).standard_normal((3, w)).astype(np.float32)
+    same_after_every_pass(kernels.softmax(), {"m": 3, "w": w, "X": x, "Y": np.full((3, w), np.nan, np.float32)})
+
+
+@pytest.mark.parametrize("m", [0, 1, 16, 63, 65, 200])
+def test_counting_reduces_integers(m: int) -> None:
+    x = np.random.default_rng(m).standard_normal(m).astype(np.float32)
+    same_after_every_pass(kernels.count_above(), {"m": m, "a": np.array(0.1, np.float32), "x": x, "n": np.zeros((), np.int64)})
+
+
+@pytest.mark.parametrize("monoid", ["add", "mul", "max", "min"])
+@pytest.mark.parametrize("m", [0, 1, 7, 8, 31, 40])
+def test_every_monoid_and_nan(monoid: str, m: int) -> None:
+    x = np.random.default_rng(m).standard_normal(m)
+    if m > 8:
+        x[5] = np.nan
+    identity = {"add": 0.0, "mul": 1.0, "max": -np.inf, "min": np.inf}[monoid]
+    body = b.block(
+        Alloc("T", dt.f64, (), Space.REGISTER),
+        Store("T", (), Const(identity, dt.f64)),
+        For("i", b.ZERO, kernels.v("m"), kernels.acc("T", dt.f64, Load("x", (kernels.v("i"),), dt.f64), monoid), Kind.VECTOR),
+        Store("s", (), Load("T", (), dt.f64)),
+    )
+    params = (kernels.size("m"), kernels.array("x", dt.f64, kernels.v("m")), kernels.array("s", dt.f64, role="output"))
+    same_after_every_pass(Kernel("reduce", params, body), {"m": m, "x": x, "s": np.zeros(())}, rtol=1e-12)
+
+
+def _elementwise(store: Stmt, *more: Stmt) -> Kernel:
+    """for i in 0..m vector over x, y: f64[m] and z: f64[2 * m]."""
+    m = kernels.v("m")
+    arrays = [kernels.array(n, dt.f64, m) for n in ("x", "idx")]
+    outs = [kernels.array("y", dt.f64, m, role="output"), kernels.array("z", dt.f64, b.mul(m, b.const(2)), role="output")]
+    return Kernel("e", (kernels.size("m"), *arrays, *outs), For("i", b.ZERO, m, b.block(*more, store), Kind.VECTOR), (Site("IndexOutOfRangeError", "x"),))
+
+
+def _run(kernel: Kernel, m: int = 21, code: int = 0) -> list[str]:
+    x = np.random.default_rng(1).standard_normal(m)
+    args = {"m": m, "x": x, "idx": np.arange(m)[::-1].astype(float), "y": np.zeros(m), "z": np.zeros(2 * m)}
+    same_after_every_pass(kernel, args, code=code)
+    notes: list[str] = []
+    lower_loops(kernel, notes=notes)
+    return notes
+
+
+AT, X = kernels.v("i"), Load("x", (kernels.v("i"),), dt.f64)
+
+
+def test_a_gather_in_lanes_is_checked_in_lanes() -> None:
+    k = b.convert(Load("idx", (AT,), dt.f64), dt.i64)
+    stmts = (Let("k", k), Check(b.below(kernels.v("k"), kernels.v("m")), 0, kernels.v("k")))
+    assert _run(_elementwise(Store("y", (AT,), Load("x", (kernels.v("k"),), dt.f64)), *stmts)) == []
+
+
+def test_a_branch_that_lanes_take_or_not_becomes_a_mask() -> None:
+    test = Apply("gt", (X, Const(0.0, dt.f64)), dt.bool_)
+    assert _run(_elementwise(If(test, Store("y", (AT,), X), Store("y", (AT,), Const(2.0, dt.f64))))) == []
+
+
+def test_a_uniform_branch_stays_a_branch() -> None:
+    test = b.compare("gt", kernels.v("m"), b.const(20))
+    kernel = _elementwise(If(test, Store("y", (AT,), X)))
+    assert _run(kernel) == []
+    assert _run(kernel, m=19) == []
+
+
+def test_what_cannot_run_in_lanes_stays_serial_and_is_noted() -> None:
+    strided = Store("z", (b.mul(AT, b.const(2)),), X)
+    assert _run(_elementwise(strided)) == ["loop i stays serial: iterations write elements of z that are not consecutive"]
+    ragged = For("r", b.ZERO, AT, Store("y", (AT,), X))
+    assert _run(_elementwise(ragged)) == ["loop i stays serial: the length of the loop over r differs between iterations"]
+
+
+def test_index_values_become_ramps() -> None:
+    value = b.convert(b.mul(b.add(AT, b.const(3)), b.const(2)), dt.f64)
+    assert _run(_elementwise(Store("y", (AT,), value))) == []
+
+
+def test_jam_runs_uneven_inner_loops_one_after_another() -> None:
+    inner = For("j", b.ZERO, AT, kernels.acc("T", dt.f64, Load("x", (kernels.v("j"),), dt.f64)))
+    body = b.block(Alloc("T", dt.f64, (), Space.REGISTER), Store("T", (), Const(0.0, dt.f64)), inner, Store("y", (AT,), Load("T", (), dt.f64)))
+    kernel = Kernel("t", _elementwise(body).params, For("i", b.ZERO, kernels.v("m"), body, Kind.JAM, jam=4))
+    assert _run(kernel) == []
+
+
+def test_versions_of_a_jammed_loop() -> None:
+    assert widths(6) == [6, 4, 2, 1]
+    assert widths(8) == [8, 4, 2, 1]
+    assert widths(1) == [1]
+
+
+def test_simplify_folds_and_drops() -> None:
+    body = b.block(
+        Let("a", b.apply("add", (b.apply("mul", (kernels.v("m"), b.ONE), dt.i64), b.ZERO), dt.i64)),
+        Let("unread", Load("x", (b.ZERO,), dt.f64)),
+        For("i", b.ZERO, kernels.v("a"), For("j", b.ZERO, b.ONE, Store("y", (b.apply("add", (AT, kernels.v("j")), dt.i64),), X))),
+        For("n", b.ONE, b.ONE, Store("y", (b.ZERO,), Const(5.0, dt.f64))),
+        Check(b.apply("lt", (b.convert(b.ONE, dt.u64), b.convert(b.const(3), dt.u64)), dt.bool_), 0),
+    )
+    kernel = Kernel("s", _elementwise(body).params, body, (Site("IndexOutOfRangeError", "x"),))
+    verify(kernel)
+    assert show_stmt(simplify(kernel).body) == "for i in 0..m:\n  y[i] = x[i]"
+
+
+def test_flatten_names_one_index() -> None:
+    assert "B[k * w + j]" in show_stmt(flatten(kernels.matmul()).body)
+    assert "n[0] = T" in show_stmt(flatten(kernels.count_above()).body)
+
+
+def test_bind_moves_what_a_loop_does_not_change() -> None:
+    kernel = bind(flatten(kernels.spmm()))
+    assert show_stmt(kernel.body) == """\
+for i in 0..m parallel weight=A.pos1:
+  let A_begin1 = i64(A.pos1[i])
+  let A_end1 = i64(A.pos1[i + 1])
+  check u64(A_begin1) <= u64(A_end1) and u64(A_end1) <= u64(A.nnz) else site 0 (A_end1)
+  let A_len1 = A_end1 - A_begin1
+  let i_w = i * w
+  for j in 0..w vector:
+    alloc T: f32 register
+    T = f32(0.0)
+    for q in 0..A_len1:
+      let add_value = A_begin1 + q
+      let k = i64(A.crd1[add_value])
+      check u64(k) < u64(n) else site 1 (k)
+      T = T + A.val[add_value] * X[k * w + j]
+    let add_value_1 = T + bias[j]
+    Y[i_w + j] = where(add_value_1 > f32(0.0), add_value_1, f32(0.0))"""
+
+
+def test_bind_does_not_reuse_a_load_across_a_write() -> None:
+    y = Load("y", (b.ZERO,), dt.f64)
+    twice = Apply("add", (y, y), dt.f64)
+    body = b.block(Store("y", (b.ZERO,), twice), Store("y", (b.ONE,), twice))
+    kernel = Kernel("w", _elementwise(body).params, body)
+    out = {"m": 4, "x": np.zeros(4), "idx": np.zeros(4), "y": np.ones(4), "z": np.zeros(8)}
+    assert run(bind(flatten(kernel)), out) == 0
+    assert out["y"][:2].tolist() == [2.0, 4.0]
+
+
+def test_bind_keeps_a_load_behind_its_check_and_in_its_loop() -> None:
+    at = b.const(100)
+    body = For("i", kernels.v("m"), kernels.v("m"), Store("y", (AT,), b.load("x", (at,), dt.f64)))
+    kernel = Kernel("w", _elementwise(body).params, body)
+    assert run(bind(flatten(kernel)), {"m": 4, "x": np.zeros(4), "idx": np.zeros(4), "y": np.ones(4), "z": np.zeros(8)}) == 0
+
+
+def test_bind_sees_a_stored_value_through_memory() -> None:
+    text = show_stmt(bind(flatten(kernels.softmax())).body)
+    assert "S = S + exp_value" in text
+    assert "E[j] = exp_value" in text
+
+
+def test_vectorize_shows_a_register_tile() -> None:
+    kernel = vectorize(bind(flatten(kernels.spmv())))
+    assert "T_lanes = T_lanes + A.val[ramp(add_value, 8)] * x[k]" in show_stmt(kernel.body)
+    jammed = lower_loops(kernels.matmul())
+    text = show_stmt(jammed.body)
+    assert text.count("f32 x 16 register") == sum(6 * c for c in (4, 2, 1, 1)) + sum(4 * c for c in (4, 2, 1, 1)) + 2 * 16 + 16
+
+
+def test_jam_keeps_a_loop_it_cannot_jam() -> None:
+    chain = For("i", b.ZERO, kernels.v("m"), Store("T", (), Apply("square", (Load("T", (), dt.f64),), dt.f64)), Kind.JAM, jam=4)
+    body = b.block(Alloc("T", dt.f64, (), Space.REGISTER), Store("T", (), Const(2.0, dt.f64)), chain, Store("y", (b.ZERO,), Load("T", (), dt.f64)))
+    kernel, notes = Kernel("c", _elementwise(body).params, body), list[str]()
+    assert jam(kernel, notes) is not None
+    assert notes == ["loop i is not jammed: it carries a value that is no plain reduction"]
+    _run(kernel, m=3)
