@@ -1,0 +1,420 @@
+"""The array that a traced function sees: NumPy's operators, attributes and protocols over the functions of the surface."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+import numpy as np
+
+from polyai.errors import TraceError, UnsupportedError
+from polyai.frontend import elementwise as ew
+from polyai.frontend import functions, indexing, linalg, protocol, reductions, shaping, sparse
+from polyai.frontend.core import Array
+from polyai.scalar import dtype as dt
+from polyai.shapes.expr import symbol
+
+
+class LazyArray(Array):
+    """A dense or sparse tensor of the program being traced. Its values are not known; its shape and dtype are."""
+
+    __slots__ = ()
+
+    # -- what is known
+
+    @property
+    def dtype(self) -> Any:
+        """The NumPy dtype."""
+        return dt.to_numpy(self.type.dtype)
+
+    @property
+    def shape(self) -> tuple[Any, ...]:
+        """Ints and symbolic sizes, which compare and convert like ints and then record a guard."""
+        return tuple(map(self.tracer.sizes.value, self.type.shape))
+
+    @property
+    def ndim(self) -> int:
+        return self.rank
+
+    @property
+    def size(self) -> Any:
+        """The number of elements; of a sparse array the number stored, as in SciPy."""
+        if self.is_sparse:
+            return sparse.nnz_of(self)
+        out: Any = 1
+        for extent in self.extents:
+            out = out * extent
+        return self.tracer.sizes.value(out)
+
+    @property
+    def nnz(self) -> Any:
+        """The number of stored elements."""
+        return sparse.nnz_of(self)
+
+    @property
+    def format(self) -> str | None:
+        """The storage format's name of a sparse array; None for a dense one."""
+        owner = None if self.type.pattern is None else self.tracer.types[self.type.pattern.owner].format
+        return None if owner is None else owner.name
+
+    def __len__(self) -> int:
+        if not self.rank:
+            raise TypeError("len() of a scalar array")
+        return int(self.shape[0])
+
+    def __repr__(self) -> str:
+        kind = "sparse " if self.is_sparse else ""
+        return f"<{kind}{self.type.dtype} {self.tracer.shape_text(self)}>"
+
+    # -- what is not known
+
+    def _value(self, wanted: str) -> Any:
+        """The value of a Python int or bool argument, fixed by a guard. Raises TraceError for every other array."""
+        hint = self.tracer.scalars.get(self.name)
+        if hint is None:
+            self._no_value(wanted)
+        name = f"{self.name}.value"
+        if name not in self.tracer.sizes.texts:
+            self.tracer.sizes.add(name, self.tracer.text(self), int(hint), low=-(2**63))
+        return type(hint)(self.tracer.sizes.number(symbol(name), f"{wanted} of it was taken"))
+
+    def _no_value(self, wanted: str) -> NoReturn:
+        remedies = {
+            "bool": "use where(condition, a, b), or cond for a whole branch",
+            "float": "keep it an array, or mark the argument static",
+            "int": "mark the argument static, or use a size taken from a shape",
+            "array": "use polyai's functions, or compute it outside the compiled function",
+        }
+        raise TraceError(
+            f"{wanted}() of {self.tracer.text(self)} while tracing", "its value is known only when the kernel runs", remedies.get(wanted, "")
+        )
+
+    def __bool__(self) -> bool:
+        return bool(self._value("bool"))
+
+    def __index__(self) -> int:
+        value = self._value("int")
+        return int(value)
+
+    __int__ = __index__
+
+    def __float__(self) -> float:
+        if self.weak and self.type.dtype.kind in "bi" and self.name in self.tracer.scalars:
+            return float(self._value("float"))
+        self._no_value("float")
+
+    def __complex__(self) -> complex:
+        self._no_value("complex")
+
+    def item(self, *args: Any) -> NoReturn:
+        """Not available while tracing."""
+        self._no_value("item")
+
+    tolist = item
+
+    def __array__(self, dtype: Any = None, copy: Any = None) -> NoReturn:
+        self._no_value("array")
+
+    def __iter__(self) -> Iterator[Any]:
+        if not self.rank:
+            raise TypeError("iteration over a scalar array")
+        for n in range(self.tracer.sizes.number(self.type.shape[0], "iterated over")):
+            yield self[n]
+
+    def __contains__(self, item: Any) -> bool:
+        self._no_value("bool")
+
+    def __setitem__(self, key: Any, value: Any) -> NoReturn:
+        raise TraceError(
+            f"{self.tracer.text(self)}[...] = ... while tracing", "traced arrays are not changed in place", "write x = x.at[...].set(value)"
+        )
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    # -- indexing
+
+    def __getitem__(self, key: Any) -> Any:
+        return indexing.getitem(self, key)
+
+    @property
+    def at(self) -> indexing.At:
+        """Functional updates: `x.at[i].set(v)`, `.add(v)`, `.mul(v)`, `.max(v)`, `.min(v)`."""
+        return indexing.At(self)
+
+    # -- operators
+
+    def __add__(self, other: Any) -> Any:
+        return ew.add(self, other)
+
+    def __radd__(self, other: Any) -> Any:
+        return ew.add(other, self)
+
+    def __sub__(self, other: Any) -> Any:
+        return ew.subtract(self, other)
+
+    def __rsub__(self, other: Any) -> Any:
+        return ew.subtract(other, self)
+
+    def _matrix_product(self, other: Any) -> bool:
+        """Whether `*` means the matrix product: one operand is a SciPy matrix, the other has dimensions."""
+        return (self.is_matrix or getattr(other, "is_matrix", False)) and bool(self.rank) and bool(getattr(other, "ndim", 0))
+
+    def __mul__(self, other: Any) -> Any:
+        return linalg.matmul(self, other) if self._matrix_product(other) else ew.multiply(self, other)
+
+    def __rmul__(self, other: Any) -> Any:
+        return linalg.matmul(other, self) if self._matrix_product(other) else ew.multiply(other, self)
+
+    def __truediv__(self, other: Any) -> Any:
+        return ew.divide(self, other)
+
+    def __rtruediv__(self, other: Any) -> Any:
+        return ew.divide(other, self)
+
+    def __floordiv__(self, other: Any) -> Any:
+        return ew.floor_divide(self, other)
+
+    def __rfloordiv__(self, other: Any) -> Any:
+        return ew.floor_divide(other, self)
+
+    def __mod__(self, other: Any) -> Any:
+        return ew.remainder(self, other)
+
+    def __rmod__(self, other: Any) -> Any:
+        return ew.remainder(other, self)
+
+    def __divmod__(self, other: Any) -> Any:
+        return ew.divmod(self, other)
+
+    def __rdivmod__(self, other: Any) -> Any:
+        return ew.divmod(other, self)
+
+    def __pow__(self, other: Any) -> Any:
+        if self.is_matrix:
+            sparse.refuse_power(self)
+        return ew.pow(self, other)
+
+    def __rpow__(self, other: Any) -> Any:
+        return ew.pow(other, self)
+
+    def __matmul__(self, other: Any) -> Any:
+        return linalg.matmul(self, other)
+
+    def __rmatmul__(self, other: Any) -> Any:
+        return linalg.matmul(other, self)
+
+    def __neg__(self) -> Any:
+        return ew.negative(self)
+
+    def __pos__(self) -> Any:
+        return self
+
+    def __abs__(self) -> Any:
+        return ew.absolute(self)
+
+    def __round__(self, decimals: int = 0) -> Any:
+        return ew.round(self, decimals)
+
+    def __invert__(self) -> Any:
+        return ew.bitwise_invert(self)
+
+    def __and__(self, other: Any) -> Any:
+        return ew.bitwise_and(self, other)
+
+    def __rand__(self, other: Any) -> Any:
+        return ew.bitwise_and(other, self)
+
+    def __or__(self, other: Any) -> Any:
+        return ew.bitwise_or(self, other)
+
+    def __ror__(self, other: Any) -> Any:
+        return ew.bitwise_or(other, self)
+
+    def __xor__(self, other: Any) -> Any:
+        return ew.bitwise_xor(self, other)
+
+    def __rxor__(self, other: Any) -> Any:
+        return ew.bitwise_xor(other, self)
+
+    def __lshift__(self, other: Any) -> Any:
+        return ew.left_shift(self, other)
+
+    def __rlshift__(self, other: Any) -> Any:
+        return ew.left_shift(other, self)
+
+    def __rshift__(self, other: Any) -> Any:
+        return ew.right_shift(self, other)
+
+    def __rrshift__(self, other: Any) -> Any:
+        return ew.right_shift(other, self)
+
+    def __eq__(self, other: Any) -> Any:
+        return ew.equal(self, other)
+
+    def __ne__(self, other: Any) -> Any:
+        return ew.not_equal(self, other)
+
+    def __lt__(self, other: Any) -> Any:
+        return ew.less(self, other)
+
+    def __le__(self, other: Any) -> Any:
+        return ew.less_equal(self, other)
+
+    def __gt__(self, other: Any) -> Any:
+        return ew.greater(self, other)
+
+    def __ge__(self, other: Any) -> Any:
+        return ew.greater_equal(self, other)
+
+    # -- protocols
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *inputs: Any, **options: Any) -> Any:
+        if method == "__call__" and self.is_matrix and ufunc is np.multiply:
+            return ew.multiply(*inputs)
+        return protocol.ufunc(ufunc, method, inputs, options)
+
+    def __array_function__(self, function: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        return protocol.function(function, args, kwargs)
+
+    def __array_namespace__(self, api_version: str | None = None) -> Any:
+        return functions
+
+    # -- methods
+
+    @property
+    def T(self) -> Any:
+        """All dimensions in reverse."""
+        return shaping.permute_dims(self)
+
+    @property
+    def mT(self) -> Any:
+        """The last two dimensions exchanged."""
+        return linalg.matrix_transpose(self)
+
+    @property
+    def real(self) -> Any:
+        return ew.real(self)
+
+    @property
+    def imag(self) -> Any:
+        return ew.imag(self)
+
+    def conj(self) -> Any:
+        return ew.conj(self)
+
+    conjugate = conj
+
+    def astype(self, dtype: Any, copy: bool = True) -> Any:
+        return ew.astype(self, dtype)
+
+    def copy(self) -> Any:
+        return self
+
+    def reshape(self, *shape: Any) -> Any:
+        return shaping.reshape(self, *shape)
+
+    def flatten(self) -> Any:
+        return shaping.flatten(self)
+
+    ravel = flatten
+
+    def transpose(self, *axes: Any) -> Any:
+        order = axes[0] if len(axes) == 1 and isinstance(axes[0], (tuple, list)) else axes
+        return shaping.permute_dims(self, order or None)
+
+    def swapaxes(self, axis1: Any, axis2: Any) -> Any:
+        return shaping.swapaxes(self, axis1, axis2)
+
+    def squeeze(self, axis: Any = None) -> Any:
+        return shaping.squeeze(self, axis)
+
+    def repeat(self, repeats: Any, axis: Any = None) -> Any:
+        return shaping.repeat(self, repeats, axis)
+
+    def take(self, indices: Any, axis: Any = None) -> Any:
+        return indexing.take(self, indices, axis)
+
+    def round(self, decimals: int = 0) -> Any:
+        return ew.round(self, decimals)
+
+    def clip(self, min: Any = None, max: Any = None) -> Any:
+        return ew.clip(self, min, max)
+
+    def dot(self, other: Any) -> Any:
+        return linalg.matmul(self, other) if self.is_sparse else linalg.dot(self, other)
+
+    def sum(self, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Any:
+        return reductions.sum(self, axis, dtype, keepdims)
+
+    def prod(self, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Any:
+        return reductions.prod(self, axis, dtype, keepdims)
+
+    def mean(self, axis: Any = None, dtype: Any = None, keepdims: bool = False) -> Any:
+        return reductions.mean(self, axis, dtype, keepdims)
+
+    def var(self, axis: Any = None, dtype: Any = None, ddof: Any = 0, keepdims: bool = False) -> Any:
+        return reductions.var(self, axis, dtype, ddof, keepdims)
+
+    def std(self, axis: Any = None, dtype: Any = None, ddof: Any = 0, keepdims: bool = False) -> Any:
+        return reductions.std(self, axis, dtype, ddof, keepdims)
+
+    def max(self, axis: Any = None, keepdims: bool = False) -> Any:
+        return reductions.max(self, axis, keepdims)
+
+    def min(self, axis: Any = None, keepdims: bool = False) -> Any:
+        return reductions.min(self, axis, keepdims)
+
+    def argmax(self, axis: Any = None, keepdims: bool = False) -> Any:
+        return reductions.argmax(self, axis, keepdims)
+
+    def argmin(self, axis: Any = None, keepdims: bool = False) -> Any:
+        return reductions.argmin(self, axis, keepdims)
+
+    def any(self, axis: Any = None, keepdims: bool = False) -> Any:
+        return reductions.any(self, axis, keepdims)
+
+    def all(self, axis: Any = None, keepdims: bool = False) -> Any:
+        return reductions.all(self, axis, keepdims)
+
+    def cumsum(self, axis: Any = None, dtype: Any = None) -> Any:
+        flat = self if axis is not None else shaping.reshape(self, -1)
+        return reductions.cumulative_sum(flat, 0 if axis is None else axis, dtype)
+
+    def diagonal(self, offset: int = 0) -> Any:
+        return linalg.diagonal(self, offset)
+
+    def trace(self, offset: int = 0) -> Any:
+        return linalg.trace(self, offset)
+
+    # -- methods of SciPy's sparse arrays
+
+    def toarray(self) -> Any:
+        return sparse.toarray(self)
+
+    todense = toarray
+
+    def multiply(self, other: Any) -> Any:
+        """Element by element product."""
+        return ew.multiply(self, other)
+
+    def power(self, n: Any, dtype: Any = None) -> Any:
+        """Element-wise power."""
+        out = ew.pow(self, n)
+        return out if dtype is None else ew.astype(out, dtype)
+
+    def tocsr(self) -> Any:
+        return self._to("csr")
+
+    def tocsc(self) -> Any:
+        return self._to("csc")
+
+    def tocoo(self) -> Any:
+        return self._to("coo")
+
+    def _to(self, name: str) -> Any:
+        if self.format == name:
+            return self
+        raise UnsupportedError(
+            f"conversion of {self.tracer.text(self)} to {name} while tracing", "patterns are not rebuilt by kernels", "convert before the call"
+        )

@@ -1,0 +1,137 @@
+"""A rule on terms applied to whole arrays: shapes broadcast, one comprehension, patterns kept where zeros stay zeros."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from polyai.errors import ShapeError, TraceError, UnsupportedError
+from polyai.frontend.core import Array, Shape, Tracer, find_tracer
+from polyai.frontend.sizes import SizeValue
+from polyai.frontend.term import Rule, Term, zero_value
+from polyai.shapes.expr import Size
+from polyai.tensor import nodes as tn
+
+LINEAR = frozenset(("mul", "multiply", "divide", "negative", "positive", "astype", "real", "imag", "conj"))
+"""Operations under which a coordinate stored twice still stands for the sum of its values."""
+
+
+def broadcast(tracer: Tracer, shapes: Sequence[Shape], what: str, arrays: Sequence[Array] = ()) -> Shape:
+    """The common shape. Different symbols of the same size are taken as equal, a size 1 is stretched; both record a guard."""
+    rank = max((len(s) for s in shapes), default=0)
+    out = []
+    for d in range(rank):
+        sizes = [s[len(s) - rank + d] for s in shapes if len(s) - rank + d >= 0]
+        out.append(broadcast_sizes(tracer, sizes, what, arrays))
+    return tuple(out)
+
+
+def broadcast_sizes(tracer: Tracer, sizes: Sequence[Size], what: str, arrays: Sequence[Array] = ()) -> Size:
+    """The common size of one dimension."""
+    known = tracer.sizes
+    best: Size = 1
+    for size in sizes:
+        a, b = known.resolve(best), known.resolve(size)
+        if a == b or b == 1:
+            best = a
+        elif a == 1:
+            best = b
+        elif known.unify(a, b, what):
+            best = known.resolve(b)
+        elif known.hint(b) == 1 and known.unify(b, 1, f"{what}: broadcast"):
+            best = a
+        elif known.hint(a) == 1 and known.unify(a, 1, f"{what}: broadcast"):
+            best = b
+        else:
+            raise ShapeError(
+                f"{what}: sizes {known.described(a)} and {known.described(b)} do not match",
+                tracer.shapes_text(arrays) if arrays else "",
+                "sizes must be equal or 1" if known.hint(a) is not None else "declare them as the same size, dim(...)",
+            )
+    return best
+
+
+def places(array: Array, indices: Sequence[tn.Index]) -> list[Any]:
+    """Index expressions that read `array` under `indices` with broadcasting: trailing dimensions, 0 where it is stretched."""
+    resolve = array.tracer.sizes.resolve
+    tail = indices[len(indices) - array.rank :] if array.rank else ()
+    return [0 if e == 1 and resolve(i.extent) != 1 else i for e, i in zip(array.extents, tail)]
+
+
+def operand(tracer: Tracer, value: Any) -> Array | Term:
+    """An array, or a term for a number or a size."""
+    if isinstance(value, (Array, Term)):
+        return value
+    if isinstance(value, (SizeValue, np.generic, bool, int, float, complex)):
+        return tracer.scalar(value)
+    return tracer.array(value)
+
+
+def pointwise(stem: str, rule: Rule, *values: Any) -> Any:
+    """`rule` at every element of the broadcast operands: one step. In index notation: the term itself."""
+    tracer = find_tracer(values, stem)
+    operands = [operand(tracer, v) for v in values]
+    if any(isinstance(v, Term) for v in values):
+        return rule(*(element(tracer, v, stem) for v in operands))
+    arrays = [v for v in operands if isinstance(v, Array)]
+    if any(a.is_sparse for a in arrays):
+        return _on_pattern(tracer, stem, rule, operands, arrays)
+    indices = tracer.indices(broadcast(tracer, [a.extents for a in arrays], stem, arrays))
+    terms = [v if isinstance(v, Term) else tracer.read(v, places(v, indices)) for v in operands]
+    return tracer.emit(stem, indices, rule(*terms))
+
+
+def element(tracer: Tracer, value: Array | Term, stem: str) -> Term:
+    """The operand of a rule in index notation: a term, or a scalar array."""
+    if isinstance(value, Term):
+        return value
+    if value.rank:
+        raise TraceError(f"{stem} of an element and the whole array {tracer.text(value)}", "", "index the array as well: A[i, j]")
+    return tracer.read(value, ())
+
+
+def _on_pattern(tracer: Tracer, stem: str, rule: Rule, operands: list[Array | Term], arrays: list[Array]) -> Array:
+    """The result at the stored coordinates of the one pattern that the sparse operands share."""
+    sparse = [a for a in arrays if a.is_sparse]
+    first = sparse[0]
+    if any(a.type.pattern != first.type.pattern for a in sparse):
+        other = next(a for a in sparse if a.type.pattern != first.type.pattern)
+        raise UnsupportedError(
+            f"{stem} of {tracer.text(first)} and {tracer.text(other)}, whose patterns differ",
+            "the union or intersection of two patterns is not compiled yet",
+            "make one of them dense with .toarray(), or compute on one pattern",
+        )
+    shape = broadcast(tracer, [a.extents for a in arrays], stem, arrays)
+    if len(shape) != first.rank or any(tracer.sizes.resolve(e) != s for a in sparse for e, s in zip(a.extents, shape)):
+        raise UnsupportedError(
+            f"{stem} stretches the sparse {tracer.text(first)}", tracer.shapes_text(arrays), "the dense operand may broadcast, the sparse one may not"
+        )
+    indices = tracer.indices(shape)
+    value = rule(*(v if isinstance(v, Term) else tracer.read(v, places(v, indices)) for v in operands))
+    at_zero = zero_value(value.body, frozenset(a.name for a in sparse))
+    if at_zero is None or at_zero != 0:
+        raise UnsupportedError(
+            f"{stem} of the sparse {tracer.text(first)} is not zero where nothing is stored",
+            "the result would be dense" + ("" if at_zero is None else f": an implicit zero becomes {at_zero}"),
+            "make it dense first with .toarray()",
+        )
+    if stem not in LINEAR or len(sparse) > 1:
+        assert first.type.pattern is not None
+        tracer.needs_unique[first.type.pattern.owner] = None
+    within = tracer.within(first, [i.name for i in indices])
+    return tracer.emit(stem, indices, value, (within,), first.type.pattern, any(a.is_matrix for a in sparse))
+
+
+def pointwise_stored(stem: str, rule: Rule, first: Array, *values: Any) -> Array:
+    """`rule` at the stored coordinates of the sparse `first`, by definition: what is not stored stays absent. The other
+    operands are dense and broadcast, or share the pattern."""
+    tracer = first.tracer
+    operands = [operand(tracer, v) for v in values]
+    indices = tracer.indices(first.extents)
+    terms = [v if isinstance(v, Term) else tracer.read(v, places(v, indices)) for v in (first, *operands)]
+    assert first.type.pattern is not None
+    tracer.needs_unique[first.type.pattern.owner] = None
+    within = tracer.within(first, [i.name for i in indices])
+    return tracer.emit(stem, indices, rule(*terms), (within,), first.type.pattern, first.is_matrix)

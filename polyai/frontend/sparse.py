@@ -1,0 +1,65 @@
+"""What only sparse arrays have: conversion to dense, element-wise products that keep a pattern, row weights."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from polyai.errors import DTypeError, TraceError
+from polyai.frontend.core import Array, find_tracer
+from polyai.frontend.pointwise import pointwise_stored
+from polyai.frontend.term import Rule, number
+from polyai.shapes.expr import symbol
+from polyai.tensor import nodes as tn
+
+
+def sparse_only(x: Any, what: str) -> Array:
+    """`x` as a sparse traced array."""
+    a = find_tracer((x,), what).array(x)
+    if not a.is_sparse:
+        raise TraceError(f"{what} of the dense {a.tracer.text(a)}", "only sparse arrays have it", "")
+    return a
+
+
+def toarray(x: Any) -> Any:
+    """The dense array with the same elements; coordinates stored twice add up."""
+    a = find_tracer((x,), "toarray").array(x)
+    if not a.is_sparse:
+        return a
+    tracer = a.tracer
+    zero = number(False if a.type.dtype.kind == "b" else 0, a.type.dtype)
+    base = tracer.emit("zeros", tracer.indices(a.extents), zero)
+    points = tracer.indices(a.extents)
+    monoid = "or" if a.type.dtype.kind == "b" else "add"
+    within = tracer.within(a, [i.name for i in points])
+    return tracer.scatter("toarray", base, monoid, points, points, tracer.read(a, points), (within,))
+
+
+def nnz_of(x: Any) -> Any:
+    """The number of stored elements, a size."""
+    a = sparse_only(x, "nnz")
+    assert a.type.pattern is not None
+    return a.tracer.sizes.value(symbol(tn.nnz_of(a.type.pattern.owner)))
+
+
+def map_stored(function: Rule, x: Any, *others: Any) -> Any:
+    """`function` of the stored elements (and of dense operands at their coordinates); what is not stored stays absent.
+
+    `map_stored(lambda a: exp(a), A)` is a sparse array with A's pattern, where exp(A) would be dense.
+    """
+    a = sparse_only(x, "map_stored")
+    return pointwise_stored("map_stored", function, a, *others)
+
+
+def ones_where_stored(x: Any) -> Any:
+    """Ones at the stored coordinates of `x`."""
+    a = sparse_only(x, "ones_where_stored")
+    return pointwise_stored("pattern", lambda e: number(1, a.type.dtype), a)
+
+
+def refuse_power(a: Array) -> None:
+    """`**` of a SciPy matrix means a matrix power, which is refused."""
+    raise DTypeError(
+        f"** of the SciPy matrix {a.tracer.text(a)} is a matrix power",
+        "powers of sparse matrices are not compiled",
+        "use A.power(n) for element-wise powers, or a sparse array (csr_array)",
+    )

@@ -1,0 +1,341 @@
+"""From a Python function and arguments to a tensor program, the guards it relies on, and the way back for its results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from polyai.errors import GuardError, ShapeError, TraceError
+from polyai.frontend import tree
+from polyai.frontend.arguments import Leaf, identifier, leaves, take
+from polyai.frontend.core import Array, Tracer
+from polyai.frontend.lazy import LazyArray
+from polyai.frontend.settle import settled
+from polyai.frontend.sizes import Guard, SizeValue
+from polyai.frontend.spec import DimExpr, Range, Spec
+from polyai.frontend.term import Term
+from polyai.scalar import dtype as dt
+from polyai.shapes import expr as sx
+from polyai.shapes.expr import Size
+from polyai.sparse import interop
+from polyai.tensor import nodes as tn
+from polyai.term.node import node
+
+
+@node
+class InputSlot:
+    """One kernel input: `name` in the program; `path` into (args, kwargs), empty for a captured array; `kind` as in Leaf."""
+
+    name: str
+    path: tuple[Any, ...]
+    text: str
+    kind: str
+
+
+@node
+class SymbolSource:
+    """Where the value of a size symbol comes from: dimension `dim` of an input, its count of stored elements, its value.
+
+    `what`: "extent", "nnz" or "value". `input` is the position in `Traced.inputs`.
+    """
+
+    symbol: str
+    input: int
+    what: str
+    dim: int = 0
+
+
+@node
+class ArrayOut:
+    """Output number `position` of the program. For a sparse one: the owner of its pattern and which of the owner's
+    dimensions each of its dimensions is."""
+
+    position: int
+    owner: str | None = None
+    dims: tuple[int, ...] = ()
+    is_matrix: bool = False
+
+
+@node
+class SizeOut:
+    """A size that the function returns."""
+
+    size: Size
+
+
+@dataclass(frozen=True)
+class ConstOut:
+    """A value that is the same in every call: a number, a string, an array that does not depend on the arguments."""
+
+    value: Any
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A traced function.
+
+    `inputs` are in the order of `program.inputs`. `guards` hold over the values of all `symbols`; a call where one does
+    not hold needs another trace. `hints` are the values of the traced call. `needs_unique` names sparse inputs whose
+    coordinates must not repeat, because something not linear in the stored values is computed along their pattern.
+    """
+
+    program: tn.Program
+    inputs: tuple[InputSlot, ...]
+    symbols: tuple[SymbolSource, ...]
+    guards: tuple[Guard, ...]
+    hints: dict[str, int]
+    statics: tuple[Leaf, ...]
+    captured: dict[str, Any]
+    outputs: tuple[ArrayOut | SizeOut | ConstOut, ...]
+    out_tree: tree.Tree
+    needs_unique: tuple[str, ...] = ()
+    texts: dict[str, str] = field(default_factory=dict)
+
+    def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """The value of each input by name."""
+        return {slot.name: take(slot.path, args, kwargs) if slot.path else self.captured[slot.name] for slot in self.inputs}
+
+    def values(self, arguments: Mapping[str, Any]) -> dict[str, int]:
+        """The value of every symbol, from the inputs by name."""
+        out: dict[str, int] = {}
+        for source in self.symbols:
+            value = arguments[self.inputs[source.input].name]
+            if source.what == "extent":
+                out[source.symbol] = int(np.shape(value)[source.dim]) if not hasattr(value, "shape") else int(value.shape[source.dim])
+            elif source.what == "nnz":
+                described = interop.describe(value)
+                assert described is not None
+                out[source.symbol] = described.nnz
+            else:
+                out[source.symbol] = int(value)
+        return out
+
+    def broken_guard(self, values: Mapping[str, int]) -> Guard | None:
+        """The first guard that does not hold."""
+        return next((g for g in self.guards if not g.holds(values)), None)
+
+    def check(self, values: Mapping[str, int]) -> None:
+        """Raises GuardError for the first guard that does not hold."""
+        broken = self.broken_guard(values)
+        if broken is not None:
+            at_hand = ", ".join(f"{self.texts.get(n, n)} = {values[n]}" for n in sorted(sx.symbols(broken.left) | sx.symbols(broken.right)))
+            raise GuardError(f"the call breaks {broken.text}", f"{at_hand}{'; relied on by ' + broken.why if broken.why else ''}", "trace again for these sizes")
+
+    def rebuild(self, results: Sequence[Any], values: Mapping[str, int]) -> Any:
+        """What the function returns, from the program's outputs in order and the values of the symbols."""
+        out: list[Any] = []
+        for o in self.outputs:
+            if isinstance(o, ArrayOut):
+                out.append(results[o.position])
+            elif isinstance(o, SizeOut):
+                out.append(sx.evaluate(o.size, values))
+            else:
+                out.append(o.value)
+        return tree.rebuild(self.out_tree, out)
+
+
+def trace(
+    fn: Callable[..., Any],
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] | None = None,
+    *,
+    name: str | None = None,
+    dynamic: str | Mapping[str, Sequence[int]] = "all",
+    static: frozenset[Any] = frozenset(),
+) -> Traced:
+    """Run `fn` on symbolic arrays in place of `args` and `kwargs`, which may be specs, and record what it computes.
+
+    `dynamic`: "all" keeps every size symbolic, "none" fixes every size by a guard, a mapping from argument names to
+    dimensions keeps those symbolic. `static`: names or positions of arguments that are baked in.
+    Raises TraceError where the function needs a value, and what its operations raise for shapes and dtypes.
+    """
+    given = dict(kwargs or {})
+    found = leaves(fn, args, given, static)
+    tracer = Tracer(identifier(name or getattr(fn, "__name__", "function")), LazyArray)
+    binder = _Binder(tracer, found, dynamic)
+    values = {leaf.path: binder.bind(leaf) for leaf in found if leaf.kind != "static"}
+    called = [_rebuilt((n,), a, values) for n, a in enumerate(args)]
+    result = fn(*called, **{k: _rebuilt((k,), v, values) for k, v in given.items()})
+    out_leaves, shape = tree.flatten(result)
+    names: list[str] = []
+    outputs = tuple(_output(tracer, v, names) for v in out_leaves)
+    for captured, _ in tracer.captured.values():
+        binder.slots.append(InputSlot(captured.name, (), captured.name, "sparse" if captured.is_sparse else "array"))
+        if captured.is_sparse:
+            binder.sources.append(SymbolSource(tn.nnz_of(captured.name), len(binder.slots) - 1, "nnz"))
+    tracer.root.open = False
+    return _finished(tracer, binder, found, outputs, shape, names)
+
+
+def _finished(tracer: Tracer, binder: _Binder, found: list[Leaf], outputs: Any, shape: tree.Tree, names: list[str]) -> Traced:
+    sizes = tracer.sizes
+    captured = {a.name: v for a, v in tracer.captured.values()}
+    order = {slot.name: n for n, slot in enumerate(binder.slots)}
+    inputs = sorted(tracer.inputs, key=lambda i: order[i.name])
+    taken = set(tracer.sizes.texts)
+    for slot_number, slot in enumerate(binder.slots):
+        if f"{slot.name}.value" in taken:
+            binder.sources.append(SymbolSource(f"{slot.name}.value", slot_number, "value"))
+    program = settled(tn.Program(tracer.root.name, tuple(inputs), tuple(tracer.root.steps), tuple(names), sizes.all_facts()), sizes)
+    return Traced(
+        program,
+        tuple(binder.slots),
+        tuple(binder.sources),
+        tuple(sizes.guards),
+        dict(sizes.hints),
+        tuple(leaf for leaf in found if leaf.kind == "static"),
+        captured,
+        outputs,
+        shape,
+        tuple(tracer.needs_unique),
+        dict(sizes.texts),
+    )
+
+
+def _output(tracer: Tracer, value: Any, names: list[str]) -> ArrayOut | SizeOut | ConstOut:
+    if isinstance(value, SizeValue):
+        return SizeOut(value.size)
+    if isinstance(value, Term):
+        raise TraceError("the function returns an element in index notation", "it has no shape", "build an array with comprehension(...)")
+    if not isinstance(value, Array):
+        return ConstOut(value)
+    name = tracer.use(value)
+    if name not in names:
+        names.append(name)
+    pattern = value.type.pattern
+    if pattern is None:
+        return ArrayOut(names.index(name))
+    return ArrayOut(names.index(name), pattern.owner, pattern.dims, value.is_matrix)
+
+
+def _rebuilt(path: tuple[Any, ...], value: Any, values: Mapping[tuple[Any, ...], Any]) -> Any:
+    """An argument with its leaves replaced; containers are rebuilt, static parts stay."""
+    if path in values:
+        return values[path]
+    if isinstance(value, dict):
+        return {k: _rebuilt((*path, k), v, values) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_rebuilt((*path, n), v, values) for n, v in enumerate(value)]
+    if isinstance(value, tuple):
+        parts = [_rebuilt((*path, n), v, values) for n, v in enumerate(value)]
+        return type(value)(*parts) if hasattr(value, "_fields") else tuple(parts)
+    return value
+
+
+class _Binder:
+    """Makes the inputs of the program from the leaves of a call."""
+
+    def __init__(self, tracer: Tracer, found: list[Leaf], dynamic: str | Mapping[str, Sequence[int]]) -> None:
+        self.tracer, self.dynamic = tracer, dynamic
+        self.slots: list[InputSlot] = []
+        self.sources: list[SymbolSource] = []
+        self.bare: set[str] = set()
+        self.ranges: dict[str, Range] = {}
+        self._collect(found)
+
+    def _collect(self, found: list[Leaf]) -> None:
+        declared: set[str] = set()
+        for leaf in found:
+            if leaf.kind != "spec":
+                continue
+            for extent in leaf.value.shape:
+                if isinstance(extent, DimExpr):
+                    for r in extent.ranges:
+                        if self.ranges.setdefault(r.name, r) != r:
+                            raise ShapeError(f"size {r.name} is declared twice", f"{self.ranges[r.name]} and {r}", "use one dim() for it")
+                    declared |= sx.symbols(extent.size)
+                    if extent.size in (sx.symbol(n) for n in sx.symbols(extent.size)):
+                        self.bare |= sx.symbols(extent.size)
+        for missing in sorted(declared - self.bare):
+            raise ShapeError(f"size {missing} cannot be found from the arguments", "no dimension is just it", f"declare one dimension as {missing}")
+        for r in self.ranges.values():
+            self._declare(r)
+
+    def _declare(self, r: Range) -> None:
+        self.tracer.names.fresh(r.name)
+        size = self.tracer.sizes.add(r.name, r.name, None, r.min, r.max)
+        if r.min > 0:
+            self.tracer.sizes.declare(size, ">=", r.min, "declared")
+        if r.max is not None:
+            self.tracer.sizes.declare(size, "<=", r.max, "declared")
+        if r.multiple_of > 1:
+            self.tracer.sizes.multiples[size] = r.multiple_of
+            self.tracer.sizes.declare(sx.mod(size, r.multiple_of), "==", 0, "declared")
+
+    def bind(self, leaf: Leaf) -> Array:
+        """The traced array for one leaf."""
+        tracer, value = self.tracer, leaf.value
+        if leaf.kind == "scalar":
+            dtype = {bool: dt.bool_, int: dt.i64, float: dt.f64, complex: dt.c128}[_python_type(value)]
+            name = self._slot(leaf, False)
+            if isinstance(value, int):
+                tracer.scalars[name] = value
+            return tracer.add_input(name, tn.TensorType(dtype, ()), leaf.text, weak=True)
+        if leaf.kind == "array":
+            name = self._slot(leaf, False)
+            shape = self._shape(name, leaf.text, value.shape, value.shape)
+            return tracer.add_input(name, tn.TensorType(dt.from_numpy(value.dtype, leaf.text), shape), leaf.text)
+        if leaf.kind == "sparse":
+            described = interop.describe(value)
+            assert described is not None
+            return self._sparse(leaf, described.shape, described.shape, described.dtype, described.format, described.is_matrix, described.nnz)
+        spec: Spec = value
+        if spec.format is not None:
+            return self._sparse(leaf, spec.shape, None, spec.dtype, spec.format, spec.is_matrix, None)
+        name = self._slot(leaf, False)
+        return tracer.add_input(name, tn.TensorType(spec.dtype, self._shape(name, leaf.text, spec.shape, None)), leaf.text)
+
+    def _sparse(self, leaf: Leaf, extents: Any, hints: Any, dtype: Any, format: Any, is_matrix: bool, nnz: int | None) -> Array:
+        name = self._slot(leaf, True)
+        shape = self._shape(name, leaf.text, extents, hints)
+        symbol = tn.nnz_of(name)
+        self.tracer.sizes.add(symbol, f"{leaf.text}.nnz", nnz)
+        self.sources.append(SymbolSource(symbol, len(self.slots) - 1, "nnz"))
+        pattern = tn.Pattern(name, tuple(range(len(shape))))
+        return self.tracer.add_input(name, tn.TensorType(dtype, shape, format, pattern), leaf.text, is_matrix=is_matrix)
+
+    def _slot(self, leaf: Leaf, is_sparse: bool) -> str:
+        stem = identifier(leaf.text)
+        name = self.tracer.sparse_name(stem) if is_sparse else self.tracer.names.fresh(stem)
+        kind = leaf.kind if leaf.kind != "spec" else "sparse" if is_sparse else "array"
+        self.slots.append(InputSlot(name, leaf.path, leaf.text, kind))
+        return name
+
+    def _shape(self, name: str, text: str, extents: Sequence[Any], hints: Sequence[int] | None) -> tuple[Size, ...]:
+        return tuple(self._extent(name, text, d, e, None if hints is None else hints[d]) for d, e in enumerate(extents))
+
+    def _extent(self, name: str, text: str, d: int, extent: Any, hint: int | None) -> Size:
+        tracer, input_ = self.tracer, len(self.slots) - 1
+        if isinstance(extent, DimExpr):
+            names = sx.symbols(extent.size)
+            if len(names) == 1 and extent.size == sx.symbol(next(iter(names))):
+                only = next(iter(names))
+                if only in self.bare:
+                    self.bare.discard(only)
+                    self.sources.append(SymbolSource(only, input_, "extent", d))
+                    return extent.size
+        symbol = tracer.names.fresh(f"{name}_d{d}")
+        size = tracer.sizes.add(symbol, f"{text}.shape[{d}]", hint)
+        self.sources.append(SymbolSource(symbol, input_, "extent", d))
+        if isinstance(extent, DimExpr):
+            tracer.sizes.declare(size, "==", extent.size, "declared")
+        elif hint is None:
+            tracer.sizes.declare(size, "==", int(extent), "declared")
+        elif not self._is_dynamic(text, name, d):
+            tracer.sizes.unify(size, hint, "sizes are not dynamic")
+        return size
+
+    def _is_dynamic(self, text: str, name: str, d: int) -> bool:
+        if isinstance(self.dynamic, str):
+            if self.dynamic not in ("all", "none"):
+                raise TraceError(f"dynamic={self.dynamic!r}", "known are 'all', 'none' and a mapping from arguments to dimensions", "use one of these")
+            return self.dynamic == "all"
+        return d in self.dynamic.get(text, ()) or d in self.dynamic.get(name, ())
+
+
+def _python_type(value: Any) -> type:
+    return next(t for t in (bool, int, float, complex) if isinstance(value, t))
+
