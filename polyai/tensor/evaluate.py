@@ -232,7 +232,7 @@ class Evaluator:
         if len(source) and data.size:
             starts = np.flatnonzero(np.r_[True, source[1:] != source[:-1]])
             with np.errstate(all="ignore"):
-                out[source[starts]] = _ufunc(body.monoid).reduceat(data, starts, axis=0, dtype=data.dtype)
+                out[source[starts]] = combiner(body.monoid).reduceat(data, starts, axis=0, dtype=data.dtype)
         shaped = out.reshape(tuple(grid.shape[a] for a in keys) + tail)
         return shaped.transpose(np.argsort(keys + rest))
 
@@ -287,7 +287,7 @@ def combine_axes(body: Reduce, data: Array, axes: tuple[int, ...]) -> Array:
         if not axes:
             return data
         initial = compute.type(MONOIDS[body.monoid].identity(body.dtype))
-        return np.asarray(_ufunc(body.monoid).reduce(data, axis=axes, initial=initial, dtype=compute))
+        return np.asarray(combiner(body.monoid).reduce(data, axis=axes, initial=initial, dtype=compute))
 
 
 _UFUNCS: dict[str, np.ufunc] = {
@@ -295,7 +295,8 @@ _UFUNCS: dict[str, np.ufunc] = {
 }  # fmt: skip
 
 
-def _ufunc(monoid: str) -> np.ufunc:
+def combiner(monoid: str) -> np.ufunc:
+    """The NumPy function of a monoid."""
     return _UFUNCS[monoid]
 
 

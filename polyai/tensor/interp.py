@@ -19,7 +19,7 @@ from polyai.shapes.expr import Size, Sym, symbols
 from polyai.shapes.expr import evaluate as evaluate_size
 from polyai.shapes.expr import show as show_size
 from polyai.tensor.bodies import loads, reduces
-from polyai.tensor.evaluate import Array, Evaluator, Grid, SparseValue, Stored, Tensor, append_axes, grid_cost
+from polyai.tensor.evaluate import Array, Evaluator, Grid, SparseValue, Stored, Tensor, append_axes, combiner, grid_cost
 from polyai.tensor.nodes import Body, Comprehension, Cond, Extern, Program, Scatter, Step, TensorType, While, nnz_of
 
 __all__ = ["Externs", "SparseValue", "bind_sizes", "run"]
@@ -212,25 +212,23 @@ class _Machine:
                     f"index {worst} of dimension {d}, whose extent is {extent}",
                     "check the indices that say where to write",
                 )
-        order = np.lexsort(tuple(np.broadcast_to(grid.vars[i.name], grid.shape).reshape(-1) for i in reversed(step.indices)))
-        at, data = tuple(a[order] for a in at), data[order]
+        if len(data):
+            keys = tuple(np.broadcast_to(grid.vars[i.name], grid.shape).reshape(-1) for i in reversed(step.indices))
+            order = np.lexsort(keys) if keys else np.arange(len(data))
+            place = np.ravel_multi_index(at, out.shape) if at else np.zeros(len(data), np.int64)
+            self._update(out.reshape(-1), place[order], data[order], step.monoid)
         with np.errstate(all="ignore"):
-            if step.monoid is None:
-                self._overwrite(out, at, data)
-            else:
-                ufunc = {"add": np.add, "mul": np.multiply, "max": np.maximum, "min": np.minimum}.get(step.monoid)
-                ufunc = ufunc or (np.logical_or if step.monoid == "or" else np.logical_and)
-                ufunc.at(out, at, data)
             self.tensors[step.target] = out.astype(to_numpy(step.type.dtype))
 
-    def _overwrite(self, out: Array, at: tuple[Array, ...], data: Array) -> None:
-        """The last write wins: NumPy leaves the order of repeated places open, so keep only the last of each."""
-        if not len(data):
-            return
-        place = np.ravel_multi_index(at, out.shape) if at else np.zeros(len(data), np.int64)
-        _, last = np.unique(place[::-1], return_index=True)
-        kept = len(place) - 1 - last
-        out[tuple(a[kept] for a in at)] = data[kept].astype(out.dtype)
+    def _update(self, out: Array, place: Array, data: Array, monoid: str | None) -> None:
+        with np.errstate(all="ignore"):
+            if monoid is not None:
+                combiner(monoid).at(out, place, data)
+                return
+            # NumPy leaves the order of writes to one place open, so keep only the last of each
+            _, last = np.unique(place[::-1], return_index=True)
+            kept = len(place) - 1 - last
+            out[place[kept]] = data[kept].astype(out.dtype)
 
 
 def _chunks(count: int, cost: int) -> list[tuple[int, int]]:

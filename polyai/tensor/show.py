@@ -107,7 +107,7 @@ def show_body(body: Body) -> str:
 def _nested(other: object) -> str:
     if not isinstance(other, Reduce):
         raise TypeError(f"{type(other).__name__} in a body")
-    return f"({_reduction(other)})"
+    return _reduction(other)
 
 
 def _reduction(body: Reduce) -> str:
@@ -117,5 +117,5 @@ def _reduction(body: Reduce) -> str:
 def _term(body: Body) -> str:
     """What a reduction runs over: in brackets if it binds weaker than a product."""
     text = show_body(body)
-    weak = isinstance(body, Apply) and len(body.args) == 2 and INFIX.get(body.op, ("", PRODUCT))[1] < PRODUCT
+    weak = isinstance(body, Reduce) or (isinstance(body, Apply) and len(body.args) == 2 and INFIX.get(body.op, ("", PRODUCT))[1] < PRODUCT)
     return f"({text})" if weak else text

@@ -111,22 +111,18 @@ class _Hoist:
                 "a recurrence can be read element by element, or reduced at the top of its definition",
                 "write the reduction as a running value (a cumulative sum) of its own",
             )
-        risky = self._may_leave_an_array(reduce, around)
-        if risky and around.guards:
+        if around.guards and self._may_leave_an_array(reduce, around):
             reduce = _guarded(reduce, around.guards)
         used = free(reduce)
         indices = [i for i in around.scope if i.name in used]
         home = self._home(indices, around.within)
-        if home is None and risky and around.within:
-            wide = used | set(around.within[0].indices)
-            indices = [i for i in around.scope if i.name in wide]
-            home = self._home(indices, around.within)
-            if home is None:
-                raise UnsupportedError(
-                    f"a reduction inside {around.target} gathers at stored coordinates only, and depends on more than those",
-                    f"it uses {', '.join(i.name for i in indices)}, stored are {', '.join(around.within[0].indices)}",
-                    "compute the reduction in a step of its own",
-                )
+        lost = next((w for w in around.within if home is None and _gathers_at(reduce, w)), None)
+        if lost is not None:
+            raise UnsupportedError(
+                f"a reduction inside {around.target} gathers by indices that exist at stored coordinates only, and depends on more",
+                f"it uses {', '.join(i.name for i in indices)}, stored are {', '.join(lost.indices)}",
+                "compute the reduction in a step of its own",
+            )
         return self._define(reduce, indices, home, around.target)
 
     def _home(self, indices: list[Index], withins: tuple[Within, ...]) -> Within | None:
@@ -153,6 +149,12 @@ class _Hoist:
                 if not isinstance(index, Var) or extents.get(index.name) != extent:
                     return True
         return False
+
+
+def _gathers_at(reduce: Reduce, within: Within) -> bool:
+    """Some access is indexed by an expression of all variables of `within`."""
+    wanted = set(within.indices)
+    return any(wanted <= free(index) for load in loads(reduce) for index in load.indices if not isinstance(index, Var))
 
 
 def _guarded(reduce: Reduce, guards: tuple[Body, ...]) -> Reduce:
