@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from functools import lru_cache
 from typing import Any, TypeVar, dataclass_transform
 
 T = TypeVar("T")
@@ -16,9 +15,10 @@ def node(cls: type[T]) -> type[T]:
     return dataclasses.dataclass(frozen=True, slots=True)(cls)
 
 
-@lru_cache(maxsize=None)
 def field_names(cls: type[Any]) -> tuple[str, ...]:
-    return tuple(f.name for f in dataclasses.fields(cls))
+    """The fields of a node class in order: what its constructor takes by position."""
+    names: tuple[str, ...] = cls.__match_args__
+    return names
 
 
 def is_node(value: object) -> bool:
