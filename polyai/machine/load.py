@@ -90,7 +90,8 @@ def _load_elf(data: bytes, names: tuple[str, ...]) -> Loaded:
     if relocate.SLOTS * len(foreign) + size > MAX_BYTES:
         raise ObjectError("the object file is too large")
     table = size
-    memory = mmap.mmap(-1, max(PAGE, _up(size + relocate.SLOTS * len(foreign), PAGE)))
+    whole = max(PAGE, _up(size + relocate.SLOTS * len(foreign), PAGE))
+    memory = mmap.mmap(-1, whole, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
     for k, s in enumerate(sections):
         if k in places and s.kind != NOBITS:
