@@ -167,7 +167,10 @@ class Cache:
             self._memory.clear()
             self._memory_bytes = 0
         directory = self.directory
-        return 0 if directory is None else sum(_remove(directory / name) for name, _, _ in self._files())
+        if directory is None:
+            return 0
+        done = [name for name, _, used in self._files() if not name.endswith(".tmp") or _is_stale(used)]
+        return sum(_remove(directory / name) for name in done)
 
     def after_fork(self) -> None:
         self._lock = threading.Lock()
@@ -247,9 +250,8 @@ class Cache:
     def _evict(self, directory: Path, newest: str) -> None:
         files = self._files()
         total = sum(size for _, size, _ in files)
-        now = time.time()
         for name, size, used in files:
-            stale = name.endswith(".tmp") and now - used > _STALE_SECONDS
+            stale = name.endswith(".tmp") and _is_stale(used)
             if stale or (total > self._limit and name != newest and not name.endswith(".tmp")):
                 total -= size
                 self._stats.count("evicted", _remove(directory / name))
@@ -281,6 +283,11 @@ def _is_ours(status: os.stat_result) -> bool:
     if os.name != "posix":
         return True
     return status.st_uid == os.geteuid() and not status.st_mode & 0o022
+
+
+def _is_stale(used: float) -> bool:
+    """Whether a temporary file is left over from a process that died, rather than being written now."""
+    return time.time() - used > _STALE_SECONDS
 
 
 def _remove(path: Path) -> bool:
