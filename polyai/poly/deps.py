@@ -11,6 +11,7 @@ care about: those conflicts are kept aside as `relaxed` (a known element) or `sc
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Collection
 
 import islpy as isl
 
@@ -33,13 +34,14 @@ class Deps:
     note: str = ""
 
 
-def dependences(scop: Scop) -> Deps:
-    """All flow, anti and output dependences of the program order."""
+def dependences(scop: Scop, arrays: Collection[str] | None = None) -> Deps:
+    """All flow, anti and output dependences of the program order, or those through some `arrays`."""
+    concerned = {a.name for a in scop.arrays} if arrays is None else set(arrays)
     position = {s.name: p for p, s in enumerate(scop.statements)}
     by_name = {s.name: s for s in scop.statements}
     domain = domains(scop)
-    writes = relations(scop, [s.write.text for s in scop.statements]).intersect_domain(domain)
-    written = {s.target for s in scop.statements}
+    writes = relations(scop, [s.write.text for s in scop.statements if s.target in concerned]).intersect_domain(domain)
+    written = {s.target for s in scop.statements} & concerned
     texts = [r.text for s in scop.statements for r in s.reads if r.array in written]
     reads = relations(scop, texts).intersect_domain(domain)
     empty = isl.UnionMap.empty(writes.get_space())
@@ -71,13 +73,17 @@ def dependences(scop: Scop) -> Deps:
 def flow(scop: Scop, quota: int = QUOTA) -> Deps:
     """Dependences with value-based flow: a read depends on the last write only, which gives isl's scheduler more freedom.
 
-    Falls back to `dependences`, and says so in `note`, when isl needs more than `quota` operations.
+    Not so through arrays that are reduced into: once the order of updates is free, any of them may be the last. Falls back
+    to `dependences`, and says so in `note`, when isl needs more than `quota` operations.
     """
-    memory = dependences(scop)
-    exact = bounded(lambda: _last_writers(scop), quota)
+    reduced = {s.target for s in scop.statements if s.monoid is not None}
+    others = {s.target for s in scop.statements} - reduced
+    exact = bounded(lambda: _last_writers(scop, others).union(_storage(scop, others)), quota)
     if exact is None:
-        return dataclasses.replace(memory, note="value-based dependences were too expensive: memory-based ones are used")
-    return dataclasses.replace(memory, order=_without_updates(scop, exact).union(_storage(scop)))
+        note = "value-based dependences were too expensive: memory-based ones are used"
+        return dataclasses.replace(dependences(scop), note=note)
+    through_sums = dependences(scop, reduced)
+    return dataclasses.replace(through_sums, order=through_sums.order.union(exact))
 
 
 def known_element(statement: Statement) -> bool:
@@ -120,36 +126,25 @@ def program_order(scop: Scop) -> isl.Schedule:
     return total
 
 
-def _accesses(scop: Scop) -> tuple[isl.UnionMap, isl.UnionMap, isl.UnionMap]:
-    """Reads, must-writes, may-writes; an update reads what it writes."""
+def _accesses(scop: Scop, arrays: Collection[str]) -> tuple[isl.UnionMap, isl.UnionMap, isl.UnionMap]:
+    """Reads, must-writes, may-writes of `arrays`."""
     domain = domains(scop)
-    reads = [r.text for s in scop.statements for r in s.reads] + [s.write.text for s in scop.statements if s.monoid is not None]
-    must = [s.write.text for s in scop.statements if s.write.must]
-    may = [s.write.text for s in scop.statements if not s.write.must]
+    reads = [r.text for s in scop.statements for r in s.reads if r.array in arrays]
+    must = [s.write.text for s in scop.statements if s.write.must and s.target in arrays]
+    may = [s.write.text for s in scop.statements if not s.write.must and s.target in arrays]
     first, second, third = (relations(scop, texts).intersect_domain(domain) for texts in (reads, must, may))
     return first, second, third
 
 
-def _last_writers(scop: Scop) -> isl.UnionMap:
-    reads, must, may = _accesses(scop)
+def _last_writers(scop: Scop, arrays: Collection[str]) -> isl.UnionMap:
+    reads, must, may = _accesses(scop, arrays)
     access = isl.UnionAccessInfo.from_sink(reads).set_must_source(must).set_may_source(may)
     return access.set_schedule(program_order(scop)).compute_flow().get_may_dependence()
 
 
-def _storage(scop: Scop) -> isl.UnionMap:
+def _storage(scop: Scop, arrays: Collection[str]) -> isl.UnionMap:
     """Anti and output dependences."""
     order = program_order(scop).get_map()
-    reads, must, may = _accesses(scop)
+    reads, must, may = _accesses(scop, arrays)
     writes = must.union(may)
-    before = order.lex_lt_union_map(order)
-    pairs = reads.union(writes).apply_range(writes.reverse()).intersect(before)
-    return _without_updates(scop, pairs)
-
-
-def _without_updates(scop: Scop, pairs: isl.UnionMap) -> isl.UnionMap:
-    """`pairs` without those from a reduction's update to itself."""
-    for s in scop.statements:
-        if s.monoid is not None:
-            mine = isl.UnionSet.read_from_str(isl.DEFAULT_CONTEXT, s.domain)
-            pairs = pairs.subtract(isl.UnionMap.from_domain_and_range(mine, mine))
-    return pairs
+    return reads.union(writes).apply_range(writes.reverse()).intersect(order.lex_lt_union_map(order))

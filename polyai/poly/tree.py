@@ -71,6 +71,24 @@ def statements_of(tree: Tree) -> Iterator[str]:
             assert_never(tree)
 
 
+def only(tree: Tree, names: frozenset[str]) -> Tree | None:
+    """The part of `tree` that holds the statements `names`; None if there is none."""
+    match tree:
+        case Leaf(statement):
+            return tree if statement in names else None
+        case Bind(tensor, level, child):
+            kept = only(child, names)
+            return None if kept is None else Bind(tensor, level, kept)
+        case Sequence(children):
+            parts = [p for p in (only(c, names) for c in children) if p is not None]
+            return None if not parts else parts[0] if len(parts) == 1 else Sequence(tuple(parts))
+        case Band(members, child, marks, coincident):
+            kept = only(child, names)
+            return None if kept is None else Band(tuple(m for m in members if m[0] in names), kept, marks, coincident)
+        case _:
+            assert_never(tree)
+
+
 def render(scop: Scop, tree: Tree) -> isl.Schedule:
     """The isl schedule of `tree`."""
     writer = _Writer(scop)
@@ -161,15 +179,23 @@ def _child(lines: list[str]) -> list[str]:
     return ["child:", *("  " + line for line in lines)] if lines else []
 
 
-def read(scop: Scop, schedule: isl.Schedule) -> Tree:
-    """The tree of an isl schedule. Bands of several members become one Band each. Raises VerifyError for other node types."""
-    return _read(schedule.get_root().child(0), {s.name: s for s in scop.statements}, tuple(s.name for s in scop.statements), ())
+def read(scop: Scop, schedule: isl.Schedule, settle: bool = False) -> Tree:
+    """The tree of an isl schedule. Bands of several members become one Band each. Raises VerifyError for other node types.
+
+    Statements in one leaf come out in arbitrary order; `settle` puts them in program order, without it they are refused.
+    """
+    names = tuple(s.name for s in scop.statements)
+    return _read(schedule.get_root().child(0), {s.name: s for s in scop.statements}, names, (), settle)
 
 
-def _read(at: isl.ScheduleNode, by_name: Mapping[str, Statement], names: tuple[str, ...], marks: tuple[str, ...]) -> Tree:
+def _read(
+    at: isl.ScheduleNode, by_name: Mapping[str, Statement], names: tuple[str, ...], marks: tuple[str, ...], settle: bool
+) -> Tree:
     kind = at.get_type()
     types = isl.schedule_node_type
     if kind == types.leaf:
+        if settle and len(names) > 1:
+            return Sequence(tuple(Leaf(n) for n in names))
         if len(names) != 1:
             raise VerifyError("statements share a leaf of the schedule without an order", ", ".join(names))
         externs = [m.partition("=")[2] for m in marks if m.startswith(EXTERN + "=")]
@@ -178,22 +204,22 @@ def _read(at: isl.ScheduleNode, by_name: Mapping[str, Statement], names: tuple[s
         mark = at.mark_get_id().get_name()
         if mark.startswith(BIND + "="):
             tensor, _, level = mark.partition("=")[2].rpartition(".")
-            return Bind(tensor, int(level), _read(at.child(0), by_name, names, ()))
-        return _read(at.child(0), by_name, names, (*marks, mark))
+            return Bind(tensor, int(level), _read(at.child(0), by_name, names, (), settle))
+        return _read(at.child(0), by_name, names, (*marks, mark), settle)
     if kind in (types.context, types.filter):
-        return _read(at.child(0), by_name, names, marks)
+        return _read(at.child(0), by_name, names, marks, settle)
     if kind in (types.sequence, types.set):
         children = []
         for position in range(at.n_children()):
             branch = at.child(position)
             kept = _names_in(branch.filter_get_filter())
-            children.append(_read(branch.child(0), by_name, tuple(n for n in names if n in kept), ()))
+            children.append(_read(branch.child(0), by_name, tuple(n for n in names if n in kept), (), settle))
         return Sequence(tuple(children))
     if kind == types.band:
         width = at.band_n_member()
         places = [_places(at.band_get_partial_schedule().get_at(d), by_name, names) for d in range(width)]
         flags = [bool(at.band_member_get_coincident(d)) for d in range(width)]
-        out = _read(at.child(0), by_name, names, ())
+        out = _read(at.child(0), by_name, names, (), settle)
         for members, flag in zip(reversed(places), reversed(flags), strict=True):
             out = Band(members, out, marks if members is places[0] else (), flag)
         return out

@@ -42,7 +42,7 @@ def test_unscheduled_statements_mean_the_program(name: str) -> None:
         np.testing.assert_allclose(value, case.expected[key], rtol=2e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["spmm_bias_relu", "matmul_bias_gelu", "softmax", "cumsum", "concat", "scatter_add"])
+@pytest.mark.parametrize("name", ["spmm_bias_relu", "spmm_coo", "matmul_bias_gelu", "sparse_softmax", "layernorm", "cumsum", "scatter_add"])
 def test_isl_schedules_keep_the_meaning(name: str) -> None:
     case = PROGRAMS[name]()
     program = straight(case.program)

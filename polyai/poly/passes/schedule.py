@@ -45,7 +45,7 @@ def scheduled(scop: Scop, hints: Mapping[str, int], scheduler: str = "recipe", v
     decisions: list[str] = []
     tries: dict[str, Callable[[], tuple[st.Tree, list[str]]]] = {
         "recipe": lambda: recipe.tree(facts, vector_bytes),
-        "isl": lambda: start.tree(scop, deps),
+        "isl": lambda: start.tree(scop),
         "program": lambda: (_program(facts, marks=True), ["each statement has its own loops, in program order"]),
         "serial": lambda: (_program(facts, marks=False), ["each statement has its own serial loops, in program order"]),
     }

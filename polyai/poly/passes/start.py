@@ -22,15 +22,15 @@ from polyai.scalar.expr import Expr, Var
 from polyai.term.node import walk
 
 
-def tree(scop: Scop, deps: Deps | None = None, quota: int = 8 * QUOTA) -> tuple[st.Tree, list[str]]:
+def tree(scop: Scop, quota: int = 8 * QUOTA) -> tuple[st.Tree, list[str]]:
     """isl's tree for `scop`, and notes. Raises ScheduleError if isl gives up, or skews a ragged dim."""
     found = flow(scop)
     schedule = bounded(lambda: _compute(scop, found), quota)
     if schedule is None:
         raise ScheduleError("isl's scheduler needs too long", f"more than {quota} operations", 'use scheduler="recipe"')
-    facts = facts_of(scop, {})
-    out = _mark(st.read(scop, schedule), facts, found, scop)
-    return _bind(out, {s.name: s for s in scop.statements}), ["chosen by isl", *([found.note] if found.note else [])]
+    statements = {s.name: s for s in scop.statements}
+    out = _exile(st.read(scop, schedule, settle=True), statements)
+    return _bind(_mark(out, facts_of(scop, {})), statements), ["chosen by isl", *([found.note] if found.note else [])]
 
 
 def _compute(scop: Scop, deps: Deps) -> isl.Schedule:
@@ -40,24 +40,53 @@ def _compute(scop: Scop, deps: Deps) -> isl.Schedule:
     return constraints.compute_schedule()
 
 
-def _mark(tree: st.Tree, facts: Mapping[str, Facts], deps: Deps, scop: Scop, parallel: bool = True) -> st.Tree:
+def _exile(tree: st.Tree, statements: Mapping[str, Statement]) -> st.Tree:
+    """Statements that isl puts at a fixed iteration of a ragged loop come before or after it, as in the program.
+
+        for q of T_upd, 0 of T_init          ->         T_init
+                                                        for q of T_upd
+    """
     match tree:
         case st.Leaf():
             return tree
         case st.Bind(tensor, level, child):
-            return st.Bind(tensor, level, _mark(child, facts, deps, scop, parallel))
+            return st.Bind(tensor, level, _exile(child, statements))
         case st.Sequence(children):
-            return st.Sequence(tuple(_mark(c, facts, deps, scop, parallel) for c in children))
+            return st.Sequence(tuple(_exile(c, statements) for c in children))
+        case st.Band(members, child, marks, coincident):
+            walkers = frozenset(n for n, place in members if _walks(statements[n], place))
+            fixed = {n for n, place in members if not any(v.name in statements[n].dims for v in walk(place) if isinstance(v, Var))}
+            if not walkers or walkers | fixed != {n for n, _ in members} or not fixed:
+                return st.Band(members, _exile(child, statements), marks, coincident)
+            order = list(statements)
+            last = max(map(order.index, walkers))
+            before = frozenset(n for n in fixed if order.index(n) < last)
+            parts = [st.only(child, before), st.only(tree, walkers), st.only(child, frozenset(fixed) - before)]
+            return st.Sequence(tuple(_exile(p, statements) for p in parts if p is not None))
+
+
+def _walks(statement: Statement, place: Expr) -> bool:
+    used = {n.name for n in walk(place) if isinstance(n, Var)}
+    return any(r.dim in used for r in statement.ragged)
+
+
+def _mark(tree: st.Tree, facts: Mapping[str, Facts], parallel: bool = True) -> st.Tree:
+    match tree:
+        case st.Leaf():
+            return tree
+        case st.Bind(tensor, level, child):
+            return st.Bind(tensor, level, _mark(child, facts, parallel))
+        case st.Sequence(children):
+            return st.Sequence(tuple(_mark(c, facts, parallel) for c in children))
         case st.Band(members, child, _, coincident):
-            plain = all(isinstance(place, Var) for _, place in members)
-            along = plain and all(place == Var(str(facts[s].vector), place.dtype) for s, place in members)
-            lasts = not any(isinstance(n, st.Band) for n in walk(child))
+            along = all(isinstance(place, Var) and place.name == facts[s].vector for s, place in members)
+            summed = len(members) == 1 and facts[members[0][0]].vector in facts[members[0][0]].summed
             marks: tuple[str, ...] = ()
-            if coincident and along and lasts:
+            if along and (coincident or summed):
                 marks = (VECTOR,)
             elif coincident and parallel:
                 marks = (PARALLEL,)
-            return st.Band(members, _mark(child, facts, deps, scop, parallel and PARALLEL not in marks), marks, coincident)
+            return st.Band(members, _mark(child, facts, parallel and PARALLEL not in marks), marks, coincident)
 
 
 def _bind(tree: st.Tree, statements: Mapping[str, Statement], placed: frozenset[tuple[str, str]] = frozenset()) -> st.Tree:
