@@ -24,9 +24,9 @@ from polyai.term.names import Names
 
 def run(program: Program) -> Program:
     """The canonical form. Raises UnsupportedError for sparse reads that have none."""
-    seen_through = fuse.views(unique_indices(program))
+    seen_through = fuse.views(fold.run(unique_indices(program)))
     explicit = background.run(hoist.run(restrict.run(seen_through)))
-    return fold.run(sample.run(explicit))
+    return fuse.views(sample.run(explicit))
 
 
 def unique_indices(program: Program) -> Program:

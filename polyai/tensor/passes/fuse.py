@@ -31,6 +31,7 @@ from polyai.tensor.bodies import (
     stored_at,
     substitute,
 )
+from polyai.tensor.cost import is_plain
 from polyai.tensor.nodes import Body, Comprehension, Program, Reduce, Scatter, Step, TensorType, Within, types_of
 from polyai.tensor.passes import fold
 from polyai.tensor.support import needed, support
@@ -39,19 +40,26 @@ from polyai.term.node import walk
 Types = Mapping[str, TensorType]
 
 
+Decision = Callable[[Comprehension, "list[Site]", Types], bool]
+
+
 def run(program: Program) -> Program:
     """The program with maps substituted into their readers, folded. Outputs stay."""
-    program = views(program)
-    while True:
-        after = fold.run(_pass(program, _free_of_charge, run))
-        if after == program:
-            return program
-        program = after
+    return _repeated(views(program), _free_of_charge, run)
 
 
 def views(program: Program) -> Program:
     """Only views substituted: what later passes need to see through (`reassociate`, `sample`)."""
-    return fold.run(_pass(program, lambda producer, sites, types: is_view(producer.body), views))
+    return _repeated(program, lambda producer, sites, types: is_view(producer.body), views)
+
+
+def _repeated(program: Program, wanted: Decision, regions: Callable[[Program], Program]) -> Program:
+    """Folding a body may make a view of it, so until nothing changes."""
+    while True:
+        after = fold.run(_pass(program, wanted, regions))
+        if after == program:
+            return program
+        program = after
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,9 +75,6 @@ class Site:
         """The index variables of the reading step and its reductions: one evaluation for each of their values."""
         names = {i.name for i in self.step.indices}
         return names | {i.name for r in reduces(self.step.body) for i in r.over}
-
-
-Decision = Callable[[Comprehension, list[Site], Types], bool]
 
 
 def _pass(program: Program, wanted: Decision, regions: Callable[[Program], Program]) -> Program:
@@ -187,7 +192,10 @@ def _through(root: Any, below: Callable[[Any], Any], change: Callable[[Load], Bo
 
 
 def _may_stand_at(producer: Comprehension, load: Load, types: Types, around: tuple[Within, ...]) -> bool:
-    """The body means the same at these indices: it is zero or unread where not stored, and checks the range of a gather."""
+    """The body means the same at these indices: it is zero or unread where not stored, and checks the range of a gather; and
+    what it reads of sparse tensors is still read by distinct index variables."""
+    if not is_plain(load) and any(types[inner.array].is_sparse for inner in loads(producer.body)):
+        return False
     if producer.type.pattern is not None:
         here = stored_at(load, types)
         own = in_owner(producer.type.pattern, tuple(i.name for i in producer.indices))
