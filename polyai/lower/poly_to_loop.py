@@ -30,11 +30,11 @@ from polyai.errors import UnsupportedError, VerifyError
 from polyai.loop import build as b
 from polyai.loop import nodes as lp
 from polyai.lower.ast_walk import Ast, Branch, Instance, Loop, Marked, Several, ast_of, instances
-from polyai.lower.guards import Ranges
 from polyai.lower.sizes import size_expr
 from polyai.lower.storage import Storage
 from polyai.poly import nodes as po
 from polyai.poly.affine import affine
+from polyai.poly.legal import guarded_loads
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType
 from polyai.scalar.expr import Apply, Cast, Const, Expr, Load, Var
@@ -86,7 +86,7 @@ class _Lowering:
         self.sizes = dict(scop.sizes)
         self.symbols: dict[str, None] = {}  # sizes the kernel needs, in order of first use
         self.storage = Storage(scop, program, self.size)
-        self.ranges = Ranges(scop)
+        self.held_back: dict[str, frozenset[Load]] = {}  # by statement: loads that only a `where` keeps in their array
         self.used: set[str] = set()
         self.sites: dict[lp.Site, int] = {}
         self.env: dict[str, lp.LoopExpr] = {}  # isl's names
@@ -96,7 +96,8 @@ class _Lowering:
         self.weights: dict[str, str] = {}
         self.hulls: dict[str, tuple[str, int]] = {}
         self.pending = {a.array: a.depth for a in scop.allocations}
-        taken = {a.name for a in scop.arrays} | {po.hull_of(r.tensor, r.level) for s in scop.statements for r in s.ragged}
+        self.hull_of = {r.hull: (r.tensor, r.level) for s in scop.statements for r in s.ragged}
+        taken = {a.name for a in scop.arrays} | set(self.hull_of)
         self.names = Names(taken | set(self._all_symbols()))
         for a in scop.arrays:
             if a.role == "temporary":
@@ -409,7 +410,8 @@ class _Lowering:
                 found = self.env.get(name)
                 if found is not None:
                     return found
-                size = self.sizes.get(name)
+                hull = self.hull_of.get(name)  # the order of a schedule holds for every hull that covers all fibres
+                size = self.storage.stored[hull[0]].counts[hull[1]] if hull else self.sizes.get(name)
                 if size is None:
                     raise VerifyError(f"a loop bound needs {name}, which is not known there")
                 return self.size(size)
@@ -501,6 +503,7 @@ class _Body:
 
     def __init__(self, lowering: _Lowering, statement: po.Statement, values: Mapping[str, lp.LoopExpr]) -> None:
         self.low, self.statement, self.values = lowering, statement, values
+        self.names = {*statement.dims, *lowering.scop.parameters}
         self.certain: set[tuple[str, tuple[Expr, ...]]] = set()
 
     def store(self) -> None:
@@ -565,15 +568,18 @@ class _Body:
     def _in_range(self, expr: Load) -> bool:
         if not expr.indices or (expr.array, expr.indices) in self.certain:
             return True
-        return self.low.ranges.hold(self.statement, expr.array, expr.indices)
+        name = self.statement.name
+        if name not in self.low.held_back:
+            self.low.held_back[name] = guarded_loads(self.statement, self.low.scop)
+        return expr not in self.low.held_back[name]
 
     def indices(self, array: str, indices: tuple[Expr, ...], guard: lp.LoopExpr | None) -> list[lp.LoopExpr]:
         """Logical indices; those that isl has not proved are named and checked."""
         low = self.low
         out: list[lp.LoopExpr] = []
         for d, index in enumerate(indices):
-            x = self.value(index, guard)
-            if affine(index, low.ranges.names(self.statement)) is None and not isinstance(x, lp.Const):
+            x = b.convert(self.value(index, guard), dt.i64)
+            if affine(index, self.names) is None and not isinstance(x, lp.Const):
                 if not isinstance(x, lp.Var):
                     x = low.let("index", x, low.hoisted(x) if guard is None and self._constant_loads(index) else None)
                 extent = low.storage.arrays[array].extents[d]
