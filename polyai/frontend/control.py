@@ -205,7 +205,7 @@ def scan(f: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, le
     for _ in range(3):
         trial = _Traced(tracer, "trial", (tn.TensorType(dt.i64, ()),), ("i",))
         start = tree.rebuild(carry_shape, carried)
-        trial.run(lambda i, start=start: f(start, item(i)), trial.parameters)  # type: ignore[misc]
+        trial.run(lambda i, start=start: f(start, item(i)), trial.parameters)
         trial.close()
         wider = [n for n, c in enumerate(carried) if c.weak and not trial.results[n].weak and trial.results[n].type.dtype != c.type.dtype]
         if not wider:

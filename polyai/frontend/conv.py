@@ -68,11 +68,11 @@ def conv(x: Any, w: Any, bias: Any, stride: Any, padding: Any, dilation: Any, gr
     sizes = tracer.sizes
     strides = [_positive(s, "stride") for s in _each(stride, rank, "stride")]
     dilations = [_positive(d, "dilation") for d in _each(dilation, rank, "dilation")]
-    outputs = kernel.extents[0]
+    outputs, fixed = kernel.extents[0], 1
     sizes.require(a.extents[1], "==", kernel.extents[1] * groups, f"{name}: channels of x and w differ", "w has shape [o, c / groups, ...]")
     if groups > 1:
-        outputs = sizes.number(outputs, f"{name} with groups")
-        if outputs % groups:
+        fixed = outputs = sizes.number(outputs, f"{name} with groups")
+        if fixed % groups:
             raise ShapeError(f"{name}: {outputs} outputs in {groups} groups", tracer.shapes_text((a, kernel)), "groups must divide the outputs")
     window = kernel.extents[2:]
     wide = padded(a, [(0, 0), (0, 0), *_pads(padding, window, dilations, strides, tracer)])
@@ -81,7 +81,7 @@ def conv(x: Any, w: Any, bias: Any, stride: Any, padding: Any, dilation: Any, gr
     channel: Any = c
     if groups > 1:
         each = sizes.number(kernel.extents[1], f"{name} with groups")
-        channel = index_term(o) // (int(outputs) // groups) * each + index_term(c)
+        channel = index_term(o) // (fixed // groups) * each + index_term(c)
     at = [_scaled(y, s) + _scaled(r, d) for y, s, r, d in zip(ys, strides, rs, dilations)]
     value = tracer.read(wide, (n, channel, *at)) * tracer.read(kernel, (o, c, *rs))
     total = reduced("add", (c, *rs), value)

@@ -76,7 +76,8 @@ def arange(start: Any, stop: Any = None, step: Any = 1, dtype: Any = None) -> An
     """start, start + step, ... below stop; the bounds are ints or sizes."""
     tracer = tracer_among((start, stop, step))
     if tracer is None:
-        return np.arange(start, stop, step, None if dtype is None else to_numpy(as_dtype(dtype)))
+        out = np.arange(start, stop, step) if stop is not None else np.arange(0, start, step)
+        return out if dtype is None else out.astype(to_numpy(as_dtype(dtype)))
     if stop is None:
         start, stop = 0, start
     begin, end, by = (to_size(v, tracer, "an integer bound of arange") for v in (start, stop, step))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 from polyai.errors import ShapeError, UnsupportedError
@@ -81,7 +82,7 @@ def stack(arrays: Any, axis: Any = 0) -> Any:
 
 def hstack(arrays: Any) -> Any:
     """Arrays joined along axis 1, vectors along axis 0."""
-    tracer, parts = _operands(arrays, "hstack")
+    _, parts = _operands(arrays, "hstack")
     parts = [reshape(a, 1) if not a.rank else a for a in parts]
     return concat(parts, 0 if parts[0].rank == 1 else 1)
 
@@ -116,7 +117,7 @@ def split(x: Any, indices_or_sections: Any, axis: int = 0) -> list[Any]:
     for end in [*ends, n]:
         reached = end if tracer.sizes.compare(end, "<=", n, "split") else n
         places.append(reached if tracer.sizes.compare(reached, ">=", places[-1], "split") else places[-1])
-    return [section(a, d, begin, tracer.sizes.resolve(end) - begin) for begin, end in zip(places, places[1:])]
+    return [section(a, d, begin, tracer.sizes.resolve(end) - begin) for begin, end in pairwise(places)]
 
 
 def unstack(x: Any, axis: int = 0) -> tuple[Any, ...]:

@@ -55,7 +55,10 @@ class LazyArray(Array):
     def format(self) -> str | None:
         """The storage format's name of a sparse array; None for a dense one."""
         owner = None if self.type.pattern is None else self.tracer.types[self.type.pattern.owner].format
-        return None if owner is None else owner.name
+        if owner is None or self.type.pattern is None:
+            return None
+        turned = self.type.pattern.dims == (1, 0)
+        return {"csr": "csc", "csc": "csr"}.get(owner.name, owner.name) if turned else owner.name
 
     def __len__(self) -> int:
         if not self.rank:

@@ -256,7 +256,7 @@ def sddmm(q: Any, k: Any, mask: Any, scale: Any = None) -> Any:
     tracer, (a, b, m) = _arrays("sddmm", q, k, mask)
     if not m.is_sparse:
         raise ShapeError("the mask of sddmm is dense", tracer.shape_text(m), "use matmul(q, k.T) * mask")
-    factors = [(m, ("i", "j")), (a, ("i", "k")), (b, ("j", "k"))]
+    factors: list[tuple[Array, Labels]] = [(m, ("i", "j")), (a, ("i", "k")), (b, ("j", "k"))]
     if scale is not None:
         factors.append((tracer.array(scale), ()))
     return contract(tracer, "sddmm", factors, ("i", "j"))

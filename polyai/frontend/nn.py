@@ -113,11 +113,11 @@ def batch_norm(x: Any, mean: Any, var: Any, weight: Any = None, bias: Any = None
         if v is not None:
             tracer.sizes.require(v.extents[0], "==", a.extents[d], "batch_norm: one entry per channel")
     indices = tracer.indices(a.extents)
-    m, v, w, b = (None if v is None else tracer.read(v, (indices[d],)) for v in vectors)
-    assert m is not None and v is not None
-    out = (tracer.read(a, indices) - m) * apply("reciprocal", apply("sqrt", v + eps))
-    out = out if w is None else out * w
-    return tracer.emit("batch_norm", indices, convert(out if b is None else out + b, a.type.dtype))
+    centre, spread, factor, offset = (None if v is None else tracer.read(v, (indices[d],)) for v in vectors)
+    assert centre is not None and spread is not None
+    out = (tracer.read(a, indices) - centre) * apply("reciprocal", apply("sqrt", spread + eps))
+    out = out if factor is None else out * factor
+    return tracer.emit("batch_norm", indices, convert(out if offset is None else out + offset, a.type.dtype))
 
 
 def group_norm(x: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5) -> Any:

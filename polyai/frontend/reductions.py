@@ -40,7 +40,7 @@ def fold(
         elif keepdims:
             kept.append(tracer.index(1, "u"))
     over = tuple(point[a] for a in axes)
-    within = ()
+    within: tuple[tn.Within, ...] = ()
     if first.is_sparse:
         within = (tracer.within(first, [i.name for i in point]),)
     element = prepare(*(tracer.read(a, point if a is first else places(a, point)) for a in arrays))

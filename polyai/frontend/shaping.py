@@ -326,7 +326,7 @@ def repeat(x: Any, repeats: Any, axis: Any = None) -> Any:
     a = given(x, "repeat")
     if axis is None:
         a, axis = reshape(a, -1), 0
-    if isinstance(repeats, (list, tuple)) or getattr(repeats, "ndim", 0):
+    if isinstance(repeats, (list, tuple)) or bool(getattr(repeats, "ndim", False)):
         raise UnsupportedError("repeat with one count per element", "the size of the result would depend on data", "use an integer count, or take(x, indices)")
     tracer, d = a.tracer, normalized_axis(axis, a.rank, "repeat")
     n = to_size(repeats, tracer)

@@ -154,7 +154,7 @@ def trace(
     """
     given = dict(kwargs or {})
     found = leaves(fn, args, given, static)
-    tracer = Tracer(identifier(name or getattr(fn, "__name__", "function")), LazyArray)
+    tracer = Tracer(identifier(name or str(getattr(fn, "__name__", "function"))), LazyArray)
     binder = _Binder(tracer, found, dynamic)
     values = {leaf.path: binder.bind(leaf) for leaf in found if leaf.kind != "static"}
     called = [_rebuilt((n,), a, values) for n, a in enumerate(args)]
@@ -247,7 +247,7 @@ class _Binder:
                         if self.ranges.setdefault(r.name, r) != r:
                             raise ShapeError(f"size {r.name} is declared twice", f"{self.ranges[r.name]} and {r}", "use one dim() for it")
                     declared |= sx.symbols(extent.size)
-                    if extent.size in (sx.symbol(n) for n in sx.symbols(extent.size)):
+                    if any(extent.size == sx.symbol(n) for n in sx.symbols(extent.size)):
                         self.bare |= sx.symbols(extent.size)
         for missing in sorted(declared - self.bare):
             raise ShapeError(f"size {missing} cannot be found from the arguments", "no dimension is just it", f"declare one dimension as {missing}")

@@ -1,0 +1,75 @@
+"""Trace a function, verify the program, run it by the interpreter, rebuild its result, and compare with NumPy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from polyai.frontend.trace import ArrayOut, Traced, trace
+from polyai.tensor.interp import SparseValue, run
+from polyai.tensor.verify import verify
+
+
+def sparse_value(matrix: Any) -> SparseValue:
+    """A scipy.sparse value as the interpreter takes it."""
+    coo = sp.coo_array(matrix)
+    return SparseValue(tuple(np.asarray(c) for c in coo.coords), coo.data, tuple(coo.shape))
+
+
+def arguments(traced: Traced, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, int]]:
+    raw = traced.arguments(args, kwargs)
+    values = traced.values(raw)
+    traced.check(values)
+    return {k: sparse_value(v) if sp.issparse(v) else v for k, v in raw.items()}, values
+
+
+def execute(traced: Traced, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> Any:
+    """The result of the traced function on the arguments, by the interpreter."""
+    given, values = arguments(traced, args, kwargs or {})
+    if traced.program.outputs:
+        verify(traced.program)
+        out = run(traced.program, given, {k: v for k, v in values.items()})
+        results = [out[n] for n in traced.program.outputs]
+    else:
+        results = []
+    for o in traced.outputs:
+        if isinstance(o, ArrayOut) and o.owner is not None:
+            assert isinstance(results[o.position], SparseValue)
+    return traced.rebuild(results, values)
+
+
+def traced_run(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Trace and execute with the same arguments."""
+    return execute(trace(fn, args, kwargs), args, kwargs)
+
+
+def dense(value: Any) -> Any:
+    if isinstance(value, SparseValue):
+        return value.todense()
+    return np.asarray(value.toarray() if sp.issparse(value) else value)
+
+
+def same(got: Any, want: Any, tolerance: float = 1e-12) -> None:
+    """Equal structure, shapes, dtypes and values."""
+    if isinstance(want, (tuple, list)) and not isinstance(want, np.ndarray):
+        assert type(got) is type(want) and len(got) == len(want)
+        for g, w in zip(got, want):
+            same(g, w, tolerance)
+        return
+    if isinstance(want, dict):
+        assert list(got) == list(want)
+        for key in want:
+            same(got[key], want[key], tolerance)
+        return
+    g, w = dense(got), dense(want)
+    assert g.shape == w.shape
+    assert g.dtype == w.dtype
+    np.testing.assert_allclose(g, w, rtol=tolerance, atol=tolerance)
+
+
+def compare(fn: Callable[..., Any], reference: Callable[..., Any], *args: Any, tolerance: float = 1e-12, **kwargs: Any) -> None:
+    """The traced function and the reference agree."""
+    same(traced_run(fn, *args, **kwargs), reference(*args, **kwargs), tolerance)
