@@ -14,18 +14,14 @@ from polyai.machine.build import Function, Module
 from polyai.machine.cpu import Target
 from polyai.machine.num import Num
 from polyai.machine.stmt import stmt
+from polyai.machine.survey import survey
 from polyai.machine.values import Value
 from polyai.scalar import dtype as dt
-from polyai.term.node import walk
 
 
 def externs(kernel: lp.Kernel) -> tuple[str, ...]:
     """The library functions the kernel calls, in the order of their slots after the parameters."""
-    found: dict[str, None] = {}
-    for n in walk(kernel.body):
-        if isinstance(n, lp.Call):
-            found[n.function] = None
-    return tuple(found)
+    return tuple(survey(kernel.body).calls)
 
 
 def emit(kernel: lp.Kernel, target: Target) -> str:

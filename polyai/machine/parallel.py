@@ -24,8 +24,8 @@ from polyai.machine import types as ty
 from polyai.machine.body import Body
 from polyai.machine.build import Function
 from polyai.machine.num import Num
+from polyai.machine.survey import survey
 from polyai.machine.values import Value, flat
-from polyai.term.node import walk
 
 WriteLoop = Callable[[Body, lp.For, Num, Num], None]
 """Writes a loop over a range, with its body: `stmt.loop`."""
@@ -169,8 +169,7 @@ def _write_task(parent: Body, task: Function, s: lp.For, extent: tuple[Num, Num,
     rt = context.pointer("%rt")
     task.do(f"%rt = getelementptr i8, ptr {rt}, i64 0")
     inner.thread = "%thread"
-    used = _names(s)
-    _pack(parent, inner, context, s, used)
+    _pack(parent, inner, context, s)
     low, rows, high, parts = (context.number(n) for n in extent)
     chunk = Num(task, "i64", 1, "%chunk")
     ends = [_boundary(inner, s, low, rows, high, at, parts) for at in (chunk, chunk + 1)]
@@ -180,50 +179,26 @@ def _write_task(parent: Body, task: Function, s: lp.For, extent: tuple[Num, Num,
     fn.slot(context.ref, f"[{context.bytes} x i8], align 64")
 
 
-def _names(s: lp.For) -> dict[str, None]:
-    """The names of values, arrays and functions in the loop, in order of appearance."""
-    found: dict[str, None] = {}
-    for n in walk(s.body):
-        match n:
-            case lp.Var(name, _):
-                found[name] = None
-            case lp.Load() | lp.MaskedLoad() | lp.Store():
-                found[n.array] = None
-            case lp.Call(function, args):
-                found[function] = None
-                found.update({a: None for a in args if isinstance(a, str)})
-            case lp.For():
-                if n.weight is not None:
-                    found[n.weight] = None
-            case _:
-                pass
-    if s.weight is not None:
-        found[s.weight] = None
-    return found
-
-
-def _pack(parent: Body, inner: Body, context: Context, s: lp.For, used: dict[str, None]) -> None:
+def _pack(parent: Body, inner: Body, context: Context, s: lp.For) -> None:
     """Give the task the values, arrays, functions and buffers of the parent that it uses."""
-    scope = parent.scope
-    stored = {n.array for n in walk(s.body) if isinstance(n, lp.Store)}
-    declared = {n.name for n in walk(s.body) if isinstance(n, lp.Alloc)}
-    for name in used:
-        if name in scope.values:
+    scope, found = parent.scope, survey(s.body)
+    declared = {a.name for a in found.allocs}
+    for name in (*found.names, s.weight) if s.weight is not None else found.names:
+        if name in scope.values and name not in inner.scope.values:
             inner.scope.values[name] = context.value(flat(scope.values[name]))
-        if name in scope.arrays:
+        if name in scope.arrays and name not in inner.scope.arrays:
             array = scope.arrays[name]
-            if isinstance(array, memory.Register):
-                if name in stored and name not in declared:
-                    raise VerifyError(f"register {name} is written by a parallel loop around which it lives")
-                if name not in declared:
-                    _copy_register(parent, inner, context, name, array)
-            else:
+            if isinstance(array, memory.Array):
                 inner.scope.arrays[name] = _pack_array(inner, context, array)
-        if name in parent.externs:
-            inner.externs[name] = context.pointer(parent.externs[name])
-    for n in walk(s.body):
-        if isinstance(n, lp.Alloc) and n.space is lp.Space.THREAD:
-            inner.buffers[id(n)] = _pack_array(inner, context, parent.reserve(n))
+            elif name not in declared:
+                if name in found.stored:
+                    raise VerifyError(f"register {name} is written by a parallel loop around which it lives")
+                _copy_register(parent, inner, context, name, array)
+    for name in found.calls:
+        inner.externs[name] = context.pointer(parent.externs[name])
+    for alloc in found.allocs:
+        if alloc.space is lp.Space.THREAD:
+            inner.buffers[id(alloc)] = _pack_array(inner, context, parent.reserve(alloc))
 
 
 def _copy_register(parent: Body, inner: Body, context: Context, name: str, array: memory.Register) -> None:
