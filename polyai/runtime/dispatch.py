@@ -121,9 +121,9 @@ class Program:
         self.gather = [self.place(source) for source in spec.slots]
 
     @property
-    def fits(self) -> bool:
-        """Whether the native function has room for it."""
-        return max(self._numbers, self._objects, len(self.gather) + 64) <= ROOM
+    def room(self) -> int:
+        """How many places it needs, for numbers, objects or slots."""
+        return max(self._numbers, self._objects, len(self.gather))
 
     def number(self, count: int = 1) -> int:
         """The first of `count` new places for numbers."""
@@ -303,7 +303,7 @@ def make_dispatcher(
     program = Program(spec, token)
     program.finish(kernel.extern_addresses)
     session = runtime.session((threads or runtime.threads_for(runtime.options)) if kernel.signature.parallel else 1)
-    if not layout_holds() or not program.fits:
+    if not layout_holds() or program.room > ROOM:
         return portable(program, kernel, runtime, session.threads, slow, finish)
     steps = struct.pack(f"<{6 * len(program.steps)}q", *(_word(w) for step in program.steps for w in step))
     code, gather, table = Shared(len(steps)), Shared(8 * len(program.gather) + 8), Shared(TABLE_BYTES)

@@ -14,7 +14,7 @@ import numpy as np
 
 from polyai.errors import PolyAIError
 from polyai.runtime.bind import address, fits
-from polyai.runtime.dispatch_code import ROOM, Op
+from polyai.runtime.dispatch_code import Op
 from polyai.runtime.kernel import Kernel
 from polyai.runtime.launch import Runtime
 
@@ -33,6 +33,8 @@ class _Program(Protocol):
     outputs: int
 
     @property
+    def room(self) -> int: ...
+    @property
     def spec(self) -> _Spec: ...
 
 
@@ -46,12 +48,12 @@ def portable(
     """A dispatcher in Python. Its attribute `counts` tells how many calls fitted, and how many went to `slow`."""
     known = {id(thing): thing for thing in program.keep}
     nargs, results = len(program.spec.args), len(program.spec.outputs)
-    slots = len(kernel.signature.parameters)
+    slots, room = len(kernel.signature.parameters), program.room
 
     def dispatcher(*args: Any, **kwargs: Any) -> Any:
         if len(args) == nargs and not kwargs:
-            numbers = (ctypes.c_int64 * ROOM)()
-            things: list[Any] = [*args, *([None] * (ROOM - nargs))]
+            numbers = (ctypes.c_int64 * room)()
+            things: list[Any] = [*args, *([None] * (room - nargs))]
             try:
                 for step in program.steps:
                     _STEPS[Op(step[0])](numbers, things, known, *step[1:])
@@ -162,7 +164,11 @@ def _alloc(v: Any, o: Any, known: Any, a: int, b: int, c: int, d: int, e: int) -
 
 
 def _context(v: Any, o: Any, known: Any, a: int, b: int, c: int, d: int, e: int) -> None:
-    _need(known[a].get(None) is known[b])
+    try:
+        value = known[a].get()
+    except LookupError:
+        raise Misfit from None
+    _need(value is known[b])
 
 
 def _nothing(v: Any, o: Any, known: Any, a: int, b: int, c: int, d: int, e: int) -> None:

@@ -22,7 +22,7 @@ def head(name: str, slots: int) -> str:
     pointers = "\n".join(f"  %a{k} = inttoptr i64 %s{k} to ptr" for k in range(slots))
     fields = "\n".join(
         f"  %{field}.p = getelementptr i64, ptr %rt, i64 {k}\n  %{field} = load i64, ptr %{field}.p"
-        for k, field in enumerate("parallel pool threads arena arena_bytes culprit needed".split())
+        for k, field in enumerate(["parallel", "pool", "threads", "arena", "arena_bytes", "culprit", "needed"])
     )
     return f"define i64 @{name}(ptr %args, ptr %rt) {{\nentry:\n{loads}\n{pointers}\n{fields}\n"
 

@@ -38,7 +38,7 @@ def test_a_kernel_computes(runtime, matrix):
 def test_a_failed_check_raises_its_error_with_the_number(runtime, matrix):
     x = np.ones(30)
     matrix.indices[7] = 999
-    with pytest.raises(IndexOutOfRangeError, match="^A: column 999 does not exist$"):
+    with pytest.raises(IndexOutOfRangeError, match=r"^A: column 999 does not exist$"):
         spmv(runtime, matrix, x)
     matrix.indices[7] = -1
     with pytest.raises(IndexOutOfRangeError, match="column -1"):
@@ -104,7 +104,7 @@ def test_an_entry_that_cannot_be_loaded_is_removed(tmp_path, damage):
 
 def test_an_unknown_library_function_is_refused(runtime):
     signature, text = KERNELS["add_one"]
-    with pytest.raises(UnsupportedError, match="blas.sgemm"):
+    with pytest.raises(UnsupportedError, match=r"blas\.sgemm"):
         runtime.add("x", Signature("add_one", signature.parameters, externs=("lapack.gesv",)), compiled(text))
 
 
