@@ -12,10 +12,40 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 from polyai.poly.affine import affine, condition, refuted, weakest
 from polyai.poly.nodes import Relation, isl_name
 from polyai.scalar.dtype import DType
-from polyai.scalar.expr import Apply, Cast, Expr, Load
+from polyai.scalar.expr import Apply, Cast, Expr, Load, Var
 
 Limits = Mapping[str, tuple[str, ...]]
 """Array -> its extents as isl text."""
+
+
+def loads_in(expr: Expr) -> Iterator[Load]:
+    """Every Load of an expression, also those in indices of others."""
+    match expr:
+        case Load(_, parts):
+            yield expr
+            for part in parts:
+                yield from loads_in(part)
+        case Apply(_, parts):
+            for part in parts:
+                yield from loads_in(part)
+        case Cast(arg):
+            yield from loads_in(arg)
+        case _:
+            return
+
+
+def variables_in(expr: Expr) -> Iterator[str]:
+    """The name of every variable, as often as it occurs."""
+    match expr:
+        case Var(name):
+            yield name
+        case Load(_, parts) | Apply(_, parts):
+            for part in parts:
+                yield from variables_in(part)
+        case Cast(arg):
+            yield from variables_in(arg)
+        case _:
+            return
 
 
 def write_of(head: str, target: str, at: tuple[Expr, ...], dtype: DType, known: Container[str], limits: Limits) -> Relation:

@@ -15,10 +15,10 @@ from collections.abc import Collection
 
 import islpy as isl
 
-from polyai.poly.context import bounded, domains, parameters, relations
+from polyai.poly.access import loads_in
+from polyai.poly.context import bounded, domains, relations
 from polyai.poly.nodes import Scop, Statement
 from polyai.scalar.expr import Cast, Load, Var
-from polyai.term.node import walk
 
 QUOTA = 500_000
 
@@ -65,9 +65,7 @@ def dependences(scop: Scop, arrays: Collection[str] | None = None) -> Deps:
 
     writes.apply_range(reads.reverse()).foreach_map(lambda m: sort(m, False))
     writes.apply_range(writes.reverse()).foreach_map(lambda m: sort(m, True))
-    known = parameters(scop)
-    total = [_sum(part).gist_params(known) for part in (order, relaxed, scattered)]
-    return Deps(*total)
+    return Deps(*(_sum(part) for part in (order, relaxed, scattered)))
 
 
 def flow(scop: Scop, quota: int = QUOTA) -> Deps:
@@ -88,7 +86,7 @@ def flow(scop: Scop, quota: int = QUOTA) -> Deps:
 
 def known_element(statement: Statement) -> bool:
     """True if dims and sizes alone say which element the statement writes."""
-    return not any(isinstance(n, Load) for e in statement.at for n in walk(e))
+    return not any(True for e in statement.at for _ in loads_in(e))
 
 
 def _distinct(statement: Statement, pair: isl.Map) -> isl.Map:

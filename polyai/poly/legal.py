@@ -14,12 +14,12 @@ import islpy as isl
 
 from polyai.errors import ScheduleError, VerifyError
 from polyai.poly import tree as st
+from polyai.poly.access import loads_in, variables_in
 from polyai.poly.affine import Parameters, affine
 from polyai.poly.context import domains, parameters, relations
 from polyai.poly.deps import Deps
 from polyai.poly.nodes import JAM, PARALLEL, VECTOR, Array, Ragged, Relation, Scop, Statement, hull_of, isl_name
 from polyai.scalar.expr import Apply, Cast, Expr, Load, Var
-from polyai.term.node import walk
 
 
 def check(scop: Scop, deps: Deps, bounds: bool = True) -> None:
@@ -133,7 +133,9 @@ def _body(sample: isl.Map | isl.Set) -> str:
 
 def in_bounds(scop: Scop) -> None:
     """Every affine access lies inside its array, for all sizes that the context allows."""
-    accesses = [(s, r) for s in scop.statements for r in (s.write, *s.reads)]
+    accesses = [(s, r) for s in scop.statements for r in _in_question(scop, s)]
+    if not accesses:
+        return
     touched = relations(scop, [r.text for _, r in accesses]).intersect_domain(domains(scop)).range()
     used = {r.array for _, r in accesses}
     boxes = [box(scop, a) for a in scop.arrays if a.name in used]
@@ -150,6 +152,20 @@ def in_bounds(scop: Scop) -> None:
                 f"for example {_body(sample)}; the access is {st.braces(relation.text)}",
                 "guard it with where(...), or state the relation of the sizes as a fact",
             )
+
+
+def _in_question(scop: Scop, s: Statement) -> list[Relation]:
+    """Relations with an index other than a dim that runs as far as the array, or one that memory holds."""
+    arrays = {a.name: a for a in scop.arrays}
+    far = dict(zip(s.dims, s.extents))
+    names = {*s.dims, *scop.parameters}
+    asked = set()
+    for load in (Load(s.target, s.at, s.value.dtype), *(n for root in (s.value, *s.at) for n in loads_in(root))):
+        for index, extent in zip(load.indices, arrays[load.array].extents):
+            plain = isinstance(index, Var) and far.get(index.name) == extent
+            if not plain and affine(index, names) is not None:
+                asked.add(load.array)
+    return [r for r in (s.write, *s.reads) if r.array in asked]
 
 
 def _range(scop: Scop, statement: Statement, relation: Relation) -> isl.UnionSet:
@@ -240,7 +256,7 @@ def no_stranger_in_a_ragged_loop(scop: Scop, tree: st.Tree) -> None:
 
 
 def _fibre(statement: Statement, place: Expr) -> Ragged | None:
-    used = {n.name for n in walk(place) if isinstance(n, Var)}
+    used = set(variables_in(place))
     return next((r.fibre for r in statement.ragged if r.dim in used), None)
 
 

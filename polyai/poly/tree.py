@@ -240,4 +240,7 @@ def _places(member: isl.UnionPwAff, by_name: Mapping[str, Statement], names: tup
         name = piece.get_tuple_id(isl.dim_type.in_).get_name()
         if name in names:
             found[name] = expression_of(piece, by_name[name].dims)
+    missing = [n for n in names if n not in found]
+    if missing:
+        raise VerifyError(f"a band of the schedule has no place for {', '.join(missing)}", f"it has {', '.join(found)}")
     return tuple((n, found[n]) for n in names)

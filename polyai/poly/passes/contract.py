@@ -14,16 +14,16 @@ elements of different iterations are different and a fresh copy in each iteratio
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from polyai.errors import VerifyError
 from polyai.poly import tree as st
-from polyai.poly.access import reads_of, write_of
+from polyai.poly.access import loads_in, reads_of, write_of
 from polyai.poly.affine import Parameters
 from polyai.poly.nodes import Allocation, Array, Ragged, Scop, Statement, hull_of
 from polyai.scalar.expr import Apply, Const, Expr, Load, Var
-from polyai.term.node import map_children, walk
+from polyai.term.node import map_children
 
 
 def run(scop: Scop) -> Scop:
@@ -31,12 +31,12 @@ def run(scop: Scop) -> Scop:
     if scop.schedule is None:
         raise VerifyError(f"scop {scop.name} has no schedule", "contraction follows the loops")
     tree = st.read(scop, scop.schedule)
+    accesses = _accesses(scop)
     dropped: dict[str, tuple[int, ...]] = {}
     allocations = []
     for array in scop.arrays:
         if array.role == "temporary":
-            users = {s.name: tuple(_indices(s, array.name)) for s in scop.statements}
-            users = {name: found for name, found in users.items() if found}
+            users = accesses.get(array.name, {})
             positions, depth = _fixed(tree, users, len(array.extents)) if users else ((), 0)
             allocations.append(Allocation(array.name, depth))
             if positions:
@@ -56,16 +56,16 @@ def _limit(extent: Any, sizes: Parameters) -> str:
     return hull_of(extent.tensor, extent.level) if isinstance(extent, Ragged) else sizes.text(extent)
 
 
-def _indices(s: Statement, array: str) -> Iterator[tuple[Expr, ...]]:
-    if s.target == array:
-        yield s.at
-    for root in (s.value, *s.at):
-        for n in walk(root):
-            if isinstance(n, Load) and n.array == array:
-                yield n.indices
+def _accesses(scop: Scop) -> dict[str, dict[str, list[tuple[Expr, ...]]]]:
+    """Array -> statement -> the indices it uses."""
+    out: dict[str, dict[str, list[tuple[Expr, ...]]]] = {}
+    for s in scop.statements:
+        for array, indices in ((s.target, s.at), *((n.array, n.indices) for root in (s.value, *s.at) for n in loads_in(root))):
+            out.setdefault(array, {}).setdefault(s.name, []).append(indices)
+    return out
 
 
-def _fixed(tree: st.Tree, users: Mapping[str, tuple[tuple[Expr, ...], ...]], rank: int) -> tuple[tuple[int, ...], int]:
+def _fixed(tree: st.Tree, users: Mapping[str, list[tuple[Expr, ...]]], rank: int) -> tuple[tuple[int, ...], int]:
     """The positions that loops around all users fix, and how many loops enclose what is left."""
     positions: list[int] = []
     depth = found = 0

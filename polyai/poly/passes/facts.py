@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from polyai.poly.access import loads_in, variables_in
 from polyai.poly.nodes import Ragged, Scop, Statement
 from polyai.scalar.expr import Apply, Cast, Const, Expr, Load, Var
 from polyai.shapes.expr import Size, substitute, symbols
-from polyai.term.node import node, walk
+from polyai.term.node import node
 
 UNKNOWN, UNKNOWN_FIBRE = 256, 16
 """How many iterations a size and a fibre are taken to have when no hint says more."""
@@ -115,8 +116,17 @@ def _facts(s: Statement, hints: Mapping[str, int]) -> Facts:
     operands = _operands(accesses, vector, summed) if plain else []
     jams = tuple(d for d in free if d != vector and d not in ragged and any(not a.uses(d) for a in operands))
     heavy = any(len(a.used) > 1 and not a.uses(d) for a in operands for d in jams)
-    dear = any(isinstance(n, Apply) and n.op in _DEAR for n in walk(s.value))
-    return Facts(s, accesses, trips, tuple(free), tuple(summed), tuple(serial), vector, jams, heavy, dear)
+    return Facts(s, accesses, trips, tuple(free), tuple(summed), tuple(serial), vector, jams, heavy, _is_dear(s.value))
+
+
+def _is_dear(expr: Expr) -> bool:
+    match expr:
+        case Apply(op, args):
+            return op in _DEAR or any(_is_dear(a) for a in args)
+        case Cast(arg):
+            return _is_dear(arg)
+        case _:
+            return False
 
 
 def _same_place(accesses: list[Access], dim: str) -> bool:
@@ -160,17 +170,16 @@ def _operands(accesses: tuple[Access, ...], vector: str | None, summed: list[str
 def _accesses(s: Statement) -> Iterator[Access]:
     yield _access(s, Load(s.target, s.at, s.value.dtype), True)
     for root in (s.value, *s.at):
-        for n in walk(root):
-            if isinstance(n, Load):
-                yield _access(s, n, False)
+        for load in loads_in(root):
+            yield _access(s, load, False)
 
 
 def _access(s: Statement, load: Load, write: bool) -> Access:
     dims = frozenset(s.dims)
     strides, places, used = [], [], []
     for index in load.indices:
-        inside = frozenset(n.name for n in walk(index) if isinstance(n, Var)) & dims
-        linear = None if any(isinstance(n, Load) for n in walk(index)) else linear_in(index, dims)
+        inside = frozenset(variables_in(index)) & dims
+        linear = linear_in(index, dims) if next(loads_in(index), None) is None else None
         known = None if linear is None else tuple(sorted((d, f) for d, f in linear.items() if f))
         used.append(inside)
         strides.append(known)
@@ -197,7 +206,7 @@ def linear_in(index: Expr, dims: frozenset[str]) -> dict[str, int] | None:
             part = linear_in(a, dims)
             return None if part is None else {d: f * int(value.real) for d, f in part.items()}
         case _:
-            return {n.name: 1 << 20 for n in walk(index) if isinstance(n, Var) and n.name in dims}
+            return {name: 1 << 20 for name in variables_in(index) if name in dims}
 
 
 def trip(extent: Size | Ragged, hints: Mapping[str, int]) -> int:
