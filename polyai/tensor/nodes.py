@@ -81,7 +81,7 @@ class Reduce:
 
     monoid: str
     over: tuple[Index, ...]
-    body: "Body"
+    body: Body
     dtype: DType
     within: tuple[Within, ...] = ()
 
@@ -133,8 +133,8 @@ class Cond:
     types: tuple[TensorType, ...]
     predicate: str
     args: tuple[str, ...]
-    then: "Program"
-    orelse: "Program"
+    then: Program
+    orelse: Program
 
 
 @node
@@ -148,8 +148,8 @@ class While:
     types: tuple[TensorType, ...]
     init: tuple[str, ...]
     args: tuple[str, ...]
-    condition: "Program"
-    body: "Program"
+    condition: Program
+    body: Program
 
 
 Step = Union[Comprehension, Scatter, Extern, Cond, While]

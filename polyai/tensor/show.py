@@ -96,7 +96,7 @@ def _withins(within: tuple[Within, ...]) -> str:
 
 
 def _head(body: Reduce, within: tuple[Within, ...]) -> str:
-    return f"{_REDUCTIONS[body.monoid]}({_indices(body.over, within)})"
+    return f"{_REDUCTIONS.get(body.monoid, body.monoid)}({_indices(body.over, within)})"
 
 
 def show_body(body: Body) -> str:
