@@ -7,27 +7,31 @@ any (`Stage.show`), check any (`Stage.verify`), interpret any level (`tensor.int
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from polyai.errors import VerifyError
+from polyai.explain import Explanation, Section
 from polyai.loop import nodes as lp
 from polyai.loop import show as loop_show
 from polyai.loop import verify as loop_verify
 from polyai.loop.passes.order import lower_loops
-from polyai.lower import assemble, poly_to_loop, tensor_to_poly
+from polyai.lower import poly_to_loop, tensor_to_poly
 from polyai.machine import emit, jit
-from polyai.machine.cpu import Target
+from polyai.machine.cpu import Target, host
 from polyai.options import Options
 from polyai.poly import nodes as pl
 from polyai.poly import show as poly_show
 from polyai.poly import verify as poly_verify
 from polyai.poly.passes import contract, schedule
+from polyai.runtime.kernel import Kernel, signature_of
+from polyai.runtime.launch import Runtime
+from polyai.tensor import cost as tensor_costs
 from polyai.tensor import nodes as tn
 from polyai.tensor import show as tensor_show
 from polyai.tensor import verify as tensor_verify
 from polyai.tensor.passes import canonical, fold, fuse, library, reassociate, restrict
-from polyai.term.node import node
+from polyai.term.node import node, walk
 
 
 @node
@@ -86,13 +90,13 @@ def _program(step: Callable[[Build], tn.Program]) -> Callable[[Build], Build]:
 
 
 def _statements(build: Build) -> Build:
-    return replace(build, scops=tuple(tensor_to_poly.lower(part) for part in assemble.segments(build.program)))
+    return replace(build, scops=(tensor_to_poly.lower(build.program),))
 
 
 def _schedule(build: Build) -> Build:
     scops, notes = [], list(build.notes)
     for scop in build.scops:
-        scheduled, decisions = schedule.scheduled(scop, build.hints, scheduler=build.options.scheduler)
+        scheduled, decisions = schedule.scheduled(scop, build.hints, scheduler=build.options.scheduler, vector_bytes=build.target.vector_bits // 8)
         scops.append(scheduled)
         notes += decisions
     return replace(build, scops=tuple(scops), notes=tuple(notes))
@@ -103,12 +107,12 @@ def _contract(build: Build) -> Build:
 
 
 def _loops(build: Build) -> Build:
-    return replace(build, kernel=assemble.assemble(build.program, build.scops, poly_to_loop.lower))
+    return replace(build, kernel=poly_to_loop.lower(build.scops[0], build.program))
 
 
 def _tidy(build: Build) -> Build:
     notes: list[str] = []
-    kernel = lower_loops(build.loops, build.target.vector_bits, notes=notes)
+    kernel = lower_loops(build.loops, build.target.vector_bits, build.target.registers, notes)
     return replace(build, kernel=kernel, notes=(*build.notes, *notes))
 
 
@@ -143,6 +147,66 @@ _VERIFY: dict[str, Callable[[Build], None]] = {
     "llvm": lambda b: None,  # LLVM's own verifier runs in the next stage
     "object": lambda b: None,
 }
+
+
+def target_for(options: Options) -> Target:
+    """The host, with narrower vectors if the options ask for them."""
+    target = host()
+    return target if options.vector_bits is None else replace(target, vector_bits=min(options.vector_bits, target.vector_bits))
+
+
+def compile_kernel(program: tn.Program, sizes: Mapping[str, int], options: Options, key: str, runtime: Runtime) -> Kernel:
+    """Compile a program and hand its code to the runtime under `key`."""
+    build = compile_program(program, sizes, options, target_for(options), verify=options.verify)
+    parallel = any(isinstance(n, lp.For) and n.kind is lp.Kind.PARALLEL for n in walk(build.loops.body))
+    return runtime.add(key, signature_of(build.loops, emit.externs(build.loops), parallel), build.code)
+
+
+def explain_program(program: tn.Program, sizes: Mapping[str, int], options: Options, guards: Iterable[object]) -> Explanation:
+    """Compile a program and keep what every stage made of it, as text."""
+    sections: list[Section] = []
+
+    def watch(stage: Stage, build: Build, milliseconds: float) -> None:
+        kind = "code" if stage.form in ("llvm", "object") else "stage"
+        sections.append(Section(stage.name, stage.show(build), kind, milliseconds))
+
+    build = compile_program(program, sizes, options, target_for(options), verify=True, watch=watch)
+    total = sum(s.milliseconds or 0.0 for s in sections)
+    known = cost_table(build.program, sizes)
+    summary = (
+        Section("mathematics", tensor_show.show(program), "stage"),
+        Section("guards", "\n".join(map(str, guards)) or "none: every size is served"),
+        Section("decisions", "\n".join(build.notes) or "none"),
+        Section("costs", known),
+        Section("memory", memory_plan(build.loops)),
+    )
+    title = f"{program.name}: {len(build.scops)} scheduled part(s), compiled in {total:.1f} ms"
+    return Explanation(title, (*summary, *sections))
+
+
+def cost_table(program: tn.Program, sizes: Mapping[str, int]) -> str:
+    """Operations and bytes of every step at typical sizes; sparse steps are counted by what is stored."""
+    types = tn.types_of(program)
+    lines = [f"{'step':24} {'operations':>14} {'bytes':>14}"]
+    for step in program.body:
+        if isinstance(step, (tn.Comprehension, tn.Scatter)):
+            flops, moved = tensor_costs.flops(step, types, sizes), tensor_costs.bytes_moved(step, types, sizes)
+            lines.append(f"{step.target:24} {flops:14.3g} {moved:14.3g}")
+        elif isinstance(step, tn.Extern):
+            lines.append(f"{', '.join(step.targets):24} library call {step.function}")
+        else:
+            lines.append(f"{', '.join(step.targets):24} {type(step).__name__.lower()}")
+    return "\n".join(lines)
+
+
+def memory_plan(kernel: lp.Kernel) -> str:
+    """Every temporary array of a kernel: where it lives, its element type and its extents."""
+    lines = []
+    for n in walk(kernel.body):
+        if isinstance(n, lp.Alloc) and n.space is not lp.Space.REGISTER:
+            extents = " x ".join(loop_show.show_expr(e) for e in n.extents) or "1"
+            lines.append(f"{n.name}: {n.dtype} {extents}, {'one per thread' if n.space is lp.Space.THREAD else 'one for the kernel'}")
+    return "\n".join(lines) or "no temporary array: everything between the statements lives in registers"
 
 
 def compile_program(

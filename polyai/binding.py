@@ -1,0 +1,335 @@
+"""From a traced function and a kernel to a call: sizes, addresses, results, and the native dispatcher where a call is plain."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import ContextVar
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyai.errors import DTypeError, ShapeError, SparseStructureError
+from polyai.frontend.sizes import Guard
+from polyai.frontend.trace import ArrayOut, Traced
+from polyai.options import Options
+from polyai.runtime.bind import address, apart, input_array, no_overlap, output_array
+from polyai.runtime.dispatch import ArrayArg, DispatchSpec, Output, ScalarArg, SparseArg, make_dispatcher
+from polyai.runtime.kernel import Kernel, Parameter
+from polyai.runtime.launch import Runtime
+from polyai.scalar import dtype as dt
+from polyai.scalar.dtype import to_numpy
+from polyai.shapes import expr as sx
+from polyai.shapes.expr import Size
+from polyai.sparse import interop
+from polyai.tensor import nodes as tn
+from polyai.term.digest import digest
+
+Array = NDArray[Any]
+
+
+@lru_cache(maxsize=1)
+def compiler_stamp() -> str:
+    """Changes whenever a file of the compiler does, so that code made by another version is never taken from the cache."""
+    root = Path(__file__).parent
+    parts = []
+    for folder, folders, files in os.walk(root):
+        folders.sort()
+        for name in sorted(files):
+            if name.endswith(".py"):
+                found = os.stat(os.path.join(folder, name))
+                parts.append((os.path.relpath(os.path.join(folder, name), root), found.st_mtime_ns, found.st_size))
+    return digest(tuple(parts))
+
+
+def rounded(value: int) -> int:
+    """A typical size as costs see it: exact below 65, else the next power of two. Equal roundings give equal code."""
+    return value if value <= 64 else 1 << (value - 1).bit_length()
+
+
+def cost_hints(program: tn.Program, hints: Mapping[str, int]) -> dict[str, int]:
+    """Rounded sizes by symbol, and the mean fibre length of compressed levels by its name in schedules (`A_len1`)."""
+    out = {name: rounded(value) for name, value in hints.items()}
+    for given in program.inputs:
+        if given.type.format is None or not given.type.is_sparse:
+            continue
+        count = hints.get(tn.nnz_of(given.name))
+        if count is None:
+            continue
+        first = given.type.format.levels[0]
+        if first.full and given.type.rank > 1:
+            extent = given.type.shape[given.type.format.order[0]]
+            if sx.symbols(extent) <= hints.keys():
+                out[f"{given.name}_len1"] = rounded(-(-count // max(1, sx.evaluate(extent, hints))))
+        else:
+            out[f"{given.name}_len0"] = rounded(count)
+    return out
+
+
+def cache_key(program: tn.Program, hints: Mapping[str, int], options: Options, host: str) -> str:
+    """Everything that may change the code, in one place."""
+    chosen = (options.vector_bits or 0, options.scheduler, options.blas)
+    return digest(compiler_stamp(), host, program, tuple(sorted(hints.items())), chosen)
+
+
+class Variant:
+    """One kernel of a function: for one kind of arguments and one set of guards."""
+
+    def __init__(self, traced: Traced, kernel: Kernel | None, runtime: Runtime) -> None:
+        self.traced, self.kernel, self.runtime = traced, kernel, runtime
+        self._types = {i.name: i.type for i in traced.program.inputs}
+        self._types.update(tn.types_of(traced.program))
+        self._outputs = traced.program.outputs
+        self._written = {p.name for p in kernel.signature.parameters if p.role == "output"} if kernel else set()
+
+    def fits(self, values: Mapping[str, int]) -> bool:
+        """Whether every guard holds for these sizes."""
+        return self.traced.broken_guard(values) is None
+
+    def run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Options, out: Any = None) -> Any:
+        """Call the kernel. Raises what its checks find; nothing is computed if an argument does not fit."""
+        given = self.traced.arguments(args, kwargs)
+        values = self.traced.values(given)
+        arrays, described = self._inputs(given)
+        results = self._results(values, described, out)
+        if self.kernel is not None:
+            if out is not None:
+                names = [n for n in arrays if arrays[n].size]
+                safe = [arrays[n] for n in names]
+                for result in results.values():
+                    safe = apart(result, safe, self.runtime.stats)
+                arrays.update(zip(names, safe))
+            slots = [self._slot(p, values, arrays, results) for p in self.kernel.signature.parameters]
+            self.runtime.launch(self.kernel, slots, options.num_threads)
+        finished = [self._finish(name, results, described, arrays, values) for name in self._outputs]
+        return self.traced.rebuild([self._wrapped(o, finished) for o in self._ordered()], values)
+
+    # -- inputs
+
+    def _inputs(self, given: Mapping[str, Any]) -> tuple[dict[str, Array], dict[str, interop.Described]]:
+        arrays: dict[str, Array] = {}
+        described: dict[str, interop.Described] = {}
+        stats = self.runtime.stats
+        for slot in self.traced.inputs:
+            value, type_ = given[slot.name], self._types[slot.name]
+            if type_.is_sparse:
+                found = interop.describe(value)
+                if found is None:
+                    raise DTypeError(f"{slot.text} is no sparse matrix", f"it is a {type(value).__name__}", "pass a scipy.sparse array")
+                if found.converted:
+                    stats.count("conversions")
+                if slot.name in self.traced.needs_unique and interop.has_duplicates(found.holder):
+                    raise SparseStructureError(
+                        f"{slot.text} stores a coordinate more than once",
+                        "what is computed along its pattern is not linear in the stored values, so repeated entries would be wrong",
+                        f"call {slot.text}.sum_duplicates() first",
+                    )
+                described[slot.name] = found
+                for suffix, array in interop.arrays_of(value, found).items():
+                    arrays[f"{slot.name}.{suffix}"] = array
+            elif slot.kind == "scalar":
+                arrays[slot.name] = _scalar(value, type_.dtype, slot.text)
+            else:
+                arrays[slot.name] = input_array(value, type_.dtype.name, type_.rank, slot.text, stats)
+        return arrays, described
+
+    def _slot(self, p: Parameter, values: Mapping[str, int], arrays: Mapping[str, Array], results: Mapping[str, Array]) -> int:
+        if p.rank is None:
+            return values[p.name]
+        return address(results[p.name] if p.role == "output" else arrays[p.name])
+
+    # -- results
+
+    def _shape(self, shape: tuple[Size, ...], values: Mapping[str, int]) -> tuple[int, ...]:
+        return tuple(e if isinstance(e, int) else sx.evaluate(e, values) for e in shape)
+
+    def _results(self, values: Mapping[str, int], described: Mapping[str, interop.Described], out: Any) -> dict[str, Array]:
+        results: dict[str, Array] = {}
+        wanted = dict(zip(self._outputs, self._given_outputs(out))) if out is not None else {}
+        for name in self._outputs:
+            type_ = self._types[name]
+            written = name if name in self._written else f"{name}.val"
+            if written not in self._written:
+                continue
+            if type_.pattern is not None:
+                shape: tuple[int, ...] = (described[type_.pattern.owner].nnz,)
+            else:
+                shape = self._shape(type_.shape, values)
+            if name in wanted:
+                if type_.pattern is not None:
+                    raise ShapeError("out cannot receive a sparse result", f"{name} is sparse", "leave out= away")
+                results[written] = output_array(wanted[name], type_.dtype.name, shape)
+            else:
+                _affordable(name, type_.dtype.bytes, shape)
+                results[written] = np.empty(shape, to_numpy(type_.dtype))
+        no_overlap(list(results.values()) if out is not None else [])
+        return results
+
+    def _given_outputs(self, out: Any) -> Sequence[Any]:
+        given = out if isinstance(out, (tuple, list)) else (out,)
+        if len(given) != len(self._outputs):
+            raise ShapeError(f"out has {len(given)} arrays", f"the function has {len(self._outputs)} results", "pass one array per result")
+        return given
+
+    def _finish(
+        self, name: str, results: Mapping[str, Array], described: Mapping[str, interop.Described], arrays: Mapping[str, Array], values: Mapping[str, int]
+    ) -> Any:
+        type_ = self._types[name]
+        found = results.get(name, results.get(f"{name}.val"))
+        if type_.pattern is None:
+            return found if found is not None else arrays[name].copy()
+        owner = described[type_.pattern.owner]
+        stored = found if found is not None else arrays[f"{name}.val"].copy()
+        parts = {s: a for s in ("pos0", "pos1", "crd0", "crd1") if (a := arrays.get(f"{type_.pattern.owner}.{s}")) is not None}
+        kind, shape = owner.kind, owner.shape
+        if type_.pattern.dims != tuple(range(len(shape))):
+            shape = tuple(shape[d] for d in type_.pattern.dims)
+            kind = {"csr": "csc", "csc": "csr"}.get(kind, kind)
+            if kind == "coo":
+                parts["crd0"], parts["crd1"] = parts["crd1"], parts["crd0"]
+        return interop.result(kind, shape, {**parts, "val": stored}, like=owner.holder)
+
+    def _ordered(self) -> list[ArrayOut]:
+        found: dict[int, ArrayOut] = {}
+        for o in self.traced.outputs:
+            if isinstance(o, ArrayOut):
+                found.setdefault(o.position, o)
+        return [found[n] for n in range(len(self._outputs))]
+
+    def _wrapped(self, o: ArrayOut, finished: Sequence[Any]) -> Any:
+        value = finished[o.position]
+        if isinstance(value, np.ndarray) and value.ndim == 0:
+            return value[()]
+        return value
+
+    # -- the fast way
+
+    def dispatcher(
+        self, args: tuple[Any, ...], slow: Callable[..., Any], token: tuple[ContextVar[Any], object], options: Options
+    ) -> Callable[..., Any] | None:
+        """A native function for calls like this one; None if the call is not plain enough."""
+        traced, kernel = self.traced, self.kernel
+        if kernel is None or traced.captured or traced.statics or traced.needs_unique:
+            return None
+        if [s.path for s in traced.inputs] != [(n,) for n in range(len(args))] or traced.out_tree.kind != "leaf":
+            return None
+        if len(self._outputs) != 1 or not isinstance(traced.outputs[0], ArrayOut) or self._types[self._outputs[0]].is_sparse:
+            return None
+        if not self._types[self._outputs[0]].shape or self._outputs[0] not in self._written:
+            return None
+        sources = _Sources(self, args)
+        spec = sources.spec()
+        if spec is None:
+            return None
+        return make_dispatcher(spec, kernel, self.runtime, slow, token=token, threads=options.num_threads)
+
+
+class _Sources:
+    """Says where each number of a plain call comes from."""
+
+    def __init__(self, variant: Variant, args: tuple[Any, ...]) -> None:
+        self.variant, self.args = variant, args
+        self.position = {slot.name: n for n, slot in enumerate(variant.traced.inputs)}
+        self.symbols: dict[str, tuple[Any, ...]] = {}
+        for s in variant.traced.symbols:
+            source = {"extent": ("dim", s.input, s.dim), "nnz": ("nnz", s.input), "value": ("value", s.input)}[s.what]
+            self.symbols.setdefault(s.symbol, source)
+
+    def spec(self) -> DispatchSpec | None:
+        kernel = self.variant.kernel
+        assert kernel is not None
+        kinds = [self._arg(n, value) for n, value in enumerate(self.args)]
+        guards = [self._guard(g) for g in self.variant.traced.guards]
+        name = self.variant._outputs[0]
+        shape = [self._size(e) for e in self.variant._types[name].shape]
+        slots = [self._slot(p, name) for p in kernel.signature.parameters]
+        if None in kinds or None in guards or None in shape or None in slots:
+            return None
+        work = tuple((source, ("const", 2)) for s, source in self.symbols.items() if s.endswith(".nnz"))
+        dense = tuple(e if isinstance(e, tuple) else ("const", e) for e in shape)
+        return DispatchSpec(
+            tuple(k for k in kinds if k is not None),
+            tuple(s for s in slots if s is not None),
+            (Output(self.variant._types[name].dtype, tuple(shape)),),
+            tuple(g for g in guards if g is not None),
+            (*work, dense) if dense else work,
+        )
+
+    def _arg(self, n: int, value: Any) -> ArrayArg | SparseArg | ScalarArg | None:
+        slot = self.variant.traced.inputs[n]
+        type_ = self.variant._types[slot.name]
+        if type_.is_sparse:
+            found = interop.describe(value)
+            if found is None or found.converted or type_.format is None or found.kind not in ("csr", "csc", "coo") or len(found.shape) != 2:
+                return None
+            index = dt.i32 if type_.format.index_bits == 32 else dt.i64
+            return SparseArg(found.kind, type(value), type_.dtype, index)  # type: ignore[arg-type]
+        if slot.kind == "scalar":
+            return ScalarArg(type_.dtype) if type_.dtype.name in ("i64", "f64") and type(value) in (int, float) else None
+        return ArrayArg(type_.dtype, type_.rank) if type(value) is np.ndarray else None
+
+    def _slot(self, p: Parameter, output: str) -> tuple[Any, ...] | None:
+        if p.rank is None:
+            return self.symbols.get(p.name)
+        if p.role == "output":
+            return ("out", 0) if p.name == output else None
+        tensor, _, suffix = p.name.partition(".")
+        if not suffix:
+            return ("data", self.position[tensor])
+        n = self.position[tensor]
+        if suffix.startswith("pos"):
+            return ("pos", n)
+        if suffix == "val":
+            return ("val", n)
+        found = interop.describe(self.args[n])
+        return ("crd", n, int(suffix[3:])) if found is not None and found.kind == "coo" else ("crd", n)
+
+    def _size(self, size: Size) -> Any:
+        if isinstance(size, int):
+            return size
+        if len(size.terms) == 1 and size.terms[0][1] == 1 and len(size.terms[0][0]) == 1:
+            atom = size.terms[0][0][0]
+            if isinstance(atom, sx.Sym):
+                return self.symbols.get(atom.name)
+        return None
+
+    def _guard(self, guard: Guard) -> tuple[Any, ...] | None:
+        left, right = self._size(guard.left), self._size(guard.right)
+        if left is None or right is None:
+            return None
+        if isinstance(left, int):
+            if isinstance(right, int):
+                return ("equal", ("const", left), ("const", right)) if guard.relation == "==" else None
+            flipped = {"==": "==", "<": ">", "<=": ">=", ">": "<", ">=": "<="}.get(guard.relation)
+            return _against_number(right, flipped, left)
+        if isinstance(right, int):
+            return _against_number(left, guard.relation, right)
+        return ("equal", left, right) if guard.relation == "==" else None
+
+
+def _against_number(source: tuple[Any, ...], relation: str | None, number: int) -> tuple[Any, ...] | None:
+    top = (1 << 62) - 1
+    bounds = {"==": (number, number), "<": (0, number - 1), "<=": (0, number), ">": (number + 1, top), ">=": (number, top)}
+    if relation not in bounds:
+        return None
+    low, high = bounds[relation]
+    return ("within", source, max(low, 0), high)
+
+
+def _scalar(value: Any, dtype: dt.DType, text: str) -> Array:
+    try:
+        return np.array(value, dtype=to_numpy(dtype))
+    except OverflowError:
+        raise DTypeError(f"{text} = {value} does not fit in {dtype}", "Python integers become i64", "pass a float") from None
+
+
+def _affordable(name: str, item: int, shape: tuple[int, ...]) -> None:
+    """Raise before a result is allocated whose bytes no address can count."""
+    total = item
+    for extent in shape:
+        total *= extent
+    if total > (1 << 62):
+        raise ShapeError(f"the result {name} would have {total} bytes", f"its shape is {shape}", "work on a part of it")
