@@ -104,7 +104,7 @@ class _Checker:
             statement = self.names[name]
             text = affine(place, {*statement.dims, *self.scop.parameters})
             parts.append(f"{name}[{', '.join(statement.dims)}] -> [({text})]")
-        return isl.MultiUnionPwAff.read_from_str(isl.DEFAULT_CONTEXT, f"{self.parameters} -> [{{ {'; '.join(parts)} }}]")
+        return isl.MultiUnionPwAff.read_from_str(isl.DEFAULT_CONTEXT, st.band_text(self.parameters, "; ".join(parts)))
 
     def _domain(self, names: tuple[str, ...]) -> isl.UnionSet:
         parts = "; ".join(f"{n}[{', '.join(self.names[n].dims)}]" for n in names)

@@ -120,6 +120,11 @@ def parameter_list(scop: Scop) -> str:
     return f"[{', '.join(dict.fromkeys((*scop.parameters, *lengths)))}]"
 
 
+def band_text(parameters: str, places: str) -> str:
+    """`[n] -> [{ S[i] -> [(i)] }]`. isl reads `[] -> [{ ... }]` as a band without members, so no list stands there if it is empty."""
+    return f"[{{ {places} }}]" if parameters == "[]" else f"{parameters} -> [{{ {places} }}]"
+
+
 class _Writer:
     def __init__(self, scop: Scop) -> None:
         self.by_name = {s.name: s for s in scop.statements}
@@ -136,7 +141,7 @@ class _Writer:
             case Band(members, child, marks, coincident):
                 places = "; ".join(f"{self._tuple(s)} -> [({self._text(s, e)})]" for s, e in members)
                 lines = [
-                    f'schedule: "{self.parameters} -> [{{ {places} }}]"',
+                    f'schedule: "{band_text(self.parameters, places)}"',
                     f"coincident: [{int(coincident)}]",
                     'options: "{ atomic[x] }"',
                     *_child(self.write(child, depth + 1)),
