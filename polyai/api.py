@@ -158,7 +158,7 @@ class Declared:
         self._options = current()
         self._fn, self._name = fn, name or getattr(fn, "__name__", "function")
         self._traced = trace(fn, specs, kwargs, name=self._name)
-        self._specs = {**{n: s for n, s in enumerate(specs)}, **kwargs}
+        self._specs: dict[Any, Any] = {**dict(enumerate(specs)), **kwargs}
         self._variant = _kernel_for(self._traced, self._options)
 
     def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
@@ -262,7 +262,7 @@ def cache_info() -> dict[str, Any]:
         "directory": str(cache.directory) if cache.directory is not None else None,
         "entries": len(entries),
         "bytes": sum(e.bytes for e in entries),
-        "limit": cache.limit,
+        "limit": runtime().options.cache_bytes,
         "kernels": entries,
     }
 
@@ -270,25 +270,3 @@ def cache_info() -> dict[str, Any]:
 def cache_clear() -> int:
     """Remove every entry of the disk cache; returns how many there were."""
     return runtime().cache.clear()
-
-
-def eager(fn: Callable[..., Any]) -> Callable[..., Any]:
-    """A function of the surface for use outside traces as well: there it is compiled on its own.
-
-    Arrays and floats are arguments; everything else (axes, shapes, flags) is static.
-    """
-    compiled: dict[Any, Function] = {}
-
-    @functools.wraps(fn)
-    def call(*args: Any, **kwargs: Any) -> Any:
-        if has_traced(args, kwargs):
-            return fn(*args, **kwargs)
-        found = leaves(fn, args, kwargs)
-        if not any(leaf.kind in ("array", "sparse") for leaf in found):
-            return fn(*args, **kwargs)
-        fixed = frozenset(leaf.path[0] for leaf in found if leaf.kind == "scalar" and not isinstance(leaf.value, float) and len(leaf.path) == 1)
-        if fixed not in compiled:
-            compiled[fixed] = Function(fn, static=tuple(fixed))
-        return compiled[fixed](*args, **kwargs)
-
-    return call

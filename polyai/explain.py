@@ -82,12 +82,12 @@ _STYLE = (
 )
 
 
-def _timing_bars(timed: list[tuple[str, float | None]]) -> str:
+def _timing_bars(timed: list[tuple[str, float]]) -> str:
     """A picture of where compile time went: one bar per stage."""
-    longest = max(t or 0.0 for _, t in timed)
+    longest = max(t for _, t in timed)
     rows = []
     for n, (title, t) in enumerate(timed):
-        width, y = 480.0 * (t or 0.0) / longest, 20 * n
+        width, y = 480.0 * t / longest, 20 * n
         rows.append(
             f"<text x='150' y='{y + 14}' text-anchor='end' font-size='12' fill='currentColor'>{html.escape(title)}</text>"
             f"<rect x='158' y='{y + 3}' width='{max(width, 1):.1f}' height='14' fill='#3b7dd8'/>"

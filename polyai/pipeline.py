@@ -132,6 +132,11 @@ STAGES: tuple[Stage, ...] = (
     Stage("object", "object", lambda b: replace(b, code=jit.compile_object(b.ir, b.target))),
 )
 
+def _verify_scops(build: Build) -> None:
+    for scop in build.scops:
+        poly_verify.verify(scop)
+
+
 _SHOW: dict[str, Callable[[Build], str]] = {
     "tensor": lambda b: tensor_show.show(b.program),
     "poly": lambda b: "\n".join(map(poly_show.show, b.scops)),
@@ -142,7 +147,7 @@ _SHOW: dict[str, Callable[[Build], str]] = {
 
 _VERIFY: dict[str, Callable[[Build], None]] = {
     "tensor": lambda b: tensor_verify.verify(b.program),
-    "poly": lambda b: [poly_verify.verify(s) for s in b.scops] and None,
+    "poly": _verify_scops,
     "loop": lambda b: loop_verify.verify(b.loops),
     "llvm": lambda b: None,  # LLVM's own verifier runs in the next stage
     "object": lambda b: None,
