@@ -238,12 +238,12 @@ def _cache(chosen: argparse.Namespace) -> int:
         return 0
     info = pa.cache_info()
     if chosen.list:
-        for entry in info.entries:
+        for entry in info["kernels"]:
             print(f"{entry.bytes:>9}  {time.strftime('%Y-%m-%d %H:%M', time.localtime(entry.used))}  {entry.key}")
         return 0
-    print(f"directory  {info.directory}")
-    print(f"entries    {len(info.entries)}")
-    print(f"bytes      {sum(e.bytes for e in info.entries)}")
+    print(f"directory  {info['directory'] or 'none: nothing is kept on disk'}")
+    print(f"entries    {info['entries']}")
+    print(f"bytes      {info['bytes']} of at most {info['limit']}")
     return 0
 
 
@@ -264,7 +264,7 @@ def _info(chosen: argparse.Namespace) -> int:
         "vector width": f"{chosen_options.vector_bits or host.vector_bits} bits",
         "threads": str(chosen_options.num_threads or host.cores),
         "scheduler": chosen_options.scheduler,
-        "cache": f"{pa.cache_info().directory}, at most {chosen_options.cache_bytes >> 20} MiB",
+        "cache": f"{pa.cache_info()['directory']}, at most {chosen_options.cache_bytes >> 20} MiB",
     }
     for name, value in rows.items():
         print(f"{name:13} {value}")

@@ -76,20 +76,18 @@ GROUPS = {
     "linalg": "Linear algebra",
     "contraction": "Linear algebra",
     "nn": "Neural networks",
-    "attention": "Neural networks",
-    "convolution": "Neural networks",
-    "pooling": "Neural networks",
+    "conv": "Neural networks",
     "shaping": "Shapes",
-    "shape": "Shapes",
-    "manipulation": "Shapes",
+    "joining": "Shapes",
     "indexing": "Indexing",
     "creation": "Making arrays",
+    "random": "Random numbers",
     "sparse": "Sparse arrays",
-    "graph": "Sparse arrays",
     "control": "Control flow",
-    "sorting": "Sorting and searching",
     "notation": "Index notation",
+    "functions": "Functions of functions",
 }
+"""Module of the frontend -> heading, in the order of the page."""
 
 
 def _signature(function: Any) -> str:
