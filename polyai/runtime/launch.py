@@ -66,6 +66,7 @@ class Runtime:
         self._run: Any = None
         self._sessions: dict[int, Session] = {}
         self._kernels: dict[str, Kernel] = {}
+        self._prepared = False
         renew_after_fork(self)
 
     @property
@@ -87,6 +88,9 @@ class Runtime:
 
     def prepare(self) -> None:
         """Make the native parts in another thread, to be ready when a kernel is. Returns at once; failures show up later."""
+        if self._prepared:
+            return
+        self._prepared = True
 
         def make() -> None:
             with contextlib.suppress(PolyAIError, OSError):

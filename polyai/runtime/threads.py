@@ -36,8 +36,8 @@ JOB = Fields(
 
 POOL_BYTES = 448
 
-_PAUSE = {"x86_64": "call void @llvm.x86.sse2.pause()", "aarch64": 'call void asm sideeffect "yield", ""()'}
-_DECLARE = {"x86_64": "declare void @llvm.x86.sse2.pause()", "aarch64": ""}
+_PAUSE = {"x86_64": "call void @llvm.x86.sse2.pause()", "aarch64": "call void @llvm.aarch64.hint(i32 1)"}
+_DECLARE = {"x86_64": "declare void @llvm.x86.sse2.pause()", "aarch64": "declare void @llvm.aarch64.hint(i32)"}
 _FUTEX = {"x86_64": 202, "aarch64": 98}
 _WAIT, _WAKE = 128, 129
 """futex operations, private to this process."""

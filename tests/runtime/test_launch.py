@@ -9,7 +9,10 @@ import scipy.sparse as sp
 
 from polyai.errors import IndexOutOfRangeError, PolyAIError, SparseStructureError, UnsupportedError, VerifyError
 from polyai.loop import nodes as lp
+from polyai.machine.cpu import Target
+from polyai.machine.jit import compile_object
 from polyai.options import Options
+from polyai.runtime import native, threads
 from polyai.runtime.cache import Entry
 from polyai.runtime.kernel import Parameter, Signature, signature_of, site_error
 from polyai.runtime.launch import OutOfMemoryError, Runtime
@@ -198,3 +201,12 @@ def test_native_parts_are_compiled_once_for_a_machine(tmp_path):
         if thread.name == "polyai-prepare":
             thread.join()
     assert third.stats.snapshot() == {"disk_hits": 3}
+
+
+@pytest.mark.parametrize("part", native.PARTS)
+def test_native_parts_compile_for_aarch64(part, monkeypatch):
+    monkeypatch.setattr(threads, "architecture", lambda: "aarch64")
+    text = native.PARTS[part][1]()
+    target = Target("aarch64-unknown-linux-gnu", cpu="generic", features="")
+    code = compile_object(f'target triple = "{target.triple}"\n{text}', target)
+    assert code[:4] == b"\x7fELF" and code[18] == 183  # EM_AARCH64
