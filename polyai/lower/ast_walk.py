@@ -110,9 +110,8 @@ def _compare(op: str) -> Callable[[lp.LoopExpr, lp.LoopExpr], lp.LoopExpr]:
     return lambda x, y: b.compare(op, x, y)
 
 
-_OPERATIONS: dict[isl.ast_expr_op_type, Callable[[lp.LoopExpr, lp.LoopExpr], lp.LoopExpr]] = {
-    code: meaning
-    for code, meaning in (
+_OPERATIONS: dict[isl.ast_expr_op_type, Callable[[lp.LoopExpr, lp.LoopExpr], lp.LoopExpr]] = dict(
+    (
         (_OP.add, b.add),
         (_OP.sub, b.sub),
         (_OP.mul, b.mul),
@@ -133,7 +132,7 @@ _OPERATIONS: dict[isl.ast_expr_op_type, Callable[[lp.LoopExpr, lp.LoopExpr], lp.
         (_OP.ge, _compare("ge")),
         (_OP.gt, _compare("gt")),
     )
-}
+)
 
 
 def expression(at: isl.AstExpr) -> lp.LoopExpr:

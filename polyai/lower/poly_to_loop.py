@@ -477,7 +477,7 @@ class _Lowering:
         """What a bad index along `dimension` of `array` means to the user."""
         extent = self.storage.arrays[array].extents[dimension]
         limit = show(extent) if not isinstance(extent, po.Ragged) else extent.tensor
-        source = next((l for l in _loads(index)), None)
+        source = next(_loads(index), None)
         if source is not None and source.array in self.storage.levels:
             owner, spec = self.storage.levels[source.array]
             format_ = owner.type.format
@@ -545,7 +545,7 @@ class _Body:
                 assert_never(expr)
 
     def _needs_guard(self, *exprs: Expr) -> bool:
-        return any(not self._in_range(l) for e in exprs for l in _loads(e))
+        return any(not self._in_range(read) for e in exprs for read in _loads(e))
 
     def _size(self, name: str) -> lp.LoopExpr:
         size = None if name in self.low.order else self.low.sizes.get(name)
@@ -595,7 +595,7 @@ class _Body:
     def _constant_loads(self, index: Expr) -> bool:
         """True if `index` reads nothing that the kernel writes, so that it may be computed further out."""
         arrays = self.low.storage.arrays
-        return all(l.array not in arrays or arrays[l.array].role == "input" for l in _loads(index))
+        return all(x.array not in arrays or arrays[x.array].role == "input" for x in _loads(index))
 
 
 def _loads(expr: Expr) -> Iterator[Load]:

@@ -43,18 +43,18 @@ def stored(name: str, type: tn.TensorType) -> Stored:
     if type.format is None:
         raise VerifyError(f"{name} has no format")
     levels = type.format.levels
-    last = max(l for l, level in enumerate(levels) if isinstance(level, Compressed))
+    last = max(k for k, level in enumerate(levels) if isinstance(level, Compressed))
     arrays: list[ArraySpec] = []
     counts: list[Size] = []
     above: Size = 1
-    for l, level in enumerate(levels):
+    for k, level in enumerate(levels):
         if level.full:
-            here: Size = above * type.shape[type.format.order[l]]
+            here: Size = above * type.shape[type.format.order[k]]
         elif isinstance(level, Singleton):
             here = above
         else:
-            here = symbol(tn.nnz_of(name) if l == last else f"{tn.nnz_of(name)}{l}")
-        arrays.extend(level.arrays(name, l, above, here))
+            here = symbol(tn.nnz_of(name) if k == last else f"{tn.nnz_of(name)}{k}")
+        arrays.extend(level.arrays(name, k, above, here))
         counts.append(here)
         above = here
     return Stored(name, type, tuple(arrays), tuple(counts), index_dtype(type.format.index_bits))
@@ -85,7 +85,7 @@ class Storage:
         levels = self.stored[fibre.tensor].type.format
         if levels is None:
             raise VerifyError(f"{fibre.tensor} has no format")
-        above = sum(not isinstance(l, Singleton) for l in levels.levels[: fibre.level])
+        above = sum(not isinstance(x, Singleton) for x in levels.levels[: fibre.level])
         return (d, fibre) if d == above else None
 
     def extents(self, name: str) -> tuple[lp.LoopExpr, ...]:
@@ -124,12 +124,12 @@ class Storage:
         format_ = owner.type.format
         if format_ is None:
             raise VerifyError(f"{dim.tensor} has no format")
-        for l, level in enumerate(format_.levels[: dim.level]):
+        for k, level in enumerate(format_.levels[: dim.level]):
             if isinstance(level, Singleton):
                 continue
             value = values[next(parents)]
             if level.full:
-                at = b.add(b.mul(at, self.size(owner.type.shape[format_.order[l]])), value)
+                at = b.add(b.mul(at, self.size(owner.type.shape[format_.order[k]])), value)
             else:
-                at = b.add(begins[(dim.tensor, l)], value)
+                at = b.add(begins[(dim.tensor, k)], value)
         return at

@@ -97,7 +97,7 @@ class _Binder:
         match stmt:
             case Block(stmts):
                 for s in stmts:
-                    self.stmt(s)
+                    self._nested(s) if isinstance(s, Block) else self.stmt(s)
             case Let():
                 self._let(stmt)
             case Alloc(name, dtype, extents, space, lanes):
@@ -140,6 +140,14 @@ class _Binder:
                 for name in sorted(written(stmt)):
                     self._write(name)
                 self._emit(If(test, taken, other))
+
+    def _nested(self, stmt: Block) -> None:
+        self.levels.push()
+        self.stmt(stmt)
+        out = self.levels.pop()
+        for name in sorted(written(stmt)):
+            self._write(name)
+        self._emit(out)
 
     def _branch(self, stmt: Stmt) -> Block:
         before = dict(self.versions)

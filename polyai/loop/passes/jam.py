@@ -136,7 +136,10 @@ class _Copies:
         match stmt:
             case Block(stmts):
                 for s in stmts:
-                    self.stmt(s, copies, out)
+                    if isinstance(s, Block):
+                        out.append(self._inner(s, copies))
+                    else:
+                        self.stmt(s, copies, out)
             case Let(name, value):
                 if name not in self.names:
                     out.append(stmt)

@@ -101,7 +101,12 @@ class Lanes:
         match stmt:
             case Block(stmts):
                 for s in stmts:
-                    self.run(s)
+                    if isinstance(s, Block):
+                        self.levels.push()
+                        self.run(s)
+                        self.levels.emit(self.levels.pop())
+                    else:
+                        self.run(s)
             case Let(name, value):
                 self._let(name, self.value(value), b.dtype_of(value))
             case Alloc(name, dtype, (), Space.REGISTER, 1):
