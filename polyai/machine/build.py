@@ -65,13 +65,47 @@ class Function:
         self._allocas: list[str] = []
         self._cold: list[str] = []
         self._count = 0
+        self._known: dict[str, str] = {}
+        self._epoch = 0
 
     def op(self, text: str) -> str:
-        """Append an instruction with a result; returns the result's name."""
+        """Append an instruction with a result, unless the same one was written where it can be seen from here; returns the
+        result's name. Loads and calls are written each time; see `read` and `intrinsic`."""
+        if text.startswith(("load", "call")):
+            return self._write(text)
+        ref = self._known.get(text)
+        if ref is None:
+            ref = self._known[text] = self._write(text)
+        return ref
+
+    def _write(self, text: str) -> str:
         self._count += 1
         ref = f"%v{self._count}"
         self.body.append(f"  {ref} = {text}")
         return ref
+
+    def read(self, text: str, stable: bool) -> str:
+        """A load that may be shared with an equal one if no memory was written between them (ever, if `stable`)."""
+        key = text if stable else f"{self._epoch} {text}"
+        ref = self._known.get(key)
+        if ref is None:
+            ref = self._known[key] = self._write(text)
+        return ref
+
+    def written(self) -> None:
+        """Memory may have changed: loads before this are not shared with loads after it."""
+        self._epoch += 1
+
+    def enter(self) -> dict[str, str]:
+        """Begin blocks that do not dominate what follows them; give the result to `leave` at their end."""
+        known = self._known
+        self._known = dict(known)
+        self._epoch += 1
+        return known
+
+    def leave(self, known: dict[str, str]) -> None:
+        self._known = known
+        self._epoch += 1
 
     def do(self, text: str) -> None:
         """Append an instruction without a result."""
@@ -111,17 +145,24 @@ class Function:
 
     def aside(self, label: str, write: Callable[[], None]) -> None:
         """Write the block `label` at the end of the function, out of the way of the usual path."""
-        hot, at = self.body, self.at
+        hot, at, epoch = self.body, self.at, self._epoch
+        known = self.enter()
         self.body = []
         self.start(label)
         write()
         self._cold += self.body
         self.body, self.at = hot, at
+        self._known, self._epoch = known, epoch
 
     def intrinsic(self, name: str, result: str, *args: tuple[str, str]) -> str:
-        """Call `@name` with (type, value) pairs, declaring it."""
+        """Call `@name`, which reads no memory, with (type, value) pairs, declaring it."""
         self.module.declare(result, name, tuple(kind for kind, _ in args))
-        return self.op(f"call {result} @{name}({', '.join(f'{kind} {value}' for kind, value in args)})")
+        text = f"call {result} @{name}({', '.join(f'{kind} {value}' for kind, value in args)})"
+        pure = name.startswith("llvm.")
+        ref = self._known.get(text) if pure else None
+        if ref is None:
+            ref = self._known[text] = self._write(text)
+        return ref
 
     def same(self, name: str, elem: str, lanes: int, *values: str) -> str:
         """Call `llvm.NAME` on arguments of one type, which is the result's too."""

@@ -21,6 +21,8 @@ from polyai.scalar.dtype import DType
 from polyai.scalar.ops import MONOIDS as MONOID_TABLE
 from polyai.scalar.ops import OPS, Monoid
 
+Saved = tuple[dict[str, Value], dict[str, memory.Array | memory.Register], dict[str, str]]
+
 
 class Scope:
     """The function being written and what its names mean at this place."""
@@ -29,39 +31,22 @@ class Scope:
         self.fn = fn
         self.values: dict[str, Value] = {}
         self.arrays: dict[str, memory.Array | memory.Register] = {}
-        self.splats: dict[tuple[str, int], Num] = {}
 
-    def enter(self) -> tuple[dict[str, Value], dict[str, memory.Array | memory.Register], dict[tuple[str, int], Num]]:
+    def enter(self) -> Saved:
         """Open a region whose names end with it; give the result to `leave`."""
-        saved = self.values, self.arrays, self.splats
-        self.values, self.arrays, self.splats = dict(self.values), dict(self.arrays), dict(self.splats)
+        saved = self.values, self.arrays, self.fn.enter()
+        self.values, self.arrays = dict(self.values), dict(self.arrays)
         return saved
 
-    def leave(
-        self, saved: tuple[dict[str, Value], dict[str, memory.Array | memory.Register], dict[tuple[str, int], Num]]
-    ) -> None:
-        self.values, self.arrays, self.splats = saved
+    def leave(self, saved: Saved) -> None:
+        self.values, self.arrays, known = saved
+        self.fn.leave(known)
 
     def integer(self, value: int) -> Num:
         return Num(self.fn, "i64", 1, str(value))
 
     def number(self, value: bool | int | float | complex, dtype: DType) -> Value:
         return constant(self.fn, value, dtype)
-
-    def widen(self, value: Value, lanes: int) -> Value:
-        """`value` repeated in `lanes` lanes; a scalar is repeated once per region."""
-        if value.lanes == lanes or value.stride is not None:
-            return widened(value, lanes)
-        if value.lanes != 1 or value.const is not None:
-            return widened(value, lanes)
-        parts = [self._splat(part, lanes) for part in (value.re, value.im) if part is not None]
-        return Value(value.dtype, lanes, parts[0], parts[1] if len(parts) > 1 else None)
-
-    def _splat(self, part: Num, lanes: int) -> Num:
-        key = part.ref, lanes
-        if key not in self.splats:
-            self.splats[key] = part.widened(lanes)
-        return self.splats[key]
 
     def expr(self, e: lp.LoopExpr) -> Value:
         """The value of `e`."""
@@ -127,14 +112,14 @@ class Scope:
                 return ramp
         lanes = max(a.lanes for a in args)
         if op == "where":
-            condition, a, b = (self.widen(flat(a), lanes) for a in args)
+            condition, a, b = (widened(flat(a), lanes) for a in args)
             return self._select(cast(condition, dt.bool_).re, cast(a, dtype), cast(b, dtype))
         entry = OPS[op]
         if op in intrinsics.LOGIC or op == "not":
-            truth = [self.widen(cast(flat(a), dt.bool_), lanes).re for a in args]
+            truth = [widened(cast(flat(a), dt.bool_), lanes).re for a in args]
             return boolean(~truth[0] if op == "not" else intrinsics.LOGIC[op](truth[0], truth[1]))
         common = _common(entry.operands, args, dtype)
-        given = [self.widen(flat(cast(a, common)), lanes) for a in args]
+        given = [widened(flat(cast(a, common)), lanes) for a in args]
         if common.is_complex:
             value = cx.apply(op, dtype, given)
             if value is None:
@@ -164,7 +149,7 @@ class Scope:
 
     def _select(self, condition: Num, a: Value, b: Value) -> Value:
         lanes = condition.lanes
-        a, b = self.widen(flat(a), lanes), self.widen(flat(b), lanes)
+        a, b = widened(flat(a), lanes), widened(flat(b), lanes)
         im = None if a.im is None or b.im is None else condition.where(a.im, b.im)
         return Value(a.dtype, lanes, condition.where(a.re, b.re), im)
 

@@ -122,7 +122,7 @@ def _load_scalar(fn: Function, array: Array, index: Value, mask: Num | None, ele
         start = index.re * count if count > 1 else index.re
         first = _at(fn, array.ref, elem, start.ref)
         places = [first] if count == 1 else [first, _at(fn, first, elem, "1")]
-        return [Num(fn, elem, 1, fn.op(f"load {elem}, ptr {place}, align {_align(elem)}{stable}")) for place in places]
+        return [Num(fn, elem, 1, fn.read(f"load {elem}, ptr {place}, align {_align(elem)}{stable}", array.stable)) for place in places]
 
     if mask is None:
         parts = read()
@@ -130,7 +130,9 @@ def _load_scalar(fn: Function, array: Array, index: Value, mask: Num | None, ele
         inside, after, before = fn.label("load"), fn.label("after"), fn.at
         fn.do(f"br i1 {mask.ref}, label %{inside}, label %{after}")
         fn.start(inside)
+        known = fn.enter()
         found = read()
+        fn.leave(known)
         fn.do(f"br label %{after}")
         fn.start(after)
         parts = []
@@ -158,11 +160,11 @@ def _load_run(fn: Function, array: Array, base: Num, lanes: int, mask: Num | Non
     place = _at(fn, array.ref, elem, start.ref)
     kind = ty.vector(elem, lanes)
     if mask is None:
-        return Num(fn, elem, lanes, fn.op(f"load {kind}, ptr {place}, align {_align(elem)}{stable}"))
+        return Num(fn, elem, lanes, fn.read(f"load {kind}, ptr {place}, align {_align(elem)}{stable}", array.stable))
     name = f"llvm.masked.load.{ty.mangled(elem, lanes)}.p0"
     fn.module.declare(kind, name, ("ptr", "i32", mask.kind, kind))
     text = f"call {kind} @{name}(ptr {place}, i32 {_align(elem)}, {mask.kind} {mask.ref}, {kind} zeroinitializer)"
-    return Num(fn, elem, lanes, fn.op(text))
+    return Num(fn, elem, lanes, fn.read(text, array.stable))
 
 
 def _gather(fn: Function, ref: str, elem: str, index: Value, count: int, part: int, mask: Num | None) -> Num:
@@ -178,6 +180,7 @@ def _gather(fn: Function, ref: str, elem: str, index: Value, count: int, part: i
 def store(fn: Function, array: Array, index: Value, value: Value, mask: Num | None) -> None:
     """Write `value` at `index` where `mask` is true. Lanes that meet in one element: the last one stays."""
     elem = ty.memory(array.dtype)
+    fn.written()
     lanes = max(index.lanes, value.lanes, 1 if mask is None else mask.lanes)
     value = widened(flat(value), lanes)
     parts = [cast.to_memory(part, array.dtype) for part in (value.re, value.im) if part is not None]
@@ -212,11 +215,13 @@ def _store_scalar(fn: Function, array: Array, index: Value, parts: list[Num], ma
         inside, after = fn.label("store"), fn.label("after")
         fn.do(f"br i1 {mask.ref}, label %{inside}, label %{after}")
         fn.start(inside)
+    known = fn.enter()
     start = index.re * len(parts) if len(parts) > 1 else index.re
     place = _at(fn, array.ref, elem, start.ref)
     for c, part in enumerate(parts):
         where = place if c == 0 else _at(fn, place, elem, str(c))
         fn.do(f"store {elem} {part.ref}, ptr {where}, align {_align(elem)}")
+    fn.leave(known)
     if mask is not None:
         fn.do(f"br label %{after}")
         fn.start(after)

@@ -147,9 +147,11 @@ def _run(body: Body, task: str, chunks: Num) -> str:
     context = f"%context.{task}"
     fn.do(f"br i1 {chunks.gt(1).ref}, label %{fork}, label %{alone}")
     fn.start(fork)
+    known = fn.enter()
     run, pool = body.read_field("parallel", "ptr"), body.read_field("pool", "ptr")
     first = fn.op(f"call i64 {run}(ptr {pool}, ptr @{task}, ptr {context}, i64 {chunks.ref})")
     fn.do(f"br label %{end}")
+    fn.leave(known)
     fn.start(alone)
     second = fn.op(f"call i64 @{task}(ptr {context}, i64 0, i64 0)")
     fn.do(f"br label %{end}")

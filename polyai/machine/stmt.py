@@ -110,7 +110,7 @@ def _store(b: Body, name: str, indices: tuple[lp.LoopExpr, ...], value: lp.LoopE
     if isinstance(array, memory.Register):
         if indices:
             raise VerifyError(f"register {name} has an index")
-        memory.write_register(b.fn, array, scope.widen(stored, array.lanes), chosen)
+        memory.write_register(b.fn, array, stored, chosen)
     else:
         memory.store(b.fn, array, scope.place(name, indices), stored, chosen)
 
@@ -143,6 +143,7 @@ def _call(b: Body, function: str, args: tuple[lp.LoopExpr | str, ...]) -> None:
         kind, ref = _argument(b, arg)
         fn.do(f"store {kind} {ref}, ptr {fn.op(f'getelementptr i64, ptr {record}, i64 {k}')}")
     result = fn.op(f"call i64 {b.externs[function]}(ptr {record})")
+    fn.written()
     b.leave_if(fn.op(f"icmp ne i64 {result}, 0"), result)
 
 

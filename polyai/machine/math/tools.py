@@ -58,7 +58,9 @@ def pick_rare(x: Num, rare: Num, usual: Num, write: Callable[[], Num]) -> Num:
     start, odd, end = fn.at, fn.label("odd"), fn.label("even")
     fn.do(f"br i1 {rare.any().ref}, label %{odd}, label %{end}")
     fn.start(odd)
+    known = fn.enter()
     other = rare.where(write(), usual)
+    fn.leave(known)
     last = fn.at
     fn.do(f"br label %{end}")
     fn.start(end)
