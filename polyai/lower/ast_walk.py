@@ -110,29 +110,27 @@ def _compare(op: str) -> Callable[[lp.LoopExpr, lp.LoopExpr], lp.LoopExpr]:
     return lambda x, y: b.compare(op, x, y)
 
 
-_OPERATIONS: dict[isl.ast_expr_op_type, Callable[[lp.LoopExpr, lp.LoopExpr], lp.LoopExpr]] = dict(
-    (
-        (_OP.add, b.add),
-        (_OP.sub, b.sub),
-        (_OP.mul, b.mul),
-        (_OP.min, b.smallest),
-        (_OP.max, b.largest),
-        (_OP.div, b.floordiv),
-        (_OP.fdiv_q, b.floordiv),
-        (_OP.pdiv_q, b.floordiv),
-        (_OP.pdiv_r, b.mod),
-        (_OP.zdiv_r, b.mod),
-        (_OP.and_, b.both),
-        (_OP.and_then, b.both),
-        (_OP.or_, b.either),
-        (_OP.or_else, b.either),
-        (_OP.eq, _compare("eq")),
-        (_OP.le, _compare("le")),
-        (_OP.lt, _compare("lt")),
-        (_OP.ge, _compare("ge")),
-        (_OP.gt, _compare("gt")),
-    )
-)
+_OPERATIONS: dict[isl.ast_expr_op_type, Callable[[lp.LoopExpr, lp.LoopExpr], lp.LoopExpr]] = {
+    _OP.add: b.add,
+        _OP.sub: b.sub,
+        _OP.mul: b.mul,
+        _OP.min: b.smallest,
+        _OP.max: b.largest,
+        _OP.div: b.floordiv,
+        _OP.fdiv_q: b.floordiv,
+        _OP.pdiv_q: b.floordiv,
+        _OP.pdiv_r: b.mod,
+        _OP.zdiv_r: b.mod,
+        _OP.and_: b.both,
+        _OP.and_then: b.both,
+        _OP.or_: b.either,
+        _OP.or_else: b.either,
+        _OP.eq: _compare("eq"),
+        _OP.le: _compare("le"),
+        _OP.lt: _compare("lt"),
+        _OP.ge: _compare("ge"),
+        _OP.gt: _compare("gt"),
+}
 
 
 def expression(at: isl.AstExpr) -> lp.LoopExpr:
