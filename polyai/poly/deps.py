@@ -59,6 +59,7 @@ def dependences(scop: Scop, arrays: Collection[str] | None = None) -> Deps:
             kind.append(isl.UnionMap.from_map(_distinct(source, pair)))
         else:
             earlier = isl.Map.lex_lt(pair.get_space().domain())
+            pair = _distinct(source, pair) if both_write else pair
             order.append(isl.UnionMap.from_map(pair.intersect(earlier)))
             if not both_write:
                 order.append(isl.UnionMap.from_map(pair.reverse().intersect(earlier)))

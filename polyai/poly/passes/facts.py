@@ -110,7 +110,8 @@ def _facts(s: Statement, hints: Mapping[str, int]) -> Facts:
             summed.append(dim)
         else:
             serial.append(dim)
-    vector = _vector(s, accesses, dict(trips), free, [] if indirect else summed)
+    named = [d for d in free if d in target.places]  # not a coordinate: lanes would scatter
+    vector = _vector(s, accesses, dict(trips), named, [] if indirect else summed)
     ragged = {r.dim for r in s.ragged}
     plain = not ragged & set(summed) and not serial
     operands = _operands(accesses, vector, summed) if plain else []

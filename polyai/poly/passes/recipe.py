@@ -193,9 +193,14 @@ class _Recipe:
             kept = tuple(s for s, _ in group.members)
             children += [st.Leaf(s.name) for s in group.before]
             marks = (VECTOR,) if all(d == s.vector for s, d in group.members) else ()
-            children.append(self._band(members, marks, kept, placed.add(members), bound))
+            children.append(self._group(members, marks, kept, placed, bound))
             rest = group.after
         return children[0] if len(children) == 1 else st.Sequence(tuple(children))
+
+    def _group(
+        self, members: Mapping[str, str], marks: tuple[str, ...], kept: tuple[Facts, ...], placed: Placed, bound: frozenset[Ragged]
+    ) -> st.Tree:
+        return self._bound(kept, placed, bound, lambda known: self._band(members, marks, kept, placed.add(members), known))
 
     def _say(self, statements: Sequence[Facts], text: str) -> None:
         self.notes.append(f"{', '.join(s.name for s in statements)}: {text}")
