@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import functools
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
@@ -26,7 +27,7 @@ def eager(fn: Callable[P, R]) -> Callable[P, R]:
         if has_traced(args, kwargs):
             return fn(*args, **kwargs)
         found = leaves(fn, args, kwargs)
-        if not any(leaf.kind in ("array", "sparse") for leaf in found):
+        if not builtins.any(leaf.kind in ("array", "sparse") for leaf in found):
             return fn(*args, **kwargs)
         fixed = frozenset(leaf.path[0] for leaf in found if leaf.kind == "scalar" and not isinstance(leaf.value, float) and len(leaf.path) == 1)
         function = compiled.get(fixed)

@@ -1,6 +1,7 @@
 """Keeps generated parts of the documentation true: `python -m tools.docs` rewrites them, `--check` only compares.
 
-- blocks after `<!-- stage: NAME -->` in docs/tutorial.md: what that stage of the tutorial's program prints;
+- blocks after `<!-- stage: NAME -->` or `<!-- stage: NAME first N lines -->` in docs/tutorial.md: what that stage of the
+  tutorial's program prints;
 - docs/reference/operations.md: signatures and first sentences of the public operations.
 """
 
@@ -15,7 +16,7 @@ from typing import Any
 import polyai as pa
 
 DOCS = Path(__file__).parent.parent / "docs"
-STAGE = re.compile(r"<!-- stage: (\w+) -->\n```text\n.*?```\n", re.DOTALL)
+STAGE = re.compile(r"<!-- stage: (\w+)((?: first \d+ lines)?) -->\n```text\n.*?```\n", re.DOTALL)
 VECTOR_BITS = 256
 """The tutorial's vectors, so that its text is the same on every machine."""
 
@@ -39,12 +40,15 @@ def first_block(page: str) -> str:
 
 def tutorial(stages: dict[str, str]) -> str:
     """docs/tutorial.md with its stage blocks filled."""
-    page = (DOCS / "tutorial.md").read_text()
-    return STAGE.sub(lambda m: f"<!-- stage: {m.group(1)} -->\n```text\n{_narrow(stages[m.group(1)])}\n```\n", page)
 
+    def filled(found: re.Match[str]) -> str:
+        name, limit = found.groups()
+        lines = [line.rstrip() for line in stages[name].strip("\n").splitlines()]
+        if limit:
+            lines = [*lines[: int(limit.split()[1])], "..."]
+        return f"<!-- stage: {name}{limit} -->\n```text\n" + "\n".join(lines) + "\n```\n"
 
-def _narrow(text: str) -> str:
-    return "\n".join(line.rstrip() for line in text.strip("\n").splitlines())
+    return STAGE.sub(filled, (DOCS / "tutorial.md").read_text())
 
 
 def operations() -> str:

@@ -12,7 +12,9 @@ import numpy as np
 
 from polyai.errors import TraceError, UnsupportedError
 from polyai.frontend.core import Array
+from polyai.frontend.sizes import SizeValue
 from polyai.frontend.spec import DTypeSpec, FormatSpec, Spec
+from polyai.frontend.term import Term
 from polyai.scalar.dtype import DType
 from polyai.sparse import interop
 from polyai.term.node import node
@@ -136,10 +138,10 @@ def identifier(text: str) -> str:
 
 
 def has_traced(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
-    """Whether a traced array is among the arguments: the call is then part of another trace."""
+    """Whether a traced array, size or term is among the arguments: the call is then part of another trace."""
 
     def inside(value: Any) -> bool:
-        if isinstance(value, Array):
+        if isinstance(value, (Array, SizeValue, Term)):
             return True
         if isinstance(value, dict):
             return any(map(inside, value.values()))
