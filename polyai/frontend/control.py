@@ -207,11 +207,12 @@ def scan(f: Callable[[Any, Any], tuple[Any, Any]], init: Any, xs: Any = None, le
         start = tree.rebuild(carry_shape, carried)
         trial.run(lambda i, start=start: f(start, item(i)), trial.parameters)
         trial.close()
-        wider = [n for n, c in enumerate(carried) if c.weak and not trial.results[n].weak and trial.results[n].type.dtype != c.type.dtype]
+        found = trial.results
+        wider = [p for p, c in enumerate(carried) if c.weak and not found[p].weak and found[p].type.dtype != c.type.dtype]
         if not wider:
             break
-        for n in wider:
-            carried[n] = astype(carried[n], trial.results[n].type.dtype)
+        for p in wider:
+            carried[p] = astype(carried[p], found[p].type.dtype)
     init = tree.rebuild(carry_shape, carried)
     made = [tn.TensorType(r.type.dtype, r.extents) for r in trial.results[len(carried) :]]
     buffers = [tracer.emit("buffer", tracer.indices((n, *t.shape)), convert(0, t.dtype)) for t in made]

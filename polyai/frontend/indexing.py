@@ -54,7 +54,7 @@ def getitem(a: Array, key: Any) -> Any:
     parts = key if isinstance(key, tuple) else (key,)
     if any(isinstance(k, Term) for k in parts):
         return notation.access(a, parts)
-    if all(k is Ellipsis or (isinstance(k, slice) and k == slice(None)) for k in parts) and len(parts) <= max(a.rank, 1):
+    if all(k is Ellipsis or _is_full(k) for k in parts) and len(parts) <= max(a.rank, 1):
         return a
     if a.is_sparse:
         raise UnsupportedError(
@@ -63,6 +63,10 @@ def getitem(a: Array, key: Any) -> Any:
     selection = select(a, parts)
     indices = a.tracer.indices(selection.extents)
     return a.tracer.emit("index", indices, a.tracer.read(a, [p(indices) for p in selection.places]))
+
+
+def _is_full(k: Any) -> bool:
+    return isinstance(k, slice) and k.start is None and k.stop is None and k.step is None
 
 
 def select(a: Array, key: tuple[Any, ...]) -> Selection:

@@ -228,7 +228,7 @@ def logsumexp(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     a = dense(_given(x, "logsumexp"), "logsumexp")
     a = astype(a, _floating(a.type.dtype))
     axes = normalized_axes(axis, a.rank, "logsumexp")
-    peak = fold("peak", "max", [a], axes, True, _same, lambda m: apply("where", apply("isfinite", m), m, 0))
+    peak = pointwise("peak", lambda m: apply("where", apply("isfinite", m), m, 0), fold("max", "max", [a], axes, True))
     total = fold("total", "add", [a, peak], axes, True, lambda e, m: apply("exp", e - m))
     out = pointwise("logsumexp", lambda s, m: apply("log", s) + m, total, peak)
     return out if keepdims else drop_axes(out, axes)

@@ -21,6 +21,7 @@ RELATIONS: dict[str, Callable[[int, int], bool]] = {
     "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
 }  # fmt: skip
 NEGATED = {"==": "!=", "!=": "==", "<": ">=", ">=": "<", ">": "<=", "<=": ">"}
+_MIRRORED = {"==": "==", "!=": "!=", "<": ">", ">": "<", "<=": ">=", ">=": "<="}
 
 
 @node
@@ -116,6 +117,8 @@ class Sizes:
 
     def compare(self, a: Size, relation: str, b: Size, why: str = "") -> bool:
         """The truth of `a relation b` here. Raises TraceError if neither ranges nor values decide it."""
+        if isinstance(a, int) and not isinstance(b, int):
+            return self.compare(b, _MIRRORED[relation], a, why)
         difference = self.resolve(a) - self.resolve(b)
         exact = self._decide(difference, relation)
         if exact is not None:
@@ -174,6 +177,9 @@ class Sizes:
         return tuple(out)
 
     def _record(self, a: Size, relation: str, b: Size, why: str) -> None:
+        if isinstance(b, int) and not isinstance(a, int):
+            constant = sum(c for monomial, c in a.terms if not monomial)
+            a, b = a - constant, b - constant
         self.guards[Guard(a, relation, b, f"{self.text(a)} {relation} {self.text(b)}", why)] = None
 
     def _learn(self, difference: Size, relation: str) -> None:
@@ -234,6 +240,12 @@ class Sizes:
         if isinstance(difference, int):
             return RELATIONS[relation](difference, 0)
         low, high = self._bounds(difference)
+        if low is None:
+            low = self._low_without_quotients(difference)
+        if high is None:
+            negated = -1 * difference
+            low_of_it = self._low_without_quotients(negated) if isinstance(negated, SizeExpr) else None
+            high = None if low_of_it is None else -low_of_it
         for fact in self.facts:
             over = difference - fact
             if isinstance(over, int):
@@ -262,6 +274,17 @@ class Sizes:
             low = None if low is None or least is None else low + c * least
             high = None if high is None or most is None else high + c * most
         return low, high
+
+    def _low_without_quotients(self, size: SizeExpr) -> int | None:
+        """A lower bound of `size` by a - c + 1 <= c * floor(a / c) <= a for the first quotient by a number in it."""
+        for monomial, k in size.terms:
+            if len(monomial) == 1 and isinstance(monomial[0], sx.FloorDiv) and isinstance(monomial[0].den, int) and monomial[0].den > 0:
+                a, c = monomial[0].num, monomial[0].den
+                rest = size - SizeExpr(((monomial, k),))
+                below = rest * c + (a - (c - 1)) * k if k > 0 else rest * c + a * k
+                low = self._bounds(below)[0]
+                return None if low is None else -(-low // c)
+        return None
 
     def _atom_bounds(self, atom: sx.Atom) -> tuple[int | None, int | None]:
         match atom:

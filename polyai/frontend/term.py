@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from polyai.errors import DTypeError, TraceError
+from polyai.frontend.sizes import SizeValue
 from polyai.scalar import dtype as dt
 from polyai.scalar.build import const, limits, python_value
 from polyai.scalar.dtype import DType
@@ -42,46 +43,76 @@ class Term:
         return self.body.dtype
 
     def __add__(self, other: Any) -> Term:
-        return apply("add", self, other)
+        return apply("add", self, other) if _combines(other) else NotImplemented
 
     def __radd__(self, other: Any) -> Term:
-        return apply("add", other, self)
+        return apply("add", other, self) if _combines(other) else NotImplemented
 
     def __sub__(self, other: Any) -> Term:
-        return apply("sub", self, other)
+        return apply("sub", self, other) if _combines(other) else NotImplemented
 
     def __rsub__(self, other: Any) -> Term:
-        return apply("sub", other, self)
+        return apply("sub", other, self) if _combines(other) else NotImplemented
 
     def __mul__(self, other: Any) -> Term:
-        return apply("mul", self, other)
+        return apply("mul", self, other) if _combines(other) else NotImplemented
 
     def __rmul__(self, other: Any) -> Term:
-        return apply("mul", other, self)
+        return apply("mul", other, self) if _combines(other) else NotImplemented
 
     def __truediv__(self, other: Any) -> Term:
-        return apply("div", self, other)
+        return apply("div", self, other) if _combines(other) else NotImplemented
 
     def __rtruediv__(self, other: Any) -> Term:
-        return apply("div", other, self)
+        return apply("div", other, self) if _combines(other) else NotImplemented
 
     def __floordiv__(self, other: Any) -> Term:
-        return apply("floordiv", self, other)
+        return apply("floordiv", self, other) if _combines(other) else NotImplemented
 
     def __rfloordiv__(self, other: Any) -> Term:
-        return apply("floordiv", other, self)
+        return apply("floordiv", other, self) if _combines(other) else NotImplemented
 
     def __mod__(self, other: Any) -> Term:
-        return apply("mod", self, other)
+        return apply("mod", self, other) if _combines(other) else NotImplemented
 
     def __rmod__(self, other: Any) -> Term:
-        return apply("mod", other, self)
+        return apply("mod", other, self) if _combines(other) else NotImplemented
+
+    def __lshift__(self, other: Any) -> Term:
+        return apply("shl", self, other) if _combines(other) else NotImplemented
+
+    def __rlshift__(self, other: Any) -> Term:
+        return apply("shl", other, self) if _combines(other) else NotImplemented
+
+    def __rshift__(self, other: Any) -> Term:
+        return apply("shr", self, other) if _combines(other) else NotImplemented
+
+    def __rrshift__(self, other: Any) -> Term:
+        return apply("shr", other, self) if _combines(other) else NotImplemented
+
+    def __and__(self, other: Any) -> Term:
+        return logical_or_bits("and", "bitand", self, other) if _combines(other) else NotImplemented
+
+    def __rand__(self, other: Any) -> Term:
+        return logical_or_bits("and", "bitand", other, self) if _combines(other) else NotImplemented
+
+    def __or__(self, other: Any) -> Term:
+        return logical_or_bits("or", "bitor", self, other) if _combines(other) else NotImplemented
+
+    def __ror__(self, other: Any) -> Term:
+        return logical_or_bits("or", "bitor", other, self) if _combines(other) else NotImplemented
+
+    def __xor__(self, other: Any) -> Term:
+        return logical_or_bits("xor", "bitxor", self, other) if _combines(other) else NotImplemented
+
+    def __rxor__(self, other: Any) -> Term:
+        return logical_or_bits("xor", "bitxor", other, self) if _combines(other) else NotImplemented
 
     def __pow__(self, other: Any) -> Term:
-        return power(self, other)
+        return power(self, other) if _combines(other) else NotImplemented
 
     def __rpow__(self, other: Any) -> Term:
-        return power(term(other), self)
+        return power(term(other), self) if _combines(other) else NotImplemented
 
     def __neg__(self) -> Term:
         return apply("neg", self)
@@ -95,53 +126,23 @@ class Term:
     def __invert__(self) -> Term:
         return logical_or_bits("not", "invert", self)
 
-    def __and__(self, other: Any) -> Term:
-        return logical_or_bits("and", "bitand", self, other)
-
-    def __or__(self, other: Any) -> Term:
-        return logical_or_bits("or", "bitor", self, other)
-
-    def __xor__(self, other: Any) -> Term:
-        return logical_or_bits("xor", "bitxor", self, other)
-
-    def __rand__(self, other: Any) -> Term:
-        return logical_or_bits("and", "bitand", other, self)
-
-    def __ror__(self, other: Any) -> Term:
-        return logical_or_bits("or", "bitor", other, self)
-
-    def __rxor__(self, other: Any) -> Term:
-        return logical_or_bits("xor", "bitxor", other, self)
-
-    def __lshift__(self, other: Any) -> Term:
-        return apply("shl", self, other)
-
-    def __rshift__(self, other: Any) -> Term:
-        return apply("shr", self, other)
-
-    def __rlshift__(self, other: Any) -> Term:
-        return apply("shl", other, self)
-
-    def __rrshift__(self, other: Any) -> Term:
-        return apply("shr", other, self)
-
     def __eq__(self, other: object) -> Any:
-        return apply("eq", self, other)
+        return apply("eq", self, other) if _combines(other) else NotImplemented
 
     def __ne__(self, other: object) -> Any:
-        return apply("ne", self, other)
+        return apply("ne", self, other) if _combines(other) else NotImplemented
 
     def __lt__(self, other: Any) -> Term:
-        return apply("lt", self, other)
+        return apply("lt", self, other) if _combines(other) else NotImplemented
 
     def __le__(self, other: Any) -> Term:
-        return apply("le", self, other)
+        return apply("le", self, other) if _combines(other) else NotImplemented
 
     def __gt__(self, other: Any) -> Term:
-        return apply("gt", self, other)
+        return apply("gt", self, other) if _combines(other) else NotImplemented
 
     def __ge__(self, other: Any) -> Term:
-        return apply("ge", self, other)
+        return apply("ge", self, other) if _combines(other) else NotImplemented
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -160,10 +161,17 @@ class Term:
         return convert(self, dtype)
 
 
+def _combines(value: object) -> bool:
+    """Whether an operator of Term takes `value` itself; arrays bring their own operators."""
+    return isinstance(value, (Term, bool, int, float, complex, np.generic, SizeValue))
+
+
 def term(value: Any) -> Term:
-    """A term of a term, a Python number (weak) or a NumPy scalar (not weak)."""
+    """A term of a term, a size or a Python number (weak), or a NumPy scalar (not weak)."""
     if isinstance(value, Term):
         return value
+    if isinstance(value, SizeValue):
+        return of_size(value.size)
     if isinstance(value, np.generic):
         dtype = dt.from_numpy(value.dtype, "a scalar")
         return Term(Const(python_value(value, dtype), dtype))

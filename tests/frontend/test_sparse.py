@@ -1,0 +1,215 @@
+"""Sparse arrays and matrices of SciPy under tracing: what keeps a pattern, what becomes dense, what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+from polyai.errors import DTypeError, PolyAIError, TraceError, UnsupportedError
+from polyai.frontend import functions as pa
+from polyai.frontend.trace import ArrayOut, trace
+from tests.frontend.helpers import compare, same, traced_run
+
+RNG = np.random.default_rng(5)
+
+
+def matrix(n: int = 6, m: int = 5, format: str = "csr", dtype: Any = np.float64) -> Any:
+    """Random, with an empty row and an empty column."""
+    d = np.where(RNG.random((n, m)) < 0.4, RNG.standard_normal((n, m)) * 3, 0).astype(dtype)
+    if n > 1 and m > 1:
+        d[1], d[:, 2 % m] = 0, 0
+    return getattr(sp, f"{format}_array")(d)
+
+
+X, Y, D, V, W = RNG.standard_normal((5, 3)), RNG.standard_normal((4, 6)), RNG.standard_normal((6, 5)), RNG.standard_normal(5), RNG.standard_normal(6)
+FORMATS = ["csr", "csc", "coo"]
+
+Call = Callable[..., Any]
+CALLS: list[tuple[str, Call, Call | None, tuple[Any, ...]]] = [
+    ("A @ X", lambda A, x: A @ x, None, (X,)),
+    ("A @ v", lambda A, v: A @ v, None, (V,)),
+    ("X @ A", lambda A, y: y @ A, None, (Y,)),
+    ("v @ A", lambda A, w: w @ A, None, (W,)),
+    ("A.T @ X", lambda A, d: A.T @ d, None, (D,)),
+    ("dot", lambda A, x: A.dot(x), None, (X,)),
+    ("A.T.T @ X", lambda A, x: A.T.T @ x, None, (X,)),
+    ("batched", lambda A, c: pa.matmul(A, c), lambda A, c: A.toarray() @ c, (RNG.standard_normal((2, 5, 3)),)),
+    ("GCN", lambda A, x, w: pa.relu(A @ (x @ w)), lambda A, x, w: np.maximum(A @ (x @ w), 0), (X, RNG.standard_normal((3, 2)))),
+    ("A * D", lambda A, d: A * d, None, (D,)),
+    ("D * A", lambda A, d: d * A, lambda A, d: A * d, (D,)),
+    ("A * v", lambda A, v: A * v, None, (V,)),
+    ("A * column", lambda A, w: A * w[:, None], None, (W,)),
+    ("A / D", lambda A, d: A / d, None, (D,)),
+    ("scaled", lambda A, d: (A * 2, 3.0 * A, A / 2, -A, A * d[0, 0], A * np.float32(2)), None, (D,)),
+    ("A * A", lambda A: A * A - A * 2 + A.multiply(A), None, ()),
+    ("own functions", lambda A: (abs(A), A.power(2), A**2, A.conj(), A.astype(np.float32), A.copy()), None, ()),
+    ("zeros stay zeros", lambda A: (pa.sqrt(abs(A)), pa.sin(A), pa.tanh(A), pa.expm1(A), pa.sign(A), pa.floor(A)), lambda A: (np.sqrt(abs(A)), A.sin(), A.tanh(), A.expm1(), A.sign(), A.floor()), ()),
+    ("relu", lambda A: pa.relu(A), lambda A: A.maximum(0), ()),
+    ("threshold", lambda A: (A > 0.5, A != 0, A < 0), None, ()),
+    ("where", lambda A: pa.where(A > 0, A, 0), lambda A: A.maximum(0), ()),
+    ("gelu", lambda A: pa.gelu(A), lambda A: _gelu(A.toarray()), ()),
+    ("sums", lambda A: (A.sum(), A.sum(axis=0), A.sum(axis=1), A.sum(axis=-1)), None, ()),
+    ("means", lambda A: (A.mean(), A.mean(axis=0), A.mean(axis=1)), None, ()),
+    ("extremes", lambda A: (A.max(), A.min()), None, ()),
+    ("extremes of rows", lambda A: (A.max(axis=1), A.min(axis=0), A.max(axis=0)), lambda A: (A.toarray().max(1), A.toarray().min(0), A.toarray().max(0)), ()),
+    ("A + D", lambda A, d: (A + d, d + A, A - d, d - A, A + d[0]), None, (D,)),
+    ("toarray", lambda A: (A.toarray(), A.todense().sum(axis=1)), None, ()),
+    ("transpose", lambda A: (A.T, (A * 2).T), None, ()),
+    ("transposed product", lambda A: A.T * 2 + A.T, None, ()),
+    ("diagonal", lambda A: (A.diagonal(), A.trace()), None, ()),
+    ("shape", lambda A: (A.shape, A.ndim, A.nnz), None, ()),
+    ("row normalised", lambda A: A / (A.sum(axis=1)[:, None] + 10.0), None, ()),
+    ("softmax of rows", lambda A: pa.softmax(A), lambda A: _softmax(A, 1), ()),
+    ("softmax of columns", lambda A: pa.softmax(A, axis=0), lambda A: _softmax(A, 0), ()),
+    ("log_softmax", lambda A: pa.map_stored(lambda e: pa.exp(e), pa.log_softmax(A)), lambda A: _softmax(A, 1), ()),
+    ("norm", lambda A: pa.norm(A), lambda A: np.float64(np.linalg.norm(A.toarray())), ()),
+    ("tril", lambda A: (pa.tril(A), pa.triu(A, 1)), lambda A: (sp.tril(A), sp.triu(A, 1)), ()),
+    ("sddmm", lambda A, q, k: pa.sddmm(q, k, A), lambda A, q, k: A * (q @ k.T), (RNG.standard_normal((6, 3)), X)),
+    ("einsum spmm", lambda A, x: pa.einsum("ij,jk->ik", A, x), lambda A, x: A @ x, (X,)),
+    ("einsum transposed", lambda A, x: pa.einsum("ji,jk->ik", A, x), lambda A, x: A.T @ x, (D,)),
+    ("einsum second operand", lambda A, y: pa.einsum("ki,ij->kj", y, A), lambda A, y: y @ A, (Y,)),
+    ("einsum sddmm", lambda A, q, k: pa.einsum("ij,ik,jk->ij", A, q, k), lambda A, q, k: A * (q @ k.T), (RNG.standard_normal((6, 3)), X)),
+    ("einsum turned", lambda A, d: pa.einsum("ij,ij->ji", A, d), lambda A, d: (A * d).T, (D,)),
+    ("einsum scalar", lambda A, d: pa.einsum("ij,ij->", A, d), lambda A, d: (A * d).sum(), (D,)),
+    ("einsum outer", lambda A, v: pa.einsum("ij,k->ijk", A, v), lambda A, v: A.toarray()[..., None] * v, (V,)),
+    ("einsum chain", lambda A, x, z: pa.einsum("ij,jk,kl->il", A, x, z), lambda A, x, z: A @ x @ z, (X, RNG.standard_normal((3, 2)))),
+    ("einsum row sums", lambda A: pa.einsum("ij->i", A), lambda A: A.sum(axis=1), ()),
+    ("quadratic form", lambda A, w, v: pa.einsum("i,ij,j->", w, A, v), lambda A, w, v: w @ (A @ v), (W, V)),
+]  # fmt: skip
+
+
+def _gelu(x: Any) -> Any:
+    from scipy.special import erf
+
+    return 0.5 * x * (1 + erf(x / np.sqrt(2)))
+
+
+def _softmax(A: Any, axis: int) -> Any:
+    stored = A.toarray() != 0
+    masked = np.where(stored, A.toarray(), -np.inf)
+    with np.errstate(all="ignore"):
+        e = np.exp(masked - masked.max(axis=axis, keepdims=True))
+        return np.where(stored, e / e.sum(axis=axis, keepdims=True), 0)
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize(("fn", "reference", "args"), [c[1:] for c in CALLS], ids=[c[0] for c in CALLS])
+def test_calls(fn: Call, reference: Call | None, args: tuple[Any, ...], format: str) -> None:
+    A = matrix(format=format)
+    if reference is None and format != "csr":
+        reference = lambda a, *rest: fn(a.tocsr(), *rest)  # noqa: E731
+    compare(fn, reference or fn, A, *args)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32, np.int8, np.complex128, np.bool_])
+def test_types_follow_scipy(dtype: Any) -> None:
+    A, x = matrix(dtype=dtype), X.astype(np.float32)
+    if dtype != np.bool_:
+        compare(lambda a, b: a @ b, lambda a, b: a @ b, A, x, tolerance=1e-5)
+        compare(lambda a: a * 2, lambda a: a * 2, A)
+    compare(lambda a: a.sum(axis=0), lambda a: np.asarray(a.sum(axis=0)).astype(np.sum(a.toarray()).dtype), A, tolerance=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (0, 3), (3, 0), (1, 1), (1, 4)])
+def test_sizes_zero_and_one(shape: tuple[int, int]) -> None:
+    A = sp.csr_array(RNG.standard_normal(shape))
+    x = RNG.standard_normal((shape[1], 2))
+    compare(lambda a, b: a @ b, lambda a, b: a @ b, A, x)
+    compare(lambda a: (a * 2, a.sum(axis=0), a.T, pa.softmax(a)), lambda a: (a * 2, a.sum(axis=0), a.T, _softmax(a, 1) if a.nnz else a), A)
+
+
+def test_results_that_keep_a_pattern_name_its_owner() -> None:
+    traced = trace(lambda A, d: (pa.relu(A.T), A * d, A @ A.sum(axis=0)), (matrix(), D), {})
+    first, second, third = traced.outputs
+    assert isinstance(first, ArrayOut) and (first.owner, first.dims) == ("A", (1, 0))
+    assert isinstance(second, ArrayOut) and (second.owner, second.dims) == ("A", (0, 1))
+    assert isinstance(third, ArrayOut) and third.owner is None
+
+
+def test_a_matrix_of_scipy_multiplies_by_star() -> None:
+    A = sp.csr_matrix(matrix())
+    compare(lambda a, x: a * x, lambda a, x: a * x, A, X)
+    compare(lambda a, x: x * a, lambda a, x: x * a, A, Y)
+    compare(lambda a: a * 2, lambda a: a * 2, A)
+    compare(lambda a, d: a.multiply(d), lambda a, d: a.multiply(d), A, D)
+    compare(lambda a: a.sum(axis=1), lambda a: np.asarray(a.sum(axis=1)), A)
+    compare(lambda a: a.mean(axis=0), lambda a: np.asarray(a.mean(axis=0)), A)
+    with pytest.raises(DTypeError, match="matrix power"):
+        trace(lambda a: a**2, (A,), {})
+
+
+def test_products_with_an_implicit_zero_annihilate_infinities() -> None:
+    d = D.copy()
+    d[0, 0] = np.inf
+    A = matrix()
+    A = A - sp.csr_array(([A[0, 0]], ([0], [0])), shape=A.shape)
+    A.eliminate_zeros()
+    got = traced_run(lambda a, b: a * b, A, d).todense()
+    assert np.isfinite(got).all()
+
+
+def test_sparse_attention() -> None:
+    A, q, k, v = matrix(7, 6), RNG.standard_normal((7, 4)), RNG.standard_normal((6, 4)), RNG.standard_normal((6, 3))
+
+    def reference(A: Any, q: Any, k: Any, v: Any, bias: bool) -> Any:
+        scores = q @ k.T / 2.0 + (A.toarray() if bias else 0)
+        return _softmax(sp.csr_array(np.where(A.toarray() != 0, scores, 0)), 1) @ v
+
+    for bias in (False, True):
+        compare(lambda A, q, k, v, b=bias: pa.sparse_attention(q, k, v, A, bias=b), lambda A, q, k, v, b=bias: reference(A, q, k, v, b), A, q, k, v)
+    compare(lambda A, q, k, v: pa.sparse_attention(q, k, v, mask=A, scale=0.5), lambda A, q, k, v: reference(A, q, k, v, False), A, q, k, v)
+    assert trace(lambda A, q, k, v: pa.sparse_attention(q, k, v, A), (A, q, k, v), {}).needs_unique == ("A",)
+
+
+def test_graph_attention_network() -> None:
+    A, h, a, b = matrix(6, 6), RNG.standard_normal((6, 4)), RNG.standard_normal(4), RNG.standard_normal(4)
+
+    def gat(A: Any, h: Any, a: Any, b: Any) -> Any:
+        score = pa.map_stored(lambda e, x, y: pa.leaky_relu(x + y, 0.2), A, (h @ a)[:, None], h @ b)
+        return pa.softmax(score) @ h
+
+    def reference(A: Any, h: Any, a: Any, b: Any) -> Any:
+        s = (h @ a)[:, None] + h @ b
+        s = np.where(s > 0, s, 0.2 * s)
+        return _softmax(sp.csr_array(np.where(A.toarray() != 0, s, 0)), 1) @ h
+
+    compare(gat, reference, A, h, a, b)
+
+
+def test_linear_operations_do_not_need_unique_coordinates() -> None:
+    assert trace(lambda A, x: (A * 2) @ x + A.sum(), (matrix(), X), {}).needs_unique == ()
+    assert trace(lambda A, x: pa.relu(A) @ x, (matrix(), X), {}).needs_unique == ("A",)
+
+
+def test_a_captured_matrix_becomes_an_input() -> None:
+    A = matrix()
+    traced = trace(lambda x: pa.matmul(A, x), (X,), {})
+    assert [i.kind for i in traced.inputs] == ["array", "sparse"]
+    same(traced_run(lambda x: pa.matmul(A, x), X), A @ X)
+
+
+REFUSED: list[tuple[str, Call, type[PolyAIError], str]] = [
+    ("sparse @ sparse", lambda A, B: A @ B.T, UnsupportedError, "product of two sparse arrays"),
+    ("A @ A.T", lambda A, B: A @ A.T, UnsupportedError, "product of two sparse arrays"),
+    ("A + B", lambda A, B: A + B, UnsupportedError, "patterns differ"),
+    ("A * B", lambda A, B: A * B, UnsupportedError, "patterns differ"),
+    ("A + 1", lambda A, B: A + 1, UnsupportedError, "implicit zero becomes 1"),
+    ("exp(A)", lambda A, B: pa.exp(A), UnsupportedError, "implicit zero becomes 1.0"),
+    ("1 / A", lambda A, B: 1.0 / A, UnsupportedError, "toarray"),
+    ("A[0]", lambda A, B: A[0], UnsupportedError, "indexing of the sparse A"),
+    ("A.reshape", lambda A, B: A.reshape(30), UnsupportedError, "reshape of the sparse A"),
+    ("argmax", lambda A, B: A.argmax(axis=0), UnsupportedError, "argmax of the sparse A"),
+    ("tocsc", lambda A, B: A.tocsc(), UnsupportedError, "convert before the call"),
+    ("stretched", lambda A, B: A * pa.zeros((2, A.shape[0], A.shape[1])), UnsupportedError, "stretches the sparse A"),
+    ("nnz of dense", lambda A, B: (A @ A.sum(axis=0)).nnz, TraceError, "dense"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fn", "error", "text"), [r[1:] for r in REFUSED], ids=[r[0] for r in REFUSED])
+def test_what_is_refused_says_why(fn: Call, error: type[PolyAIError], text: str) -> None:
+    with pytest.raises(error, match=text):
+        trace(fn, (matrix(), matrix()), {})
