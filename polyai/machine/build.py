@@ -17,6 +17,10 @@ STABLE = ", !invariant.load !0"
 """Attached to a load of memory that nothing writes while the kernel runs."""
 
 
+MAX_INLINED = 600
+"""Instructions that inlining one short function may add to a module."""
+
+
 class Module:
     """The text of one module. `helper` writes an internal function once, whoever asks first."""
 
@@ -24,17 +28,18 @@ class Module:
         self.target = target
         self.functions: list[str] = []
         self._declared: dict[str, None] = {}
-        self._helpers: set[str] = set()
+        self._helpers: dict[str, int] = {}
         self._count = 0
 
     def declare(self, result: str, name: str, params: tuple[str, ...]) -> None:
         self._declared[f"declare {result} @{name}({', '.join(params)})"] = None
 
     def helper(self, name: str, write: Callable[[], str]) -> None:
-        """Add the function `name`, whose text `write` returns, unless the module has it."""
+        """Count a use of the function `name`, whose text `write` returns; the first use adds it."""
         if name not in self._helpers:
-            self._helpers.add(name)
+            self._helpers[name] = 0
             self.functions.append(write())
+        self._helpers[name] += 1
 
     def fresh(self, stem: str) -> str:
         """A function name not used yet in this module."""
@@ -46,10 +51,19 @@ class Module:
         if self.target.vector_bits > 128:
             width = self.target.vector_bits
             attributes += f' "prefer-vector-width"="{width}" "min-legal-vector-width"="{width}"'
-        parts = [f'target triple = "{self.target.triple}"', *self.functions, *self._declared]
+        functions = [self._inlined_or_not(text) for text in self.functions]
+        parts = [f'target triple = "{self.target.triple}"', *functions, *self._declared]
         parts.append(f"attributes #0 = {{ {attributes} }}\nattributes #1 = {{ alwaysinline {attributes} }}")
         parts.append('!0 = !{}\n!1 = !{!"branch_weights", i32 4000, i32 1}\n')
         return "\n".join(parts)
+
+    def _inlined_or_not(self, text: str) -> str:
+        """A short function (attributes #1) is inlined unless its uses would make the code too long to compile."""
+        head = text[: text.index("\n")]
+        if not head.endswith("#1 {"):
+            return text
+        uses = self._helpers[head.partition("@")[2].partition("(")[0]]
+        return text if uses * text.count("\n") <= MAX_INLINED else text.replace("#1 {", "#0 {", 1)
 
 
 class Function:

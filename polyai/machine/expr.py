@@ -15,7 +15,7 @@ from polyai.machine import intrinsics, memory
 from polyai.machine.build import Function
 from polyai.machine.cast import cast
 from polyai.machine.num import Num
-from polyai.machine.values import Value, boolean, constant, flat, widened
+from polyai.machine.values import Value, boolean, constant, flat, product, widened
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType
 from polyai.scalar.ops import MONOIDS as MONOID_TABLE
@@ -119,6 +119,10 @@ class Scope:
             truth = [widened(cast(flat(a), dt.bool_), lanes).re for a in args]
             return boolean(~truth[0] if op == "not" else intrinsics.LOGIC[op](truth[0], truth[1]))
         common = _common(entry.operands, args, dtype)
+        if op in ("add", "sub") and common.is_float:
+            contracted = _contracted(op, [cast(a, common) for a in args], lanes)
+            if contracted is not None:
+                return Value(dtype, lanes, contracted)
         given = [widened(flat(cast(a, common)), lanes) for a in args]
         if common.is_complex:
             value = cx.apply(op, dtype, given)
@@ -129,10 +133,8 @@ class Scope:
 
     def _real(self, op: str, common: DType, dtype: DType, given: list[Value], lanes: int) -> Value:
         a = given[0]
-        if op in ("add", "sub") and common.is_float:
-            contracted = intrinsics.fused(op, a, given[1])
-            if contracted is not None:
-                return Value(dtype, lanes, contracted)
+        if op in ("mul", "square") and common.is_float:
+            return product(dtype, a.re, given[-1].re)
         if op in ("max", "min") and common.is_float:
             for one, other in ((a, given[1]), (given[1], a)):
                 if other.const is not None and other.const == other.const:
@@ -142,10 +144,7 @@ class Scope:
             if isinstance(divisor, int) and divisor > 0:
                 quotient, left = intrinsics.constant_divmod(common, a.re, divisor)
                 return Value(dtype, lanes, quotient if op == "floordiv" else left)
-        result = intrinsics.REAL[op](common, *(g.re for g in given))
-        if op in ("mul", "square") and common.is_float:
-            return Value(dtype, lanes, result, factors=(a.re, given[-1].re))
-        return Value(dtype, lanes, result)
+        return Value(dtype, lanes, intrinsics.REAL[op](common, *(g.re for g in given)))
 
     def _select(self, condition: Num, a: Value, b: Value) -> Value:
         lanes = condition.lanes
@@ -165,11 +164,22 @@ class Scope:
                 rest += [_slice(value, k, 1) for k in range(keep, value.lanes)]
                 value = _slice(value, 0, keep)
                 continue
-            value = self.apply(monoid.op, [_slice(value, 0, half), _slice(value, half, half)], dtype)
-            value.factors = None
+            value = flat(self.apply(monoid.op, [_slice(value, 0, half), _slice(value, half, half)], dtype))
         for one in rest:
             value = self.apply(monoid.op, [value, one], dtype)
         return value
+
+
+def _contracted(op: str, args: list[Value], lanes: int) -> Num | None:
+    """a + b or a - b of floats as one multiply-add if one of them is a product; None if neither is."""
+    a, b = args
+    if a.factors is not None and a.lanes == lanes:
+        other = widened(flat(b), lanes).re
+        return a.factors[0].fma(a.factors[1], other if op == "add" else -other)
+    if b.factors is not None and b.lanes == lanes:
+        x = b.factors[0] if op == "add" else -b.factors[0]
+        return x.fma(b.factors[1], widened(flat(a), lanes).re)
+    return None
 
 
 def _slice(value: Value, start: int, count: int) -> Value:

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from polyai.machine.math.library import call as math
 from polyai.machine.num import Num
 from polyai.machine.types import bits_of
-from polyai.machine.values import Value
 from polyai.scalar.dtype import DType
 
 Rule = Callable[..., Num]
@@ -242,14 +241,3 @@ LIBRARY = (
 REAL.update({name: _math(name) for name in LIBRARY})
 
 LOGIC: dict[str, Callable[[Num, Num], Num]] = {"and": lambda a, b: a & b, "or": lambda a, b: a | b, "xor": lambda a, b: a ^ b}
-
-
-def fused(op: str, a: Value, b: Value) -> Num | None:
-    """a + b or a - b of floats as one multiply-add if one of them is a product; None if neither is."""
-    if a.factors is not None:
-        x, y = a.factors
-        return x.fma(y, b.re if op == "add" else -b.re)
-    if b.factors is not None:
-        x, y = b.factors
-        return (x if op == "add" else -x).fma(y, a.re)
-    return None

@@ -11,7 +11,7 @@ from polyai.machine.body import Body
 from polyai.machine.build import RARE
 from polyai.machine.cast import cast
 from polyai.machine.num import Num
-from polyai.machine.values import Value, flat
+from polyai.machine.values import Value, flat, written
 from polyai.scalar import dtype as dt
 
 
@@ -31,7 +31,7 @@ def stmt(b: Body, s: lp.Stmt) -> None:
         case lp.If(condition, then, orelse):
             _if(b, condition, then, orelse)
         case lp.Let(name, value):
-            scope.values[name] = scope.expr(value)
+            scope.values[name] = written(scope.expr(value))
         case lp.Alloc():
             _alloc(b, s)
         case lp.Store(array, indices, value, mask):

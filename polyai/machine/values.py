@@ -21,7 +21,8 @@ from polyai.scalar.dtype import DType
 @dataclass(slots=True)
 class Value:
     """`re` holds the bits (the real part of complex values). With `stride` the value is the vector base, base + stride, ...
-    of `lanes` elements, and `re` is its scalar base."""
+    of `lanes` elements, and `re` is its scalar base. With `factors` it is their product; while `re` has no name the
+    multiplication is not written yet, as it may become part of a multiply-add."""
 
     dtype: DType
     lanes: int
@@ -57,10 +58,22 @@ def rounded_to(value: float, dtype: DType) -> float:
     return float(np.uint32(bits).view(np.float32))
 
 
-def flat(value: Value) -> Value:
-    """The same value with all its lanes in `re`: a ramp is written out."""
-    if value.stride is None:
+def product(dtype: DType, a: Num, b: Num) -> Value:
+    """a times b, not written yet."""
+    return Value(dtype, a.lanes, Num(a.fn, a.elem, a.lanes, ""), factors=(a, b))
+
+
+def written(value: Value) -> Value:
+    """The same value with its multiplication written, if it waits."""
+    if value.re.ref or value.factors is None:
         return value
+    return Value(value.dtype, value.lanes, value.factors[0] * value.factors[1], factors=value.factors)
+
+
+def flat(value: Value) -> Value:
+    """The same value with all its lanes in `re`: a ramp or a waiting product is written out."""
+    if value.stride is None:
+        return written(value)
     base = value.re.widened(value.lanes)
     steps = ", ".join(f"i64 {k * value.stride}" for k in range(value.lanes))
     return Value(value.dtype, value.lanes, base.of(f"add {base.kind} {base.ref}, <{steps}>"))
