@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -23,8 +23,8 @@ from polyai.shapes.expr import Size
 from polyai.tensor.bodies import from_size
 from polyai.tensor.nodes import Body, Index, Reduce, Within
 
-if TYPE_CHECKING:
-    from polyai.frontend.core import Tracer
+Tracer = Any
+"""The trace a term belongs to; `core.Tracer`, which is built on terms and so cannot be named here."""
 
 _EXAMPLE: dict[str, bool | int | float | complex] = {"b": True, "i": 1, "f": 1.0, "c": 1j}
 _NATURAL: dict[str, DType] = {"b": dt.bool_, "i": dt.i64, "f": dt.f64, "c": dt.c128}
@@ -35,7 +35,7 @@ class Term:
 
     __slots__ = ("body", "tracer", "weak")
 
-    def __init__(self, body: Body, weak: bool = False, tracer: Tracer | None = None) -> None:
+    def __init__(self, body: Body, weak: bool = False, tracer: Tracer = None) -> None:
         self.body, self.weak, self.tracer = body, weak, tracer
 
     @property
@@ -242,7 +242,7 @@ def _compute_natural(op: str, dtype: DType) -> DType:
     return dt.bool_ if op == "not" else dtype
 
 
-def _where(args: list[Term], tracer: Tracer | None) -> Term:
+def _where(args: list[Term], tracer: Tracer) -> Term:
     condition = args[0] if args[0].dtype == dt.bool_ else args[0] != 0
     a, b = args[1], args[2]
     types = _merge((a.dtype, b.dtype), (a.weak, b.weak))
