@@ -14,14 +14,14 @@ from polyai.machine.build import Function, Module
 from polyai.machine.cpu import Target
 from polyai.machine.num import Num
 from polyai.machine.stmt import stmt
-from polyai.machine.survey import survey
+from polyai.machine.survey import calls
 from polyai.machine.values import Value
 from polyai.scalar import dtype as dt
 
 
 def externs(kernel: lp.Kernel) -> tuple[str, ...]:
     """The library functions the kernel calls, in the order of their slots after the parameters."""
-    return tuple(survey(kernel.body).calls)
+    return tuple(calls(kernel.body))
 
 
 def emit(kernel: lp.Kernel, target: Target) -> str:

@@ -51,16 +51,16 @@ class Scope:
     def expr(self, e: lp.LoopExpr) -> Value:
         """The value of `e`."""
         match e:
-            case lp.Const(value, dtype):
-                return self.number(value, dtype)
             case lp.Var(name, _):
                 return self._name(name)
+            case lp.Apply(op, args, dtype):
+                return self.apply(op, [self.expr(a) for a in args], dtype)
+            case lp.Const(value, dtype):
+                return self.number(value, dtype)
             case lp.Load(array, indices, _):
                 return self._load(array, indices, None)
             case lp.MaskedLoad(array, indices, mask, _):
                 return self._load(array, indices, self.mask(mask))
-            case lp.Apply(op, args, dtype):
-                return self.apply(op, [self.expr(a) for a in args], dtype)
             case lp.Cast(arg, dtype):
                 return cast(self.expr(arg), dtype)
             case lp.Ramp(base, stride, lanes):

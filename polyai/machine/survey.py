@@ -61,18 +61,18 @@ class Survey:
 
     def expr(self, e: lp.LoopExpr) -> None:
         match e:
-            case lp.Const():
-                pass
             case lp.Var(name, _):
                 self.names[name] = None
+            case lp.Apply(_, args, _):
+                self.exprs(args)
             case lp.Load(array, indices, _):
                 self.names[array] = None
                 self.exprs(indices)
+            case lp.Const():
+                pass
             case lp.MaskedLoad(array, indices, mask, _):
                 self.names[array] = None
                 self.exprs((*indices, mask))
-            case lp.Apply(_, args, _):
-                self.exprs(args)
             case lp.Cast(arg, _):
                 self.expr(arg)
             case lp.Ramp(base, _, _):
@@ -87,4 +87,23 @@ def survey(s: lp.Stmt) -> Survey:
     """What `s` mentions."""
     found = Survey()
     found.stmt(s)
+    return found
+
+
+def calls(s: lp.Stmt) -> dict[str, None]:
+    """The library functions `s` calls, in order of appearance."""
+    found: dict[str, None] = {}
+    pending = [s]
+    while pending:
+        match pending.pop():
+            case lp.Block(stmts):
+                pending += reversed(stmts)
+            case lp.For() | lp.While() as loop:
+                pending.append(loop.body)
+            case lp.If(_, then, orelse):
+                pending += [then] if orelse is None else [orelse, then]
+            case lp.Call(function, _):
+                found[function] = None
+            case _:
+                pass
     return found
