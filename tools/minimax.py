@@ -99,6 +99,12 @@ def atanh_tail(z: Real) -> Real:
     return mp.mpf(2) / 3 + 2 * z / 5 if s < mp.mpf(10) ** -6 else (2 * mp.atanh(s) / s - 2) / z
 
 
+def atanh_far(z: Real) -> Real:
+    """(atanh(s) / s - 1 - z/3) / z^2 at z = s^2."""
+    s = mp.sqrt(z)
+    return mp.mpf(1) / 5 + z / 7 + z**2 / 9 if s < mp.mpf(10) ** -4 else (mp.atanh(s) / s - 1 - z / 3) / z**2
+
+
 def one(x: Real) -> Real:
     return mp.mpf(1)
 
@@ -116,6 +122,7 @@ FITS: dict[str, tuple[Function, Function, Real, Real, int]] = {
     "exp2 f64": (exp2_tail, one, -0.501, 0.501, 12),
     "log f32": (atanh_tail, one, 0, SMALLEST_S, 3),
     "log f64": (atanh_tail, one, 0, SMALLEST_S, 6),
+    "pow f64": (atanh_far, one, 0, SMALLEST_S, 7),
     "erf near f32": (erf_near, one, 0, 1, 7),
     "erf near f64": (erf_near, one, 0, 1, 13),
     "erf far f32": (erf_far, mp.erfc, 1, 4, 8),

@@ -28,7 +28,7 @@ LOG10_2 = (3.01029995663611771306e-01, 3.69423907715893078616e-13)
 """log2(e), log10(e) and log10(2) in two parts; the product of the last one's first part with k is exact."""
 
 
-def _split(x: Num) -> tuple[Num, Num]:
+def split(x: Num) -> tuple[Num, Num]:
     """k as a float and m with x = 2^k m, sqrt(1/2) <= m < sqrt(2); x positive and finite."""
     single = x.elem == "float"
     shift, smallest, ground = (23, 2.0**-126, 0x3F3504F3) if single else (52, 2.0**-1022, 0x3FE6A09E667F3BCD)
@@ -56,7 +56,7 @@ def _pieces(f: Num) -> tuple[Num, Num]:
 
 
 def log(x: Num) -> Num:
-    k, m = _split(x)
+    k, m = split(x)
     f = m - 1.0
     half, rest = _pieces(f)
     high, low = LN2[x.elem]
@@ -65,7 +65,7 @@ def log(x: Num) -> Num:
 
 def _in_base(x: Num, factor: tuple[float, float], two: tuple[float, float]) -> Num:
     """log x times `factor`, with log m in two parts; `two` is the logarithm of 2 in the base."""
-    k, m = _split(x)
+    k, m = split(x)
     f = m - 1.0
     half, rest = _pieces(f)
     high = f - half
@@ -88,7 +88,7 @@ def log10(x: Num) -> Num:
 def log1p(x: Num) -> Num:
     """log(1 + x) with the rounding error of 1 + x put back."""
     u = x + 1.0
-    k, m = _split(u)
+    k, m = split(u)
     lost = k.ge(2.0).where(1.0 - (u - x), x - (u - 1.0)) / u
     near = k.eq(0.0)
     f = near.where(x, m - 1.0)
