@@ -1,7 +1,7 @@
 """A kernel of the loop language as the text of an LLVM module. Nothing is imported but the standard library below it.
 
     Kernel f(n, X, Y), body   ->   define i64 @f(ptr %args, ptr %rt) { load n, X, Y; body; ret i64 0 }
-                                   define internal i64 @task1(ptr %context, i64 %chunk, i64 %thread) { ... }
+                                   define internal i64 @pa.task1(ptr %context, i64 %chunk, i64 %thread) { ... }
                                    define internal <16 x float> @pa.exp.16float(<16 x float> %x0) { ... }
 """
 

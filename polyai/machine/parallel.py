@@ -92,7 +92,7 @@ def launch(body: Body, s: lp.For, write_loop: WriteLoop) -> None:
     span = upper - lower
     rounds = span if s.step == 1 else (span + (s.step - 1))._two("udiv", s.step)
     chunks = _chunks(body, s, lower, upper, rounds)
-    name = fn.module.fresh("task")
+    name = fn.module.fresh("pa.task")
     task = Function(fn.module, f"define internal i64 @{name}(ptr %context, i64 %chunk, i64 %thread)")
     _write_task(body, task, s, (lower, rounds, upper, chunks), write_loop)
     fn.module.functions.append(task.text())
