@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 # OpenMP threads of one library that keep spinning would be timed with the next; read when the libraries are loaded.
 os.environ.setdefault("KMP_BLOCKTIME", "2")
@@ -18,6 +20,8 @@ from benchmarks import peers as adapters
 from benchmarks import report, suites
 from benchmarks.harness import SUBJECT, Peer, Result, Settings, Unavailable, judge, measure
 from benchmarks.suites import Limit, Suite
+
+BUSY = 0.5
 
 
 def parse(argv: list[str] | None = None) -> argparse.Namespace:
@@ -80,14 +84,25 @@ def run_suite(suite: Suite, peers: dict[str, Peer], settings: Settings) -> list[
     return results
 
 
-def limit_line(limit: Limit, results: list[Result]) -> str:
-    times = [r.timings[limit.contender].median for r in results if r.case.startswith(limit.case) and limit.contender in r.timings]
-    known = [t for t in times if t == t]
-    if not known:
-        return f"{limit.case}: no figure (limit {report.human(limit.seconds)})"
-    worst = max(known)
-    verdict = "met" if worst <= limit.seconds else "NOT met"
-    return f"{limit.case}: {report.human(worst)}, limit {report.human(limit.seconds)}: {verdict}"
+def limit_entry(title: str, limit: Limit, results: list[Result]) -> dict[str, Any]:
+    """A limit held against the results, as a row of the summary."""
+    timed = [(r.timings[limit.contender].median, r.case) for r in results if r.case.startswith(limit.case) and limit.contender in r.timings]
+    worst, _ = max(((t, c) for t, c in timed if t == t), default=(math.nan, ""))
+    return {
+        "suite": title,
+        "against": limit.case,
+        "threads": 0,
+        "cases": str(len(timed)),
+        "figure": report.human(worst),
+        "worst": "-",
+        "target": f"<= {report.human(limit.seconds)}",
+        "met": worst <= limit.seconds,
+        "seconds": worst,
+    }
+
+
+def line(entry: dict[str, Any]) -> str:
+    return f"{entry['against']} [{entry['threads'] or '-'}] {entry['figure']}, worst {entry['worst']}; {entry['target']}: {'met' if entry['met'] else 'NOT met'}"
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -98,12 +113,16 @@ def main(argv: list[str] | None = None) -> int:
         threads=options.threads,
         quick=options.quick,
         data=options.data,
+        load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     )
+    if settings.load is not None and settings.load > BUSY:
+        note(f"the load average is {settings.load:.1f}: other programs are running, and times will show it")
     chosen = [suites.load(name) for name in options.suite or suites.ALL]
     peers = load_peers(chosen, options.peers)
     machine = None if options.no_roofline else machines.measure(options.threads)
     sections: list[str] = []
     everything: list[Result] = []
+    entries: list[dict[str, Any]] = []
     for suite in chosen:
         note(f"{suite.name}: {suite.title}")
         begin = time.perf_counter()
@@ -114,17 +133,16 @@ def main(argv: list[str] | None = None) -> int:
             sections.append(f"## {suite.title}\n\nLeft out: {reason}\n")
             continue
         verdicts = [v for t in suite.targets for v in judge(t, results)]
-        limits = [limit_line(limit, results) for limit in suite.limits]
+        mine = [report.entry_of(suite.title, v) for v in verdicts] + [limit_entry(suite.title, limit, results) for limit in suite.limits]
         names = list(dict.fromkeys(t for r in results for t in r.timings))
-        sections.append(report.suite_markdown(suite.title, names, results, verdicts, limits))
+        sections.append(report.suite_markdown(suite.title, names, results, verdicts))
         everything += results
+        entries += mine
         note(f"  {len(results)} results in {time.perf_counter() - begin:.0f} s")
-        for v in verdicts:
-            note(f"  {v.target.peer} [{v.threads}] geomean {v.mean:.2f}x, worst {v.worst:.2f}x: {'met' if v.met else 'NOT met'}")
-        for line in limits:
-            note(f"  {line}")
+        for entry in mine:
+            note("  " + line(entry))
     versions = {name: peer.version() for name, peer in peers.items()}
-    for path in report.write(Path(options.out), sections, everything, machine, versions, settings):
+    for path in report.write(Path(options.out), sections, everything, entries, machine, versions, settings):
         print(path)
     return 0
 

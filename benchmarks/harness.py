@@ -69,7 +69,8 @@ class Target:
 
 @dataclass(frozen=True)
 class Settings:
-    """How to measure: rounds, seconds a contender runs per round, pause between contenders, thread counts."""
+    """How to measure: rounds, seconds a contender runs per round, pause between contenders, thread counts. `load` is the
+    machine's load average before the run, for the record."""
 
     rounds: int = 9
     block_s: float = 0.02
@@ -78,6 +79,7 @@ class Settings:
     quick: bool = False
     data: str | None = None
     case_budget_s: float = 20.0
+    load: float | None = None
 
 
 @dataclass

@@ -41,7 +41,7 @@ def table(rows: Sequence[Sequence[str]], header: Sequence[str]) -> str:
     return "\n".join([head, rule, *("| " + " | ".join(r) + " |" for r in rows)])
 
 
-def suite_markdown(title: str, peers: Sequence[str], results: Sequence[Result], verdicts: Sequence[Verdict], limits: Sequence[str]) -> str:
+def suite_markdown(title: str, peers: Sequence[str], results: Sequence[Result], verdicts: Sequence[Verdict]) -> str:
     """Title, targets, then one line per case: PolyAI's time, each peer's time over PolyAI's, GFLOP/s and GB/s."""
     parts = [f"## {title}", ""]
     if verdicts:
@@ -58,7 +58,6 @@ def suite_markdown(title: str, peers: Sequence[str], results: Sequence[Result], 
             for v in verdicts
         ]
         parts += [table(rows, ["time of peer / PolyAI", "threads", "cases", "geomean", "worst", "target", "met"]), ""]
-    parts += [f"- {line}" for line in limits] + ([""] if limits else [])
     others = [p for p in peers if p != SUBJECT]
     rows = []
     for r in results:
@@ -81,6 +80,29 @@ def suite_markdown(title: str, peers: Sequence[str], results: Sequence[Result], 
     return "\n".join(parts)
 
 
+def summary(entries: Sequence[Mapping[str, Any]]) -> str:
+    """Every target and limit of the run in one table."""
+    rows = [[e["suite"], e["against"], str(e["threads"] or "-"), e["cases"], e["figure"], e["worst"], e["target"], "yes" if e["met"] else "NO"] for e in entries]
+    return "## Summary\n\n" + table(rows, ["suite", "against", "threads", "cases", "geomean", "worst", "target", "met"]) + "\n"
+
+
+def entry_of(title: str, verdict: Verdict) -> dict[str, Any]:
+    """A verdict as a row of the summary and of the JSON file."""
+    v = verdict
+    return {
+        "suite": title,
+        "against": v.target.peer,
+        "threads": v.threads,
+        "cases": str(v.cases),
+        "figure": ratio(v.mean),
+        "worst": f"{ratio(v.worst)} ({v.where})" if v.where else "-",
+        "target": f">= {v.target.ratio:g}x" + (f", none < {v.target.floor:g}x" if v.target.floor else ""),
+        "met": v.met,
+        "geomean": v.mean,
+        "worst ratio": v.worst,
+    }
+
+
 def preface(machine: Machine | None, versions: Mapping[str, str], settings: Settings) -> str:
     lines = ["# Measurements", "", f"Taken {time.strftime('%Y-%m-%d')}, Python {platform.python_version()}, {platform.system()}."]
     if machine is not None:
@@ -95,6 +117,8 @@ def preface(machine: Machine | None, versions: Mapping[str, str], settings: Sett
         f"Median of {settings.rounds} interleaved rounds (fewer where a round takes long); in brackets the median over rounds "
         "of the peer's time over PolyAI's, above 1 where PolyAI is faster. GB/s counts compulsory traffic."
     )
+    if settings.load is not None:
+        lines.append(f"Load average when the run began: {settings.load:.2f}.")
     lines += ["", "Versions: " + ", ".join(f"{k} {v}" for k, v in versions.items()) + ".", ""]
     return "\n".join(lines)
 
@@ -103,6 +127,7 @@ def write(
     out: Path,
     sections: Sequence[str],
     results: Sequence[Result],
+    summary_entries: Sequence[Mapping[str, Any]],
     machine: Machine | None,
     versions: Mapping[str, str],
     settings: Settings,
@@ -113,10 +138,12 @@ def write(
         "settings": asdict(settings) | {"data": None},
         "versions": dict(versions),
         "machine": machine.to_json() if machine else None,
+        "load at start": settings.load,
+        "summary": list(summary_entries),
         "results": [to_json(r) for r in results],
     }
     (out / "results.json").write_text(json.dumps(document, indent=1, default=float) + "\n")
-    (out / "results.md").write_text(preface(machine, versions, settings) + "\n" + "\n".join(sections))
+    (out / "results.md").write_text(preface(machine, versions, settings) + "\n" + "\n".join([summary(summary_entries), *sections]))
     paths = [out / "results.json", out / "results.md"]
     if machine is not None and roofline(out / "roofline.png", machine, results):
         paths.append(out / "roofline.png")
@@ -140,7 +167,7 @@ def roofline(path: Path, machine: Machine, results: Sequence[Result]) -> bool:
     key = str(count) if str(count) in machine.peak_f32 else max(machine.peak_f32)
     peak, memory, cache = machine.peak_f32[key], machine.bandwidth["read"][key]["256 MiB"], machine.bandwidth["read"][key]["8 MiB"]
     figure, axes = plt.subplots(figsize=(8, 5))
-    xs = [2**k for k in range(-5, 10)]
+    xs = sorted([*(2.0**k for k in range(-5, 10)), peak / memory, peak / cache])
     for bandwidth, label, style in ((memory, "memory", "-"), (cache, "last-level cache", "--")):
         axes.loglog(xs, [min(peak, x * bandwidth) / 1e9 for x in xs], style, color="0.3", label=f"{label} {bandwidth / 1e9:.0f} GB/s")
     for suite in sorted({r.suite for r in timed}):

@@ -23,6 +23,7 @@ from polyai.options import current, options
 
 Maker = Callable[[], demo.Problem]
 GRAPHS_AT_MOST = 2
+GENERATED_GRAPHS = ("rmat-14", "bigbird-2048")
 POLYNOMIAL = 64
 
 
@@ -115,7 +116,7 @@ def _demo(chosen: argparse.Namespace) -> int:
         shown, accuracy = demo.fitted_network("digits", digits.adjacency, digits.features, digits.labels)
         makers += [partial(_same, shown), partial(demo.sparse_attention, "digits", digits.adjacency)]
         print(f"graph network on digits: {accuracy(pa.jit(shown.program)(*shown.arguments)):.1%} of the held-out nodes are right")
-        others = {name: matrices[name] for name in ("rmat-14", "bigbird-2048") if name in matrices}
+        others = {name: m for name, m in matrices.items() if name in GENERATED_GRAPHS}
     else:
         square = {name: m for name, m in matrices.items() if m.shape[0] == m.shape[1]}
         others = dict(sorted(square.items(), key=lambda item: -item[1].nnz)[:GRAPHS_AT_MOST])

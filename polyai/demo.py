@@ -73,7 +73,8 @@ def _stored(A: Any) -> int:
 
 
 def _per_row(A: Any) -> Array:
-    return np.diff(A.indptr).astype(np.float64)
+    lengths: Array = np.diff(A.indptr).astype(np.float64)
+    return lengths
 
 
 def spmv(name: str, matrix: Any) -> Problem:
@@ -157,7 +158,7 @@ def graph_network(name: str, graph: Any) -> Problem:
     return _network_problem(name, _as(normalised(graph), np.float32), X, W1, b1, W2, b2)
 
 
-def fitted_network(name: str, graph: Any, features: Array, labels: Array) -> tuple[Problem, Callable[[Array], float]]:
+def fitted_network(name: str, graph: Any, features: Any, labels: Any) -> tuple[Problem, Callable[[Array], float]]:
     """The network on a graph with features and labels, and a function from its result to the accuracy on held-out nodes.
 
     The first layer is random; the second is fitted by least squares to the labels of every fifth node."""

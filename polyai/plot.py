@@ -23,7 +23,7 @@ def roofline(path: Path, measured: Sequence[Measured], contenders: Sequence[str]
     figure = Figure(figsize=(8, 5), layout="tight")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    xs = [2.0**k for k in range(-5, 8)]
+    xs = sorted([*(2.0**k for k in range(-5, 8)), peak / bandwidth])
     axes.loglog(xs, [min(peak, x * bandwidth) / 1e9 for x in xs], color="0.3", label=f"memory {bandwidth / 1e9:.0f} GB/s, f32 {peak / 1e9:.0f} GFLOP/s")
     for contender, marker in zip(contenders, "osD^v"):
         axes.loglog(
