@@ -68,10 +68,24 @@ class Scope:
                 if start.lanes != 1:
                     raise VerifyError("the base of a Ramp is a vector")
                 return Value(dt.i64, lanes, start.re, stride=stride if lanes > 1 else None)
+            case lp.Pack(values, dtype):
+                return self._pack([flat(cast(self.expr(v), dtype)) for v in values], dtype)
+            case lp.Pack(values, dtype):
+                return _packed([flat(cast(self.expr(v), dtype)) for v in values], dtype)
             case lp.Horizontal(monoid, value, dtype):
                 return self.horizontal(monoid, self.expr(value), dtype)
             case _:
                 assert_never(e)
+
+    def _pack(self, parts: list[Value], dtype: DType) -> Value:
+        """One vector of scalars."""
+        out = []
+        for component in ([p.re for p in parts], [p.im for p in parts if p.im is not None]):
+            whole = Num(self.fn, parts[0].re.elem, len(parts), "poison")
+            for k, one in enumerate(component):
+                whole = whole.of(f"insertelement {whole.kind} {whole.ref}, {one.kind} {one.ref}, i64 {k}")
+            out.append(whole)
+        return Value(dtype, len(parts), out[0], out[1] if dtype.is_complex else None)
 
     def index(self, e: lp.LoopExpr) -> Value:
         """An integer expression as i64."""
@@ -180,6 +194,24 @@ def _contracted(op: str, args: list[Value], lanes: int) -> Num | None:
         x = b.factors[0] if op == "add" else -b.factors[0]
         return x.fma(b.factors[1], widened(flat(a), lanes).re)
     return None
+
+
+def _packed(parts: list[Value], dtype: DType) -> Value:
+    """The vector of scalars."""
+    fn, lanes = parts[0].re.fn, len(parts)
+    if any(p.lanes != 1 for p in parts):
+        raise VerifyError("a Pack has a vector among its scalars")
+    if lanes == 1:
+        return parts[0]
+
+    def gathered(scalars: list[Num]) -> Num:
+        out = Num(fn, scalars[0].elem, lanes, "poison")
+        for k, one in enumerate(scalars):
+            out = out.of(f"insertelement {out.kind} {out.ref}, {one.elem} {one.ref}, i64 {k}")
+        return out
+
+    im = gathered([p.im for p in parts if p.im is not None]) if dtype.is_complex else None
+    return Value(dtype, lanes, gathered([p.re for p in parts]), im)
 
 
 def _slice(value: Value, start: int, count: int) -> Value:

@@ -77,6 +77,10 @@ class Survey:
                 self.expr(arg)
             case lp.Ramp(base, _, _):
                 self.expr(base)
+            case lp.Pack(values, _):
+                self.exprs(values)
+            case lp.Pack(values, _):
+                self.exprs(values)
             case lp.Horizontal(_, value, _):
                 self.expr(value)
             case _:

@@ -317,6 +317,17 @@ def test_gather_by_an_index_array_and_check_of_all_lanes() -> None:
     assert run(64, 40, index, x, y) == abi.SITE + 3 and run.culprit == -3
 
 
+@pytest.mark.parametrize("kind", [dt.f32, dt.c128, dt.bool_, dt.i16], ids=str)
+def test_scalars_are_packed_into_a_vector(kind: DType) -> None:
+    picks = (3, 0, 2, 2, 1)
+    packed = lp.Pack(tuple(lp.Load("X", (const(k),), kind) for k in picks), kind)
+    run = Compiled(lp.Kernel("f", (array("X", kind), array("Y", kind, "output")), lp.Store("Y", (lp.Ramp(const(0), 1, 5),), packed)))
+    x = (np.arange(4) + 1j * np.arange(4)[::-1] if kind.is_complex else np.array([1, 0, 5, 9])).astype(dt.to_numpy(kind))
+    y = np.zeros(5, x.dtype)
+    assert run(x, y) == 0
+    np.testing.assert_array_equal(y, x[list(picks)])
+
+
 def test_while_and_if_merge_two_sorted_lists() -> None:
     """C = how many numbers two sorted lists share, as a merge of two fibres counts them."""
     names = ("p", "q", "c")
