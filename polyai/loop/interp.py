@@ -31,6 +31,7 @@ from polyai.loop.nodes import (
     Load,
     LoopExpr,
     MaskedLoad,
+    Pack,
     Ramp,
     Space,
     Stmt,
@@ -219,6 +220,8 @@ def _eval(expr: LoopExpr, state: _State) -> Any:
                 return np.asarray(_eval(arg, state)).astype(_numpy(dtype))[()]
         case Ramp(base, stride, lanes):
             return _eval(base, state) + stride * np.arange(lanes, dtype=np.int64)
+        case Pack(values, dtype):
+            return np.array([_eval(v, state) for v in values], _numpy(dtype))
         case Horizontal(monoid, value, dtype):
             lanes_ = _eval(value, state)
             meaning = OPS[MONOIDS[monoid].op].meaning

@@ -15,6 +15,7 @@ Grammar::
     Expr   = scalar Expr
            | Ramp(base, stride, lanes)                     base, base + stride, ... : a vector of i64
            | MaskedLoad(array, indices, mask, dtype)       lanes with a false mask read nothing and yield zero
+           | Pack(values)                                  the vector of the given scalars
            | Horizontal(monoid, value)                     all lanes of a vector combined, in a fixed tree
 
 Before `flatten` an array may have several indices, one per extent; after it every Load and Store has one index, or none
@@ -74,6 +75,14 @@ class MaskedLoad:
 
 
 @node
+class Pack:
+    """The vector of the given scalars, all of type `dtype`."""
+
+    values: tuple[LoopExpr, ...]
+    dtype: DType
+
+
+@node
 class Horizontal:
     """The lanes of `value` combined by `monoid`; a scalar."""
 
@@ -82,7 +91,7 @@ class Horizontal:
     dtype: DType
 
 
-LoopExpr = Union[Const, Var, Load, Apply, Cast, Ramp, MaskedLoad, Horizontal]
+LoopExpr = Union[Const, Var, Load, Apply, Cast, Ramp, MaskedLoad, Pack, Horizontal]
 
 
 @node

@@ -21,6 +21,7 @@ from polyai.loop.nodes import (
     Load,
     LoopExpr,
     MaskedLoad,
+    Pack,
     Ramp,
     Stmt,
     Store,
@@ -121,6 +122,8 @@ def show_expr(expr: LoopExpr, above: int = 0) -> str:
             return f"{dtype}({show_expr(arg)})"
         case Ramp(base, stride, lanes):
             return f"ramp({show_expr(base)}, {lanes})" if stride == 1 else f"ramp({show_expr(base)}, {lanes}, {stride})"
+        case Pack(values, _):
+            return f"pack({', '.join(show_expr(v) for v in values)})"
         case Horizontal(monoid, value, _):
             return f"lanes_{monoid}({show_expr(value)})"
         case Apply(op, args, _):

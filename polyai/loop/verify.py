@@ -24,6 +24,7 @@ from polyai.loop.nodes import (
     Load,
     LoopExpr,
     MaskedLoad,
+    Pack,
     Ramp,
     Space,
     Stmt,
@@ -248,6 +249,10 @@ def _expr(expr: LoopExpr, scope: _Scope) -> tuple[DType, int]:
             if lanes < 2:
                 raise scope.fail(f"a ramp of {lanes} lanes", show_expr(expr))
             return dt.i64, lanes
+        case Pack(values, dtype):
+            if len(values) < 2 or any(_expr(v, scope) != (dtype, 1) for v in values):
+                raise scope.fail(f"a pack of {len(values)} values that are not all scalars of {dtype}", show_expr(expr))
+            return dtype, len(values)
         case Horizontal(monoid, value, dtype):
             inner, lanes = _expr(value, scope)
             if monoid not in MONOIDS or inner != dtype or lanes == 1:

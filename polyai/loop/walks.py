@@ -22,6 +22,7 @@ from polyai.loop.nodes import (
     Load,
     LoopExpr,
     MaskedLoad,
+    Pack,
     Ramp,
     Stmt,
     Store,
@@ -52,6 +53,8 @@ def map_operands(expr: LoopExpr, change: Change) -> LoopExpr:
             return MaskedLoad(array, tuple(change(i) for i in at), change(mask), dtype)
         case Ramp(base, stride, lanes):
             return Ramp(change(base), stride, lanes)
+        case Pack(values, dtype):
+            return Pack(tuple(change(v) for v in values), dtype)
         case Horizontal(monoid, value, dtype):
             return Horizontal(monoid, change(value), dtype)
         case _:
@@ -71,6 +74,8 @@ def operands(expr: LoopExpr) -> tuple[LoopExpr, ...]:
             return (*indices, mask)
         case Ramp(base, _, _):
             return (base,)
+        case Pack(values, _):
+            return values
         case Horizontal(_, value, _):
             return (value,)
         case _:

@@ -109,6 +109,38 @@ def test_every_monoid_and_nan(monoid: str, m: int) -> None:
     same_after_every_pass(Kernel("reduce", params, body), {"m": m, "x": x, "s": np.zeros(())}, rtol=1e-12)
 
 
+def test_indices_under_a_lazy_branch_and_values_of_indices_in_a_reduction() -> None:
+    """sum of x[k] + k where k is read from memory and x[k] only where k is even."""
+    k = kernels.v("k")
+    even = b.compare("eq", b.mod(k, b.const(2)), b.ZERO)
+    picked = Apply("where", (even, Load("x", (k,), dt.f64), Const(0.5, dt.f64)), dt.f64)  # type: ignore[arg-type]
+    body = b.block(
+        Alloc("T", dt.f64, (), Space.REGISTER),
+        Store("T", (), Const(0.0, dt.f64)),
+        For(
+            "i",
+            b.ZERO,
+            kernels.v("m"),
+            b.block(
+                Let("k", b.convert(Load("idx", (kernels.v("i"),), dt.i32), dt.i64)),
+                Check(b.below(k, kernels.v("m")), 0, k),
+                kernels.acc("T", dt.f64, Apply("add", (picked, b.convert(k, dt.f64)), dt.f64)),  # type: ignore[arg-type]
+            ),
+            Kind.VECTOR,
+        ),
+        Store("s", (), Load("T", (), dt.f64)),
+    )
+    params = (kernels.size("m"), kernels.array("x", dt.f64, kernels.v("m")), kernels.array("idx", dt.i32, kernels.v("m")), kernels.array("s", dt.f64, role="output"))  # fmt: skip
+    kernel = Kernel("gathered", params, body, (Site("IndexOutOfRangeError", "x"),))
+    for m in (0, 1, 3, 4, 13):
+        idx = np.random.default_rng(m).integers(0, max(m, 1), m).astype(np.int32)
+        args = {"m": m, "x": np.arange(float(m)), "idx": idx, "s": np.zeros(())}
+        same_after_every_pass(kernel, args, rtol=1e-12)
+        if m:
+            idx[m // 2] = m
+            same_after_every_pass(kernel, args, code=1)
+
+
 def _elementwise(store: Stmt, *more: Stmt) -> Kernel:
     """for i in 0..m vector over x, y: f64[m] and z: f64[2 * m]."""
     m = kernels.v("m")
@@ -236,7 +268,7 @@ def test_bind_sees_a_stored_value_through_memory() -> None:
 
 def test_vectorize_shows_a_register_tile() -> None:
     kernel = vectorize(bind(flatten(kernels.spmv())))
-    assert "T_lanes = T_lanes + A.val[ramp(add_value, 8)] * x[k]" in show_stmt(kernel.body)
+    assert "T_lanes = T_lanes + A.val[ramp(add_value, 4)] * pack(x[k], x[k_1], x[k_2], x[k_3])" in show_stmt(kernel.body)
     jammed = lower_loops(kernels.matmul())
     text = show_stmt(jammed.body)
     assert text.count("f32 x 16 register") == sum(6 * c for c in (4, 2, 1, 1)) + sum(4 * c for c in (4, 2, 1, 1)) + 2 * 16 + 16

@@ -39,6 +39,7 @@ from polyai.loop.nodes import (
     Load,
     LoopExpr,
     MaskedLoad,
+    Pack,
     Ramp,
     Space,
     Stmt,
@@ -270,6 +271,8 @@ class _Binder:
                 return ("masked", array, 0 if version is None else version.number, below)
             case Ramp(_, stride, lanes):
                 return ("ramp", stride, lanes, below)
+            case Pack():
+                return ("pack", below)
             case Horizontal(monoid, _, _):
                 return ("lanes", monoid, below)
             case _:

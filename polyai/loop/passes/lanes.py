@@ -1,11 +1,14 @@
 """The body of one loop for `copies` x `lanes` iterations at once.
 
-A value in lanes has one of three shapes: the same in all iterations, growing by a number from one to the next, or one
-vector for each copy. Index arithmetic keeps the second shape, so that accesses to consecutive elements are seen.
+A value in lanes has one of four shapes: the same in all iterations, growing by a number from one to the next, one vector
+for each copy, or one scalar for each lane. Index arithmetic keeps the second shape, so that accesses to consecutive elements
+are seen. Indices read from memory have the last: each is read and checked alone, and what they select is packed into a
+vector. On many machines that is faster than the instruction for indexed vector loads.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Union, assert_never
 
 from polyai.loop import build as b
@@ -25,6 +28,7 @@ from polyai.loop.nodes import (
     Load,
     LoopExpr,
     MaskedLoad,
+    Pack,
     Ramp,
     Space,
     Stmt,
@@ -62,7 +66,14 @@ class Each:
     exprs: tuple[LoopExpr, ...]
 
 
-Shape = Union[Same, Growing, Each]
+@node
+class Lone:
+    """One scalar for each lane of the only copy."""
+
+    exprs: tuple[LoopExpr, ...]
+
+
+Shape = Union[Same, Growing, Each, Lone]
 
 
 class NotInLanes(Exception):
@@ -73,7 +84,7 @@ class Lanes:
     """Writes one version of the body into `levels`.
 
     `partial` maps registers that the loop reduces into to the names of their vectors, one for each copy. `mask` (copies = 1)
-    holds for the lanes that exist.
+    holds for the lanes that exist. With `lone` (copies = 1, no mask) integers from memory are read lane by lane.
     """
 
     def __init__(
@@ -85,9 +96,10 @@ class Lanes:
         copies: int,
         partial: dict[str, list[str]],
         mask: LoopExpr | None = None,
+        lone: bool = False,
     ) -> None:
         self.levels, self.names, self.lanes, self.copies = levels, names, lanes, copies
-        self.partial = partial
+        self.partial, self.lone = partial, lone
         self.masks: tuple[LoopExpr, ...] | None = None if mask is None else (mask,)
         self.branch = False  # inside a branch that lanes take or not: nothing is certain to run
         self.env: dict[str, Shape] = {variable: Growing(b.var(variable), 1)}
@@ -157,6 +169,13 @@ class Lanes:
                 for m, e in zip(mine, exprs):
                     self.levels.emit(Let(m, e))
                 self.env[name] = Each(tuple(Var(m, dtype) for m in mine))
+            case Lone(exprs):
+                mine = [name if lane == 0 else self.levels.names.fresh(name) for lane in range(self.lanes)]
+                for m, e in zip(mine, exprs):
+                    self.levels.emit(Let(m, e))
+                self.env[name] = Lone(tuple(Var(m, dtype) for m in mine))
+            case _:
+                assert_never(value)
 
     def _register(self, store: Store) -> None:
         name = store.array
@@ -201,7 +220,7 @@ class Lanes:
                 self.levels.emit(Store(store.array, (at.expr,), value.expr))
                 return
             raise NotInLanes(f"all iterations write one element of {store.array}")
-        if isinstance(at, Each) or at.stride != 1:
+        if not isinstance(at, Growing) or at.stride != 1:
             raise NotInLanes(f"iterations write elements of {store.array} that are not consecutive")
         for c, ramp in enumerate(self._ramps(at)):
             new = value.expr if isinstance(value, Same) else self.vector(value, c)
@@ -211,6 +230,10 @@ class Lanes:
         if isinstance(ok, Same) and not self.branch:
             blame = culprit.expr if isinstance(culprit, Same) else None if culprit is None else self.vector(culprit, 0)
             self.levels.emit(Check(ok.expr, site, blame))
+            return
+        if isinstance(ok, Lone) and not self.branch:
+            for lane, one in enumerate(ok.exprs):
+                self.levels.emit(Check(one, site, None if culprit is None else self._lane(culprit, lane)))
             return
         for c in range(self.copies):
             test = ok.expr if isinstance(ok, Same) else self.vector(ok, c)
@@ -267,8 +290,27 @@ class Lanes:
                 return Ramp(b.add(expr, b.const(stride * copy * self.lanes)), stride, self.lanes)
             case Each(exprs):
                 return exprs[copy]
+            case Lone(exprs):
+                return Pack(exprs, b.dtype_of(exprs[0]))
             case _:
                 assert_never(shape)
+
+    def _lane(self, shape: Shape, lane: int) -> LoopExpr:
+        """The scalar of one lane of the only copy."""
+        match shape:
+            case Same(expr):
+                return expr
+            case Growing(expr, stride):
+                return b.add(expr, b.const(stride * lane))
+            case Lone(exprs):
+                return exprs[lane]
+            case Each():
+                raise NotInLanes("an index is computed in lanes")
+            case _:
+                assert_never(shape)
+
+    def _each_lane(self, build: Callable[[int], LoopExpr]) -> Lone:
+        return Lone(tuple(build(lane) for lane in range(self.lanes)))
 
     def _ramps(self, at: Growing) -> list[LoopExpr]:
         base = at.expr if self.copies == 1 else self.levels.let("at", at.expr)
@@ -294,10 +336,12 @@ class Lanes:
                 inner = self.value(arg)
                 if isinstance(inner, Same):
                     return Same(b.convert(inner.expr, dtype))
+                if isinstance(inner, Lone):
+                    return self._each_lane(lambda lane: b.convert(self._lane(inner, lane), dtype))
                 return Each(tuple(b.convert(self.vector(inner, c), dtype) for c in range(self.copies)))
             case Apply(op, args, dtype):
                 return self._apply(op, tuple(self.value(a) for a in args), dtype)
-            case Ramp() | Horizontal():
+            case Ramp() | Horizontal() | Pack():
                 raise NotInLanes("it holds vectors already")
             case _:
                 assert_never(expr)
@@ -315,7 +359,14 @@ class Lanes:
             return Same(MaskedLoad(array, (at.expr,), given.expr, dtype))
         if isinstance(at, Same):
             at = Growing(at.expr, 0)
-        places = self._ramps(at) if isinstance(at, Growing) else list(at.exprs)
+        if self.lone and not self.branch and (isinstance(at, Lone) or (isinstance(at, Growing) and dtype.is_integer)):
+            if mask is not None:
+                raise NotInLanes("an index is read under a mask")
+            where = at
+            if isinstance(at, Growing):
+                where = Growing(self.levels.let("at", at.expr), at.stride)
+            return self._each_lane(lambda lane: b.load(array, (self._lane(where, lane),), dtype))
+        places = self._ramps(at) if isinstance(at, Growing) else [self.vector(at, c) for c in range(self.copies)]
         out: list[LoopExpr] = []
         for c, place in enumerate(places):
             when = self._mask(given, c)
@@ -325,6 +376,8 @@ class Lanes:
     def _apply(self, op: str, args: tuple[Shape, ...], dtype: DType) -> Shape:
         if all(isinstance(a, Same) for a in args):
             return Same(_scalar(op, tuple(a.expr for a in args if isinstance(a, Same)), dtype))
+        if any(isinstance(a, Lone) for a in args) and not any(isinstance(a, Each) for a in args) and not dtype.is_float:
+            return self._each_lane(lambda lane: _scalar(op, tuple(self._lane(a, lane) for a in args), dtype))
         if dtype == dt.i64:
             grown = _grow(op, args)
             if grown is not None:
@@ -342,9 +395,9 @@ def _scalar(op: str, args: tuple[LoopExpr, ...], dtype: DType) -> LoopExpr:
 
 def _grow(op: str, args: tuple[Shape, ...]) -> Shape | None:
     """Sums and products that grow by a number; None for others."""
-    if op not in _FOLDED or any(isinstance(a, Each) for a in args):
+    if op not in _FOLDED or any(isinstance(a, (Each, Lone)) for a in args):
         return None
-    x, y = (a for a in args if not isinstance(a, Each))
+    x, y = (a for a in args if isinstance(a, (Same, Growing)))
     strides = [a.stride if isinstance(a, Growing) else 0 for a in (x, y)]
     if op == "mul":
         factors = [b.number(a.expr) for a in (x, y)]

@@ -6,8 +6,26 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from polyai.loop import build as b
-from polyai.loop.nodes import Alloc, Apply, Block, Cast, Const, For, If, Kernel, Kind, Let, LoopExpr, Space, Stmt, Var, While
+from polyai.loop.nodes import (
+    Alloc,
+    Apply,
+    Block,
+    Cast,
+    Check,
+    Const,
+    For,
+    If,
+    Kernel,
+    Kind,
+    Let,
+    LoopExpr,
+    Space,
+    Stmt,
+    Var,
+    While,
+)
 from polyai.loop.walks import operands, supply
+from polyai.scalar import dtype as dt
 
 _SAFE_DIVISORS = ("floordiv", "mod")
 
@@ -30,6 +48,8 @@ class Levels:
         self.stack = [Level([], False, False)]
         self.home: dict[str, int] = {}
         self.registers: set[str] = set()
+        self.nonnegative = {p.name for p in kernel.params if p.extents is None}  # names of values that are known to be >= 0
+        self._ordered: set[tuple[str, str]] = set()  # (x, y): a Check established 0 <= x <= y
 
     @property
     def depth(self) -> int:
@@ -47,12 +67,31 @@ class Levels:
     def emit(self, stmt: Stmt) -> None:
         """Append to the innermost block."""
         if type(stmt) is Let:
-            self.home[stmt.name] = len(self.stack) - 1
+            self.define(stmt.name)
+            match stmt.value:
+                case Apply("sub", (Var(y), Var(x))) if (x, y) in self._ordered and y in self.nonnegative:
+                    self.nonnegative.add(stmt.name)
+        elif type(stmt) is Check:
+            self._learn(stmt.ok)
         self.stack[-1].stmts.append(stmt)
 
+    def _learn(self, ok: LoopExpr) -> None:
+        match ok:
+            case Apply("and", (a, c)):
+                self._learn(a)
+                self._learn(c)
+            case Apply("le", (Cast(Var(x), dt.u64), Cast(Var(y), dt.u64))) if y in self.nonnegative:
+                self.nonnegative.add(x)
+            case Apply("le", (Cast(Var(x), dt.u64), Cast(Var(y), dt.u64))):
+                self._ordered.add((x, y))
+            case _:
+                pass
+
     def define(self, name: str) -> None:
-        """`name` is defined by the innermost block."""
+        """`name` is defined by the innermost block; what was known of another value of that name is forgotten."""
         self.home[name] = len(self.stack) - 1
+        self.nonnegative.discard(name)
+        self._ordered = {pair for pair in self._ordered if name not in pair}
 
     def level_of(self, expr: LoopExpr) -> int:
         """The innermost block that `expr`, arithmetic on numbers and names, needs."""
@@ -99,7 +138,9 @@ class Levels:
         """Where a loop over lower..upper stands after it took as many steps of each width in turn as fit."""
         out: list[LoopExpr] = []
         at = lower
-        left = b.sub(upper, lower) if b.number(upper) is not None and b.number(lower) is not None else b.largest(b.sub(upper, lower), b.ZERO)
+        left = b.sub(upper, lower)
+        if not (b.number(left) is not None or (lower == b.ZERO and isinstance(upper, Var) and upper.name in self.nonnegative)):
+            left = b.largest(left, b.ZERO)
         for width in widths:
             steps = b.floordiv(left, b.const(width)) if not out else b.floordiv(b.sub(upper, at), b.const(width))
             at = self.let(f"{stem}_at", b.add(lower if not out else at, b.mul(steps, b.const(width))))

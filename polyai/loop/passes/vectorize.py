@@ -59,6 +59,8 @@ _CHEAP = frozenset(
     ["neg", "abs", "square", "add", "sub", "mul", "max", "min", "eq", "ne", "lt", "le", "gt", "ge", "and", "or", "xor", "not", "where", "bitand", "bitor", "bitxor", "shl", "shr", "floor", "ceil", "trunc"]
 )
 _COPIES = 8
+_LONE = 4
+"""Lanes of a loop that reduces what it gathers: its elements are read one by one and packed."""
 
 
 def vectorize(kernel: Kernel, vector_bits: int = 512, registers: int = 32, notes: list[str] | None = None) -> Kernel:
@@ -126,6 +128,7 @@ def _plan(loop: For, levels: Levels, bits: int, registers: int) -> _Plan:
     lanes = _lanes(types, bits)
     if reduced:
         copies = 1 if gathers or heavy else 4
+        lanes = min(lanes, _LONE) if gathers else lanes
         copies = max(1, min(copies, _power(registers * 3 // 4 // len(reduced))))
     elif inner:
         copies = min(_COPIES, _power(registers * 3 // 4 // max(accumulators, 1)))
@@ -159,7 +162,7 @@ def _loop(loop: For, levels: Levels, bits: int, registers: int) -> None:
     partial = {name: [levels.names.fresh(f"{name}_lanes") for _ in range(copies)] for name, _, _ in plan.reduced}
 
     def body(copies: int, mask: LoopExpr | None = None) -> None:
-        Lanes(levels, set(plan.names), loop.var, plan.lanes, copies, partial, mask).run(loop.body)
+        Lanes(levels, set(plan.names), loop.var, plan.lanes, copies, partial, mask, plan.scalar_rest).run(loop.body)
 
     if not plan.reduced:
         counts = [copies >> k for k in range(copies.bit_length())]
