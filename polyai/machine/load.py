@@ -13,11 +13,12 @@ x86-64 and AArch64.
 from __future__ import annotations
 
 import ctypes
-import ctypes.util
+import itertools
 import mmap
 import platform
 import struct
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -77,7 +78,9 @@ def load(object_bytes: bytes, names: tuple[str, ...]) -> Loaded:
     no object file of this machine, or that use what is not supported."""
     if object_bytes[:4] == b"\x7fELF":
         return _load_elf(object_bytes, names)
-    return _load_by_llvm(object_bytes, names)
+    if sys.platform.startswith("linux"):
+        raise ObjectError("not an ELF object file")
+    return load_by_llvm(object_bytes, names)
 
 
 def _load_elf(data: bytes, names: tuple[str, ...]) -> Loaded:
@@ -260,27 +263,27 @@ def _compiler_library() -> Any:
 
 
 @lru_cache(maxsize=1)
-def _linker() -> Any:
-    """LLVM's own linker, for systems whose object format is not read here."""
+def _linker() -> tuple[Any, Iterator[int]]:
+    """LLVM's own linker, for systems whose object format is not read here, and numbers for its libraries."""
     import llvmlite.binding as llvm
 
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
-    return llvm.create_lljit_compiler()
+    return llvm.create_lljit_compiler(), itertools.count()
 
 
-def _load_by_llvm(data: bytes, names: tuple[str, ...]) -> Loaded:
-    if sys.platform.startswith("linux"):
-        raise ObjectError("not an ELF object file")
+def load_by_llvm(data: bytes, names: tuple[str, ...]) -> Loaded:
+    """`load` for any object format of this system; costs the import of LLVM."""
     import llvmlite.binding as llvm
 
+    jit, numbers = _linker()
     builder = llvm.JITLibraryBuilder().add_object_img(data).add_current_process()
     for name in names:
         builder.export_symbol(name)
     try:
-        tracker = builder.link(_linker(), f"polyai.{id(builder)}.{len(data)}")
+        tracker = builder.link(jit, f"polyai.{next(numbers)}")
     except RuntimeError as broken:
-        raise ObjectError(str(broken)) from None
+        raise ObjectError("the linker refuses the object file", str(broken)) from None
     return Loaded({name: tracker[name] for name in names}, tracker)
 
 

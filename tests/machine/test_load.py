@@ -18,7 +18,7 @@ from polyai.errors import VerifyError
 from polyai.machine import cpu, emit, jit, load, relocate
 from polyai.scalar import dtype as dt
 from tests.machine import kernels
-from tests.machine.harness import Compiled, elementwise, op
+from tests.machine.harness import ENTRY, Compiled, elementwise, op
 
 HOST = cpu.host()
 ARM = cpu.describe("aarch64", frozenset(), "aarch64-unknown-linux-gnu")
@@ -36,6 +36,19 @@ def test_foreign_functions_and_constants_are_found() -> None:
     kernel = elementwise("f", (dt.f64, dt.f64), dt.f64, lambda x, y: op("mod", op("exp", x), op("sin", y)), 4)
     assert Compiled(kernel)(9, x, y, z) == 0
     np.testing.assert_allclose(z, np.exp(x) % np.sin(y), rtol=1e-13)
+
+
+def test_the_linker_of_other_systems_gives_the_same_code() -> None:
+    kernel = elementwise("f", (dt.f64,), dt.f64, lambda x: op("exp", x), 4)
+    run = Compiled(kernel)
+    x, ours, theirs = np.linspace(-3, 3, 9), np.zeros(9), np.zeros(9)
+    assert run(9, x, ours) == 0
+    loaded = [load.load_by_llvm(run.object, ("f",)) for _ in range(2)]
+    run.entry = ENTRY(loaded[1].addresses["f"])
+    assert run(9, x, theirs) == 0
+    np.testing.assert_array_equal(ours, theirs)
+    with pytest.raises(load.ObjectError, match="refuses"):
+        load.load_by_llvm(run.object, ("nobody",))
 
 
 def test_the_code_of_a_kernel_is_not_writable() -> None:
