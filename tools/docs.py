@@ -1,7 +1,7 @@
 """Keeps generated parts of the documentation true: `python -m tools.docs` rewrites them, `--check` only compares.
 
-- blocks after `<!-- stage: NAME -->` or `<!-- stage: NAME first N lines -->` in docs/tutorial.md: what that stage of the
-  tutorial's program prints;
+- blocks after `<!-- stage: NAME -->` in docs/tutorial.md: what that stage of the tutorial's program prints; or its
+  `first N lines`, or what stands `from` a line of one word;
 - docs/reference/operations.md: signatures and first sentences of the public operations.
 """
 
@@ -16,7 +16,7 @@ from typing import Any
 import polyai as pa
 
 DOCS = Path(__file__).parent.parent / "docs"
-STAGE = re.compile(r"<!-- stage: (\w+)((?: first \d+ lines)?) -->\n```text\n.*?```\n", re.DOTALL)
+STAGE = re.compile(r"<!-- stage: (\w+)((?: first \d+ lines| from \w+)?) -->\n```text\n.*?```\n", re.DOTALL)
 VECTOR_BITS = 256
 """The tutorial's vectors, so that its text is the same on every machine."""
 
@@ -44,8 +44,10 @@ def tutorial(stages: dict[str, str]) -> str:
     def filled(found: re.Match[str]) -> str:
         name, limit = found.groups()
         lines = [line.rstrip() for line in stages[name].strip("\n").splitlines()]
-        if limit:
+        if limit.startswith(" first"):
             lines = [*lines[: int(limit.split()[1])], "..."]
+        elif limit:
+            lines = lines[lines.index(limit.split()[1]) :]
         return f"<!-- stage: {name}{limit} -->\n```text\n" + "\n".join(lines) + "\n```\n"
 
     return STAGE.sub(filled, (DOCS / "tutorial.md").read_text())
