@@ -26,8 +26,8 @@ from polyai.tensor.nodes import (
     Within,
     nnz_of,
 )
+from polyai.tensor.tree import bottom_up, each, map_parts, renamed_body, renamed_step
 from polyai.term.names import Names
-from polyai.term.node import map_children, walk
 
 
 def var(index: Index | str) -> Var:
@@ -82,12 +82,12 @@ def _fold(op: str, parts: list[Body]) -> Body:
 
 def loads(body: Body) -> Iterator[Load]:
     """Every access in `body`, also those inside indices of others."""
-    return (n for n in walk(body) if isinstance(n, Load))
+    return (n for n in each(body) if type(n) is Load)
 
 
 def reduces(body: Body) -> Iterator[Reduce]:
     """Every reduction in `body`, outer ones first."""
-    return (n for n in walk(body) if isinstance(n, Reduce))
+    return (n for n in each(body) if type(n) is Reduce)
 
 
 def free(body: Body) -> set[str]:
@@ -121,16 +121,17 @@ def step_reads(step: Comprehension | Scatter) -> Iterator[Load]:
 def substitute(body: Body, values: Mapping[str, Body]) -> Body:
     """`body` with variables replaced. A variable that a `within` names can only become another variable (KeyError else)."""
 
-    def change(n: object) -> object:
+    def change(n: Any) -> Any:
         match n:
             case Var(name):
                 return values.get(name, n)
-            case Within(tensor, indices):
-                return Within(tensor, tuple(_variable(values, v) for v in indices))
+            case Reduce():
+                within = tuple(Within(w.tensor, tuple(_variable(values, v) for v in w.indices)) for w in n.within)
+                return Reduce(n.monoid, n.over, change(n.body), n.dtype, within)
             case _:
-                return map_children(n, change)
+                return map_parts(n, change)
 
-    return change(body)  # type: ignore[return-value]
+    return change(body)  # type: ignore[no-any-return]
 
 
 def _variable(values: Mapping[str, Body], name: str) -> str:
@@ -142,27 +143,16 @@ def _variable(values: Mapping[str, Body], name: str) -> str:
     return new.name
 
 
-def rename(value: object, names: Mapping[str, str]) -> object:
-    """Any node with index variables renamed, where they are bound, used and named by a `within`."""
-
-    def change(n: object) -> object:
-        match n:
-            case Var(name, dtype):
-                return Var(names[name], dtype) if name in names else n
-            case Index(name, extent):
-                return Index(names[name], extent) if name in names else n
-            case Within(tensor, indices):
-                return Within(tensor, tuple(names.get(v, v) for v in indices))
-            case _:
-                return map_children(n, change)
-
-    return change(value)
+def rename(value: Any, names: Mapping[str, str]) -> Any:
+    """A body or a step with index variables renamed, where they are bound, used and named by a `within`."""
+    change = renamed_step if isinstance(value, (Comprehension, Scatter)) else renamed_body
+    return change(value, dict(names)) if names else value
 
 
 def refresh(body: Body, names: Names) -> Body:
     """`body` with each index that it binds renamed to a fresh one: a second copy may stand beside the first."""
     fresh = {i.name: names.fresh(stem(i.name)) for r in reduces(body) for i in r.over}
-    return rename(body, fresh) if fresh else body  # type: ignore[return-value]
+    return rename(body, fresh)  # type: ignore[no-any-return]
 
 
 def stem(name: str) -> str:
@@ -174,11 +164,7 @@ def stem(name: str) -> str:
 def replace_loads(body: Body, change: Callable[[Load], Body]) -> Body:
     """`body` with each access replaced by what `change` says, innermost first."""
 
-    def visit(n: object) -> object:
-        new = map_children(n, visit)
-        return change(new) if isinstance(new, Load) else new
-
-    return visit(body)  # type: ignore[return-value]
+    return bottom_up(body, lambda n: change(n) if type(n) is Load else n)  # type: ignore[no-any-return]
 
 
 def owner_within(within: Within, types: Mapping[str, TensorType]) -> Within:
@@ -236,9 +222,13 @@ def reads_of(step: Step) -> set[str]:
     """Names of all tensors that a step depends on; its own target too if it is a recurrence."""
     match step:
         case Comprehension() | Scatter():
-            roots = (step.body, *step.within, *(step.at if isinstance(step, Scatter) else ()))
-            out = {n.array for r in roots for n in walk(r) if isinstance(n, Load)}
-            out |= {n.tensor for r in roots for n in walk(r) if isinstance(n, Within)}
+            out = {w.tensor for w in step.within}
+            for root in (step.body, *(step.at if isinstance(step, Scatter) else ())):
+                for n in each(root):
+                    if type(n) is Load:
+                        out.add(n.array)
+                    elif type(n) is Reduce:
+                        out.update(w.tensor for w in n.within)
             return out | ({step.base} if isinstance(step, Scatter) else set())
         case Extern():
             return set(step.args)
@@ -253,23 +243,32 @@ def reads_of(step: Step) -> set[str]:
 def rename_tensors(step: Step, names: Mapping[str, str]) -> Step:
     """The step with the tensors that it reads renamed; patterns stay, since inputs own them."""
 
+    if not names:
+        return step
+
     def new(name: str) -> str:
         return names.get(name, name)
 
-    def change(n: Any) -> Any:
+    def withins(of: tuple[Within, ...]) -> tuple[Within, ...]:
+        return tuple(Within(new(w.tensor), w.indices) for w in of)
+
+    def node(n: Any) -> Any:
         match n:
-            case Load(array, indices, dtype) if array in names or indices:
-                return Load(new(array), tuple(change(i) for i in indices), dtype)
-            case Within(tensor, indices):
-                return Within(new(tensor), indices)
+            case Load(array, indices, dtype) if array in names:
+                return Load(names[array], indices, dtype)
+            case Reduce() if any(w.tensor in names for w in n.within):
+                return dataclasses.replace(n, within=withins(n.within))
             case _:
-                return map_children(n, change)
+                return n
+
+    def change(body: Any) -> Any:
+        return bottom_up(body, node)
 
     match step:
         case Comprehension():
-            return dataclasses.replace(step, body=change(step.body), within=tuple(change(w) for w in step.within))
+            return dataclasses.replace(step, body=change(step.body), within=withins(step.within))
         case Scatter():
-            at, within = tuple(change(a) for a in step.at), tuple(change(w) for w in step.within)
+            at, within = tuple(change(a) for a in step.at), withins(step.within)
             return dataclasses.replace(step, base=new(step.base), at=at, body=change(step.body), within=within)
         case Extern():
             return dataclasses.replace(step, args=tuple(map(new, step.args)))
@@ -282,11 +281,15 @@ def rename_tensors(step: Step, names: Mapping[str, str]) -> Step:
 
 
 def map_regions(step: Step, change: Callable[[Program], Program]) -> Step:
-    """The step with `change` applied to its regions, if it has any."""
+    """The step with `change` applied to its regions, if it has any; the same object if they stay."""
     match step:
         case Cond():
-            return dataclasses.replace(step, then=change(step.then), orelse=change(step.orelse))
+            then, orelse = change(step.then), change(step.orelse)
+            same = then is step.then and orelse is step.orelse
+            return step if same else dataclasses.replace(step, then=then, orelse=orelse)
         case While():
-            return dataclasses.replace(step, condition=change(step.condition), body=change(step.body))
+            condition, body = change(step.condition), change(step.body)
+            same = condition is step.condition and body is step.body
+            return step if same else dataclasses.replace(step, condition=condition, body=body)
         case _:
             return step

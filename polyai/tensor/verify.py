@@ -28,7 +28,7 @@ from polyai.tensor.nodes import (
     types_of,
 )
 from polyai.tensor.show import show_body, show_step
-from polyai.term.node import walk
+from polyai.tensor.tree import each
 
 
 class Scope:
@@ -119,7 +119,7 @@ def _roots(step: Step) -> tuple[Body, ...]:
 
 def _loads(step: Step) -> Iterator[Load]:
     for root in _roots(step):
-        yield from (n for n in walk(root) if isinstance(n, Load))
+        yield from (n for n in each(root) if isinstance(n, Load))
 
 
 # --- the sentences ---------------------------------------------------------------------------------------------------
@@ -139,7 +139,7 @@ def names_are_defined_before_use(step: Step, scope: Scope) -> Iterator[str]:
         case Comprehension():
             pass
     for root in _roots(step):
-        used += [(n.tensor, scope.types) for n in walk(root) if isinstance(n, Within)]
+        used += [(w.tensor, scope.types) for n in each(root) if isinstance(n, Reduce) for w in n.within]
     if isinstance(step, (Comprehension, Scatter)):
         used += [(w.tensor, scope.types) for w in step.within]
     for name, known in used:
@@ -426,7 +426,7 @@ def sparse_reads_are_within_their_pattern(step: Step, scope: Scope) -> Iterator[
     around = {_owned(w, scope) for w in step.within}
     for root in _roots(step):
         inside = around | ({_owned(w, scope) for w in root.within} if isinstance(root, Reduce) else set())
-        for node in walk(root):
+        for node in each(root):
             if isinstance(node, Load) and scope.visible(step)[node.array].is_sparse and stored_at(node, scope.visible(step)) not in inside:
                 yield f"{show_body(node)} is read where it may not be stored"
 

@@ -130,6 +130,24 @@ def test_a_map_with_two_readers_stays_and_an_output_stays() -> None:
     ]
 
 
+def test_a_cheap_map_is_computed_again_rather_than_stored() -> None:
+    centred = define("c", {"i": n, "j": m}, op("sub", at("X", "i", "j"), at("b", "j")))
+    p = program(
+        "p",
+        [X, b],
+        [
+            centred,
+            define("v", {"k": n}, reduce("add", {"l": m}, op("square", at("c", "k", "l")))),
+            define("y", {"q": n, "r": m}, mul(at("c", "q", "r"), at("v", "q"))),
+        ],
+        "y",
+    )
+    assert steps(p) == [
+        "v[k: n] f32 = sum(l: m) square(X[k, l] - b[l])",
+        "y[q: n, r: m] f32 = (X[q, r] - b[r]) * v[q]",
+    ]
+
+
 def test_a_gather_keeps_its_range_check() -> None:
     """`e` has n rows: an id beyond n must be refused, though the body it stands for would be defined there."""
     ids = Input("ids", dense(c, dtype=dt.i64))

@@ -39,9 +39,8 @@ program sparse_attention
   input K[m, d] f32
   input V[m, h] f32
   S_sum[i_1: n, j_1: m within A(i_1, j_1)] f32 = sum(q: d) Q[i_1, q] * K[j_1, q]
-  S[i: n, j: m within A(i, j)] f32 = S_sum[i, j] * 0.25
-  M[i_a: n] f32 = max(j_a: m) S[i_a, j_a]   within A(i_a, j_a)
-  E[i_b: n, j_b: m within A(i_b, j_b)] f32 = exp(S[i_b, j_b] - M[i_b])
+  M[i_a: n] f32 = max(j_a: m) S_sum[i_a, j_a] * 0.25   within A(i_a, j_a)
+  E[i_b: n, j_b: m within A(i_b, j_b)] f32 = exp(S_sum[i_b, j_b] * 0.25 - M[i_b])
   Z[i_c: n] f32 = sum(j_c: m) E[i_c, j_c]   within A(i_c, j_c)
   P[i_d: n, j_d: m within A(i_d, j_d)] f32 = E[i_d, j_d] / Z[i_d]
   O[io: n, jo: h] f32 = sum(ko: m) P[io, ko] * V[ko, jo]   within A(io, ko)

@@ -18,43 +18,52 @@ from typing import Any
 
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Const
-from polyai.scalar.fold import fold as fold_scalars
-from polyai.tensor.bodies import convert, indices_of, map_regions, reads_of, rename, rename_tensors, substitute
+from polyai.scalar.fold import fold_node
+from polyai.tensor.bodies import convert, indices_of, loads, map_regions, reads_of, rename, rename_tensors, substitute
 from polyai.tensor.nodes import Body, Comprehension, Program, Reduce, Scatter, Step, targets_of
-from polyai.term.node import rewrite
+from polyai.tensor.tree import bottom_up
 
 
 def run(program: Program) -> Program:
-    """The program folded. Outputs keep their names and types."""
-    folded = dataclasses.replace(program, body=tuple(map_regions(_fold_step(s), run) for s in program.body))
+    """The program folded; the same object if nothing changed. Outputs keep their names and types."""
+    folded = with_body(program, [map_regions(_fold_step(s), run) for s in program.body])
     return without_dead_steps(with_shared_steps(folded))
+
+
+def with_body(program: Program, body: list[Step]) -> Program:
+    """The program with these steps; the same object if they are the steps it has."""
+    if len(body) == len(program.body) and all(a is b for a, b in zip(body, program.body)):
+        return program
+    return dataclasses.replace(program, body=tuple(body))
 
 
 def _fold_step(step: Step) -> Step:
     match step:
         case Comprehension():
-            return dataclasses.replace(step, body=fold_body(step.body))
+            body = fold_body(step.body)
+            return step if body is step.body else dataclasses.replace(step, body=body)
         case Scatter():
-            return dataclasses.replace(step, body=fold_body(step.body), at=tuple(fold_body(a) for a in step.at))
+            body, at = fold_body(step.body), tuple(fold_body(a) for a in step.at)
+            if body is step.body and all(a is b for a, b in zip(at, step.at)):
+                return step
+            return dataclasses.replace(step, body=body, at=at)
         case _:
             return step
 
 
 def fold_body(body: Body) -> Any:
-    """One body folded."""
-    return fold_scalars(rewrite(fold_scalars(body), _fold_reduction))
+    """One body folded; the same object if nothing changed."""
+    return bottom_up(body, lambda n: _fold_reduction(n) if type(n) is Reduce else fold_node(n))
 
 
-def _fold_reduction(value: Any) -> Any:
-    if not isinstance(value, Reduce):
-        return value
+def _fold_reduction(value: Reduce) -> Any:
     restricted = {v for w in value.within for v in w.indices}
     single = {i.name for i in value.over if i.extent == 1} - restricted
     if value.monoid in ("add", "or") and isinstance(value.body, Const) and not value.body.value:
         return Const(False if value.dtype.kind == "b" else 0 if value.dtype.is_integer else 0.0, value.dtype)
     if not single:
         return value
-    body = substitute(value.body, {name: Const(0, dt.i64) for name in single})
+    body = fold_body(substitute(value.body, {name: Const(0, dt.i64) for name in single}))
     over = tuple(i for i in value.over if i.name not in single)
     if not over and not value.within:
         return convert(body, value.dtype)
@@ -75,13 +84,15 @@ def with_shared_steps(program: Program) -> Program:
                 continue
             first.setdefault(key, step.target)
         out.append(step)
-    return dataclasses.replace(program, body=tuple(out))
+    return with_body(program, out)
 
 
 def _key(step: Comprehension) -> object:
     """The step without its own names."""
-    plain: Any = rename(step, {name: f"#{n}" for n, name in enumerate(indices_of(step))})
-    return dataclasses.replace(plain, target="#", body=rename_tensors(plain, {step.target: "#"}).body)  # type: ignore[union-attr]
+    numbers = {name: f"#{n}" for n, name in enumerate(indices_of(step))}
+    plain = rename(step, numbers)
+    own: Any = rename_tensors(plain, {step.target: "#"}) if any(load.array == step.target for load in loads(step.body)) else plain
+    return (step.type, own.indices, own.body, own.within)
 
 
 def without_dead_steps(program: Program) -> Program:
@@ -91,4 +102,4 @@ def without_dead_steps(program: Program) -> Program:
         if wanted & set(targets_of(step)):
             wanted |= reads_of(step)
             kept.append(step)
-    return dataclasses.replace(program, body=tuple(reversed(kept)))
+    return with_body(program, kept[::-1])

@@ -27,17 +27,18 @@ from polyai.tensor.bodies import (
     owner_within,
     reads_of,
     reduces,
-    replace_loads,
     stored_at,
     substitute,
 )
-from polyai.tensor.cost import is_plain
+from polyai.tensor.cost import Counter, is_plain
 from polyai.tensor.nodes import Body, Comprehension, Program, Reduce, Scatter, Step, TensorType, Within, types_of
 from polyai.tensor.passes import fold
 from polyai.tensor.support import needed, support
-from polyai.term.node import walk
+from polyai.tensor.tree import each, map_parts, parts
 
 Types = Mapping[str, TensorType]
+MOST = 3
+"""Places where a cheap map may be computed again instead of being stored."""
 
 
 Decision = Callable[[Comprehension, "list[Site]", Types], bool]
@@ -54,9 +55,10 @@ def views(program: Program) -> Program:
 
 
 def _repeated(program: Program, wanted: Decision, regions: Callable[[Program], Program]) -> Program:
-    """Folding a body may make a view of it, so until nothing changes."""
+    """Until nothing changes: folding a body may make a view of it, and a step that is gone leaves one reader less."""
+    program = dataclasses.replace(program, body=tuple(map_regions(s, regions) for s in program.body))
     while True:
-        after = fold.run(_pass(program, wanted, regions))
+        after = fold.run(_pass(program, wanted))
         if after == program:
             return program
         program = after
@@ -77,20 +79,20 @@ class Site:
         return names | {i.name for r in reduces(self.step.body) for i in r.over}
 
 
-def _pass(program: Program, wanted: Decision, regions: Callable[[Program], Program]) -> Program:
+def _pass(program: Program, wanted: Decision) -> Program:
     types = types_of(program)
     sites = _sites(program, types)
     bodies: dict[str, Comprehension] = {}
     out: list[Step] = []
     for given in program.body:
-        step = _substituted(map_regions(given, regions), bodies, types)
+        step = _substituted(given, bodies, types)
         out.append(step)
         if not isinstance(step, Comprehension) or not _is_map(step):
             continue
         computed_anyway = step.target in program.outputs and not is_view(step.body)
         if not computed_anyway and wanted(step, sites.get(step.target, []), types):
             bodies[step.target] = step
-    return dataclasses.replace(program, body=tuple(out))
+    return fold.with_body(program, out)
 
 
 def _is_map(step: Comprehension) -> bool:
@@ -113,10 +115,7 @@ def _placed(body: Any, around: tuple[Within, ...], types: Types) -> list[tuple[L
     if isinstance(body, Reduce):
         around = around + tuple(owner_within(w, types) for w in body.within)
     own = [(body, around)] if isinstance(body, Load) else []
-    parts: Any
-    parts = (body.arg,) if isinstance(body, Cast) else (body.body,) if isinstance(body, Reduce) else ()
-    parts = body.indices if isinstance(body, Load) else body.args if isinstance(body, Apply) else parts
-    return own + [found for part in parts for found in _placed(part, around, types)]
+    return own + [found for part in parts(body) for found in _placed(part, around, types)]
 
 
 # --- decisions -------------------------------------------------------------------------------------------------------
@@ -128,19 +127,25 @@ def is_view(body: Body) -> bool:
         return all(next(loads(i), None) is None for i in body.indices)
     if isinstance(body, (Const, Var)):
         return True
-    return body.dtype.is_integer and next(loads(body), None) is None and sum(1 for _ in walk(body)) <= 9
+    return body.dtype.is_integer and next(loads(body), None) is None and len(each(body)) <= 9
 
 
 def _free_of_charge(producer: Comprehension, sites: list[Site], types: Types) -> bool:
     if is_view(producer.body):
         return True
-    if len(sites) == 1 and _evaluates_once(sites[0]):
+    if sites and all(map(_evaluates_once, sites)) and (len(sites) == 1 or (len(sites) <= MOST and _is_cheap(producer.body, types))):
         return True
     return bool(sites) and not producer.type.is_sparse and all(_only_where_stored(s) for s in sites)
 
 
+def _is_cheap(body: Body, types: Types) -> bool:
+    read = list(loads(body))
+    gathers = any(next(loads(i), None) is not None for load in read for i in load.indices)
+    return len(read) <= 2 and not gathers and Counter(types, {}).operations(body) <= 2
+
+
 def _evaluates_once(site: Site) -> bool:
-    named = {n.name for i in site.load.indices for n in walk(i) if isinstance(n, Var)}
+    named = {n.name for i in site.load.indices for n in each(i) if isinstance(n, Var)}
     return site.points <= named
 
 
@@ -156,16 +161,18 @@ def _substituted(step: Step, bodies: Mapping[str, Comprehension], types: Types) 
     if not isinstance(step, (Comprehension, Scatter)) or not bodies.keys() & reads_of(step):
         return step
     around = tuple(owner_within(w, types) for w in step.within)
-    body = _inlined(step.body, bodies, types, around)
-    if isinstance(step, Scatter):
-        return dataclasses.replace(step, body=body, at=tuple(_inlined(a, bodies, types, around) for a in step.at))
-    return dataclasses.replace(step, body=body)
+    body = fold.fold_body(_inlined(step.body, bodies, types, around))
+    if isinstance(step, Comprehension):
+        return step if body is step.body else dataclasses.replace(step, body=body)
+    at = tuple(fold.fold_body(_inlined(a, bodies, types, around)) for a in step.at)
+    same = body is step.body and all(a is b for a, b in zip(at, step.at))
+    return step if same else dataclasses.replace(step, body=body, at=at)
 
 
 def _inlined(root: Any, bodies: Mapping[str, Comprehension], types: Types, around: tuple[Within, ...]) -> Any:
     if isinstance(root, Reduce):
         inside = around + tuple(owner_within(w, types) for w in root.within)
-        return dataclasses.replace(root, body=_inlined(root.body, bodies, types, inside))
+        return map_parts(root, lambda part: _inlined(part, bodies, types, inside))
 
     def change(load: Load) -> Body:
         producer = bodies.get(load.array)
@@ -173,22 +180,8 @@ def _inlined(root: Any, bodies: Mapping[str, Comprehension], types: Types, aroun
             return load
         return substitute(producer.body, {i.name: convert(at, dt.i64) for i, at in zip(producer.indices, load.indices)})
 
-    if any(True for _ in reduces(root)):
-        return _through(root, lambda part: _inlined(part, bodies, types, around), change)
-    return replace_loads(root, change)
-
-
-def _through(root: Any, below: Callable[[Any], Any], change: Callable[[Load], Body]) -> Any:
-    """A body with reductions inside: each is treated with what is stored around it."""
-    match root:
-        case Load(array, indices, dtype):
-            return change(Load(array, tuple(below(i) for i in indices), dtype))
-        case Apply(op, args, dtype):
-            return Apply(op, tuple(below(a) for a in args), dtype)
-        case Cast(arg, dtype):
-            return Cast(below(arg), dtype)
-        case _:
-            return root
+    new = map_parts(root, lambda part: _inlined(part, bodies, types, around))
+    return change(new) if isinstance(new, Load) else new
 
 
 def _may_stand_at(producer: Comprehension, load: Load, types: Types, around: tuple[Within, ...]) -> bool:

@@ -33,8 +33,8 @@ from polyai.tensor.nodes import (
     Within,
     types_of,
 )
+from polyai.tensor.tree import map_parts
 from polyai.term.names import Names
-from polyai.term.node import map_children
 
 _SUFFIX = {"add": "sum", "mul": "prod", "max": "max", "min": "min", "or": "any", "and": "all"}
 
@@ -102,7 +102,7 @@ class _Hoist:
                 other = self._lift(no, dataclasses.replace(around, guards=no_guard))
                 return apply("where", dtype, test, taken, other)
             case _:
-                return map_children(body, lambda child: self._lift(child, around))
+                return map_parts(body, lambda child: self._lift(child, around))
 
     def _emit(self, reduce: Reduce, around: _Around) -> Load:
         if any(load.array == around.target for load in loads(reduce)):
@@ -137,7 +137,7 @@ class _Hoist:
             pattern = Pattern(home.tensor, tuple(home.indices.index(i.name) for i in indices))
         type = TensorType(reduce.dtype, tuple(i.extent for i in indices), None, pattern)
         new: Any = Comprehension(target, type, tuple(indices), reduce, (home,) if home is not None else ())
-        self.out.append(rename(new, fresh))  # type: ignore[arg-type]
+        self.out.append(rename(new, fresh))
         self.types[target] = type
         return Load(target, tuple(var(i) for i in indices), reduce.dtype)
 

@@ -20,7 +20,7 @@ from polyai.scalar.ops import result_type
 from polyai.tensor.bodies import map_regions, owner_within
 from polyai.tensor.nodes import Comprehension, Pattern, Program, Scatter, Step, TensorType, targets_of
 from polyai.tensor.show import show_type
-from polyai.term.node import rewrite
+from polyai.tensor.tree import bottom_up
 
 Types = dict[str, TensorType]
 
@@ -87,4 +87,4 @@ def typed(body: Any, types: Mapping[str, TensorType]) -> Any:
             case _:
                 return n
 
-    return rewrite(body, change)
+    return bottom_up(body, change)

@@ -26,7 +26,7 @@ from polyai.tensor.nodes import (
     types_of,
 )
 from polyai.tensor.support import needed, support
-from polyai.term.node import map_children
+from polyai.tensor.tree import map_parts
 
 Types = Mapping[str, TensorType]
 
@@ -56,7 +56,7 @@ def _step(step: Step, types: Types) -> Step:
 def restricted(body: Any, types: Types, around: tuple[Within, ...]) -> Any:
     """A body with its reductions restricted, inner ones first; `around` is what holds already."""
     if not isinstance(body, Reduce):
-        return map_children(body, lambda child: restricted(child, types, around))
+        return map_parts(body, lambda child: restricted(child, types, around))
     own = _owned(body.within, types)
     inside = restricted(body.body, types, around + own)
     if body.monoid in ("add", "or"):
