@@ -2,6 +2,7 @@
 
 - blocks after `<!-- stage: NAME -->` in docs/tutorial.md: what that stage of the tutorial's program prints; or its
   `first N lines`, or what stands `from` a line of one word;
+- the table of error bounds in docs/numbers.md: what tests/machine/test_math.py holds;
 - docs/reference/operations.md: signatures and first sentences of the public operations.
 """
 
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import polyai as pa
+from tests.machine.test_math import BOUND
 
 DOCS = Path(__file__).parent.parent / "docs"
 STAGE = re.compile(r"<!-- stage: (\w+)((?: first \d+ lines| from \w+)?) -->\n```text\n.*?```\n", re.DOTALL)
@@ -51,6 +53,17 @@ def tutorial(stages: dict[str, str]) -> str:
         return f"<!-- stage: {name}{limit} -->\n```text\n" + "\n".join(lines) + "\n```\n"
 
     return STAGE.sub(filled, (DOCS / "tutorial.md").read_text())
+
+
+def numbers() -> str:
+    """docs/numbers.md with its table of error bounds."""
+    by_bound: dict[tuple[float, float], list[str]] = {}
+    for name, bound in BOUND.items():
+        by_bound.setdefault(bound, []).append(f"`{name}`")
+    rows = [f"| {', '.join(names)} | {f32:g} | {f64:g} |" for (f32, f64), names in sorted(by_bound.items())]
+    table = "\n".join(["| function | f32 | f64 |", "|---|---:|---:|", *rows])
+    text = (DOCS / "numbers.md").read_text()
+    return re.sub(r"(<!-- ulp -->\n).*?(<!-- /ulp -->)", lambda m: f"{m.group(1)}{table}\n{m.group(2)}", text, flags=re.DOTALL)
 
 
 def operations() -> str:
@@ -114,7 +127,7 @@ def _sentence(function: Any) -> str:
 
 def pages() -> dict[Path, str]:
     """Every generated page as it should be."""
-    return {DOCS / "tutorial.md": tutorial(tutorial_stages()), DOCS / "reference" / "operations.md": operations()}
+    return {DOCS / "tutorial.md": tutorial(tutorial_stages()), DOCS / "numbers.md": numbers(), DOCS / "reference" / "operations.md": operations()}
 
 
 def main(argv: list[str]) -> int:
