@@ -16,7 +16,7 @@ from polyai.loop import nodes as lp
 from polyai.loop import show as loop_show
 from polyai.loop import verify as loop_verify
 from polyai.loop.passes.order import lower_loops
-from polyai.lower import poly_to_loop, tensor_to_poly
+from polyai.lower import assemble, poly_to_loop, tensor_to_poly
 from polyai.machine import emit, jit
 from polyai.machine.cpu import Target, host
 from polyai.options import Options
@@ -90,7 +90,7 @@ def _program(step: Callable[[Build], tn.Program]) -> Callable[[Build], Build]:
 
 
 def _statements(build: Build) -> Build:
-    return replace(build, scops=(tensor_to_poly.lower(build.program),))
+    return replace(build, scops=tuple(tensor_to_poly.lower(part) for part in assemble.segments(build.program)))
 
 
 def _schedule(build: Build) -> Build:
@@ -107,7 +107,7 @@ def _contract(build: Build) -> Build:
 
 
 def _loops(build: Build) -> Build:
-    return replace(build, kernel=poly_to_loop.lower(build.scops[0], build.program))
+    return replace(build, kernel=assemble.assemble(build.program, build.scops, poly_to_loop.lower))
 
 
 def _tidy(build: Build) -> Build:
