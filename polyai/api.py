@@ -46,7 +46,7 @@ def _compiler() -> Any:
     return importlib.import_module("polyai.pipeline")
 
 
-def _kernel_for(traced: Traced, options: Options) -> Variant:
+def variant_of(traced: Traced, options: Options) -> Variant:
     """The variant of a trace: its kernel from memory, from disk, or compiled now."""
     engine = runtime()
     if not traced.program.body:
@@ -125,7 +125,7 @@ class Function:
             why = f"a guard does not hold: {broken.text}"
         with self._lock:
             traced = trace(self._fn, args, kwargs, name=self._name, dynamic=self._dynamic, static=self._static)
-            variant = _kernel_for(traced, options)
+            variant = variant_of(traced, options)
             self._variants.setdefault(key, []).insert(0, variant)
             self._reasons.append(why)
         return variant
@@ -159,7 +159,7 @@ class Declared:
         self._fn, self._name = fn, name or getattr(fn, "__name__", "function")
         self._traced = trace(fn, specs, kwargs, name=self._name)
         self._specs: dict[Any, Any] = {**dict(enumerate(specs)), **kwargs}
-        self._variant = _kernel_for(self._traced, self._options)
+        self._variant = variant_of(self._traced, self._options)
 
     def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
         specs = tuple(self._specs[n] for n in range(len(args)) if n in self._specs)
