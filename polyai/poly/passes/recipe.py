@@ -23,6 +23,8 @@ from polyai.scalar.expr import Apply, Const, Expr, Var
 
 CHUNK = 4096
 """Iterations of one task where the only free dim is cut for both threads and vectors."""
+TOGETHER = 4
+"""How many sums along memory run at once."""
 PANEL_BYTES = 1 << 19
 """An operand up to this size stays in the second-level cache while rows pass by."""
 
@@ -192,10 +194,15 @@ class _Recipe:
             members = {s.name: d for s, d in group.members}
             kept = tuple(s for s, _ in group.members)
             children += [st.Leaf(s.name) for s in group.before]
-            marks = (VECTOR,) if all(d == s.vector for s, d in group.members) else ()
+            marks = (VECTOR,) if all(d == s.vector for s, d in group.members) else self._together(group.members, placed.add(members))
             children.append(self._group(members, marks, kept, placed, bound))
             rest = group.after
         return children[0] if len(children) == 1 else st.Sequence(tuple(children))
+
+    def _together(self, members: Sequence[tuple[Facts, str]], placed: Placed) -> tuple[str, ...]:
+        """Jam a loop around one that reduces along memory: several sums at once share what they read and hide their latency."""
+        inner = [s for s, _ in members if s.vector in s.summed and placed.left(s) == (s.vector,)]
+        return (f"{JAM}={TOGETHER}",) if len(inner) == 1 and all(d in (*s.free, *s.summed) for s, d in members) else ()
 
     def _group(
         self, members: Mapping[str, str], marks: tuple[str, ...], kept: tuple[Facts, ...], placed: Placed, bound: frozenset[Ragged]
