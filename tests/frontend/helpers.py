@@ -1,4 +1,4 @@
-"""Trace a function, verify the program, run it by the interpreter, rebuild its result, and compare with NumPy."""
+"""Trace a function, verify the program, run it by the interpreter or as machine code, and compare with NumPy."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from polyai.api import variant_of
 from polyai.frontend.trace import ArrayOut, Traced, trace
+from polyai.options import current, options
 from polyai.tensor.interp import SparseValue, run
 from polyai.tensor.verify import verify
 
@@ -26,9 +28,25 @@ def arguments(traced: Traced, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     return {k: sparse_value(v) if sp.issparse(v) else v for k, v in raw.items()}, values
 
 
+ENGINE = "interp"
+"""Who executes: the interpreter of tensor programs, or the machine. See the fixture `engine`."""
+
+
 def execute(traced: Traced, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> Any:
-    """The result of the traced function on the arguments, by the interpreter."""
-    given, values = arguments(traced, args, kwargs or {})
+    """The result of the traced function on the arguments."""
+    return ENGINES[ENGINE](traced, args, kwargs or {})
+
+
+def compiled(traced: Traced, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The result by the compiler, every stage of which is verified."""
+    with options(verify=True):
+        traced.check(traced.values(traced.arguments(args, kwargs)))
+        return variant_of(traced, current()).run(args, kwargs, current())
+
+
+def interpreted(traced: Traced, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """The result by the interpreter."""
+    given, values = arguments(traced, args, kwargs)
     if traced.program.outputs:
         verify(traced.program)
         out = run(traced.program, given, values)
@@ -39,6 +57,9 @@ def execute(traced: Traced, args: tuple[Any, ...], kwargs: dict[str, Any] | None
         if isinstance(o, ArrayOut) and o.owner is not None:
             assert isinstance(results[o.position], SparseValue)
     return traced.rebuild(results, values)
+
+
+ENGINES = {"interp": interpreted, "machine": compiled}
 
 
 def traced_run(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

@@ -12,6 +12,7 @@ from scipy import special
 from polyai.frontend import functions as pa
 from tests.frontend.helpers import compare
 
+pytestmark = pytest.mark.usefixtures("engine")
 RNG = np.random.default_rng(3)
 A, B = RNG.standard_normal((4, 5)), RNG.standard_normal((4, 5))
 P = RNG.uniform(0.1, 0.9, (4, 5))

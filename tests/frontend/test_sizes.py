@@ -34,6 +34,7 @@ def test_a_contraction_unifies_its_sizes() -> None:
     assert shapes(traced) == ["X_d0,X_d1", "X_d1,Y_d1"]
 
 
+@pytest.mark.usefixtures("engine")
 def test_one_trace_serves_other_sizes() -> None:
     def f(X: Any, Y: Any) -> Any:
         return pa.softmax(X @ Y) * X.shape[0]
@@ -106,6 +107,7 @@ def test_conversion_to_int_fixes_a_size() -> None:
     assert guards(traced) == ["X.shape[0] == 4"] and shapes(traced) == ["4,X_d1"]
 
 
+@pytest.mark.usefixtures("engine")
 def test_arithmetic_stays_symbolic() -> None:
     seen: list[str] = []
 
@@ -128,6 +130,7 @@ def test_slices_guard_what_they_clamp() -> None:
     assert {"X_d0 - 1", "-X_d0 + 99"} <= facts
 
 
+@pytest.mark.usefixtures("engine")
 def test_a_size_expression_can_equal_a_symbol() -> None:
     traced = trace(lambda X, Y: X[1:] + Y, (X, np.ones((3, 3))), {})
     assert "X.shape[0] - 1 == Y.shape[0]" in guards(traced)
@@ -135,6 +138,7 @@ def test_a_size_expression_can_equal_a_symbol() -> None:
     same(execute(traced, (np.ones((6, 2)), np.ones((5, 2)))), np.full((5, 2), 2.0))
 
 
+@pytest.mark.usefixtures("engine")
 def test_reshape_guards_the_counts() -> None:
     traced = trace(lambda X: X.reshape(2, 2, -1), (X,), {})
     assert guards(traced) == ["X.shape[0] == 4"] and shapes(traced) == ["4,X_d1"]
@@ -152,6 +156,7 @@ def test_sizes_can_be_fixed() -> None:
     assert shapes(traced) == ["X_d0,3", "3,5"]
 
 
+@pytest.mark.usefixtures("engine")
 def test_an_integer_argument_can_become_a_size() -> None:
     traced = trace(lambda X, n: X[:n] * n, (X, 2), {})
     assert guards(traced) == ["n == 2", "X.shape[0] >= 2"]

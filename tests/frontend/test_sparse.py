@@ -14,6 +14,7 @@ from polyai.frontend import functions as pa
 from polyai.frontend.trace import ArrayOut, trace
 from tests.frontend.helpers import compare, same, traced_run
 
+pytestmark = pytest.mark.usefixtures("engine")
 RNG = np.random.default_rng(5)
 
 

@@ -43,6 +43,7 @@ def test_inputs_say_where_they_come_from() -> None:
     assert tuple(i.name for i in traced.inputs) == tuple(i.name for i in traced.program.inputs)
 
 
+@pytest.mark.usefixtures("engine")
 def test_static_arguments() -> None:
     def f(x: Any, axis: Any, mode: str, shape: Any) -> Any:
         return x.sum(axis=axis).reshape(shape) if mode == "sum" else x
@@ -74,6 +75,7 @@ def test_signatures_differ_where_a_trace_may() -> None:
     assert key(sp.csr_matrix(S), 1) != key(S, 1)
 
 
+@pytest.mark.usefixtures("engine")
 def test_structures_of_arguments_and_results() -> None:
     compare(lambda p: Pair(p.right, [p.left, {"k": p.left * 2}]), lambda p: Pair(p.right, [p.left, {"k": p.left * 2}]), Pair(A, V))
     compare(lambda x: (), lambda x: (), A)
@@ -91,6 +93,7 @@ def test_unused_steps_are_dropped() -> None:
     assert len(traced.program.body) == 1
 
 
+@pytest.mark.usefixtures("engine")
 def test_a_captured_array_is_an_input_by_reference() -> None:
     held = np.ones(5)
     traced = trace(lambda x: x + held, (A,), {})
@@ -140,6 +143,7 @@ def _timed(call: Any) -> float:
 # -- index notation
 
 
+@pytest.mark.usefixtures("engine")
 def test_index_notation() -> None:
     i, j, k = pa.indices("i j k")
     compare(lambda a, b: pa.comprehension((i, j), pa.sum(k, a[i, k] * b[j, k])), lambda a, b: a @ b.T, A, B)
@@ -159,6 +163,7 @@ def test_index_notation() -> None:
     compare(stencil, lambda v: v[:-2] + v[1:-1] + v[2:], V)
 
 
+@pytest.mark.usefixtures("engine")
 def test_index_notation_on_patterns() -> None:
     i, j, k = pa.indices("i j k")
     q, x = RNG.standard_normal((4, 3)), RNG.standard_normal((5, 3))
@@ -187,6 +192,7 @@ def test_index_notation_says_what_is_missing() -> None:
 # -- control flow
 
 
+@pytest.mark.usefixtures("engine")
 def test_cond() -> None:
     def f(x: Any, y: Any) -> Any:
         return pa.cond(x.sum() > 0, lambda: (x * 2, y.sum()), lambda: (y, x[0, 0]))
@@ -200,6 +206,7 @@ def test_cond() -> None:
     assert trace(lambda x: pa.cond(True, lambda: x, lambda: x * 2), (A,), {}).program.body == ()
 
 
+@pytest.mark.usefixtures("engine")
 def test_while_loop() -> None:
     def newton(a: Any) -> Any:
         return pa.while_loop(lambda s: pa.abs(s * s - a) > 1e-10, lambda s: (s + a / s) / 2, a)
@@ -223,6 +230,7 @@ def test_while_loop() -> None:
     compare(power, reference, A.T @ A, V)
 
 
+@pytest.mark.usefixtures("engine")
 def test_fori_loop_and_scan() -> None:
     compare(lambda x: pa.fori_loop(0, x.shape[0], lambda i, s: s + x[i], 0.0), lambda x: x.sum(), V)
     compare(lambda x: pa.fori_loop(2, 5, lambda i, s: s.at[i].set(0.0), x), lambda x: np.r_[x[:2], np.zeros(3)], V)
@@ -231,6 +239,7 @@ def test_fori_loop_and_scan() -> None:
     compare(lambda x: pa.scan(lambda c, _: (c * 2, c), x, length=3), lambda x: (x * 8, np.stack([x, x * 2, x * 4])), V)
 
 
+@pytest.mark.usefixtures("engine")
 def test_nested_control_flow() -> None:
     def f(x: Any) -> Any:
         return pa.fori_loop(0, 3, lambda i, s: pa.cond(i % 2 == 0, lambda: s + x, lambda: s * 2), x)
@@ -318,6 +327,7 @@ def test_nested_calls_are_recognised() -> None:
         trace(lambda x: trace(lambda y: y, (x,), {}), (A,), {})
 
 
-def test_results_of_interpreting_match_for_half_precision() -> None:
+@pytest.mark.usefixtures("engine")
+def test_half_precision_stays() -> None:
     x = A.astype(np.float16)
     assert traced_run(lambda v: v * 2 + 1, x).dtype == np.float16

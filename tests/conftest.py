@@ -1,0 +1,28 @@
+"""Every test process has a cache of compiled code to itself, empty at the start, and kernels run on two threads."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+
+import pytest
+
+_CACHE = pytest.StashKey[str]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--fuzz", type=int, default=0, metavar="N", help="also try N more malformed inputs in tests/test_bad_input.py")
+    parser.addoption("--update-golden", action="store_true", help="write tests/golden from what the compiler makes now")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_CACHE] = directory = tempfile.mkdtemp(prefix="polyai-tests-")
+    for name in [n for n in os.environ if n.startswith("POLYAI_")]:
+        del os.environ[name]
+    os.environ["POLYAI_CACHE_DIR"] = directory
+    os.environ["POLYAI_NUM_THREADS"] = "2"
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    shutil.rmtree(config.stash[_CACHE], ignore_errors=True)
