@@ -44,7 +44,24 @@ def legal(scop: Scop, deps: Deps, tree: st.Tree | None = None) -> None:
     missing = [s.name for s in scop.statements if s.name not in set(st.statements_of(tree))]
     if missing:
         raise ScheduleError(f"the schedule forgets {', '.join(missing)}", "each statement needs a leaf", "add it to the tree")
-    _Checker(scop).visit(tree, deps.order, deps.relaxed, deps.scattered)
+    _Checker(scop).visit(tree, _split(deps.order), _split(deps.relaxed), _split(deps.scattered))
+
+
+Pairs = tuple[tuple[str, str, isl.Map], ...]
+"""Dependences by the names of their source and target."""
+
+
+def _split(union: isl.UnionMap) -> Pairs:
+    found: list[tuple[str, str, isl.Map]] = []
+    union.foreach_map(lambda m: found.append((m.get_tuple_name(isl.dim_type.in_), m.get_tuple_name(isl.dim_type.out), m)))
+    return tuple(pair for pair in found if not pair[2].is_empty())
+
+
+def _joined(pairs: Pairs) -> isl.UnionMap:
+    out = isl.UnionMap.from_map(pairs[0][2])
+    for _, _, pair in pairs[1:]:
+        out = out.union(isl.UnionMap.from_map(pair))
+    return out
 
 
 class _Checker:
@@ -53,50 +70,49 @@ class _Checker:
         self.names = {s.name: s for s in scop.statements}
         self.parameters = st.parameter_list(scop)
 
-    def visit(self, tree: st.Tree, order: isl.UnionMap, relaxed: isl.UnionMap, scattered: isl.UnionMap) -> None:
+    def visit(self, tree: st.Tree, order: Pairs, relaxed: Pairs, scattered: Pairs) -> None:
         """`order`, `relaxed` and `scattered` hold the pairs that no loop above has separated."""
-        if order.is_empty() and relaxed.is_empty() and scattered.is_empty():
+        if not order and not relaxed and not scattered:
             return
         match tree:
             case st.Leaf():
-                if not order.is_empty():
+                if order:
                     self._refuse("is not ordered after", order, "give the loops an order")
             case st.Bind(_, _, child):
                 self.visit(child, order, relaxed, scattered)
             case st.Band(_, child, marks, _):
                 place = self._places(tree)
-                backward = order.lex_gt_at_multi_union_pw_aff(place)
-                if not backward.is_empty():
-                    self._refuse("runs before", backward, "keep the order of the program in this loop")
+                if order:
+                    backward = _joined(order).lex_gt_at_multi_union_pw_aff(place)
+                    if not backward.is_empty():
+                        self._refuse("runs before", _split(backward), "keep the order of the program in this loop")
                 self._marks(marks, place, order, relaxed, scattered)
-                self.visit(child, *(d.eq_at_multi_union_pw_aff(place) for d in (order, relaxed, scattered)))
+                kept = (_split(_joined(d).eq_at_multi_union_pw_aff(place)) if d else () for d in (order, relaxed, scattered))
+                self.visit(child, *kept)
             case st.Sequence(children):
-                filters = [self._domain(tuple(st.statements_of(c))) for c in children]
+                home = {name: position for position, child in enumerate(children) for name in st.statements_of(child)}
+                backward_pairs = tuple(pair for pair in order if home[pair[0]] > home[pair[1]])
+                if backward_pairs:
+                    self._refuse("runs before", backward_pairs, "keep the order of the program in this sequence")
                 for position, child in enumerate(children):
-                    later = filters[position + 1 :]
-                    if later:
-                        after = _union(later)
-                        backward = order.intersect_domain(after).intersect_range(filters[position])
-                        if not backward.is_empty():
-                            self._refuse("runs before", backward, "keep the order of the program in this sequence")
-                    mine = filters[position]
-                    kept = (d.intersect_domain(mine).intersect_range(mine) for d in (order, relaxed, scattered))
-                    self.visit(child, *kept)
+                    mine = [tuple(p for p in d if home[p[0]] == home[p[1]] == position) for d in (order, relaxed, scattered)]
+                    self.visit(child, *mine)
             case _:
                 assert_never(tree)
 
-    def _marks(
-        self, marks: tuple[str, ...], place: isl.MultiUnionPwAff, order: isl.UnionMap, relaxed: isl.UnionMap, scattered: isl.UnionMap
-    ) -> None:
+    def _marks(self, marks: tuple[str, ...], place: isl.MultiUnionPwAff, order: Pairs, relaxed: Pairs, scattered: Pairs) -> None:
         for mark in marks:
             kind = mark.partition("=")[0]
             if kind not in (PARALLEL, VECTOR, JAM):
                 continue
             forbidden = {PARALLEL: (order, relaxed, scattered), VECTOR: (order, scattered), JAM: (order,)}[kind]
             for deps in forbidden:
-                carried = deps.subtract(deps.eq_at_multi_union_pw_aff(place))
+                if not deps:
+                    continue
+                union = _joined(deps)
+                carried = union.subtract(union.eq_at_multi_union_pw_aff(place))
                 if not carried.is_empty():
-                    self._refuse(f"is carried by the {kind} loop over", carried, "mark a loop that carries no dependence")
+                    self._refuse(f"is carried by the {kind} loop over", _split(carried), "mark a loop that carries no dependence")
 
     def _places(self, band: st.Band) -> isl.MultiUnionPwAff:
         parts = []
@@ -106,25 +122,13 @@ class _Checker:
             parts.append(f"{name}[{', '.join(statement.dims)}] -> [({text})]")
         return isl.MultiUnionPwAff.read_from_str(isl.DEFAULT_CONTEXT, st.band_text(self.parameters, "; ".join(parts)))
 
-    def _domain(self, names: tuple[str, ...]) -> isl.UnionSet:
-        parts = "; ".join(f"{n}[{', '.join(self.names[n].dims)}]" for n in names)
-        return isl.UnionSet.read_from_str(isl.DEFAULT_CONTEXT, f"{self.parameters} -> {{ {parts} }}")
-
-    def _refuse(self, verb: str, pairs: isl.UnionMap, remedy: str) -> None:
-        sample = isl.Map.from_basic_map(pairs.sample())
-        source, target = (sample.get_tuple_name(t) for t in (isl.dim_type.in_, isl.dim_type.out))
+    def _refuse(self, verb: str, pairs: Pairs, remedy: str) -> None:
+        source, target, pair = pairs[0]
         if "carried" in verb:
             what = f"the dependence of {target} on {source} {verb} them"
         else:
             what = f"{target} {verb} {source}, on which it depends"
-        raise ScheduleError(what, f"for example {_body(sample)}", remedy)
-
-
-def _union(parts: list[isl.UnionSet]) -> isl.UnionSet:
-    out = parts[0]
-    for part in parts[1:]:
-        out = out.union(part)
-    return out
+        raise ScheduleError(what, f"for example {_body(isl.Map.from_basic_map(pair.sample()))}", remedy)
 
 
 def _body(sample: isl.Map | isl.Set) -> str:

@@ -98,7 +98,7 @@ def render(scop: Scop, tree: Tree) -> isl.Schedule:
         "child:",
         f'  context: "{writer.parameters} -> {{ [] : {condition_of(scop.context)} }}"',
     ]
-    inner = writer.write(tree, 0)
+    inner = writer.write(tree, 0, writer.parameters)
     if inner:
         lines += ["  child:", *("    " + line for line in inner)]
     return isl.Schedule.read_from_str(isl.DEFAULT_CONTEXT, "\n".join(lines))
@@ -128,11 +128,14 @@ def band_text(parameters: str, places: str) -> str:
 class _Writer:
     def __init__(self, scop: Scop) -> None:
         self.by_name = {s.name: s for s in scop.statements}
-        self.parameters = parameter_list(scop)
+        self.parameters = f"[{', '.join(scop.parameters)}]"
         self._known = set(scop.parameters)
 
-    def write(self, tree: Tree, depth: int) -> list[str]:
-        """YAML of a subtree; empty for a leaf. `depth` counts the bands above."""
+    def write(self, tree: Tree, depth: int, parameters: str) -> list[str]:
+        """YAML of a subtree; empty for a leaf. `depth` counts the bands above, `parameters` holds the lengths bound there.
+
+        A length must be new to isl at its context node: isl moves conditions on what it knows already out of the mark.
+        """
         match tree:
             case Leaf(_, None):
                 return []
@@ -141,10 +144,10 @@ class _Writer:
             case Band(members, child, marks, coincident):
                 places = "; ".join(f"{self._tuple(s)} -> [({self._text(s, e)})]" for s, e in members)
                 lines = [
-                    f'schedule: "{band_text(self.parameters, places)}"',
+                    f'schedule: "{band_text(parameters, places)}"',
                     f"coincident: [{int(coincident)}]",
                     'options: "{ atomic[x] }"',
-                    *_child(self.write(child, depth + 1)),
+                    *_child(self.write(child, depth + 1, parameters)),
                 ]
                 for mark in reversed(marks):
                     lines = [f'mark: "{mark}"', *_child(lines)]
@@ -153,15 +156,16 @@ class _Writer:
                 lines = ["sequence:"]
                 for child in children:
                     names = "; ".join(self._tuple(s) for s in statements_of(child))
-                    lines.append(f'- filter: "{self.parameters} -> {{ {names} }}"')
-                    lines += ["  " + line for line in _child(self.write(child, depth))]
+                    lines.append(f'- filter: "{parameters} -> {{ {names} }}"')
+                    lines += ["  " + line for line in _child(self.write(child, depth, parameters))]
                 return lines
             case Bind(tensor, level, child):
                 length, hull = length_of(tensor, level), hull_of(tensor, level)
                 around = ", ".join(f"c{d}" for d in range(depth))
                 limits = "; ".join(self._limited(s, tensor, level) for s in statements_of(child))
-                lines = [f'filter: "{self.parameters} -> {{ {limits} }}"', *_child(self.write(child, depth))]
-                lines = [f'context: "{self.parameters} -> {{ [{around}] : 0 <= {length} <= {hull} }}"', *_child(lines)]
+                parameters = f"{parameters[:-1]}{', ' if len(parameters) > 2 else ''}{length}]"
+                lines = [f'filter: "{parameters} -> {{ {limits} }}"', *_child(self.write(child, depth, parameters))]
+                lines = [f'context: "{parameters} -> {{ [{around}] : 0 <= {length} <= {hull} }}"', *_child(lines)]
                 return [f'mark: "{BIND}={tensor}.{level}"', *_child(lines)]
             case _:
                 assert_never(tree)

@@ -14,8 +14,8 @@ elements of different iterations are different and a fresh copy in each iteratio
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, assert_never
 
 from polyai.errors import VerifyError
 from polyai.poly import tree as st
@@ -30,14 +30,14 @@ def run(scop: Scop) -> Scop:
     """`scop` with smaller temporaries, and the loop depth at which each is allocated. Needs a schedule."""
     if scop.schedule is None:
         raise VerifyError(f"scop {scop.name} has no schedule", "contraction follows the loops")
-    tree = st.read(scop, scop.schedule)
+    around = dict(_bands(st.read(scop, scop.schedule)))
     accesses = _accesses(scop)
     dropped: dict[str, tuple[int, ...]] = {}
     allocations = []
     for array in scop.arrays:
         if array.role == "temporary":
             users = accesses.get(array.name, {})
-            positions, depth = _fixed(tree, users, len(array.extents)) if users else ((), 0)
+            positions, depth = _fixed(around, users, len(array.extents)) if users else ((), 0)
             allocations.append(Allocation(array.name, depth))
             if positions:
                 dropped[array.name] = positions
@@ -65,32 +65,40 @@ def _accesses(scop: Scop) -> dict[str, dict[str, list[tuple[Expr, ...]]]]:
     return out
 
 
-def _fixed(tree: st.Tree, users: Mapping[str, list[tuple[Expr, ...]]], rank: int) -> tuple[tuple[int, ...], int]:
+def _bands(tree: st.Tree, above: tuple[st.Band, ...] = ()) -> Iterator[tuple[str, tuple[st.Band, ...]]]:
+    """The loops around each statement, outermost first."""
+    match tree:
+        case st.Leaf(name):
+            yield name, above
+        case st.Bind(_, _, child):
+            yield from _bands(child, above)
+        case st.Sequence(children):
+            for child in children:
+                yield from _bands(child, above)
+        case st.Band(_, child, _, _):
+            yield from _bands(child, (*above, tree))
+        case _:
+            assert_never(tree)
+
+
+def _fixed(
+    around: Mapping[str, tuple[st.Band, ...]], users: Mapping[str, list[tuple[Expr, ...]]], rank: int
+) -> tuple[tuple[int, ...], int]:
     """The positions that loops around all users fix, and how many loops enclose what is left."""
     positions: list[int] = []
-    depth = found = 0
-    while True:
-        match tree:
-            case st.Leaf():
-                return tuple(positions), found
-            case st.Bind(_, _, child):
-                tree = child
-            case st.Sequence(children):
-                holding = [c for c in children if users.keys() & set(st.statements_of(c))]
-                if len(holding) != 1:
-                    return tuple(positions), found
-                tree = holding[0]
-            case st.Band(members, child, _, _):
-                depth += 1
-                places = dict(members)
-                fixes = [p for p in range(rank) if all(i[p] == _whole(places[s]) for s, uses in users.items() for i in uses)]
-                pieces = {_piece(places[s]) for s in users}
-                if not fixes or len(pieces) > 1:
-                    return tuple(positions), found
-                if pieces == {1}:
-                    positions += [p for p in fixes if p not in positions]
-                    found = depth
-                tree = child
+    found = 0
+    for depth, bands in enumerate(zip(*(around[s] for s in users)), start=1):
+        if any(b is not bands[0] for b in bands):
+            break
+        places = {s: bands[0].place(s) for s in users}
+        fixes = [p for p in range(rank) if all(i[p] == _whole(places[s]) for s, uses in users.items() for i in uses)]
+        pieces = {_piece(place) for place in places.values()}
+        if not fixes or len(pieces) > 1:
+            break
+        if pieces == {1}:
+            positions += [p for p in fixes if p not in positions]
+            found = depth
+    return tuple(positions), found
 
 
 def _whole(place: Expr) -> Expr | None:

@@ -44,6 +44,7 @@ class Facts:
 
     statement: Statement
     accesses: tuple[Access, ...]
+    arrays: frozenset[str]
     trips: tuple[tuple[str, int], ...]
     free: tuple[str, ...]
     summed: tuple[str, ...]
@@ -117,7 +118,8 @@ def _facts(s: Statement, hints: Mapping[str, int]) -> Facts:
     operands = _operands(accesses, vector, summed) if plain else []
     jams = tuple(d for d in free if d != vector and d not in ragged and any(not a.uses(d) for a in operands))
     heavy = any(len(a.used) > 1 and not a.uses(d) for a in operands for d in jams)
-    return Facts(s, accesses, trips, tuple(free), tuple(summed), tuple(serial), vector, jams, heavy, _is_dear(s.value))
+    arrays = frozenset(a.array for a in accesses)
+    return Facts(s, accesses, arrays, trips, tuple(free), tuple(summed), tuple(serial), vector, jams, heavy, _is_dear(s.value))
 
 
 def _is_dear(expr: Expr) -> bool:
@@ -218,8 +220,15 @@ def trip(extent: Size | Ragged, hints: Mapping[str, int]) -> int:
     return known if isinstance(known, int) else UNKNOWN
 
 
+def conflict(s: Facts, t: Facts) -> bool:
+    """True if one statement touches what the other writes."""
+    return s.statement.target in t.arrays or t.statement.target in s.arrays
+
+
 def conflicts(s: Facts, t: Facts) -> Iterator[tuple[Access, Access]]:
     """Pairs of accesses of one array, one of them a write."""
+    if not conflict(s, t):
+        return
     for a in s.accesses:
         for b in t.accesses:
             if a.array == b.array and (a.write or b.write):

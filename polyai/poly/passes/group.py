@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from polyai.poly.nodes import Ragged
-from polyai.poly.passes.facts import Facts, conflicts, reuses
+from polyai.poly.passes.facts import Facts, conflict, conflicts, reuses
 from polyai.term.node import node
 
 
@@ -53,12 +53,12 @@ def inner_group(first: Facts, rest: Sequence[Facts], placed: Placed) -> Group:
     for t in rest:
         left = placed.left(t)
         dim = None
-        if left and not any(_conflict(a, t) for a in after):
+        if left and not any(conflict(a, t) for a in after):
             dim = _joining(kept, members, t, (left[0],), placed)
         if dim is not None and all(_alike(s, members[s.name], t, dim) for s in kept):
             kept.append(t)
             members[t.name] = dim
-        elif not left and not any(_conflict(s, t) for s in (*kept, *after)):
+        elif not left and not any(conflict(s, t) for s in (*kept, *after)):
             before.append(t)
         else:
             after.append(t)
@@ -76,7 +76,7 @@ def outer_group(first: Sequence[Facts], rest: Sequence[Sequence[Facts]], dims: M
         for t in reversed(atom):  # the update knows its dim from what it reads, the start from the update
             choices = tuple(d for d in t.free if len(t.free) == 1 or (d != t.vector and not along_vector))
             dim = None
-            if not t.heavy and not any(_conflict(a, t) for a in after):
+            if not t.heavy and not any(conflict(a, t) for a in after):
                 dim = _joining(joined, trial, t, choices, Placed())
             if dim is None:
                 break
@@ -98,9 +98,9 @@ def whole_group(main: Facts, first: Sequence[Facts], rest: Sequence[Sequence[Fac
     for atom in rest:
         t = atom[0]
         mine = None
-        if len(atom) == 1 and not t.summed and not t.serial and not any(_conflict(a, t) for a in after):
+        if len(atom) == 1 and not t.summed and not t.serial and not any(conflict(a, t) for a in after):
             mine = {d: _joining(kept, {s.name: dims[s.name][d] for s in kept}, t, t.free, Placed()) for d in main.free}
-        if mine is None or None in mine.values() or len(set(mine.values())) != len(t.free) or not any(_conflict(s, t) for s in kept):
+        if mine is None or None in mine.values() or len(set(mine.values())) != len(t.free) or not any(conflict(s, t) for s in kept):
             after.extend(atom)
             continue
         dims[t.name] = {d: e for d, e in mine.items() if e is not None}
@@ -138,10 +138,6 @@ def _alike(s: Facts, ds: str, t: Facts, dt: str) -> bool:
     if (ds == s.vector) == (dt == t.vector):
         return True
     return not (s.dear if ds == s.vector else t.dear)
-
-
-def _conflict(s: Facts, t: Facts) -> bool:
-    return next(conflicts(s, t), None) is not None
 
 
 def atoms(statements: Sequence[Facts]) -> list[tuple[Facts, ...]]:
