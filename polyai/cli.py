@@ -14,6 +14,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 import polyai as pa
 from polyai import datasets, demo, measure, plot, progress
 from polyai.errors import OptionError, PolyAIError, TraceError, UnsupportedError
@@ -103,7 +105,7 @@ def _measured(makers: Sequence[Maker], chosen: argparse.Namespace) -> list[Measu
     """Every problem, measured; each is made when its turn comes."""
     if chosen.rounds < 1:
         raise OptionError(f"--rounds {chosen.rounds}", "at least one round is needed", "leave it out for the default")
-    with options(**({} if chosen.threads is None else {"num_threads": chosen.threads})):
+    with _threads(chosen.threads):
         return [demo.run(make(), chosen.rounds) for make in progress.bar(makers, len(makers), "measuring")]
 
 
@@ -131,7 +133,7 @@ def _demo(chosen: argparse.Namespace) -> int:
         page = pa.explain(shown.program, *shown.arguments).save(chosen.out / "explain.html")
         print(f"every stage of the graph network: {page}")
     try:
-        picture = plot.roofline(chosen.out / "roofline.png", results, ("polyai", "scipy"), measure.memory_bandwidth(), _peak())
+        picture = plot.roofline(chosen.out / "roofline.png", results, ("polyai", "scipy"), *_roofs(chosen.threads))
         print(f"roofline: {picture}")
     except UnsupportedError as error:
         print(f"no roofline: {error.why}; {error.remedy}")
@@ -147,14 +149,25 @@ def _bench(chosen: argparse.Namespace) -> int:
     return 0
 
 
-def _peak() -> float:
+def _roofs(threads: int | None) -> tuple[float, float]:
+    """Bandwidth and peak: the better of NumPy and a kernel of ours for the first, a kernel of ours for the second."""
+
+    def add(a: Any, b: Any) -> Any:
+        return a + b
+
     def polynomial(x: Any) -> Any:
         y = x
         for _ in range(POLYNOMIAL):
             y = y * x + x
         return y
 
-    return measure.peak_f32(pa.jit(polynomial), POLYNOMIAL)
+    with _threads(threads):
+        bandwidth = max(measure.memory_bandwidth(f) for f in (np.add, pa.jit(add)))
+        return bandwidth, measure.peak_f32(pa.jit(polynomial), POLYNOMIAL, repeats=20)
+
+
+def _threads(count: int | None) -> options:
+    return options() if count is None else options(num_threads=count)
 
 
 def _print_table(results: Sequence[Measured]) -> None:

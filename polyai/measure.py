@@ -81,26 +81,26 @@ def gamma(count: Any, dtype: Any) -> Any:
     return count * u / (1 - count * u)
 
 
-def memory_bandwidth(megabytes: int = 192, repeats: int = 5) -> float:
-    """Bytes per second that one thread of NumPy reads and writes when it adds two arrays larger than the caches."""
+def memory_bandwidth(add: Callable[..., Any], megabytes: int = 192, repeats: int = 5) -> float:
+    """Bytes per second read and written by `add(a, b, out=c)` on arrays larger than the caches, with all its threads."""
     a = np.ones(megabytes * (1 << 20) // 12, np.float32)
     b, out = a.copy(), np.empty_like(a)
+    return 3 * a.nbytes / _best(lambda: add(a, b, out=out), repeats)
+
+
+def peak_f32(polynomial: Callable[..., Any], terms: int, repeats: int = 5, size: int = 1 << 18) -> float:
+    """Operations per second of `polynomial(x, out=y)`, a compiled Horner scheme of `terms` multiply-adds, with all its threads."""
+    x = np.full(size, 0.5, np.float32)
+    out = np.empty_like(x)
+    return 2 * terms * size / _best(lambda: polynomial(x, out=out), repeats)
+
+
+def _best(run: Run, repeats: int) -> float:
+    """The shortest of `repeats` times, after one call to warm up: a roof is what is possible."""
+    run()
     best = float("inf")
     for _ in range(repeats):
         begin = time.perf_counter()
-        np.add(a, b, out=out)
+        run()
         best = min(best, time.perf_counter() - begin)
-    return 3 * a.nbytes / best
-
-
-def peak_f32(polynomial: Callable[[Any], Any], terms: int, repeats: int = 5) -> float:
-    """Operations per second of `polynomial`, a compiled Horner scheme of `terms` multiply-adds, on data in the first cache."""
-    x = np.full(2048, 0.5, np.float32)
-    polynomial(x)
-    best = float("inf")
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        for _ in range(200):
-            polynomial(x)
-        best = min(best, (time.perf_counter() - begin) / 200)
-    return 2 * terms * x.size / best
+    return best

@@ -42,5 +42,6 @@ def test_a_sum_of_ones_stays_in_the_bound() -> None:
     assert measure.gamma(1000, np.float32) == pytest.approx(1000 * 2.0**-24, rel=1e-3)
 
 
-def test_bandwidth_is_a_number_of_this_world() -> None:
-    assert 1e8 < measure.memory_bandwidth(megabytes=12, repeats=2) < 1e13
+def test_the_roofs_are_numbers_of_this_world() -> None:
+    assert 1e7 < measure.peak_f32(np.square, 1, repeats=2, size=1 << 12) < 1e13
+    assert 1e8 < measure.memory_bandwidth(np.add, megabytes=12, repeats=2) < 1e13
