@@ -365,6 +365,8 @@ def bincount(x: Any, weights: Any = None, minlength: Any = None) -> Any:
     from_weights = None if weights is None else tracer.array(weights)
     dtype = dt.i64 if from_weights is None else dt.f64
     base = tracer.emit("zeros", tracer.indices((to_size(minlength, tracer),)), convert(0, dtype))
+    if from_weights is not None:
+        tracer.sizes.require(from_weights.extents[0], "==", a.extents[0], "bincount needs one weight per element")
     (i,) = tracer.indices(a.extents)
     value = convert(1, dtype) if from_weights is None else convert(tracer.read(from_weights, (i,)), dtype)
     return tracer.scatter("bincount", base, "add", (i,), (convert(tracer.read(a, (i,)), dt.i64),), value)

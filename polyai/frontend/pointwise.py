@@ -103,12 +103,7 @@ def _on_pattern(tracer: Tracer, stem: str, rule: Rule, operands: list[Array | Te
             "the union or intersection of two patterns is not compiled yet",
             "make one of them dense with .toarray(), or compute on one pattern",
         )
-    shape = broadcast(tracer, [a.extents for a in arrays], stem, arrays)
-    if len(shape) != first.rank or any(tracer.sizes.resolve(e) != s for a in sparse for e, s in zip(a.extents, shape)):
-        raise UnsupportedError(
-            f"{stem} stretches the sparse {tracer.text(first)}", tracer.shapes_text(arrays), "the dense operand may broadcast, the sparse one may not"
-        )
-    indices = tracer.indices(shape)
+    indices = tracer.indices(_unstretched(tracer, stem, first, arrays))
     value = rule(*(v if isinstance(v, Term) else tracer.read(v, places(v, indices)) for v in operands))
     at_zero = zero_value(value.body, frozenset(a.name for a in sparse))
     if at_zero is None or at_zero != 0:
@@ -124,12 +119,23 @@ def _on_pattern(tracer: Tracer, stem: str, rule: Rule, operands: list[Array | Te
     return tracer.emit(stem, indices, value, (within,), first.type.pattern, any(a.is_matrix for a in sparse))
 
 
+def _unstretched(tracer: Tracer, stem: str, first: Array, arrays: list[Array]) -> Shape:
+    """The common shape of `arrays`, which must be that of every sparse one."""
+    shape = broadcast(tracer, [a.extents for a in arrays], stem, arrays)
+    sparse = [a for a in arrays if a.is_sparse]
+    if len(shape) != first.rank or any(tracer.sizes.resolve(e) != s for a in sparse for e, s in zip(a.extents, shape)):
+        raise UnsupportedError(
+            f"{stem} stretches the sparse {tracer.text(first)}", tracer.shapes_text(arrays), "the dense operand may broadcast, the sparse one may not"
+        )
+    return shape
+
+
 def pointwise_stored(stem: str, rule: Rule, first: Array, *values: Any) -> Array:
     """`rule` at the stored coordinates of the sparse `first`, by definition: what is not stored stays absent. The other
     operands are dense and broadcast, or share the pattern."""
     tracer = first.tracer
     operands = [operand(tracer, v) for v in values]
-    indices = tracer.indices(first.extents)
+    indices = tracer.indices(_unstretched(tracer, stem, first, [first, *(v for v in operands if isinstance(v, Array))]))
     terms = [v if isinstance(v, Term) else tracer.read(v, places(v, indices)) for v in (first, *operands)]
     assert first.type.pattern is not None
     tracer.needs_unique[first.type.pattern.owner] = None

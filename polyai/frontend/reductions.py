@@ -310,6 +310,7 @@ def average(x: Any, axis: Any = None, weights: Any = None, keepdims: bool = Fals
     w = a.tracer.array(weights)
     if w.rank == 1 and a.rank != 1:
         along = normalized_axis(axis, a.rank, "average")
+        a.tracer.sizes.require(w.extents[0], "==", a.extents[along], "average needs one weight per element of its axis")
         point = a.tracer.indices(a.extents)
         w = a.tracer.emit("weights", point, a.tracer.read(w, [point[along]]))
     return divide(sum(multiply(a, w), axis, keepdims=keepdims), sum(w, axis, keepdims=keepdims))

@@ -17,18 +17,16 @@ from polyai.tensor.nodes import Body
 
 def settled(program: tn.Program, sizes: Sizes) -> tn.Program:
     """`program` with sizes resolved, steps that no output needs dropped, facts about its own symbols kept."""
-    settle = _Settle(sizes)
+    settle = _Settle(sizes, program.facts)
     out = settle.program(program)
-    known = size_symbols(out)
-    facts = tuple(f for f in program.facts if symbols(f.size) <= known)
-    return tn.Program(out.name, out.inputs, out.body, out.outputs, facts)
+    return out
 
 
 class _Settle:
     """One rewriting; remembers resolved sizes."""
 
-    def __init__(self, sizes: Sizes) -> None:
-        self.sizes = sizes
+    def __init__(self, sizes: Sizes, facts: tuple[tn.Fact, ...]) -> None:
+        self.sizes, self.facts = sizes, facts
         self._size: dict[Size, Size] = {}
 
     def size(self, size: Size) -> Size:
@@ -53,7 +51,9 @@ class _Settle:
                 continue
             steps.append(self.step(step, needed))
         inputs = tuple(tn.Input(i.name, self.type(i.type)) for i in program.inputs)
-        return tn.Program(program.name, inputs, tuple(reversed(steps)), program.outputs, program.facts)
+        out = tn.Program(program.name, inputs, tuple(reversed(steps)), program.outputs)
+        known = size_symbols(out)
+        return tn.Program(out.name, inputs, out.body, out.outputs, tuple(f for f in self.facts if symbols(f.size) <= known))
 
     def step(self, step: tn.Step, needed: set[str]) -> tn.Step:
         """The step settled; what it reads is added to `needed`."""
