@@ -103,7 +103,7 @@ class Block:
 class For:
     """for (var = lower; var < upper; var += step). `weight` names the `pos` array whose differences measure the work of
     one iteration of a parallel loop (None: all iterations alike), `cost` the estimated scalar operations per unit of work.
-    `jam` is the number of copies a JAM loop is unrolled to."""
+    `jam` is the number of copies a JAM loop is unrolled to, and the most vectors at once of a VECTOR loop (1: no limit)."""
 
     var: str
     lower: LoopExpr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from polyai.loop import build as b
 from polyai.loop.interp import run
-from polyai.loop.nodes import Alloc, Apply, Check, Const, For, If, Kernel, Kind, Let, Load, Site, Space, Stmt, Store
+from polyai.loop.nodes import Alloc, Apply, Check, Const, For, If, Kernel, Kind, Let, Load, Site, Space, Stmt, Store, Var
 from polyai.loop.passes.bind import bind
 from polyai.loop.passes.flatten import flatten
 from polyai.loop.passes.jam import jam, widths
@@ -22,6 +23,7 @@ from polyai.loop.show import show_stmt
 from polyai.loop.verify import verify
 from polyai.loop.walks import all_stmts
 from polyai.scalar import dtype as dt
+from polyai.term.node import rewrite
 from tests.loop import kernels
 
 
@@ -78,6 +80,25 @@ def test_matmul(m: int, depth: int, w: int, copies: int) -> None:
     a, c = rng.standard_normal((m, depth)).astype(np.float32), rng.standard_normal((depth, w)).astype(np.float32)
     args = {"m": m, "l": depth, "w": w, "A": a, "B": c, "C": np.full((m, w), np.nan, np.float32)}
     same_after_every_pass(kernels.matmul(jam=copies), args)
+
+
+def constant(kernel: Kernel, sizes: dict[str, int]) -> Kernel:
+    """`kernel` for fixed sizes."""
+
+    def change(item: object) -> object:
+        return b.const(sizes[item.name]) if isinstance(item, Var) and item.name in sizes else item
+
+    params = tuple(dataclasses.replace(p, extents=tuple(rewrite(e, change) for e in p.extents)) if p.extents else p for p in kernel.params)
+    return dataclasses.replace(kernel, params=params, body=rewrite(kernel.body, change))
+
+
+@pytest.mark.parametrize(("m", "w"), [(0, 3), (1, 1), (4, 16), (5, 47), (6, 64), (13, 130), (8, 0)])
+def test_constant_sizes(m: int, w: int) -> None:
+    rng = np.random.default_rng(m)
+    args = {"m": m, "l": 3, "w": w, "A": rng.standard_normal((m, 3)), "B": rng.standard_normal((3, w)), "C": np.full((m, w), np.nan)}
+    same_after_every_pass(constant(kernels.matmul(dt.f64), {"m": m, "l": 3, "w": w}), args, rtol=1e-12)
+    x = rng.standard_normal((m, w)).astype(np.float32) if w else np.zeros((m, 0), np.float32)
+    same_after_every_pass(constant(kernels.softmax(), {"m": m, "w": w}), {"m": m, "w": w, "X": x, "Y": np.full((m, w), np.nan, np.float32)})
 
 
 @pytest.mark.parametrize("w", [1, 8, 16, 63, 64, 65, 130])
@@ -199,9 +220,10 @@ def test_jam_runs_uneven_inner_loops_one_after_another() -> None:
 
 
 def test_versions_of_a_jammed_loop() -> None:
-    assert widths(6) == [6, 4, 2, 1]
-    assert widths(8) == [8, 4, 2, 1]
-    assert widths(1) == [1]
+    assert widths(6, tile=True) == [6, 2, 1]
+    assert widths(2, tile=True) == [2, 1]
+    assert widths(4, tile=False) == [4, 1]
+    assert widths(1, tile=False) == [1]
 
 
 def test_simplify_folds_and_drops() -> None:
@@ -271,7 +293,7 @@ def test_vectorize_shows_a_register_tile() -> None:
     assert "T_lanes = T_lanes + A.val[ramp(add_value, 4)] * pack(x[k], x[k_1], x[k_2], x[k_3])" in show_stmt(kernel.body)
     jammed = lower_loops(kernels.matmul())
     text = show_stmt(jammed.body)
-    assert text.count("f32 x 16 register") == sum(6 * c for c in (4, 2, 1, 1)) + sum(4 * c for c in (4, 2, 1, 1)) + 2 * 16 + 16
+    assert text.count("f32 x 16 register") == sum(rows * c for rows in (6, 2, 1) for c in (4, 2, 1))
 
 
 def test_jam_keeps_a_loop_it_cannot_jam() -> None:

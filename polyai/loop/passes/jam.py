@@ -10,7 +10,7 @@ Before::                                After::
                                                 T = T + A[i, k] * x_at
                                                 T_1 = T_1 + A[i + 1, k] * x_at ...
                                               y[i] = T; y[i + 1] = T_1; ...
-                                            ... the rest two at a time, then one at a time
+                                            ... the rest two at a time, then one at a time; one at a time if sums run together
 
 Assumes that the loop carries no dependence but reductions; the scheduler proved it. A loop inside whose bounds depend on the
 variable is not shared: its copies run one after another.
@@ -43,7 +43,7 @@ from polyai.loop.nodes import (
 )
 from polyai.loop.passes.depend import depends, reductions, varying
 from polyai.loop.passes.levels import Levels, rebuild
-from polyai.loop.walks import all_exprs, map_operands
+from polyai.loop.walks import all_exprs, all_stmts, map_operands
 from polyai.term.names import Names
 
 
@@ -66,27 +66,31 @@ def jam(kernel: Kernel, notes: list[str] | None = None) -> Kernel:
     return dataclasses.replace(kernel, body=levels.pop())
 
 
-def widths(most: int) -> list[int]:
-    """How many copies the versions of a loop have: the most first, then smaller powers of two down to one."""
-    out = [most]
-    power = 1 << (most.bit_length() - 1)
-    while power >= 1:
-        if power < most:
-            out.append(power)
-        power //= 2
-    return out
+REST = 4
+"""Vectors at once in the versions for the rest: they run seldom, and code costs time to make."""
+
+
+def widths(most: int, tile: bool) -> list[int]:
+    """How many copies the versions of a loop have, the most first. The rest of a `tile` of rows runs in pairs: a pass over
+    the operand that the rows share is dear."""
+    return [most, *(w for w in (2, 1) if w < most and (tile or w == 1))]
+
+
+def is_tile(body: Stmt) -> bool:
+    """True if a vector loop in `body` holds others: its accumulators are rows of a register tile."""
+    return any(s.kind is Kind.VECTOR and any(isinstance(x, For) for x in all_stmts(s.body)) for s in all_stmts(body) if isinstance(s, For))
 
 
 def _versions(loop: For, levels: Levels, special: Callable[[For], bool]) -> None:
     names = varying(loop.body, loop.var)
-    sizes = widths(loop.jam)
+    sizes = widths(loop.jam, is_tile(loop.body))
     trips = b.number(b.sub(loop.upper, loop.lower))
     if trips is not None:
         sizes = [s for s in sizes if s <= trips] or [1]
     lower, upper = levels.let(f"{loop.var}_from", loop.lower), levels.let(f"{loop.var}_to", loop.upper)
     at = lower
     for size, stop in zip(sizes, [*levels.positions(loop.var, lower, upper, sizes[:-1]), upper]):
-        body = _Copies(loop.var, names, levels.names, tuple(range(size))).block(loop.body)
+        body = _Copies(loop.var, names, levels.names, tuple(range(size)), REST if size < loop.jam else 1).block(loop.body)
         rebuild(For(loop.var, at, stop, body, step=size), levels, special)
         at = stop
 
@@ -94,8 +98,8 @@ def _versions(loop: For, levels: Levels, special: Callable[[For], bool]) -> None
 class _Copies:
     """The body for several iterations at once. `values` and `arrays` give the names of each copy."""
 
-    def __init__(self, variable: str, names: set[str], supply: Names, copies: tuple[int, ...]) -> None:
-        self.names, self.supply, self.copies = names, supply, copies
+    def __init__(self, variable: str, names: set[str], supply: Names, copies: tuple[int, ...], limit: int) -> None:
+        self.names, self.supply, self.copies, self.limit = names, supply, copies, limit
         self.values: dict[tuple[str, int], LoopExpr] = {(variable, c): b.add(b.var(variable), b.const(c)) for c in copies}
         self.arrays: dict[tuple[str, int], str] = {}
         self.shared: set[str] = set()  # registers of the body that hold the same in every iteration
@@ -171,7 +175,8 @@ class _Copies:
                 for c in copies:
                     out.append(Call(function, tuple(self.arrays.get((a, c), a) if isinstance(a, str) else self.expr(a, c) for a in args)))
             case For() if self._once(stmt.lower, stmt.upper):
-                out.append(dataclasses.replace(stmt, body=self._inner(stmt.body, copies)))
+                most = self.limit if stmt.kind is Kind.VECTOR else stmt.jam
+                out.append(dataclasses.replace(stmt, body=self._inner(stmt.body, copies), jam=most))
             case For():
                 for c in copies:
                     lower, upper = self.expr(stmt.lower, c), self.expr(stmt.upper, c)

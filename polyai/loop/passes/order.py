@@ -8,7 +8,7 @@ from polyai.loop.nodes import Kernel
 from polyai.loop.passes.bind import bind
 from polyai.loop.passes.flatten import flatten
 from polyai.loop.passes.jam import jam
-from polyai.loop.passes.simplify import simplify
+from polyai.loop.passes.simplify import prune, simplify
 from polyai.loop.passes.vectorize import vectorize
 
 Pass = Callable[[Kernel], Kernel]
@@ -22,7 +22,7 @@ def passes(vector_bits: int = 512, registers: int = 32, notes: list[str] | None 
         ("bind", bind),
         ("jam", lambda kernel: jam(kernel, notes)),
         ("vectorize", lambda kernel: vectorize(kernel, vector_bits, registers, notes)),
-        ("tidy", simplify),
+        ("prune", prune),
     )
 
 

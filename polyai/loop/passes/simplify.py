@@ -54,6 +54,11 @@ def simplify(kernel: Kernel) -> Kernel:
     return dataclasses.replace(kernel, body=_living(body, set()) or Block(()))
 
 
+def prune(kernel: Kernel) -> Kernel:
+    """`kernel` without values and registers that nobody reads."""
+    return dataclasses.replace(kernel, body=_living(kernel.body, set()) or Block(()))
+
+
 class _Folder:
     """`known`: Lets that are numbers or other names."""
 

@@ -86,10 +86,12 @@ def vectorize(kernel: Kernel, vector_bits: int = 512, registers: int = 32, notes
 
 @node
 class _Plan:
-    """How a loop runs: vectors of `lanes`, at most `copies` of them at once; `scalar_rest`: the remainder one by one."""
+    """How a loop runs: vectors of `lanes`, at most `copies` of them at once; `scalar_rest`: the remainder one by one;
+    `tile`: several rows are jammed into it."""
 
     lanes: int
     copies: int
+    tile: bool
     reduced: tuple[tuple[str, str, DType], ...]
     scalar_rest: bool
     names: frozenset[str]
@@ -131,11 +133,11 @@ def _plan(loop: For, levels: Levels, bits: int, registers: int) -> _Plan:
         lanes = min(lanes, _LONE) if gathers else lanes
         copies = max(1, min(copies, _power(registers * 3 // 4 // len(reduced))))
     elif inner:
-        copies = min(_COPIES, _power(registers * 3 // 4 // max(accumulators, 1)))
+        copies = min(_COPIES if loop.jam == 1 else loop.jam, _power(registers * 3 // 4 // max(accumulators, 1)))
         copies = copies if accumulators else 2
     else:
         copies = 1 if heavy or weight > 12 else 2
-    return _Plan(lanes, copies, tuple(reduced), bool(reduced) and gathers, frozenset(names))
+    return _Plan(lanes, copies, inner and (accumulators > 1 or loop.jam > 1), tuple(reduced), bool(reduced) and gathers, frozenset(names))
 
 
 def _lanes(types: list[DType], bits: int) -> int:
@@ -166,8 +168,10 @@ def _loop(loop: For, levels: Levels, bits: int, registers: int) -> None:
 
     if not plan.reduced:
         counts = [copies >> k for k in range(copies.bit_length())]
+        if plan.tile and copies > 1:  # the rest is less than two vectors: one loop under a mask
+            counts.pop()
         at = _steps(loop, levels, lower, upper, counts, plan.lanes, body)
-        _masked(loop, levels, at, upper, plan.lanes, lambda mask: body(1, mask))
+        _masked(loop, levels, at, upper, plan.lanes, counts[-1] > 1, lambda mask: body(1, mask))
         return
     first = levels.positions(loop.var, lower, upper, [plan.lanes])[0]
     if plan.scalar_rest:
@@ -179,7 +183,7 @@ def _loop(loop: For, levels: Levels, bits: int, registers: int) -> None:
     counts = [copies, 1] if copies > 1 else [1]
     at = _steps(loop, levels, lower, upper, counts, plan.lanes, body, after=lambda: _merge(levels, plan, partial))
     if not plan.scalar_rest:
-        _masked(loop, levels, at, upper, plan.lanes, lambda mask: body(1, mask))
+        _masked(loop, levels, at, upper, plan.lanes, False, lambda mask: body(1, mask))
     for name, monoid, dtype in plan.reduced:
         total = Horizontal(monoid, b.load(partial[name][0], (), dtype), dtype)
         levels.emit(Store(name, (), b.apply(MONOIDS[monoid].op, (b.load(name, (), dtype), total), dtype)))
@@ -203,28 +207,45 @@ def _steps(
     at = lower
     for k, (count, stop) in enumerate(zip(counts, levels.positions(loop.var, lower, upper, [c * lanes for c in counts]))):
         once = k > 0 and 2 * count == counts[k - 1]
-        levels.push(loop=not once)
-        if once:
-            levels.emit(Let(loop.var, at))
-        levels.define(loop.var)
-        body(count)
-        inner = levels.pop()
-        levels.emit(If(b.compare("lt", at, stop), inner) if once else For(loop.var, at, stop, inner, step=count * lanes))
+        steps = b.number(b.floordiv(b.sub(stop, at), b.const(count * lanes)))
+        once = once or steps == 1
+        if steps != 0:
+            levels.push(loop=not once)
+            if once:
+                levels.emit(Let(loop.var, at))
+            levels.define(loop.var)
+            body(count)
+            inner = levels.pop()
+            if steps == 1:
+                levels.emit(inner)
+            else:
+                levels.emit(If(b.compare("lt", at, stop), inner) if once else For(loop.var, at, stop, inner, step=count * lanes))
         if k == 0 and after is not None:
             after()
         at = stop
     return at
 
 
-def _masked(loop: For, levels: Levels, at: LoopExpr, upper: LoopExpr, lanes: int, body: Callable[[LoopExpr], None]) -> None:
-    """What is left, in one vector, some of whose lanes do not exist."""
-    levels.push()
-    levels.emit(Let(loop.var, at))
+def _masked(
+    loop: For, levels: Levels, at: LoopExpr, upper: LoopExpr, lanes: int, several: bool, body: Callable[[LoopExpr], None]
+) -> None:
+    """What is left, in one vector, some of whose lanes do not exist; in `several` such vectors one after another."""
+    left = b.number(b.sub(upper, at))
+    if left is not None and left <= 0:
+        return
+    levels.push(loop=several)
+    if several:
+        levels.define(loop.var)
+    else:
+        levels.emit(Let(loop.var, at))
     mask = levels.names.fresh("exists")
     levels.emit(Let(mask, b.compare("lt", Ramp(b.var(loop.var), 1, lanes), upper)))
     body(Var(mask, dt.bool_))
     inner = levels.pop()
-    levels.emit(If(b.compare("lt", at, upper), inner))
+    if left is not None and not several:
+        levels.emit(inner)
+    else:
+        levels.emit(For(loop.var, at, upper, inner, step=lanes) if several else If(b.compare("lt", at, upper), inner))
 
 
 def _merge(levels: Levels, plan: _Plan, partial: dict[str, list[str]]) -> None:
