@@ -30,7 +30,7 @@ from polyai.tensor import cost as tensor_costs
 from polyai.tensor import nodes as tn
 from polyai.tensor import show as tensor_show
 from polyai.tensor import verify as tensor_verify
-from polyai.tensor.passes import canonical, fold, fuse, library, reassociate, restrict
+from polyai.tensor.passes import canonical, factor, fold, fuse, library, reassociate, restrict
 from polyai.term.node import node, walk
 
 
@@ -118,6 +118,7 @@ def _tidy(build: Build) -> Build:
 
 STAGES: tuple[Stage, ...] = (
     Stage("fold", "tensor", _program(lambda b: fold.run(b.program))),
+    Stage("factor", "tensor", _program(lambda b: factor.run(b.program))),
     Stage("canonical", "tensor", _program(lambda b: canonical.run(b.program))),
     Stage("restrict", "tensor", _program(lambda b: restrict.run(b.program))),
     Stage("reassociate", "tensor", _program(lambda b: reassociate.run(b.program, b.hints))),
