@@ -292,6 +292,8 @@ class Update:
         tracer = a.tracer
         if monoid is None and len(self.key) == 1 and _is_mask(self.key[0]):
             chosen = where(self.key[0], values, a)
+            if chosen.extents != a.extents:
+                raise ShapeError("a mask or its values do not fit the array they update", tracer.shape_text(a), "their shapes must broadcast to it")
             indices = tracer.indices(chosen.extents)
             return tracer.emit("set", indices, convert(tracer.read(chosen, indices), a.type.dtype))
         selection = select(a, self.key)

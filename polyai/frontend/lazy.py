@@ -406,6 +406,22 @@ class LazyArray(Array):
         out = ew.pow(self, n)
         return out if dtype is None else ew.astype(out, dtype)
 
+    def maximum(self, other: Any) -> Any:
+        """The larger of each element and `other`."""
+        return ew.maximum(self, other)
+
+    def minimum(self, other: Any) -> Any:
+        """The smaller of each element and `other`."""
+        return ew.minimum(self, other)
+
+    def sqrt(self) -> Any:
+        """The square root of each element."""
+        return ew.sqrt(self)
+
+    def getnnz(self, axis: Any = None) -> Any:
+        """The number of stored elements, over all or along an axis."""
+        return sparse.nnz_of(self) if axis is None else reductions.sum(sparse.ones_where_stored(self), axis, np.int64)
+
     def tocsr(self) -> Any:
         return self._to("csr")
 
