@@ -1,4 +1,4 @@
-"""python -m benchmarks [SUITE ...] [--data FOLDER] [--threads 1,2] [--rounds R] [--quick] [--out FOLDER]"""
+"""python -m benchmarks [SUITE ...] [--data FOLDER] [--threads 1,2] [--rounds R] [--quick | --check] [--out FOLDER]"""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=9, help="rounds per case (9)")
     parser.add_argument("--peers", help="measure against these only, separated by commas")
     parser.add_argument("--quick", action="store_true", help="few matrices, few rounds")
+    parser.add_argument("--check", action="store_true", help="check PolyAI's results on every case, time nothing; status 1 if one is wrong")
     parser.add_argument("--out", default="build/benchmarks", help="folder for results.json, results.md, roofline.png")
     parser.add_argument("--no-roofline", action="store_true", help="skip measuring the machine")
     options = parser.parse_args(argv)
@@ -105,8 +106,30 @@ def line(entry: dict[str, Any]) -> str:
     return f"{entry['against']} [{entry['threads'] or '-'}] {entry['figure']}, worst {entry['worst']}; {entry['target']}: {'met' if entry['met'] else 'NOT met'}"
 
 
+def check(chosen: list[Suite], settings: Settings) -> int:
+    """Hold PolyAI's results on every case against the references; the number of wrong ones decides the status."""
+    subject = adapters.load(SUBJECT)
+    wrong, total = 0, 0
+    for suite in chosen:
+        worst = 0.0
+        for case in suite.cases(settings) if suite.cases is not None else ():
+            for threads in settings.threads:
+                timing = measure(suite.name, case, [subject], threads, settings).timings[SUBJECT]
+                total += 1
+                worst = max(worst, timing.error)
+                if timing.problem:
+                    wrong += 1
+                    note(f"  {suite.name} {case.name} [{threads}]: {timing.problem}")
+        note(f"{suite.name}: largest error {worst:.3g} times the bound")
+    print(f"{total} results checked, {wrong} wrong")
+    return int(wrong > 0)
+
+
 def main(argv: list[str] | None = None) -> int:
     options = parse(argv)
+    if options.check:
+        chosen = [suites.load(name) for name in options.suite or suites.ALL]
+        return check(chosen, Settings(rounds=0, threads=options.threads, quick=options.quick, data=options.data))
     settings = Settings(
         rounds=3 if options.quick else options.rounds,
         block_s=0.01 if options.quick else 0.02,

@@ -36,17 +36,28 @@ def files(folder: Path) -> list[Path]:
 @cache
 def read(path: Path) -> Any | None:
     """The matrix of one file as real CSR, or None if it does not hold one (a batch of graphs, complex values)."""
+    matrix = read_any(path)
+    return None if matrix is None or np.iscomplexobj(matrix) else matrix
+
+
+def read_any(path: Path) -> Any | None:
+    """The matrix of one file as CSR, f64 or c128; None if it holds none (a batch of graphs, a dense array). Not kept."""
     if ".smtx" in path.name:
         return _read_smtx(path)
     if path.suffix == ".npz":
         return _read_npz(path)
     matrix = scipy.io.mmread(path)
-    return None if not sp.issparse(matrix) or np.iscomplexobj(matrix) else canonical(sp.csr_array(matrix))
+    return canonical(sp.csr_array(matrix)) if sp.issparse(matrix) else None
+
+
+def name_of(path: Path) -> str:
+    """folder/stem."""
+    return f"{path.parent.name}/{path.name.split('.npz')[0].split('.mtx')[0].split('.smtx')[0]}"
 
 
 def canonical(matrix: Any) -> Any:
-    """f64 CSR with sorted rows, without duplicates, with 32-bit indices."""
-    out = sp.csr_array(matrix, dtype=np.float64)
+    """CSR, f64 or c128, with sorted rows, without duplicates, with 32-bit indices."""
+    out = sp.csr_array(matrix, dtype=np.complex128 if np.iscomplexobj(matrix) else np.float64)
     out.sum_duplicates()
     out.sort_indices()
     out.indices, out.indptr = out.indices.astype(np.int32), out.indptr.astype(np.int32)
@@ -60,7 +71,7 @@ def _read_npz(path: Path) -> Any | None:
             return None
         indptr, indices, shape = data[f"{prefix}indptr"], data[f"{prefix}indices"], tuple(data[f"{prefix}shape"])
         values = data[f"{prefix}data"] if f"{prefix}data" in data else np.ones(len(indices))
-    return None if np.iscomplexobj(values) else canonical(sp.csr_array((values, indices, indptr), shape=shape))
+    return canonical(sp.csr_array((values, indices, indptr), shape=shape))
 
 
 def _read_smtx(path: Path) -> Any:
@@ -87,8 +98,7 @@ def load(settings: Settings, least: int = REAL, graphs: bool = False, most: int 
         matrix = read(path)
         if matrix is None or matrix.nnz < least or (graphs and matrix.shape[0] != matrix.shape[1]):
             continue
-        stem = path.name.split(".npz")[0].split(".mtx")[0].split(".smtx")[0]
-        found.append(Matrix(f"{path.parent.name}/{stem}", matrix))
+        found.append(Matrix(name_of(path), matrix))
     limit = 4 if settings.quick else most
     if limit and len(found) > limit:
         by_size = sorted(found, key=lambda m: m.csr.nnz)
