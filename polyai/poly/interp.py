@@ -45,6 +45,9 @@ class _Machine:
         self.depths = {a.array: a.depth for a in scop.allocations}
         self.around: tuple[int, ...] = ()
         self.constants: Env = {**self.by_parameter, **sizes, **{isl_name(s): v for s, v in sizes.items()}}
+        for s in scop.statements:
+            for r in s.ragged:
+                self.constants[r.hull] = int(np.diff(self.inputs[f"{r.tensor}.pos{r.level}"]).max(initial=0))
 
     def run(self) -> dict[str, Any]:
         steps: list[tuple[tuple[int, ...], int, tuple[int, ...], Statement, Env]] = []

@@ -41,34 +41,43 @@ def _tree(scop: Scop) -> st.Tree:
 def legal(scop: Scop, deps: Deps, tree: st.Tree | None = None) -> None:
     """Every dependence runs forward, and no loop that is marked parallel, vector or jam carries one."""
     tree = tree or _tree(scop)
-    missing = [s.name for s in scop.statements if s.name not in set(st.statements_of(tree))]
+    placed = set(st.statements_of(tree))
+    missing = [s.name for s in scop.statements if s.name not in placed]
     if missing:
         raise ScheduleError(f"the schedule forgets {', '.join(missing)}", "each statement needs a leaf", "add it to the tree")
-    _Checker(scop).visit(tree, _split(deps.order), _split(deps.relaxed), _split(deps.scattered))
+    _Checker(scop).visit(tree, split(deps.order), split(deps.relaxed), split(deps.scattered))
 
 
 Pairs = tuple[tuple[str, str, isl.Map], ...]
 """Dependences by the names of their source and target."""
 
 
-def _split(union: isl.UnionMap) -> Pairs:
+def split(union: isl.UnionMap) -> Pairs:
     found: list[tuple[str, str, isl.Map]] = []
     union.foreach_map(lambda m: found.append((m.get_tuple_name(isl.dim_type.in_), m.get_tuple_name(isl.dim_type.out), m)))
     return tuple(pair for pair in found if not pair[2].is_empty())
 
 
-def _joined(pairs: Pairs) -> isl.UnionMap:
+def joined(pairs: Pairs) -> isl.UnionMap:
     out = isl.UnionMap.from_map(pairs[0][2])
     for _, _, pair in pairs[1:]:
         out = out.union(isl.UnionMap.from_map(pair))
     return out
 
 
+def places(scop: Scop, band: st.Band) -> isl.MultiUnionPwAff:
+    """The partial schedule of a loop."""
+    statements = {s.name: s for s in scop.statements}
+    parts = []
+    for name, place in band.members:
+        dims = statements[name].dims
+        parts.append(f"{name}[{', '.join(dims)}] -> [({affine(place, {*dims, *scop.parameters})})]")
+    return isl.MultiUnionPwAff.read_from_str(isl.DEFAULT_CONTEXT, st.band_text(st.parameter_list(scop), "; ".join(parts)))
+
+
 class _Checker:
     def __init__(self, scop: Scop) -> None:
         self.scop = scop
-        self.names = {s.name: s for s in scop.statements}
-        self.parameters = st.parameter_list(scop)
 
     def visit(self, tree: st.Tree, order: Pairs, relaxed: Pairs, scattered: Pairs) -> None:
         """`order`, `relaxed` and `scattered` hold the pairs that no loop above has separated."""
@@ -81,13 +90,13 @@ class _Checker:
             case st.Bind(_, _, child):
                 self.visit(child, order, relaxed, scattered)
             case st.Band(_, child, marks, _):
-                place = self._places(tree)
+                place = places(self.scop, tree)
                 if order:
-                    backward = _joined(order).lex_gt_at_multi_union_pw_aff(place)
+                    backward = joined(order).lex_gt_at_multi_union_pw_aff(place)
                     if not backward.is_empty():
-                        self._refuse("runs before", _split(backward), "keep the order of the program in this loop")
+                        self._refuse("runs before", split(backward), "keep the order of the program in this loop")
                 self._marks(marks, place, order, relaxed, scattered)
-                kept = (_split(_joined(d).eq_at_multi_union_pw_aff(place)) if d else () for d in (order, relaxed, scattered))
+                kept = (split(joined(d).eq_at_multi_union_pw_aff(place)) if d else () for d in (order, relaxed, scattered))
                 self.visit(child, *kept)
             case st.Sequence(children):
                 home = {name: position for position, child in enumerate(children) for name in st.statements_of(child)}
@@ -109,18 +118,10 @@ class _Checker:
             for deps in forbidden:
                 if not deps:
                     continue
-                union = _joined(deps)
+                union = joined(deps)
                 carried = union.subtract(union.eq_at_multi_union_pw_aff(place))
                 if not carried.is_empty():
-                    self._refuse(f"is carried by the {kind} loop over", _split(carried), "mark a loop that carries no dependence")
-
-    def _places(self, band: st.Band) -> isl.MultiUnionPwAff:
-        parts = []
-        for name, place in band.members:
-            statement = self.names[name]
-            text = affine(place, {*statement.dims, *self.scop.parameters})
-            parts.append(f"{name}[{', '.join(statement.dims)}] -> [({text})]")
-        return isl.MultiUnionPwAff.read_from_str(isl.DEFAULT_CONTEXT, st.band_text(self.parameters, "; ".join(parts)))
+                    self._refuse(f"is carried by the {kind} loop over", split(carried), "mark a loop that carries no dependence")
 
     def _refuse(self, verb: str, pairs: Pairs, remedy: str) -> None:
         source, target, pair = pairs[0]

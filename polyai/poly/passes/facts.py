@@ -152,6 +152,11 @@ def _vector(s: Statement, accesses: tuple[Access, ...], trips: Mapping[str, int]
     return chosen
 
 
+def along_memory(f: Facts, dim: str) -> bool:
+    """True if most accesses are contiguous along `dim`."""
+    return sum(_contiguity(a, dim) for a in f.accesses) > 0
+
+
 def _contiguity(access: Access, dim: str) -> float:
     if not access.uses(dim):
         return 0.0

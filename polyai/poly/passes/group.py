@@ -53,12 +53,12 @@ def inner_group(first: Facts, rest: Sequence[Facts], placed: Placed) -> Group:
     for t in rest:
         left = placed.left(t)
         dim = None
-        if left and not any(conflict(a, t) for a in after):
+        if left and not _must_follow(after, t):
             dim = _joining(kept, members, t, (left[0],), placed)
         if dim is not None and all(_alike(s, members[s.name], t, dim) for s in kept):
             kept.append(t)
             members[t.name] = dim
-        elif not left and not any(conflict(s, t) for s in (*kept, *after)):
+        elif not left and not _must_follow(kept, t) and not _must_follow(after, t):
             before.append(t)
         else:
             after.append(t)
@@ -76,7 +76,7 @@ def outer_group(first: Sequence[Facts], rest: Sequence[Sequence[Facts]], dims: M
         for t in reversed(atom):  # the update knows its dim from what it reads, the start from the update
             choices = tuple(d for d in t.free if len(t.free) == 1 or (d != t.vector and not along_vector))
             dim = None
-            if not t.heavy and not any(conflict(a, t) for a in after):
+            if not t.heavy and not _must_follow(after, t):
                 dim = _joining(joined, trial, t, choices, Placed())
             if dim is None:
                 break
@@ -98,7 +98,7 @@ def whole_group(main: Facts, first: Sequence[Facts], rest: Sequence[Sequence[Fac
     for atom in rest:
         t = atom[0]
         mine = None
-        if len(atom) == 1 and not t.summed and not t.serial and not any(conflict(a, t) for a in after):
+        if len(atom) == 1 and not t.summed and not t.serial and not _must_follow(after, t):
             mine = {d: _joining(kept, {s.name: dims[s.name][d] for s in kept}, t, t.free, Placed()) for d in main.free}
         if mine is None or None in mine.values() or len(set(mine.values())) != len(t.free) or not any(conflict(s, t) for s in kept):
             after.extend(atom)
@@ -106,6 +106,10 @@ def whole_group(main: Facts, first: Sequence[Facts], rest: Sequence[Sequence[Fac
         dims[t.name] = {d: e for d, e in mine.items() if e is not None}
         kept.append(t)
     return dims, tuple(after)
+
+
+def _must_follow(others: Sequence[Facts], t: Facts) -> bool:
+    return any(conflict(s, t) for s in others)
 
 
 def _joining(kept: Sequence[Facts], members: Mapping[str, str], t: Facts, choices: Sequence[str], placed: Placed) -> str | None:
@@ -117,7 +121,7 @@ def _joining(kept: Sequence[Facts], members: Mapping[str, str], t: Facts, choice
         for a, b in conflicts(s, t):
             tied = True
             possible = [d for d in possible if any(p == ds and q == d for p, q in zip(a.places, b.places))]
-    if not tied:
+    if not tied and possible:
         possible = [d for d in possible if any(reuses(s, t, members[s.name], d) for s in kept)]
     return possible[0] if possible else None
 

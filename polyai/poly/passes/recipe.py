@@ -126,7 +126,8 @@ class _Recipe:
         for d in main.summed:
             depth *= main.trip(d)
         panel = depth * main.trip(last) * main.statement.value.dtype.bytes
-        if main.vector in main.free and panel > PANEL_BYTES and main.trip(last) > 2 * self._width(main):
+        reused = main.trip(rows) > 2 * jams[rows]
+        if main.vector in main.free and reused and panel > PANEL_BYTES and main.trip(last) > 2 * self._width(main):
             bands.append((at(last, self._width(main)), ()))
             self.notes.append(f"{main.name}: {last} in panels of {self._width(main)}, so that {depth} rows of it stay in cache")
         placed = Placed()

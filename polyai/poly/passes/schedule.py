@@ -1,5 +1,8 @@
 """Schedules a scop: a tree by the recipe, else by isl's scheduler, else in the program's own order; checked in each case.
 
+A statement that needs its own earlier results along several dims (a stencil in time) keeps its order if some loop of it is free
+of dependences; else isl skews it.
+
     T_init[i,j]; T_upd[i,j,q]; Y[i_1,j_1]           parallel for i
                                                       bind A.1
                                                         vector for j
@@ -20,11 +23,12 @@ from polyai.errors import ScheduleError
 from polyai.poly import tree as st
 from polyai.poly.deps import dependences
 from polyai.poly.legal import check, in_bounds
-from polyai.poly.nodes import PARALLEL, VECTOR, Scop
-from polyai.poly.passes import recipe, start
+from polyai.poly.nodes import Scop
+from polyai.poly.passes import mark, recipe, start
 from polyai.poly.passes.facts import Facts, facts_of
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Var
+from polyai.term.node import walk
 
 
 def run(scop: Scop, hints: Mapping[str, int] | None = None) -> Scop:
@@ -43,14 +47,18 @@ def scheduled(scop: Scop, hints: Mapping[str, int], scheduler: str = "recipe", v
     deps = dependences(scop)
     facts = facts_of(scop, hints)
     decisions: list[str] = []
+
+    def marked(found: tuple[st.Tree, list[str]]) -> tuple[st.Tree, list[str]]:
+        return mark.run(scop, found[0], deps, facts), found[1]
+
     tries: dict[str, Callable[[], tuple[st.Tree, list[str]]]] = {
         "recipe": lambda: recipe.tree(facts, vector_bytes),
-        "isl": lambda: start.tree(scop),
-        "program": lambda: (_program(facts, marks=True), ["each statement has its own loops, in program order"]),
-        "serial": lambda: (_program(facts, marks=False), ["each statement has its own serial loops, in program order"]),
+        "isl": lambda: marked(start.tree(scop)),
+        "steps": lambda: _at_once(marked((_program(facts), ["each statement has its own loops, in program order"]))),
+        "program": lambda: (_program(facts), ["each statement has its own serial loops, in program order"]),
     }
-    order = ["isl", "recipe"] if scheduler == "isl" or _skewed(facts) else ["recipe"]
-    for kind in [*order, *(["isl"] if "isl" not in order else []), "program", "serial"]:
+    first = ["isl", "recipe"] if scheduler == "isl" else ["steps", "isl"] if _skewed(facts) else ["recipe", "isl"]
+    for kind in dict.fromkeys((*first, *tries)):
         try:
             tree, notes = tries[kind]()
             done = dataclasses.replace(scop, schedule=st.render(scop, tree))
@@ -62,28 +70,28 @@ def scheduled(scop: Scop, hints: Mapping[str, int], scheduler: str = "recipe", v
     raise ScheduleError("no legal schedule was found", "; ".join(decisions), "report this program")
 
 
+def _at_once(found: tuple[st.Tree, list[str]]) -> tuple[st.Tree, list[str]]:
+    """Raises ScheduleError if no loop was marked: only a skewed one may run at once."""
+    if not any(isinstance(n, st.Band) and n.marks for n in walk(found[0])):
+        raise ScheduleError("no loop in program order is free of dependences")
+    return found
+
+
 def _skewed(facts: Mapping[str, Facts]) -> bool:
     """True if a statement needs its own earlier results along several dims: a time loop over a stencil."""
     return any(len(f.serial) > 1 and f.statement.monoid is None and not f.statement.ragged for f in facts.values())
 
 
-def _program(facts: Mapping[str, Facts], marks: bool) -> st.Tree:
-    """Each statement in its own loops, in the order of its dims; the outermost parallel and one vector where its dim is free."""
+def _program(facts: Mapping[str, Facts]) -> st.Tree:
+    """Each statement in its own loops, in the order of its dims."""
     nests: list[st.Tree] = []
     for f in facts.values():
         out: st.Tree = st.Leaf(f.name)
-        dims = f.statement.dims
-        for position in reversed(range(len(dims))):
+        for dim in reversed(f.statement.dims):
             for ragged in f.statement.ragged:
-                if ragged.parents and ragged.parents[-1] == dims[position]:
+                if ragged.parents and ragged.parents[-1] == dim:
                     out = st.Bind(ragged.tensor, ragged.level, out)
-            chosen: tuple[str, ...] = ()
-            if marks and dims[position] in f.free:
-                if position == 0 and len(dims) > 1:
-                    chosen = (PARALLEL,)
-                elif position == len(dims) - 1 and dims[position] == f.vector:
-                    chosen = (VECTOR,)
-            out = st.Band(((f.name, Var(dims[position], dt.i64)),), out, chosen, bool(chosen))
+            out = st.Band(((f.name, Var(dim, dt.i64)),), out)
         for ragged in f.statement.ragged:
             if not ragged.parents:
                 out = st.Bind(ragged.tensor, ragged.level, out)

@@ -2,8 +2,8 @@
 
     U[t,i] = f(U[t-1,i-1], U[t-1,i], U[t-1,i+1])        t: i, or a skewed band, as the dependences allow
 
-isl's bands are split into single loops; the outermost one without a dependence is marked parallel, an innermost one along
-memory vector. Assumes nothing and proves nothing: the caller checks the tree.
+isl's bands are split into single loops without marks; ragged loops get their bind marks, and lose statements that do not walk
+them. Assumes nothing and proves nothing: the caller checks the tree.
 """
 
 from __future__ import annotations
@@ -16,21 +16,20 @@ from polyai.errors import ScheduleError
 from polyai.poly import tree as st
 from polyai.poly.context import bounded, domains, parameters
 from polyai.poly.deps import QUOTA, Deps, flow
-from polyai.poly.nodes import PARALLEL, VECTOR, Scop, Statement
-from polyai.poly.passes.facts import Facts, facts_of
+from polyai.poly.nodes import Scop, Statement
 from polyai.scalar.expr import Expr, Var
 from polyai.term.node import walk
 
 
 def tree(scop: Scop, quota: int = 8 * QUOTA) -> tuple[st.Tree, list[str]]:
-    """isl's tree for `scop`, and notes. Raises ScheduleError if isl gives up, or skews a ragged dim."""
+    """isl's tree for `scop`, without marks, and notes. Raises ScheduleError if isl gives up, or skews a ragged dim."""
     found = flow(scop)
     schedule = bounded(lambda: _compute(scop, found), quota)
     if schedule is None:
         raise ScheduleError("isl's scheduler needs too long", f"more than {quota} operations", 'use scheduler="recipe"')
     statements = {s.name: s for s in scop.statements}
     out = _exile(st.read(scop, schedule, settle=True), statements)
-    return _bind(_mark(out, facts_of(scop, {})), statements), ["chosen by isl", *([found.note] if found.note else [])]
+    return _bind(out, statements), ["chosen by isl", *([found.note] if found.note else [])]
 
 
 def _compute(scop: Scop, deps: Deps) -> isl.Schedule:
@@ -68,25 +67,6 @@ def _exile(tree: st.Tree, statements: Mapping[str, Statement]) -> st.Tree:
 def _walks(statement: Statement, place: Expr) -> bool:
     used = {n.name for n in walk(place) if isinstance(n, Var)}
     return any(r.dim in used for r in statement.ragged)
-
-
-def _mark(tree: st.Tree, facts: Mapping[str, Facts], parallel: bool = True) -> st.Tree:
-    match tree:
-        case st.Leaf():
-            return tree
-        case st.Bind(tensor, level, child):
-            return st.Bind(tensor, level, _mark(child, facts, parallel))
-        case st.Sequence(children):
-            return st.Sequence(tuple(_mark(c, facts, parallel) for c in children))
-        case st.Band(members, child, _, coincident):
-            along = all(isinstance(place, Var) and place.name == facts[s].vector for s, place in members)
-            summed = len(members) == 1 and facts[members[0][0]].vector in facts[members[0][0]].summed
-            marks: tuple[str, ...] = ()
-            if along and (coincident or summed):
-                marks = (VECTOR,)
-            elif coincident and parallel:
-                marks = (PARALLEL,)
-            return st.Band(members, _mark(child, facts, parallel and PARALLEL not in marks), marks, coincident)
 
 
 def _bind(tree: st.Tree, statements: Mapping[str, Statement], placed: frozenset[tuple[str, str]] = frozenset()) -> st.Tree:

@@ -1,0 +1,194 @@
+"""What the recipe makes of well-known programs, loop by loop, and where their temporaries end up."""
+
+from __future__ import annotations
+
+import textwrap
+
+from polyai.lower.tensor_to_poly import lower
+from polyai.poly import tree as st
+from polyai.poly.nodes import Scop
+from polyai.poly.passes import contract
+from polyai.poly.passes.schedule import scheduled
+from polyai.poly.show import tree_lines
+from polyai.scalar import dtype as dt
+from polyai.shapes.expr import symbol
+from polyai.tensor.nodes import Body, Input
+from tests.poly.meaning import straight
+from tests.programs import PROGRAMS, add, at, define, dense, lit, mul, op, program, reduce, v, where
+
+
+def _small(name: str, **hints: int) -> Scop:
+    return contract.run(scheduled(lower(straight(PROGRAMS[name]().program)), hints)[0])
+
+
+def _tree(scop: Scop) -> str:
+    return "\n".join(tree_lines(st.read(scop, scop.schedule)))
+
+
+def _is(scop: Scop, text: str) -> None:
+    assert _tree(scop) == textwrap.dedent(text).strip()
+
+
+def _places(scop: Scop) -> dict[str, tuple[int, int]]:
+    """Temporary -> how many loops enclose it, how many dimensions are left."""
+    return {a.array: (a.depth, len(scop.array(a.array).extents)) for a in scop.allocations}
+
+
+def test_spmm_with_its_epilogue_is_one_nest() -> None:
+    scop = _small("spmm_bias_relu")
+    _is(
+        scop,
+        """
+        parallel for i of T_init T_upd, i_1 of Y
+          bind A.1
+            vector for j of T_init T_upd, j_1 of Y
+              T_init
+              for q
+                T_upd
+              Y
+        """,
+    )
+    assert _places(scop) == {"T": (2, 0)}
+
+
+def test_spmv_sums_a_row_in_a_vector() -> None:
+    scop = _small("spmv")
+    _is(
+        scop,
+        """
+        parallel for i
+          bind A.1
+            y_init
+            vector for q
+              y_upd
+            y
+        """,
+    )
+    assert _places(scop) == {"y_acc": (1, 0)}
+
+
+def test_sparse_attention_is_one_pass_over_the_rows() -> None:
+    scop = _small("sparse_attention")
+    lines = _tree(scop).splitlines()
+    assert lines[0].startswith("parallel for") and [x for x in lines if x.strip().startswith("parallel")] == lines[:1]
+    assert [x.strip() for x in lines if x.strip().startswith("bind")] == ["bind A.1"]
+    assert _places(scop) == {
+        "S_sum": (2, 0), "S": (1, 1), "M": (1, 0), "E": (1, 1), "Z": (1, 0), "P": (1, 1), "O_acc": (2, 0),
+    }  # fmt: skip
+
+
+def test_columns_of_a_scattered_product_are_shared_out() -> None:
+    """Rows collide, columns do not."""
+    scop = _small("spmm_csc", m=64)
+    _is(
+        scop,
+        """
+        parallel for i
+          vector for j
+            Y_init
+        parallel for j // 16
+          for k
+            bind A.1
+              for q
+                vector for j
+                  Y_upd
+        """,
+    )
+
+
+def test_a_large_matmul_is_register_tiled() -> None:
+    scop = _small("matmul_bias_gelu", n=2000, m=2000, p=2000)
+    _is(
+        scop,
+        """
+        parallel for i // 96 of T_init T_upd, i_1 // 96 of Y
+          for j // 64 of T_init T_upd, j_1 // 64 of Y
+            jam=6 for i of T_init T_upd, i_1 of Y
+              vector for j of T_init T_upd, j_1 of Y
+                T_init
+                for q
+                  T_upd
+                Y
+        """,
+    )
+    assert _places(scop) == {"T": (4, 0)}
+
+
+def test_a_matmul_with_few_rows_shares_out_its_columns() -> None:
+    assert _tree(_small("matmul_bias_gelu", n=4, m=2000, p=2000)).splitlines()[:2] == [
+        "parallel for j // 192 of T_init T_upd, j_1 // 192 of Y",
+        "  jam=4 for i of T_init T_upd, i_1 of Y",
+    ]
+
+
+def test_two_products_are_two_nests_and_epilogues_stay() -> None:
+    roots = [x for x in _tree(_small("gcn_two_layer")).splitlines() if not x.startswith(" ")]
+    assert roots == ["parallel for i_1 // 30", "parallel for i_2 of AXW_init AXW_upd, i of H", "parallel for i_3 // 30", "parallel for i_4"]
+
+
+def test_row_statistics_share_the_row() -> None:
+    scop = _small("layernorm")
+    assert [x for x in _tree(scop).splitlines() if not x.startswith(" ")] == _tree(scop).splitlines()[:1]
+    assert set(_places(scop).values()) == {(1, 0)}
+
+
+def test_a_vector_is_cut_for_threads_and_lanes() -> None:
+    n = symbol("n")
+    steps = [define("Z", {"i": n}, mul(at("x", "i"), lit(2.0))), define("Y", {"j": n}, add(at("Z", "j"), at("x", "j")))]
+    scop = contract.run(scheduled(lower(program("p", [Input("x", dense(n))], steps, "Y")), {})[0])
+    _is(
+        scop,
+        """
+        parallel for i // 4096 of Z, j // 4096 of Y
+          vector for i of Z, j of Y
+            Z
+            Y
+        """,
+    )
+    assert _places(scop) == {"Z": (2, 0)}
+
+
+def test_a_sum_of_everything_stays_on_one_thread() -> None:
+    n, m = symbol("n"), symbol("m")
+    p = program("p", [Input("x", dense(n, m))], [define("Y", {}, reduce("add", {"i": n, "j": m}, at("x", "i", "j")))], "Y")
+    _is(
+        contract.run(scheduled(lower(p), {})[0]),
+        """
+        Y_init
+        jam=4 for i
+          vector for j
+            Y_upd
+        Y
+        """,
+    )
+
+
+def test_space_runs_at_once_inside_time() -> None:
+    """U[s, i] from three neighbours a step earlier."""
+    n, t = symbol("n"), symbol("t")
+
+    def before(shift: int) -> Body:
+        place = op("add", v("i"), lit(shift, dt.i64))
+        earlier = at("U", op("sub", v("s"), lit(1, dt.i64)), place)
+        inside = op("and", op("ge", place, lit(0, dt.i64)), op("lt", place, v("n")))
+        return where(op("and", op("gt", v("s"), lit(0, dt.i64)), inside), earlier, lit(0.0))
+
+    body = where(op("eq", v("s"), lit(0, dt.i64)), at("x", "i"), mul(add(*(before(d) for d in (-1, 0, 1))), lit(0.25)))
+    p = program("heat", [Input("x", dense(n))], [define("U", {"s": t, "i": n}, body)], "U")
+    scop, decisions = scheduled(lower(p), {})
+    assert decisions == ("steps: each statement has its own loops, in program order",)
+    _is(scop, "for s\n  vector for i\n    U")
+
+
+def test_a_recurrence_in_both_dims_runs_in_order() -> None:
+    """G[i, j] from its left and upper neighbours: isl is asked, and only a diagonal could run at once."""
+    n = symbol("n")
+
+    def before(a: int, b: int) -> Body:
+        i, j = op("sub", v("i"), lit(a, dt.i64)), op("sub", v("j"), lit(b, dt.i64))
+        return where(op("and", op("ge", i, lit(0, dt.i64)), op("ge", j, lit(0, dt.i64))), at("G", i, j), at("x", "i", "j"))
+
+    p = program("wave", [Input("x", dense(n, n))], [define("G", {"i": n, "j": n}, add(before(1, 0), before(0, 1)))], "G")
+    scop, decisions = scheduled(lower(p), {})
+    assert decisions == ("steps: refused: no loop in program order is free of dependences", "isl: chosen by isl")
+    _is(scop, "for i\n  for j\n    G")
