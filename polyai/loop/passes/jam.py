@@ -43,7 +43,7 @@ from polyai.loop.nodes import (
 )
 from polyai.loop.passes.depend import depends, reductions, varying
 from polyai.loop.passes.levels import Levels, rebuild
-from polyai.loop.walks import all_exprs, all_stmts, map_operands
+from polyai.loop.walks import all_exprs, all_stmts, map_operands, written
 from polyai.term.names import Names
 
 
@@ -82,7 +82,7 @@ def is_tile(body: Stmt) -> bool:
 
 
 def _versions(loop: For, levels: Levels, special: Callable[[For], bool]) -> None:
-    names = varying(loop.body, loop.var)
+    names, changed = varying(loop.body, loop.var), written(loop.body)
     sizes = widths(loop.jam, is_tile(loop.body))
     trips = b.number(b.sub(loop.upper, loop.lower))
     if trips is not None:
@@ -90,7 +90,7 @@ def _versions(loop: For, levels: Levels, special: Callable[[For], bool]) -> None
     lower, upper = levels.let(f"{loop.var}_from", loop.lower), levels.let(f"{loop.var}_to", loop.upper)
     at = lower
     for size, stop in zip(sizes, [*levels.positions(loop.var, lower, upper, sizes[:-1]), upper]):
-        body = _Copies(loop.var, names, levels.names, tuple(range(size)), REST if size < loop.jam else 1).block(loop.body)
+        body = _Copies(loop.var, names, levels.names, tuple(range(size)), REST if size < loop.jam else 1, changed).block(loop.body)
         rebuild(For(loop.var, at, stop, body, step=size), levels, special)
         at = stop
 
@@ -98,8 +98,8 @@ def _versions(loop: For, levels: Levels, special: Callable[[For], bool]) -> None
 class _Copies:
     """The body for several iterations at once. `values` and `arrays` give the names of each copy."""
 
-    def __init__(self, variable: str, names: set[str], supply: Names, copies: tuple[int, ...], limit: int) -> None:
-        self.names, self.supply, self.copies, self.limit = names, supply, copies, limit
+    def __init__(self, variable: str, names: set[str], supply: Names, copies: tuple[int, ...], limit: int, written: set[str]) -> None:
+        self.names, self.supply, self.copies, self.limit, self.written = names, supply, copies, limit, written
         self.values: dict[tuple[str, int], LoopExpr] = {(variable, c): b.add(b.var(variable), b.const(c)) for c in copies}
         self.arrays: dict[tuple[str, int], str] = {}
         self.shared: set[str] = set()  # registers of the body that hold the same in every iteration
@@ -127,7 +127,10 @@ class _Copies:
         kind = type(expr)
         if kind is Var or kind is Const or depends(expr, self.names):
             return map_operands(expr, lambda e: self.share(e, out))
-        if not any(isinstance(e, (Load, MaskedLoad)) and e.indices for e in all_exprs(expr)):
+        loads = [e for e in all_exprs(expr) if isinstance(e, (Load, MaskedLoad)) and e.indices]
+        if any(e.array in self.written for e in loads):  # one copy may change what the next one reads
+            return map_operands(expr, lambda e: self.share(e, out))
+        if not loads:
             return expr
         name = self.supply.fresh("shared")
         out.append(Let(name, expr))
