@@ -16,7 +16,7 @@ def node(cls: type[T]) -> type[T]:
     A dataclass to everything that asks (`dataclasses.replace`, `fields`), but made several times faster: the compiler has
     more than a hundred node classes, and importing it must not be felt.
     """
-    names = tuple(cls.__dict__.get("__annotations__", {}))
+    names = tuple(cls.__dict__.get("__annotations__", {}))  # noqa: RUF063 (inspect is slow to import)
     defaults = {n: cls.__dict__[n] for n in names if n in cls.__dict__}
     space = {k: v for k, v in cls.__dict__.items() if k not in defaults and k not in ("__dict__", "__weakref__")}
     space["__slots__"] = space["__match_args__"] = names

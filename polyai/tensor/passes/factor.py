@@ -14,7 +14,7 @@ from functools import reduce
 from typing import Any
 
 from polyai.scalar.expr import Apply, Var
-from polyai.tensor.bodies import map_regions
+from polyai.tensor.bodies import apply, map_regions
 from polyai.tensor.nodes import Body, Comprehension, Program, Reduce, Scatter, Step
 from polyai.term.node import rewrite, walk
 
@@ -56,7 +56,7 @@ def _factors(body: Body, dtype: Any) -> list[Body]:
 
 
 def _product(factors: list[Body], dtype: Any) -> Body:
-    return reduce(lambda a, b: Apply("mul", (a, b), dtype), factors)
+    return reduce(lambda a, b: apply("mul", dtype, a, b), factors)
 
 
 def _uses(body: Body, names: set[str]) -> bool:
