@@ -218,11 +218,11 @@ def linear_in(index: Expr, dims: frozenset[str]) -> dict[str, int] | None:
 
 
 def trip(extent: Size | Ragged, hints: Mapping[str, int]) -> int:
-    """About how many iterations: from the hints, else a guess."""
+    """About how many iterations, 1 at least: from the hints, else a guess."""
     if isinstance(extent, Ragged):
-        return hints.get(f"{extent.tensor}_len{extent.level}", UNKNOWN_FIBRE)
+        return max(1, hints.get(f"{extent.tensor}_len{extent.level}", UNKNOWN_FIBRE))
     known = substitute(extent, {s: hints.get(s, UNKNOWN) for s in symbols(extent)})
-    return known if isinstance(known, int) else UNKNOWN
+    return max(1, known) if isinstance(known, int) else UNKNOWN
 
 
 def conflict(s: Facts, t: Facts) -> bool:
