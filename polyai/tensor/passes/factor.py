@@ -34,7 +34,7 @@ def _step(step: Step) -> Step:
 
 def _factored(node: Any) -> Any:
     match node:
-        case Reduce("add", over, Apply("mul") as product, dtype) if not dtype.kind == "b":
+        case Reduce("add", over, Apply("mul") as product, dtype) if dtype.kind != "b":
             names = {i.name for i in over}
             varying: list[Body] = []
             fixed: list[Body] = []
