@@ -77,6 +77,7 @@ def reshape(x: Any, *shape: Any) -> Any:
     if groups is None:
         groups = [(list(range(a.rank)), list(range(len(wanted))))]
     for old, new in groups:
+        _fix_quotients(tracer, a, old, new, wanted)
         _settle(tracer, a, old, new, wanted)
     extents = [tracer.sizes.resolve(s) for s in wanted]
     if tuple(extents) == a.extents:
@@ -144,6 +145,29 @@ def _matched(old: list[int], new: list[int]) -> list[tuple[list[int], list[int]]
                 right, q, j = [*right, j], q * new[j], j + 1
         out.append((left, right))
     return out
+
+
+def _fix_quotients(tracer: Tracer, a: Array, old: list[int], new: list[int], wanted: list[Size]) -> None:
+    """Fix the sizes of a split whose parts are quotients of symbols (heads of an attention): its accesses become affine."""
+    sizes, hints = tracer.sizes, tracer.sizes.hints
+    if len(new) < 2:
+        return
+    total: Size = 1
+    for d in old:
+        total = total * a.extents[d]
+    known: Size = 1
+    for n in new:
+        known = known if wanted[n] == -1 else known * sizes.resolve(wanted[n])
+    parts = [sx.floordiv(sizes.resolve(total), known) if wanted[n] == -1 and known != 0 else sizes.resolve(wanted[n]) for n in new]
+    for part in parts[1:]:
+        if _has_quotient(part):
+            for name in sorted(sx.symbols(part)):
+                if name in hints:
+                    sizes.number(sx.symbol(name), "reshape")
+
+
+def _has_quotient(size: Size) -> bool:
+    return not isinstance(size, int) and any(isinstance(atom, (sx.FloorDiv, sx.Mod)) for monomial, _ in size.terms for atom in monomial)
 
 
 def _settle(tracer: Tracer, a: Array, old: list[int], new: list[int], wanted: list[Size]) -> None:

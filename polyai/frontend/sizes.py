@@ -106,7 +106,7 @@ class Sizes:
     def unify(self, a: Size, b: Size, why: str = "") -> bool:
         """True if the sizes are equal, or can be taken to be equal in this call, which records a guard."""
         ra, rb = self.resolve(a), self.resolve(b)
-        if ra == rb:
+        if ra == rb or (self.multiples and self._divided(ra - rb) == 0):
             return True
         ha, hb = self.hint(ra), self.hint(rb)
         if ha is None or hb is None or ha != hb:
@@ -121,6 +121,8 @@ class Sizes:
             return self.compare(b, _MIRRORED[relation], a, why)
         difference = self.resolve(a) - self.resolve(b)
         exact = self._decide(difference, relation)
+        if exact is None and self.multiples and isinstance(self._divided(difference), int):
+            exact = self._decide(self._divided(difference), relation)
         if exact is not None:
             return exact
         ha, hb = self.hint(a), self.hint(b)
@@ -176,7 +178,19 @@ class Sizes:
                 out[Fact(rest, "zero")] = None
         return tuple(out)
 
+    def _divided(self, size: Size) -> Size:
+        """`size` with each symbol known to be a multiple of m written as m times another: quotients by m become exact."""
+        values: dict[str, Size] = {}
+        for whole, factor in self.multiples.items():
+            resolved = self.resolve(whole)
+            for name in sx.symbols(resolved):
+                if resolved == sx.symbol(name):
+                    values[name] = sx.symbol(f"{name} / {factor}") * factor
+        return sx.substitute(size, values)
+
     def _record(self, a: Size, relation: str, b: Size, why: str) -> None:
+        if isinstance(a, int):
+            a, relation, b = b, _MIRRORED[relation], a
         if isinstance(b, int) and not isinstance(a, int):
             constant = sum(c for monomial, c in a.terms if not monomial)
             a, b = a - constant, b - constant
@@ -185,6 +199,7 @@ class Sizes:
     def _learn(self, difference: Size, relation: str) -> None:
         """Keep what `difference relation 0` says."""
         if relation == "==":
+            self._learn_multiple(difference)
             self._merge(difference)
         elif relation != "!=":
             sign = 1 if relation in (">", ">=") else -1
@@ -192,6 +207,13 @@ class Sizes:
             if not isinstance(fact, int):
                 self.facts[fact] = None
                 self._narrow(fact)
+
+    def _learn_multiple(self, zero: Size) -> None:
+        """Keep `n mod m == 0`."""
+        if isinstance(zero, SizeExpr) and len(zero.terms) == 1:
+            (monomial, _), = zero.terms
+            if len(monomial) == 1 and isinstance(monomial[0], sx.Mod) and isinstance(monomial[0].den, int):
+                self.multiples.setdefault(monomial[0].num, monomial[0].den)
 
     def _narrow(self, fact: Size) -> None:
         """Use `s + c >= 0` or `c - s >= 0` to narrow the range of the symbol s."""
@@ -333,38 +355,41 @@ class SizeValue:
     def __init__(self, sizes: Sizes, size: Size) -> None:
         self.sizes, self.size = sizes, size
 
-    def _combine(self, other: Any, f: Callable[[Size, Size], Size], swap: bool = False) -> Any:
+    def _combine(self, other: Any, f: Callable[[Size, Size], Size], g: Callable[[Any, Any], Any], swap: bool = False) -> Any:
         if isinstance(other, SizeValue):
             right = other.size
         elif isinstance(other, int) or (hasattr(other, "__index__") and type(other).__module__ == "numpy" and not hasattr(other, "__len__")):
             right = operator.index(other)
+        elif isinstance(other, (float, complex)):
+            mine = self.sizes.lift(self.size)
+            return g(other, mine) if swap else g(mine, other)
         else:
             return NotImplemented
         return self.sizes.value(f(right, self.size) if swap else f(self.size, right))
 
     def __add__(self, other: Any) -> Any:
-        return self._combine(other, operator.add)
+        return self._combine(other, operator.add, operator.add)
 
     def __sub__(self, other: Any) -> Any:
-        return self._combine(other, operator.sub)
+        return self._combine(other, operator.sub, operator.sub)
 
     def __rsub__(self, other: Any) -> Any:
-        return self._combine(other, operator.sub, swap=True)
+        return self._combine(other, operator.sub, operator.sub, swap=True)
 
     def __mul__(self, other: Any) -> Any:
-        return self._combine(other, operator.mul)
+        return self._combine(other, operator.mul, operator.mul)
 
     def __floordiv__(self, other: Any) -> Any:
-        return self._combine(other, self._floordiv)
+        return self._combine(other, self._floordiv, operator.floordiv)
 
     def __rfloordiv__(self, other: Any) -> Any:
-        return self._combine(other, self._floordiv, swap=True)
+        return self._combine(other, self._floordiv, operator.floordiv, swap=True)
 
     def __mod__(self, other: Any) -> Any:
-        return self._combine(other, self._mod)
+        return self._combine(other, self._mod, operator.mod)
 
     def __rmod__(self, other: Any) -> Any:
-        return self._combine(other, self._mod, swap=True)
+        return self._combine(other, self._mod, operator.mod, swap=True)
 
     __radd__ = __add__
     __rmul__ = __mul__

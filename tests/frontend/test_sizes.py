@@ -9,6 +9,7 @@ import pytest
 
 from polyai.errors import GuardError, IndexOutOfRangeError, ShapeError, TraceError
 from polyai.frontend import functions as pa
+from polyai.frontend.core import Array
 from polyai.frontend.spec import csr, dim, f32, f64, i64
 from polyai.frontend.trace import Traced, trace
 from polyai.shapes.expr import show
@@ -113,6 +114,7 @@ def test_arithmetic_stays_symbolic() -> None:
 
     def f(X: Any) -> Any:
         n, m = X.shape
+        assert isinstance(n * 0.5, Array) and isinstance(n / 2, Array)
         seen.extend(show(v.size) for v in (n * m, 2 * n - 1, n // 2, n % 3, -n, n**2, 10 - m, (n * m) // m))
         assert isinstance(n * 0, int)
         return pa.zeros(2 * n)
@@ -146,6 +148,19 @@ def test_reshape_guards_the_counts() -> None:
     same(execute(traced, (np.arange(12.0).reshape(2, 6), np.ones((6, 2)))), np.arange(12.0).reshape(6, 2))
     traced = trace(lambda X: X.reshape(-1, 2), (X,), {})
     same(execute(traced, (np.arange(20.0).reshape(5, 4),)), np.arange(20.0).reshape(10, 2))
+
+
+def test_a_split_into_quotients_is_fixed() -> None:
+    def heads(X: Any) -> Any:
+        n, d = X.shape
+        return X.reshape(n, 4, d // 4).transpose(1, 0, 2)
+
+    traced = trace(heads, (np.ones((5, 8)),), {})
+    assert shapes(traced) == ["X_d0,8"] and guards(traced) == ["X.shape[1] == 8"]
+    x = np.arange(24.0).reshape(3, 8)
+    same(execute(traced, (x,)), heads(x))
+    traced = trace(heads, (f64[dim("n"), dim("d", multiple_of=8)],), {})
+    same(run(traced.program, {"X": x})[traced.program.outputs[0]], heads(x))
 
 
 def test_sizes_can_be_fixed() -> None:
