@@ -76,6 +76,10 @@ class Storage:
             return self.levels[array][0].index
         return self.arrays[array].dtype
 
+    def is_input(self, array: str) -> bool:
+        """True if the kernel only reads it."""
+        return array in self.levels or (array in self.arrays and self.arrays[array].role == "input")
+
     def fibre_at(self, array: po.Array) -> tuple[int, po.Ragged] | None:
         """The dimension that holds physical positions of a whole tensor: its fibre's dimension, below all of its parents."""
         found = [(d, e) for d, e in enumerate(array.extents) if isinstance(e, po.Ragged)]

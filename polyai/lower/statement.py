@@ -1,0 +1,131 @@
+"""One statement instance as steps: its value, its indices, and the checks they need.
+
+    Y[i, j] = where(j >= 1, X[idx[i], j - 1], 0)
+
+    let idx = i64(idx[i])                         further out if a loop inside does not change it
+    check 0 <= idx < n                            memory holds it, so nothing proved it
+    let inside = j >= 1
+    Y[i, j] = where(inside, (X[idx, j - 1] if inside), 0)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import assert_never
+
+from polyai.loop import build as b
+from polyai.loop import nodes as lp
+from polyai.lower.emitter import Emitter
+from polyai.lower.exprs import loads_in, rebuild
+from polyai.poly import nodes as po
+from polyai.poly.affine import affine
+from polyai.poly.legal import guarded_loads
+from polyai.scalar import dtype as dt
+from polyai.scalar.dtype import DType
+from polyai.scalar.expr import Apply, Cast, Const, Expr, Load, Var
+from polyai.scalar.ops import MONOIDS
+
+
+class Body:
+    """One instance of a statement: its value, its indices, their checks."""
+
+    def __init__(self, out: Emitter, statement: po.Statement, values: Mapping[str, lp.LoopExpr]) -> None:
+        self.out, self.statement, self.values = out, statement, values
+        self.names = {*statement.dims, *out.scop.parameters}
+        self.certain: set[tuple[str, tuple[Expr, ...]]] = set()
+
+    def store(self) -> None:
+        """Append the instance."""
+        s, out = self.statement, self.out
+        dtype = out.storage.dtype(s.target)
+        if s.monoid is not None:
+            self.certain.add((s.target, s.at))
+        value = b.convert(self.value(s.value, None), dtype)
+        at = out.storage.place(s.target, self.indices(s.target, s.at, None), out.begins)
+        if s.monoid is not None:
+            value = b.apply(MONOIDS[s.monoid].op, (b.load(s.target, at, dtype), value), dtype)
+        out.emit(lp.Store(s.target, at, value))
+
+    def value(self, expr: Expr, guard: lp.LoopExpr | None) -> lp.LoopExpr:
+        """`expr` at this instance; `guard` holds where its value is wanted."""
+        match expr:
+            case Const():
+                return expr
+            case Var(name):
+                found = self.values.get(name)
+                return self._size(name) if found is None else found
+            case Cast(Load(array) as inner, dtype) if array in self.out.storage.levels:
+                return self.load(inner, guard, dtype)
+            case Cast(arg, dtype):
+                return b.convert(self.value(arg, guard), dtype)
+            case Load():
+                return self.load(expr, guard, expr.dtype)
+            case Apply("where", (condition, a, c), dtype):
+                test = self.value(condition, guard)
+                if not isinstance(test, (lp.Var, lp.Const)) and self._needs_guard(a, c):
+                    test = self.out.let("inside", test)
+                yes = test if guard is None else b.both(guard, test)
+                no = b.negation(test) if guard is None else b.both(guard, b.negation(test))
+                return b.where(test, b.convert(self.value(a, yes), dtype), b.convert(self.value(c, no), dtype))
+            case Apply(op, args, dtype):
+                return rebuild(op, tuple(self.value(a, guard) for a in args), dtype)
+            case _:
+                assert_never(expr)
+
+    def _needs_guard(self, *exprs: Expr) -> bool:
+        return any(not self._in_range(read) for e in exprs for read in loads_in(e))
+
+    def _size(self, name: str) -> lp.LoopExpr:
+        size = None if name in self.out.order else self.out.sizes.get(name)
+        return self.out.symbol(name) if size is None else self.out.size(size)
+
+    def load(self, expr: Load, guard: lp.LoopExpr | None, dtype: DType) -> lp.LoopExpr:
+        """An element as `dtype`. Where only `guard` keeps it in its array, it is read under that mask."""
+        out, array = self.out, expr.array
+        safe = guard is None or self._in_range(expr)
+        if guard is None:
+            self.certain.add((array, expr.indices))
+        at = out.storage.place(array, self.indices(array, expr.indices, guard), out.begins)
+        out.used.add(array)
+        if not safe and guard is not None:
+            return b.convert(lp.MaskedLoad(array, at, guard, out.storage.dtype(array)), dtype)
+        value = b.convert(b.load(array, at, out.storage.dtype(array)), dtype)
+        if array in out.storage.levels:
+            return out.let(array, value, out.hoisted(value))
+        return value
+
+    def _in_range(self, expr: Load) -> bool:
+        """True if `expr` may be made whatever a condition around it says."""
+        if not expr.indices or (expr.array, expr.indices) in self.certain:
+            return True
+        if any(affine(i, self.names) is None and not self._coordinates(i) for i in expr.indices):
+            return False
+        name = self.statement.name
+        if name not in self.out.held_back:
+            self.out.held_back[name] = guarded_loads(self.statement, self.out.scop)
+        return expr not in self.out.held_back[name]
+
+    def indices(self, array: str, indices: tuple[Expr, ...], guard: lp.LoopExpr | None) -> list[lp.LoopExpr]:
+        """Logical indices; those that isl has not proved are named and checked."""
+        out = self.out
+        found: list[lp.LoopExpr] = []
+        for d, index in enumerate(indices):
+            under = None if self._coordinates(index) else guard
+            x = b.convert(self.value(index, under), dt.i64)
+            if affine(index, self.names) is None:
+                if not isinstance(x, (lp.Var, lp.Const)):
+                    x = out.let("index", x, out.hoisted(x) if under is None else None)
+                extent = out.storage.arrays[array].extents[d]
+                limit = out.env[po.length_of(extent.tensor, extent.level)] if isinstance(extent, po.Ragged) else out.size(extent)
+                ok = b.below(x, limit)
+                if under is not None:
+                    ok = b.either(b.negation(under), ok)
+                level = max(out.hoisted(ok), out.hoisted(x))
+                out.check(ok, out.index_site(index, array, d), x, level)
+            found.append(x)
+        return found
+
+    def _coordinates(self, index: Expr) -> bool:
+        """True if `index` reads stored coordinates only: those are valid, or the matrix is not."""
+        sources = [x.array for x in loads_in(index)]
+        return bool(sources) and all(a in self.out.storage.levels for a in sources)
