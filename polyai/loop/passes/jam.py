@@ -127,10 +127,10 @@ class _Copies:
         kind = type(expr)
         if kind is Var or kind is Const or depends(expr, self.names):
             return map_operands(expr, lambda e: self.share(e, out))
-        loads = [e for e in all_exprs(expr) if isinstance(e, (Load, MaskedLoad)) and e.indices]
-        if any(e.array in self.written for e in loads):  # one copy may change what the next one reads
+        loads = [e for e in all_exprs(expr) if isinstance(e, (Load, MaskedLoad))]
+        if any(e.array in self.written for e in loads):  # one copy may change what the next one reads: an element or a register
             return map_operands(expr, lambda e: self.share(e, out))
-        if not loads:
+        if not any(e.indices for e in loads):
             return expr
         name = self.supply.fresh("shared")
         out.append(Let(name, expr))
