@@ -157,10 +157,11 @@ Step = Union[Comprehension, Scatter, Extern, Cond, While]
 
 @node
 class Input:
-    """An argument of the program."""
+    """An argument of the program. `unique`: its stored coordinates must not repeat, which kernels check as they read them."""
 
     name: str
     type: TensorType
+    unique: bool = False
 
 
 @node

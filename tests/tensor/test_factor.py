@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from polyai.scalar import dtype as dt
 from polyai.tensor import interp, verify
+from polyai.tensor.nodes import Input
 from polyai.tensor.passes import factor
 from polyai.tensor.show import show
-from tests.programs import PROGRAMS
+from tests.programs import PROGRAMS, at, c, define, dense, mul, n, program, reduce
 
 
 def test_a_sampled_product_multiplies_once() -> None:
@@ -27,3 +29,19 @@ def test_meaning_stays(name: str) -> None:
     for output, expected in case.expected.items():
         value = got[output].todense() if hasattr(got[output], "todense") else got[output]
         np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_an_infinite_factor_of_an_empty_row_does_not_count() -> None:
+    """Rows scaled by 1 / degree: a vertex without neighbours has an infinite factor and an empty sum."""
+    case = PROGRAMS["spmv"]()
+    scaled = mul(at("u", "i", dtype=dt.f64), at("A", "i", "k", dtype=dt.f64), at("x", "k", dtype=dt.f64))
+    p = program(
+        "scaled",
+        [*case.program.inputs, Input("u", dense(n, dtype=dt.f64))],
+        [define("y", {"i": n}, reduce("add", {"k": c}, scaled))],
+        "y",
+    )
+    rows = np.where(case.arguments["A"].todense().any(1), 2.0, np.inf)
+    got = interp.run(factor.run(p), {**case.arguments, "u": rows})["y"]
+    assert np.isinf(rows).any()
+    np.testing.assert_allclose(got, 2.0 * case.expected["y"])

@@ -4,7 +4,9 @@
     ->
     S[i, j] = A[i, j] * (sum(k) Q[i, k] * K[j, k])
 
-Assumes that products may be rounded in another order, as sums may (docs: numbers); integers are exact either way.
+A sum over stored coordinates keeps its factors: where nothing is stored the sum is empty and a factor must not count, as the
+infinite 1 / degree of a vertex without neighbours. Assumes that products may be rounded in another order, as sums may (docs:
+numbers); integers are exact either way.
 """
 
 from __future__ import annotations
@@ -13,10 +15,10 @@ import dataclasses
 from functools import reduce
 from typing import Any
 
-from polyai.scalar.expr import Apply, Var
+from polyai.scalar.expr import Apply
 from polyai.tensor.bodies import apply, map_regions
 from polyai.tensor.nodes import Body, Comprehension, Program, Reduce, Scatter, Step
-from polyai.term.node import rewrite, walk
+from polyai.term.node import rewrite
 
 
 def run(program: Program) -> Program:
@@ -39,8 +41,8 @@ def _factored(node: Any) -> Any:
             varying: list[Body] = []
             fixed: list[Body] = []
             for factor in _factors(product, dtype):
-                (varying if _uses(factor, names) else fixed).append(factor)
-            if not fixed or not varying:
+                (varying if free(factor) & names else fixed).append(factor)
+            if not fixed or not varying or not isinstance(support(_product(varying, dtype), types), Everywhere):
                 return node
             inner = dataclasses.replace(node, body=_product(varying, dtype))
             return _product([*fixed, inner], dtype)
@@ -57,7 +59,3 @@ def _factors(body: Body, dtype: Any) -> list[Body]:
 
 def _product(factors: list[Body], dtype: Any) -> Body:
     return reduce(lambda a, b: apply("mul", dtype, a, b), factors)
-
-
-def _uses(body: Body, names: set[str]) -> bool:
-    return any(isinstance(n, Var) and n.name in names for n in walk(body))
