@@ -116,6 +116,11 @@ def _tidy(build: Build) -> Build:
     return replace(build, kernel=kernel, notes=(*build.notes, *notes))
 
 
+def _code(build: Build) -> Build:
+    kernel = replace(build.loops, name=f"pa.{build.loops.name}")  # a function called sin must not hide the library's
+    return replace(build, kernel=kernel, ir=emit.emit(kernel, build.target))
+
+
 STAGES: tuple[Stage, ...] = (
     Stage("fold", "tensor", _program(lambda b: fold.run(b.program))),
     Stage("factor", "tensor", _program(lambda b: factor.run(b.program))),
@@ -129,7 +134,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("contract", "poly", _contract),
     Stage("loops", "loop", _loops),
     Stage("tidy", "loop", _tidy),
-    Stage("code", "llvm", lambda b: replace(b, ir=emit.emit(b.loops, b.target))),
+    Stage("code", "llvm", _code),
     Stage("object", "object", lambda b: replace(b, code=jit.compile_object(b.ir, b.target))),
 )
 
