@@ -79,8 +79,6 @@ def _single(tracer: Tracer, stem: str, factors: Sequence[Factor], out: Labels, e
         value = _summed(over, value, dtype, (within,))
         return tracer.emit(stem, [index[label] for label in out], value, strong=True)
     value = _summed(over, value, dtype, ())
-    if len(sparse) > 1:
-        tracer.needs_unique[within.tensor] = None
     if set(labels) == set(out):
         assert first.type.pattern is not None
         pattern = tn.Pattern(within.tensor, tuple(first.type.pattern.dims[labels.index(label)] for label in out))

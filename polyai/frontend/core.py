@@ -12,6 +12,7 @@ from typing import Any, cast
 import numpy as np
 
 from polyai.errors import ShapeError, TraceError, UnsupportedError
+from polyai.frontend.linearity import owners_that_must_be_unique
 from polyai.frontend.sizes import Sizes, SizeValue
 from polyai.frontend.term import Term, term
 from polyai.scalar import dtype as dt
@@ -89,6 +90,7 @@ class Tracer:
         self.captured: dict[int, tuple[Array, Any]] = {}
         self.types: dict[str, tn.TensorType] = {}
         self.needs_unique: dict[str, None] = {}
+        self._read_sparse = False
         self.not_negative: dict[str, None] = {}
         self.scalars: dict[str, bool | int] = {}
 
@@ -164,6 +166,7 @@ class Tracer:
         """The element of `array` at the given index expressions (indices, expressions, numbers)."""
         if array.type.pattern is not None:
             self.within(array, ())
+            self._read_sparse = True
         return Term(Load(self.use(array), tuple(map(index_expr, at)), array.type.dtype), array.weak, self)
 
     def emit(
@@ -196,6 +199,9 @@ class Tracer:
         region = self.regions[-1]
         region.steps.append(step)
         self.types[step.target] = step.type
+        if self._read_sparse or step.within:
+            self.needs_unique.update(dict.fromkeys(sorted(owners_that_must_be_unique(step, self.types))))
+            self._read_sparse = False
         return self.array_type(self, region, step.target, step.type, weak, is_matrix)
 
     def within(self, array: Array, names: Sequence[str]) -> tn.Within:

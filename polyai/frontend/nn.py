@@ -216,6 +216,5 @@ def sparse_attention(q: Any, k: Any, v: Any, mask: Any, scale: float | None = No
         dot = dot + tracer.read(m, (i, j))
     pattern = m.type.pattern
     assert pattern is not None
-    tracer.needs_unique[pattern.owner] = None
     scores = tracer.emit("scores", (i, j), dot, (tracer.within(m, (i.name, j.name)),), pattern)
     return matmul(_softmax(scores, -1, "softmax"), dense(c, "v"))

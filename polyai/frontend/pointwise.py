@@ -14,9 +14,6 @@ from polyai.frontend.term import Rule, Term, zero_value
 from polyai.shapes.expr import Size
 from polyai.tensor import nodes as tn
 
-LINEAR = frozenset(("mul", "multiply", "divide", "negative", "positive", "astype", "real", "imag", "conj"))
-"""Operations under which a coordinate stored twice still stands for the sum of its values."""
-
 
 def broadcast(tracer: Tracer, shapes: Sequence[Shape], what: str, arrays: Sequence[Array] = ()) -> Shape:
     """The common shape. Different symbols of the same size are taken as equal, a size 1 is stretched; both record a guard."""
@@ -112,9 +109,6 @@ def _on_pattern(tracer: Tracer, stem: str, rule: Rule, operands: list[Array | Te
             "the result would be dense" + ("" if at_zero is None else f": an implicit zero becomes {at_zero}"),
             "make it dense first with .toarray()",
         )
-    if stem not in LINEAR or len(sparse) > 1:
-        assert first.type.pattern is not None
-        tracer.needs_unique[first.type.pattern.owner] = None
     within = tracer.within(first, [i.name for i in indices])
     return tracer.emit(stem, indices, value, (within,), first.type.pattern, any(a.is_matrix for a in sparse))
 
@@ -137,7 +131,5 @@ def pointwise_stored(stem: str, rule: Rule, first: Array, *values: Any) -> Array
     operands = [operand(tracer, v) for v in values]
     indices = tracer.indices(_unstretched(tracer, stem, first, [first, *(v for v in operands if isinstance(v, Array))]))
     terms = [v if isinstance(v, Term) else tracer.read(v, places(v, indices)) for v in (first, *operands)]
-    assert first.type.pattern is not None
-    tracer.needs_unique[first.type.pattern.owner] = None
     within = tracer.within(first, [i.name for i in indices])
     return tracer.emit(stem, indices, rule(*terms), (within,), first.type.pattern, first.is_matrix)

@@ -114,7 +114,6 @@ def _extreme(monoid: str, x: Any, axis: Any, keepdims: bool) -> Array:
         return fold(monoid, monoid, [a], axes, keepdims)
     keepdims = keepdims or (a.is_matrix and axis is not None)
     stored = fold(f"stored_{monoid}", monoid, [a], axes, keepdims)
-    tracer.needs_unique[cast(tn.Pattern, a.type.pattern).owner] = None
     found = fold("count", "add", [a], axes, keepdims, lambda e: _one())
     total = tracer.size_term(count(tracer, a, axes))
     rule: Rule = lambda best, n: apply("where", n < total, apply(monoid, best, 0), best)  # noqa: E731

@@ -183,7 +183,12 @@ def test_graph_attention_network() -> None:
 
 def test_linear_operations_do_not_need_unique_coordinates() -> None:
     assert trace(lambda A, x: (A * 2) @ x + A.sum(), (matrix(), X), {}).needs_unique == ()
-    assert trace(lambda A, x: pa.relu(A) @ x, (matrix(), X), {}).needs_unique == ("A",)
+    for linear in (lambda A, x: A * x[:, 0] / 2, lambda A, x: A.T @ A.sum(axis=1), lambda A, x: pa.relu(A @ x), lambda A, x: A + A.mean(axis=0)):
+        assert trace(linear, (matrix(), X), {}).needs_unique == ()
+    for other in (lambda A, x: pa.relu(A) @ x, lambda A, x: A * A, lambda A, x: A.max(axis=0), lambda A, x: pa.softmax(A) @ x,
+                  lambda A, x: pa.norm(A), lambda A, x: pa.count_nonzero(A), lambda A, x: pa.ones_where_stored(A),
+                  lambda A, x: A.astype(np.int32), lambda A, x: pa.einsum("ij,ij->i", A, A * 2)):  # fmt: skip
+        assert trace(other, (matrix(), X), {}).needs_unique == ("A",)
 
 
 def test_a_captured_matrix_becomes_an_input() -> None:
