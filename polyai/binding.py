@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from polyai.errors import DTypeError, ShapeError, SparseStructureError
 from polyai.frontend.sizes import Guard
-from polyai.frontend.trace import ArrayOut, Traced
+from polyai.frontend.trace import ArrayOut, Traced, replaced
 from polyai.options import Options
 from polyai.runtime.bind import address, apart, input_array, no_overlap, output_array
 from polyai.runtime.dispatch import ArrayArg, DispatchSpec, Output, ScalarArg, SparseArg, make_dispatcher
@@ -25,6 +25,7 @@ from polyai.scalar.dtype import to_numpy
 from polyai.shapes import expr as sx
 from polyai.shapes.expr import Size
 from polyai.sparse import interop
+from polyai.sparse.format import Format
 from polyai.tensor import nodes as tn
 from polyai.term.digest import digest
 
@@ -83,6 +84,9 @@ class Variant:
         self._types = {i.name: i.type for i in traced.program.inputs}
         self._types.update(tn.types_of(traced.program))
         self._outputs = traced.program.outputs
+        regions = any(isinstance(s, (tn.Cond, tn.While)) for s in traced.program.body)
+        formats = {i.name: i.type.format for i in traced.program.inputs}
+        self._looked_through = {n for n in traced.needs_unique if regions or not checks_its_order(formats[n])}
         self._written = {p.name for p in kernel.signature.parameters if p.role == "output"} if kernel else set()
 
     def fits(self, values: Mapping[str, int]) -> bool:
@@ -103,7 +107,13 @@ class Variant:
                     safe = apart(result, safe, self.runtime.stats)
                 arrays.update(zip(names, safe))
             slots = [self._slot(p, values, arrays, results) for p in self.kernel.signature.parameters]
-            self.runtime.launch(self.kernel, slots, options.num_threads)
+            try:
+                self.runtime.launch(self.kernel, slots, options.num_threads)
+            except SparseStructureError:
+                ordered = self._in_order(given, args, kwargs)
+                if ordered is None:
+                    raise
+                return self.run(*ordered, options, out)
         finished = [self._finish(name, results, described, arrays, values) for name in self._outputs]
         return self.traced.rebuild([self._wrapped(o, finished) for o in self._ordered()], values)
 
@@ -121,12 +131,8 @@ class Variant:
                     raise DTypeError(f"{slot.text} is no sparse matrix", f"it is a {type(value).__name__}", "pass a scipy.sparse array")
                 if found.converted:
                     stats.count("conversions")
-                if slot.name in self.traced.needs_unique and interop.has_duplicates(found.holder):
-                    raise SparseStructureError(
-                        f"{slot.text} stores a coordinate more than once",
-                        "what is computed along its pattern is not linear in the stored values, so repeated entries would be wrong",
-                        f"call {slot.text}.sum_duplicates() first",
-                    )
+                if slot.name in self._looked_through and interop.has_duplicates(found.holder):
+                    raise _repeated(slot.text)
                 described[slot.name] = found
                 for suffix, array in interop.arrays_of(value, found).items():
                     arrays[f"{slot.name}.{suffix}"] = array
@@ -140,6 +146,26 @@ class Variant:
         if p.rank is None:
             return values[p.name]
         return address(results[p.name] if p.role == "output" else arrays[p.name])
+
+    def _in_order(
+        self, given: Mapping[str, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+        """The arguments with sorted copies of matrices whose order a kernel refused; None if their order is not the matter.
+
+        Raises SparseStructureError for repeated coordinates.
+        """
+        changed: dict[tuple[Any, ...], Any] = {}
+        for slot in self.traced.inputs:
+            if slot.name not in self.traced.needs_unique or not slot.path:
+                continue
+            value = given[slot.name]
+            interop.validate_fully(value)
+            if interop.has_duplicates(value):
+                raise _repeated(slot.text)
+            if not interop.is_sorted(value):
+                changed[slot.path] = interop.sorted_copy(value)
+                self.runtime.stats.count("copies")
+        return replaced(args, kwargs, changed) if changed else None
 
     # -- results
 
@@ -212,7 +238,7 @@ class Variant:
     ) -> Callable[..., Any] | None:
         """A native function for calls like this one; None if the call is not plain enough."""
         traced, kernel = self.traced, self.kernel
-        if kernel is None or traced.captured or traced.statics or traced.needs_unique:
+        if kernel is None or traced.captured or traced.statics or self._looked_through:
             return None
         if [s.path for s in traced.inputs] != [(n,) for n in range(len(args))] or traced.out_tree.kind != "leaf":
             return None
@@ -317,6 +343,19 @@ def _against_number(source: tuple[Any, ...], relation: str | None, number: int) 
         return None
     low, high = bounds[relation]
     return ("within", source, max(low, 0), high)
+
+
+def checks_its_order(format: Format | None) -> bool:
+    """Whether kernels check, fibre by fibre, that the coordinates of this format ascend strictly."""
+    return format is not None and len(format.levels) == 2 and format.levels[0].full and format.levels[1].name == "compressed"
+
+
+def _repeated(text: str) -> SparseStructureError:
+    return SparseStructureError(
+        f"{text} stores a coordinate more than once",
+        "what is computed along its pattern is not linear in the stored values, so repeated entries would be wrong",
+        f"call {text}.sum_duplicates() first",
+    )
 
 
 def _scalar(value: Any, dtype: dt.DType, text: str) -> Array:

@@ -174,7 +174,9 @@ def _finished(tracer: Tracer, binder: _Binder, found: list[Leaf], outputs: Any, 
     sizes = tracer.sizes
     captured = {a.name: v for a, v in tracer.captured.values()}
     order = {slot.name: n for n, slot in enumerate(binder.slots)}
-    inputs = sorted(tracer.inputs, key=lambda i: order[i.name])
+    inputs = [
+        tn.Input(i.name, i.type, i.name in tracer.needs_unique) for i in sorted(tracer.inputs, key=lambda i: order[i.name])
+    ]
     taken = set(tracer.sizes.texts)
     for slot_number, slot in enumerate(binder.slots):
         if f"{slot.name}.value" in taken:
@@ -209,6 +211,12 @@ def _output(tracer: Tracer, value: Any, names: list[str]) -> ArrayOut | SizeOut 
     if pattern is None:
         return ArrayOut(names.index(name))
     return ArrayOut(names.index(name), pattern.owner, pattern.dims, value.is_matrix)
+
+
+def replaced(args: tuple[Any, ...], kwargs: Mapping[str, Any], values: Mapping[tuple[Any, ...], Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments of a call with the leaves at the given paths replaced."""
+    given = dict(values)
+    return tuple(_rebuilt((n,), a, given) for n, a in enumerate(args)), {k: _rebuilt((k,), v, given) for k, v in kwargs.items()}
 
 
 def _rebuilt(path: tuple[Any, ...], value: Any, values: Mapping[tuple[Any, ...], Any]) -> Any:

@@ -168,6 +168,16 @@ class Emitter:
             )
         )
 
+    def order_site(self, tensor: str, level: int) -> int:
+        return self.site(
+            lp.Site(
+                "SparseStructureError",
+                f"coordinate {{value}} of level {level} of {tensor} is not larger than the one stored before it",
+                "what is computed along its pattern needs every coordinate once, in order",
+                f"call {tensor}.sum_duplicates(), which also sorts",
+            )
+        )
+
     def index_site(self, index: Expr, array: str, dimension: int) -> lp.Site:
         """What a bad index along `dimension` of `array` means to the user."""
         extent = self.storage.arrays[array].extents[dimension]

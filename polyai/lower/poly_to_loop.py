@@ -69,6 +69,7 @@ class _Lowering:
         self.statements = {s.name: s for s in scop.statements}
         self.out = Emitter(scop, program)
         self.storage = self.out.storage
+        self.ascending = {i.name for i in program.inputs if i.unique}
         self.weights: dict[str, str] = {}
         self.hulls: dict[str, tuple[str, int]] = {}
         self.pending = {a.array: a.depth for a in scop.allocations}
@@ -265,10 +266,20 @@ class _Lowering:
         length = self.out.let(f"{dim.tensor}_len{dim.level}", b.sub(end, begin))
         if dim.hull in self.hulls:
             self.out.emit(lp.Check(b.at_most(length, b.var(dim.hull)), site, length))
+        if dim.tensor in self.ascending and format_.levels[dim.level].name == "compressed":
+            self._ascends(f"{dim.tensor}.crd{dim.level}", begin, length, self.out.order_site(dim.tensor, dim.level))
         self.out.begins[(dim.tensor, dim.level)] = begin
         self.out.env[dim.length] = length
         if isinstance(parent, lp.Var) and format_.levels[dim.level].name == "compressed":
             self.weights.setdefault(parent.name, f"{dim.tensor}.pos{dim.level}")
+
+    def _ascends(self, coordinates: str, begin: lp.LoopExpr, length: lp.LoopExpr, site: int) -> None:
+        """Check that each coordinate of a fibre is larger than the one before: none repeats."""
+        self.out.used.add(coordinates)
+        at, index = b.var(self.out.names.fresh("r")), self.storage.dtype(coordinates)
+        before, here = (b.load(coordinates, (b.add(begin, x),), index) for x in (b.sub(at, b.ONE), at))
+        check = lp.Check(b.apply("lt", (before, here), dt.bool_), site, b.convert(here, dt.i64))
+        self.out.emit(lp.For(at.name, b.ONE, length, lp.Block((check,)), lp.Kind.VECTOR))
 
     def _index_array(self, expr: Expr) -> lp.LoopExpr:
         """An expression of a level, with its index arrays read at their own width."""

@@ -283,6 +283,15 @@ def _order(value: Any) -> Array:
     return out
 
 
+def sorted_copy(value: Any) -> Any:
+    """The same matrix with each row's (column's) entries in ascending order."""
+    copy = value.copy()
+    if value.format in ("csr", "csc"):
+        copy.has_sorted_indices = False
+        copy.sort_indices()
+    return copy
+
+
 def result(kind: str, shape: tuple[int, ...], arrays: Mapping[str, Array], like: Any = None) -> Any:
     """A scipy.sparse value of layout `kind` around the arrays of a kernel (suffixes as in `arrays_of`).
 
