@@ -32,6 +32,7 @@ from polyai.loop.nodes import (
     LoopExpr,
     MaskedLoad,
     Pack,
+    Prefetch,
     Ramp,
     Space,
     Stmt,
@@ -142,6 +143,8 @@ def _stmt(stmt: Stmt, state: _State) -> None:
                 blame = np.atleast_1d(_eval(culprit, state)) if culprit is not None else np.zeros(1, np.int64)
                 lane = int(np.argmin(good))
                 raise _Left(site, int(blame[lane if len(blame) > 1 else 0]))
+        case Prefetch(_, index):
+            _eval(index, state)
         case Call(function, args):
             found = state.externs.get(function)
             if found is None:

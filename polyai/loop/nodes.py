@@ -12,6 +12,7 @@ Grammar::
            | Store(array, indices, value, mask)
            | Check(ok, site)                               leave the kernel with site's error if `ok` is false
            | Call(function, args)
+           | Prefetch(array, index)                        a hint: this element is read soon; may name any index
     Expr   = scalar Expr
            | Ramp(base, stride, lanes)                     base, base + stride, ... : a vector of i64
            | MaskedLoad(array, indices, mask, dtype)       lanes with a false mask read nothing and yield zero
@@ -173,7 +174,15 @@ class Call:
     args: tuple[LoopExpr | str, ...]
 
 
-Stmt = Union[Block, For, While, If, Let, Alloc, Store, Check, Call]
+@node
+class Prefetch:
+    """Bring the line of array[index] nearer. Changes nothing, and touches no memory: the index may be out of range."""
+
+    array: str
+    index: LoopExpr
+
+
+Stmt = Union[Block, For, While, If, Let, Alloc, Store, Check, Call, Prefetch]
 
 
 @node

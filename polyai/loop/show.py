@@ -22,6 +22,7 @@ from polyai.loop.nodes import (
     LoopExpr,
     MaskedLoad,
     Pack,
+    Prefetch,
     Ramp,
     Stmt,
     Store,
@@ -97,6 +98,8 @@ def _stmt(stmt: Stmt, pad: str, lines: list[str]) -> None:
         case Check(ok, site, culprit):
             blame = "" if culprit is None else f" ({show_expr(culprit)})"
             lines.append(f"{pad}check {show_expr(ok)} else site {site}{blame}")
+        case Prefetch(array, index):
+            lines.append(f"{pad}prefetch {_access(array, (index,))}")
         case Call(function, args):
             lines.append(f"{pad}call {function}({', '.join(a if isinstance(a, str) else show_expr(a) for a in args)})")
         case _:

@@ -25,6 +25,7 @@ from polyai.loop.nodes import (
     LoopExpr,
     MaskedLoad,
     Pack,
+    Prefetch,
     Ramp,
     Space,
     Stmt,
@@ -120,6 +121,10 @@ def _stmt(stmt: Stmt, scope: _Scope) -> None:
                 raise scope.fail(f"site {site} of {scope.sites} sites", show_stmt(stmt))
             if culprit is not None and not _expr(culprit, scope)[0].is_integer:
                 raise scope.fail("a culprit that is no integer", show_stmt(stmt))
+        case Prefetch(array, index):
+            if array not in scope.arrays:
+                raise scope.fail(f"{array} is no array here", show_stmt(stmt))
+            _expr(index, scope)
         case Call(_, args):
             for a in args:
                 if not isinstance(a, str):

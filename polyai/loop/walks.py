@@ -23,6 +23,7 @@ from polyai.loop.nodes import (
     LoopExpr,
     MaskedLoad,
     Pack,
+    Prefetch,
     Ramp,
     Stmt,
     Store,
@@ -103,6 +104,8 @@ def map_stmt(stmt: Stmt, change: Change) -> Stmt:
             return Check(change(ok), site, None if culprit is None else change(culprit))
         case Call(function, args):
             return Call(function, tuple(a if isinstance(a, str) else change(a) for a in args))
+        case Prefetch(array, index):
+            return Prefetch(array, change(index))
         case _:
             assert_never(stmt)
 
@@ -137,6 +140,8 @@ def expressions(stmt: Stmt) -> tuple[LoopExpr, ...]:
             return (ok,) if culprit is None else (ok, culprit)
         case Call(_, args):
             return tuple(a for a in args if not isinstance(a, str))
+        case Prefetch(_, index):
+            return (index,)
         case _:
             return ()
 

@@ -265,6 +265,15 @@ for i in 0..m parallel weight=A.pos1:
     Y[i_w + j] = where(add_value_1 > f32(0.0), add_value_1, f32(0.0))"""
 
 
+def test_bind_keeps_a_value_in_the_loop_of_another_it_equals() -> None:
+    """`again` is p; what is computed from it must not move out of the loop that reads it."""
+    p, q = kernels.v("p"), kernels.v("again")
+    index = b.convert(Load("idx", (AT,), dt.f64), dt.i64)
+    body = b.block(Let("p", index), Store("y", (AT,), b.convert(p, dt.f64)), Let("again", index), Store("z", (AT,), b.convert(b.mul(q, kernels.v("m")), dt.f64)))
+    kernel = Kernel("a", _elementwise(body).params, For("i", b.ZERO, kernels.v("m"), body))
+    assert _run(kernel, m=5) == []
+
+
 def test_bind_does_not_reuse_a_load_across_a_write() -> None:
     y = Load("y", (b.ZERO,), dt.f64)
     twice = Apply("add", (y, y), dt.f64)

@@ -28,6 +28,9 @@ def call(kernel: Kernel, case: Case, program: Program, *, backwards: bool = Fals
     args: dict[str, Any] = {k: np.array(a) for k, a in arrays.items()}
     if change is not None:
         change(args)
+    for name in [k for k in args if ".crd" in k]:
+        tensor, _, level = name.partition(".crd")
+        sizes[f"{tensor}.nnz{level}"] = len(args[name])
     outputs: dict[str, Any] = {}
     for p in kernel.params:
         if p.extents is None:
@@ -39,7 +42,7 @@ def call(kernel: Kernel, case: Case, program: Program, *, backwards: bool = Fals
     return code, outputs
 
 
-def dense(outputs: dict[str, Any], case: Case, program: Program) -> dict[str, Any]:
+def full(outputs: dict[str, Any], case: Case, program: Program) -> dict[str, Any]:
     """Outputs as dense arrays, also those that follow a pattern."""
     types = types_of(program)
     out = {}
@@ -53,7 +56,7 @@ def dense(outputs: dict[str, Any], case: Case, program: Program) -> dict[str, An
         assert form is not None
         order = np.lexsort([owner.coords[d] for d in form.order][::-1])
         coords = tuple(owner.coords[pattern.dims[d]][order] for d in range(len(pattern.dims)))
-        full = np.zeros(tuple(owner.shape[d] for d in pattern.dims), outputs[name].dtype)
-        full[coords] = outputs[name]
-        out[name] = full
+        whole = np.zeros(tuple(owner.shape[d] for d in pattern.dims), outputs[name].dtype)
+        whole[coords] = outputs[name]
+        out[name] = whole
     return out

@@ -10,7 +10,7 @@ from polyai.poly import nodes as po
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType
 from polyai.scalar.expr import Apply, Const, Expr, Load, Var
-from polyai.shapes.expr import symbol
+from polyai.shapes.expr import Size, symbol
 from polyai.sparse.format import Format, csr
 from polyai.tensor import nodes as tn
 
@@ -43,20 +43,20 @@ def scheduled(scop: po.Scop, tree: str) -> po.Scop:
     return dataclasses.replace(scop, schedule=isl.Schedule.read_from_str(isl.DEFAULT_CONTEXT, text))
 
 
-def spmm_program() -> tn.Program:
+def spmm_program(columns: Size = w) -> tn.Program:
     """Y = max(A @ X + bias, 0)."""
-    i, j, k = (tn.Index(s, e) for s, e in (("i", m), ("j", w), ("k", n)))
+    i, j, k = (tn.Index(s, e) for s, e in (("i", m), ("j", columns), ("k", n)))
     product = x("mul", Load("A", (v("i"), v("k")), dt.f64), Load("X", (v("k"), v("j")), dt.f64))
-    t = tn.Comprehension("T", tn.TensorType(dt.f64, (m, w)), (i, j), tn.Reduce("add", (k,), product, dt.f64, (tn.Within("A", ("i", "k")),)))
+    t = tn.Comprehension("T", tn.TensorType(dt.f64, (m, columns)), (i, j), tn.Reduce("add", (k,), product, dt.f64, (tn.Within("A", ("i", "k")),)))
     total = x("add", Load("T", (v("i2"), v("j2")), dt.f64), Load("bias", (v("j2"),), dt.f64))
     y = tn.Comprehension(
-        "Y", tn.TensorType(dt.f64, (m, w)), (tn.Index("i2", m), tn.Index("j2", w)), x("where", x("gt", total, Const(0.0, dt.f64), dtype=dt.bool_), total, Const(0.0, dt.f64), dtype=dt.f64)
+        "Y", tn.TensorType(dt.f64, (m, columns)), (tn.Index("i2", m), tn.Index("j2", columns)), x("where", x("gt", total, Const(0.0, dt.f64), dtype=dt.bool_), total, Const(0.0, dt.f64), dtype=dt.f64)
     )  # fmt: skip
-    return tn.Program("spmm", (sparse("A", (m, n)), dense("X", n, w), dense("bias", w)), (t, y), ("Y",))
+    return tn.Program("spmm", (sparse("A", (m, n)), dense("X", n, columns), dense("bias", columns)), (t, y), ("Y",))
 
 
 SPMM_TREE = """
-context: "P{ [] : n >= 0 and m >= 0 and w >= 0 and A_max1 >= 0 }"
+context: "P{ [] : n >= 0 and m >= 0 and A_max1 >= 0 }"
 child:
   mark: "parallel"
   child:
@@ -78,3 +78,10 @@ child:
                   child: { schedule: "P[{T_upd[i,j,q] -> [(q)]}]" }
                 - filter: "P{ Y[i2,j2] }"
 """
+
+
+def jammed_tree(copies: int) -> str:
+    """SPMM_TREE with its parallel loop jammed."""
+    head, inner = SPMM_TREE.split('  mark: "parallel"\n  child:\n')
+    marks = f'  mark: "parallel"\n  child:\n    mark: "jam={copies}"\n    child:\n'
+    return head + marks + "\n".join("  " + line for line in inner.splitlines())

@@ -189,12 +189,14 @@ class _Binder:
             value = map_operands(let.value, lambda e: self._expr(e, level))
             if isinstance(value, (Var, Const)):
                 self.instead[let.name] = value
+                self.levels.home[let.name] = self.levels.level_of(value)
                 return
             self.levels.stack[level].stmts.append(Let(let.name, value))
             self.levels.home[let.name] = level
             self.levels.stack[level].known[number] = Var(let.name, b.dtype_of(value))
         else:
             self.instead[let.name] = found
+            self.levels.home[let.name] = self.levels.home[found.name]
 
     def _emit(self, stmt: Stmt) -> None:
         if self.emitting:
