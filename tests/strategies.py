@@ -158,9 +158,10 @@ class _Builder:
 
 
 @st.composite
-def programs(draw: st.DrawFn, steps: int = 3, depth: int = 3) -> Case:
-    """A random program over a sparse matrix A, dense tensors and gathers, with arguments and what it means."""
-    sizes = {name: draw(st.sampled_from([3, 4, 2, 3, 4, 1, 0])) for name in ("n", "m", "c")}
+def programs(draw: st.DrawFn, steps: int = 3, depth: int = 3, extents: tuple[int, ...] = (3, 4, 2, 3, 4, 1, 0)) -> Case:
+    """A random program over a sparse matrix A, dense tensors and gathers, with arguments and what it means. Sizes are drawn
+    from `extents`."""
+    sizes = {name: draw(st.sampled_from(extents)) for name in ("n", "m", "c")}
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))  # the structure comes from one seed: shrinking it would not help
     build = _Builder(rng, sizes)
     n, m, c = (symbol(s) for s in sizes)
