@@ -112,7 +112,7 @@ def _loops(build: Build) -> Build:
 
 def _tidy(build: Build) -> Build:
     notes: list[str] = []
-    kernel = lower_loops(build.loops, build.target.vector_bits, build.target.registers, notes)
+    kernel = lower_loops(build.loops, build.target.vector_bits, build.target.registers, notes, build.hints)
     return replace(build, kernel=kernel, notes=(*build.notes, *notes))
 
 

@@ -45,6 +45,9 @@ class Survey:
                 self.exprs((*indices, value) if mask is None else (*indices, value, mask))
             case lp.Check(ok, _, culprit):
                 self.exprs((ok,) if culprit is None else (ok, culprit))
+            case lp.Prefetch(array, index):
+                self.names[array] = None
+                self.expr(index)
             case lp.Call(function, args):
                 self.calls[function] = None
                 for arg in args:
@@ -77,8 +80,6 @@ class Survey:
                 self.expr(arg)
             case lp.Ramp(base, _, _):
                 self.expr(base)
-            case lp.Pack(values, _):
-                self.exprs(values)
             case lp.Pack(values, _):
                 self.exprs(values)
             case lp.Horizontal(_, value, _):

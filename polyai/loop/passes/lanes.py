@@ -29,6 +29,7 @@ from polyai.loop.nodes import (
     LoopExpr,
     MaskedLoad,
     Pack,
+    Prefetch,
     Ramp,
     Space,
     Stmt,
@@ -153,6 +154,8 @@ class Lanes:
                 raise NotInLanes("a while loop is inside")
             case Call(function):
                 raise NotInLanes(f"it calls {function}")
+            case Prefetch():
+                raise NotInLanes("hints are added after lanes")
             case _:
                 assert_never(stmt)
 

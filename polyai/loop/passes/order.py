@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from polyai.loop.nodes import Kernel
 from polyai.loop.passes.bind import bind
 from polyai.loop.passes.flatten import flatten
 from polyai.loop.passes.jam import jam
+from polyai.loop.passes.prefetch import prefetch
 from polyai.loop.passes.simplify import prune, simplify
 from polyai.loop.passes.vectorize import vectorize
 
 Pass = Callable[[Kernel], Kernel]
 
 
-def passes(vector_bits: int = 512, registers: int = 32, notes: list[str] | None = None) -> tuple[tuple[str, Pass], ...]:
-    """Names and passes. `notes` collects what could not be done."""
+def passes(
+    vector_bits: int = 512, registers: int = 32, notes: list[str] | None = None, sizes: Mapping[str, int] | None = None
+) -> tuple[tuple[str, Pass], ...]:
+    """Names and passes. `notes` collects what could not be done; `sizes` are typical values of size parameters."""
     return (
         ("simplify", simplify),
         ("flatten", flatten),
@@ -23,11 +26,14 @@ def passes(vector_bits: int = 512, registers: int = 32, notes: list[str] | None 
         ("jam", lambda kernel: jam(kernel, notes)),
         ("vectorize", lambda kernel: vectorize(kernel, vector_bits, registers, notes)),
         ("prune", prune),
+        ("prefetch", lambda kernel: prefetch(kernel, sizes or {})),
     )
 
 
-def lower_loops(kernel: Kernel, vector_bits: int = 512, registers: int = 32, notes: list[str] | None = None) -> Kernel:
+def lower_loops(
+    kernel: Kernel, vector_bits: int = 512, registers: int = 32, notes: list[str] | None = None, sizes: Mapping[str, int] | None = None
+) -> Kernel:
     """`kernel` as machine code generation takes it: flat, in lanes, without JAM and VECTOR loops."""
-    for _, change in passes(vector_bits, registers, notes):
+    for _, change in passes(vector_bits, registers, notes, sizes):
         kernel = change(kernel)
     return kernel

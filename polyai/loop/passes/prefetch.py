@@ -1,0 +1,189 @@
+"""Ask early for rows that an index array will name soon.
+
+    for q in 0..n:                                     for q in 0..n:
+      let c = i64(A.crd[begin + q])                      let c = i64(A.crd[begin + q])
+      ...                                                let c_soon = i64(A.crd[min(begin + q + 8, nnz - 1)])
+      acc = acc + v * X[ramp(c * m, 16)]        ->       prefetch X[c_soon * m]
+                                                         acc = acc + v * X[ramp(c * m, 16)]
+
+Hardware follows straight walks, not these. Only arrays larger than a second-level cache are worth it, and rows of several
+vectors. Proves nothing and needs no proof: a hint touches no memory, and the index that is read early is inside its array.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from polyai.loop import build as b
+from polyai.loop.nodes import Alloc, Block, Cast, For, If, Kernel, Kind, Let, Load, LoopExpr, Prefetch, Ramp, Stmt, Var, While
+from polyai.loop.walks import all_exprs, all_stmts, expressions, map_operands, supply
+from polyai.scalar import dtype as dt
+from polyai.scalar.expr import Apply, Const
+from polyai.term.names import Names
+
+AHEAD = 8
+"""How many iterations ahead. Fewer come too late from memory, more fall out of short rows."""
+LARGE = 1 << 20
+"""Bytes of an array that do not stay near a core."""
+VECTORS = 4
+"""How many vectors of one row must be read for its hints to pay."""
+
+
+def prefetch(kernel: Kernel, sizes: Mapping[str, int]) -> Kernel:
+    """`kernel` with hints; `sizes` are typical values of its parameters."""
+    extents: dict[str, tuple[LoopExpr, ...]] = {p.name: p.extents for p in kernel.params if p.extents is not None}
+    types = {p.name: p.dtype.bytes for p in kernel.params}
+    for s in all_stmts(kernel.body):
+        if isinstance(s, Alloc) and s.extents:
+            extents[s.name], types[s.name] = s.extents, s.dtype.bytes
+    large = set()
+    for name, shape in extents.items():
+        total = types[name]
+        for extent in shape:
+            number = _value(extent, sizes)
+            total *= LARGE if number is None else max(1, number)
+        if total >= LARGE:
+            large.add(name)
+    if not large:
+        return kernel
+    work = _Prefetch(extents, large, supply(kernel))
+    return Kernel(kernel.name, kernel.params, work.stmt(kernel.body, {}), kernel.sites)
+
+
+def _value(expr: LoopExpr, sizes: Mapping[str, int]) -> int | None:
+    """An extent at typical sizes; None if it is not known."""
+    match expr:
+        case Const(value):
+            return int(value.real)
+        case Var(name):
+            return sizes.get(name)
+        case Apply("add" | "sub" | "mul" as op, (x, y)):
+            left, right = _value(x, sizes), _value(y, sizes)
+            if left is None or right is None:
+                return None
+            return left + right if op == "add" else left - right if op == "sub" else left * right
+        case _:
+            return None
+
+
+class _Prefetch:
+    """`soon` maps names that depend on a coordinate to the names of the same values some iterations later."""
+
+    def __init__(self, extents: Mapping[str, tuple[LoopExpr, ...]], large: set[str], names: Names) -> None:
+        self.extents, self.large, self.names = extents, large, names
+
+    def stmt(self, s: Stmt, soon: dict[str, str]) -> Stmt:
+        match s:
+            case Block(stmts):
+                return Block(self._block(stmts, soon))
+            case For():
+                body = self._loop(s) if s.kind is Kind.SERIAL and not soon else self.stmt(s.body, dict(soon))
+                return s if body is s.body else For(s.var, s.lower, s.upper, body, s.kind, s.step, s.weight, s.cost, s.jam)
+            case If(condition, then, orelse):
+                return If(condition, self.stmt(then, dict(soon)), None if orelse is None else self.stmt(orelse, dict(soon)))
+            case While(condition, body):
+                return While(condition, self.stmt(body, dict(soon)))
+            case _:
+                return s
+
+    def _loop(self, loop: For) -> Stmt:
+        """The body of a loop: if it reads coordinates itself, with their successors known."""
+        stmts = loop.body.stmts if isinstance(loop.body, Block) else (loop.body,)
+        moving: dict[str, LoopExpr] = {loop.var: b.var(loop.var)}
+        ahead: dict[str, LoopExpr] = {}
+        for s in stmts:
+            if not isinstance(s, Let):
+                continue
+            found = _coordinate(s.value)
+            if found is not None and found.array in self.extents:
+                at = _inlined(found.indices[0], moving)
+                if at is not None and _uses(at, loop.var):
+                    last = b.sub(self.extents[found.array][0], b.ONE)
+                    later = b.smallest(b.add(at, b.const(AHEAD * max(1, loop.step))), last)
+                    ahead[s.name] = b.convert(b.load(found.array, (later,), found.dtype), dt.i64)
+            elif _is_arithmetic(s.value):
+                moving[s.name] = s.value
+        if not ahead or not self._worth(stmts, set(ahead)):
+            return self.stmt(loop.body, {})
+        out: list[Stmt] = []
+        soon: dict[str, str] = {}
+        for s in stmts:
+            if isinstance(s, Let) and s.name in ahead:
+                name = soon[s.name] = self.names.fresh(f"{s.name}_soon")
+                out += [s, Let(name, ahead[s.name])]
+            else:
+                out += self._block((s,), soon)
+        return Block(tuple(out))
+
+    def _worth(self, stmts: tuple[Stmt, ...], coordinates: set[str]) -> bool:
+        names, found = set(coordinates), 0
+        for s in all_stmts(Block(stmts)):
+            for e in expressions(s):
+                for x in all_exprs(e):
+                    if _is_row(x, names) and isinstance(x, Load) and x.array in self.large:
+                        found += 1
+            if isinstance(s, Let) and _is_arithmetic(s.value) and any(_uses(s.value, n) for n in names):
+                names.add(s.name)
+        return found >= VECTORS * len(coordinates)
+
+    def _block(self, stmts: tuple[Stmt, ...], soon: dict[str, str]) -> tuple[Stmt, ...]:
+        out: list[Stmt] = []
+        for s in stmts:
+            if soon:
+                for e in expressions(s):
+                    out += self._hints(e, soon)
+            out.append(self.stmt(s, soon))
+            if soon and isinstance(s, Let) and _is_arithmetic(s.value) and any(_uses(s.value, n) for n in soon):
+                name = self.names.fresh(f"{s.name}_soon")
+                out.append(Let(name, _renamed(s.value, soon)))
+                soon[s.name] = name
+        return tuple(out)
+
+    def _hints(self, expr: LoopExpr, soon: dict[str, str]) -> list[Stmt]:
+        out: dict[Stmt, None] = {}
+        for x in all_exprs(expr):
+            if isinstance(x, Load) and x.array in self.large and _is_row(x, set(soon)):
+                ramp = x.indices[0]
+                assert isinstance(ramp, Ramp)
+                out[Prefetch(x.array, _renamed(ramp.base, soon))] = None
+        return list(out)
+
+
+def _coordinate(value: LoopExpr) -> Load | None:
+    """The Load of `i64(array[index])` with one scalar index."""
+    inner = value.arg if isinstance(value, Cast) else value
+    if isinstance(inner, Load) and inner.dtype.is_integer and len(inner.indices) == 1 and not isinstance(inner.indices[0], Ramp):
+        return inner
+    return None
+
+
+def _is_row(expr: LoopExpr, names: set[str]) -> bool:
+    """Whether `expr` reads neighbours in memory from a place that depends on `names`."""
+    if not isinstance(expr, Load) or len(expr.indices) != 1:
+        return False
+    at = expr.indices[0]
+    return isinstance(at, Ramp) and at.stride == 1 and any(_uses(at.base, n) for n in names)
+
+
+def _is_arithmetic(expr: LoopExpr) -> bool:
+    return b.dtype_of(expr) == dt.i64 and all(isinstance(x, (Const, Var, Apply)) for x in all_exprs(expr))
+
+
+def _uses(expr: LoopExpr, name: str) -> bool:
+    return any(isinstance(x, Var) and x.name == name for x in all_exprs(expr))
+
+
+def _inlined(expr: LoopExpr, values: Mapping[str, LoopExpr]) -> LoopExpr | None:
+    """`expr` with the arithmetic of the loop's body put in place of its names; None if it reads memory."""
+    if not _is_arithmetic(expr):
+        return None
+    if isinstance(expr, Var):
+        known = values.get(expr.name)
+        return expr if known is None or known == expr else _inlined(known, values)
+    return map_operands(expr, lambda x: _inlined(x, values) or x)
+
+
+def _renamed(expr: LoopExpr, names: Mapping[str, str]) -> LoopExpr:
+    if isinstance(expr, Var):
+        return b.var(names[expr.name]) if expr.name in names else expr
+    return map_operands(expr, lambda x: _renamed(x, names))
