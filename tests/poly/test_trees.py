@@ -192,3 +192,18 @@ def test_a_recurrence_in_both_dims_runs_in_order() -> None:
     scop, decisions = scheduled(lower(p), {})
     assert decisions == ("steps: refused: no loop in program order is free of dependences", "isl: chosen by isl")
     _is(scop, "for i\n  for j\n    G")
+
+
+def test_a_transpose_goes_by_squares() -> None:
+    n, m = symbol("n"), symbol("m")
+    p = program("t", [Input("x", dense(m, n))], [define("Y", {"i": n, "j": m}, at("x", "j", "i"))], "Y")
+    _is(
+        contract.run(scheduled(lower(p), {})[0]),
+        """
+        parallel for i // 64
+          for j // 16
+            for i
+              vector for j
+                Y
+        """,
+    )

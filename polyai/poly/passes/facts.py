@@ -142,13 +142,16 @@ def _coordinate_of(place: Expr, dim: str) -> bool:
 
 
 def _vector(s: Statement, accesses: tuple[Access, ...], trips: Mapping[str, int], free: list[str], summed: list[str]) -> str | None:
-    """The dim along which most accesses are contiguous."""
+    """The dim along which most accesses are contiguous. The first access is the write."""
     best, chosen = 0.0, None
     for dim in [*free, *summed]:
         score = sum(_contiguity(a, dim) for a in accesses)
         score = score * min(1.0, trips[dim] / 16) if score > 0 else score
         if score > best or (score == best and chosen is not None and dim in free and trips[dim] >= trips[chosen]):
             best, chosen = score, dim
+    target = accesses[0].places
+    if chosen is None and target and target[-1] in free:
+        return target[-1]  # what is read lies across: at least the write is contiguous
     return chosen
 
 

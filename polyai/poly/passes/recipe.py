@@ -25,6 +25,8 @@ CHUNK = 4096
 """Iterations of one task where the only free dim is cut for both threads and vectors."""
 TOGETHER = 4
 """How many sums along memory run at once."""
+SQUARE = 64
+"""Rows of a square where an operand is read across memory."""
 PANEL_BYTES = 1 << 19
 """An operand up to this size stays in the second-level cache while rows pass by."""
 
@@ -64,6 +66,12 @@ class _Recipe:
                 kept = tuple(s for s in statements if s.name in dims)
                 self._say(kept, f"share all of {', '.join(main.free)}; {', '.join(main.jams)} jammed")
                 return self._register_tiled(main, kept, dims), after
+        crossed = _crossed(main)
+        if crossed is not None:
+            dims, after = whole_group(main, first, rest)
+            kept = tuple(s for s in statements if s.name in dims)
+            self._say(kept, f"squares of {crossed} and {main.vector}, because an operand lies along {crossed}")
+            return self._squares(main, crossed, kept, dims), after
         if rows is not None:
             group = self._rows(main, rows, first, rest, False)
             members = {s.name: d for s, d in group.members}
@@ -99,6 +107,22 @@ class _Recipe:
         if not main.summed and not main.serial:
             return CHUNK
         return max(line, min(16 * line, main.trip(dim) // 8 // line * line))
+
+    def _squares(self, main: Facts, crossed: str, kept: tuple[Facts, ...], dims: Mapping[str, Mapping[str, str]]) -> st.Tree:
+        """Loops for a map that reads along `crossed` and writes along its vector: each cache line is used up before it leaves."""
+        line = max(1, self.vector_bytes // main.statement.value.dtype.bytes)
+        others = [(d, 1) for d in main.free if d not in (crossed, main.vector)]
+        order = [*others, (crossed, SQUARE), (str(main.vector), line), (crossed, 1)]
+        order.sort(key=lambda entry: entry != (crossed, SQUARE) and (not others or main.trip(others[0][0]) < 8))
+        placed = Placed()
+        for d in main.free:
+            if d != main.vector:
+                placed = placed.add({s.name: dims[s.name][d] for s in kept})
+        out = self._inside(kept, placed, frozenset())
+        for number, (d, tile) in reversed(list(enumerate(order))):
+            places = tuple((s.name, _cut(dims[s.name][d], tile)) for s in kept)
+            out = st.Band(places, out, (PARALLEL,) if number == 0 else (), number == 0)
+        return out
 
     # --- register tiles ---------------------------------------------------------------------------------------------------
 
@@ -144,7 +168,7 @@ class _Recipe:
         """How many iterations of which dims are jammed: accumulators must fit the registers."""
         if main.vector in main.free:
             best = max(main.jams, key=main.trip)
-            return {best: main.trip(best) if main.trip(best) <= 8 else 6}
+            return {best: main.trip(best) if main.trip(best) <= 6 else 4 if main.trip(best) <= 8 else 6}
         chosen = sorted(main.jams, key=main.trip)[-2:]
         return {d: min(4, main.trip(d)) for d in main.jams if d in chosen}
 
@@ -212,6 +236,18 @@ class _Recipe:
 
     def _say(self, statements: Sequence[Facts], text: str) -> None:
         self.notes.append(f"{', '.join(s.name for s in statements)}: {text}")
+
+
+def _crossed(main: Facts) -> str | None:
+    """A free dim along which a map reads memory while it writes along another; None if there is none."""
+    if main.summed or main.serial or main.statement.ragged or main.vector is None:
+        return None
+    for access in main.accesses:
+        last = dict(access.strides[-1] or ()) if access.strides and not access.write else {}
+        for dim, factor in last.items():
+            if factor == 1 and dim in main.free and dim != main.vector and any(main.vector in u for u in access.used[:-1]):
+                return dim
+    return None
 
 
 def _cut(dim: str, tile: int) -> Expr:
