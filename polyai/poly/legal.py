@@ -27,6 +27,7 @@ def check(scop: Scop, deps: Deps, bounds: bool = True) -> None:
     tree = _tree(scop)
     if bounds:
         in_bounds(scop)
+    ragged_arrays_are_indexed_along_their_fibres(scop)
     legal(scop, deps, tree)
     no_stranger_in_a_ragged_loop(scop, tree)
     fibres_are_bound_below_their_owners(scop, tree)
@@ -187,6 +188,29 @@ def box(scop: Scop, array: Array) -> str:
         limits.append(f"0 <= d{position} < {text}")
     dims = ", ".join(f"d{p}" for p in range(len(limits)))
     return f"{isl_name(array.name)}[{dims}]{' : ' if limits else ''}{' and '.join(limits)}"
+
+
+def ragged_arrays_are_indexed_along_their_fibres(scop: Scop) -> None:
+    """A ragged dimension is indexed by a dim that walks its fibre, below the owners that the indices before it name.
+
+    The hull only bounds the longest fibre: another row may be shorter.
+    """
+    arrays = {a.name: a for a in scop.arrays}
+    for s in scop.statements:
+        dims = {r.dim: r for r in s.ragged}
+        for load in (Load(s.target, s.at, s.value.dtype), *(n for root in (s.value, *s.at) for n in loads_in(root))):
+            for position, extent in enumerate(arrays[load.array].extents):
+                if not isinstance(extent, Ragged):
+                    continue
+                index = load.indices[position]
+                ragged = dims.get(index.name) if isinstance(index, Var) else None
+                before = tuple(i.name for i in load.indices[:position] if isinstance(i, Var))
+                if ragged is None or ragged.fibre != extent or before != ragged.parents[len(ragged.parents) - position :]:
+                    raise ScheduleError(
+                        f"{s.name} indexes {load.array} across the fibres of {extent.tensor}",
+                        f"index {position} must walk level {extent.level} of {extent.tensor} below the indices before it",
+                        "read it by the index variables of its own walk",
+                    )
 
 
 def guarded_loads(statement: Statement, scop: Scop) -> frozenset[Load]:

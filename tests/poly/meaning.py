@@ -28,8 +28,11 @@ def arguments(program: Program, given: dict[str, Any]) -> tuple[dict[str, Any], 
         value = given[entry.name]
         if isinstance(value, SparseValue):
             assert entry.type.format is not None
-            arrays.update(pack(entry.type.format, value.shape, value.coords, value.values).named(entry.name))
+            named = pack(entry.type.format, value.shape, value.coords, value.values).named(entry.name)
+            arrays.update(named)
             sizes[nnz_of(entry.name)] = value.nnz
+            if entry.type.format.name == "dcsr":
+                sizes[f"{nnz_of(entry.name)}0"] = len(named[f"{entry.name}.crd0"])
         else:
             arrays[entry.name] = np.asarray(value)
     return arrays, sizes

@@ -11,7 +11,7 @@ from polyai.errors import ScheduleError, VerifyError
 from polyai.lower.tensor_to_poly import lower
 from polyai.poly import tree as st
 from polyai.poly.deps import dependences, flow
-from polyai.poly.legal import check, guarded_loads, in_bounds
+from polyai.poly.legal import check, guarded_loads, in_bounds, ragged_arrays_are_indexed_along_their_fibres
 from polyai.poly.nodes import Scop
 from polyai.poly.passes import schedule
 from polyai.scalar import dtype as dt
@@ -205,3 +205,13 @@ def test_a_quota_falls_back_to_memory_based_dependences() -> None:
     assert "too expensive" in flow(_scop("cumsum"), quota=10).note
 
 
+
+
+def test_an_index_across_fibres_is_refused() -> None:
+    """Row i has as many elements as position q of row i says, not those of another row."""
+    scop = _scop("sparse_softmax")
+    statement = scop.statement("P")
+    other = dataclasses.replace(statement, value=dataclasses.replace(statement.value, args=(at("E", "q", "q"), statement.value.args[1])))
+    wrong = dataclasses.replace(scop, statements=(*(s for s in scop.statements if s.name != "P"), other))
+    with pytest.raises(ScheduleError, match="P indexes E across the fibres of A"):
+        ragged_arrays_are_indexed_along_their_fibres(wrong)
