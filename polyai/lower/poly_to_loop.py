@@ -266,7 +266,7 @@ class _Lowering:
         length = self.out.let(f"{dim.tensor}_len{dim.level}", b.sub(end, begin))
         if dim.hull in self.hulls:
             self.out.emit(lp.Check(b.at_most(length, b.var(dim.hull)), site, length))
-        if dim.tensor in self.ascending and format_.levels[dim.level].name == "compressed":
+        if dim.tensor in self.ascending and format_.levels[dim.level].name == "compressed" and format_.levels[dim.level].unique:
             self._ascends(f"{dim.tensor}.crd{dim.level}", begin, length, self.out.order_site(dim.tensor, dim.level))
         self.out.begins[(dim.tensor, dim.level)] = begin
         self.out.env[dim.length] = length

@@ -312,3 +312,13 @@ def test_jam_keeps_a_loop_it_cannot_jam() -> None:
     assert jam(kernel, notes) is not None
     assert notes == ["loop i is not jammed: it carries a value that is no plain reduction"]
     _run(kernel, m=3)
+
+
+@pytest.mark.parametrize("n", [0, 1, 2, 17, 40])
+def test_a_loop_that_ends_before_it_begins_does_nothing(n: int) -> None:
+    at = b.var("i")
+    body = Store("Y", (at,), b.load("X", (b.sub(at, b.ONE),), dt.f32))
+    params = (kernels.size("n"), kernels.array("X", dt.f32, b.var("n")), kernels.array("Y", dt.f32, b.var("n"), role="output"))
+    kernel = Kernel("shifted", params, For("i", b.const(3), b.sub(b.var("n"), b.ONE), body, Kind.VECTOR))
+    x = np.arange(n, dtype=np.float32)
+    same_after_every_pass(kernel, {"n": n, "X": x, "Y": np.zeros(n, np.float32)})

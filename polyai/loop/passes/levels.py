@@ -139,10 +139,10 @@ class Levels:
         out: list[LoopExpr] = []
         at = lower
         left = b.sub(upper, lower)
-        if not (b.number(left) is not None or (lower == b.ZERO and isinstance(upper, Var) and upper.name in self.nonnegative)):
-            left = b.largest(left, b.ZERO)
+        known = b.number(left) is not None or (lower == b.ZERO and isinstance(upper, Var) and upper.name in self.nonnegative)
         for width in widths:
-            steps = b.floordiv(left, b.const(width)) if not out else b.floordiv(b.sub(upper, at), b.const(width))
+            left = b.sub(upper, at)
+            steps = b.floordiv(left if known else b.largest(left, b.ZERO), b.const(width))
             at = self.let(f"{stem}_at", b.add(lower if not out else at, b.mul(steps, b.const(width))))
             out.append(at)
         return out
