@@ -80,8 +80,9 @@ def reductions(body: Stmt, registers: set[str]) -> dict[str, tuple[str, LoopExpr
     """Those of `registers`, declared around a loop, that its `body` writes: name -> (monoid, one contribution). Each may be
     read only to be combined with a contribution; None if one is used otherwise."""
     stores: dict[str, list[Store]] = {}
+    inner = {s.name for s in all_stmts(body) if isinstance(s, Alloc)}
     for s in all_stmts(body):
-        if isinstance(s, Store) and not s.indices and s.array in registers:
+        if isinstance(s, Store) and not s.indices and s.array in registers and s.array not in inner:
             stores.setdefault(s.array, []).append(s)
     if not stores:
         return {}
