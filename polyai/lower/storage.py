@@ -80,6 +80,10 @@ class Storage:
         """True if the kernel only reads it."""
         return array in self.levels or (array in self.arrays and self.arrays[array].role == "input")
 
+    def is_one_element(self, array: po.Array) -> bool:
+        """True for a temporary whose dimensions all have one index: it can live in a register."""
+        return array.role == "temporary" and all(e == 1 for e in array.extents)
+
     def fibre_at(self, array: po.Array) -> tuple[int, po.Ragged] | None:
         """The dimension that holds physical positions of a whole tensor: its fibre's dimension, below all of its parents."""
         found = [(d, e) for d, e in enumerate(array.extents) if isinstance(e, po.Ragged)]
@@ -97,6 +101,8 @@ class Storage:
         if name in self.levels:
             return (self.size(self.levels[name][1].length),)
         array = self.arrays[name]
+        if self.is_one_element(array):
+            return ()
         whole = self.fibre_at(array)
         if whole is None:
             return tuple(b.var(po.hull_of(e.tensor, e.level)) if isinstance(e, po.Ragged) else self.size(e) for e in array.extents)
@@ -109,6 +115,8 @@ class Storage:
         self, name: str, indices: Sequence[lp.LoopExpr], begins: Mapping[tuple[str, int], lp.LoopExpr]
     ) -> tuple[lp.LoopExpr, ...]:
         """Indices in memory of the logical `indices`, given where the fibres at hand begin."""
+        if self.is_one_element(self.arrays[name]):
+            return ()
         whole = self.fibre_at(self.arrays[name])
         if whole is None:
             return tuple(indices)
