@@ -12,7 +12,6 @@ belongs to this user and that nobody else may write. A directory that cannot be 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -68,13 +67,19 @@ def default_directory() -> Path:
     return Path(base) / "polyai"
 
 
+def _checksum(data: bytes) -> bytes:
+    import hashlib  # loads OpenSSL, which an import of this file should not wait for
+
+    return hashlib.blake2b(data, digest_size=_SUM).digest()
+
+
 def pack(key: str, host: str, entry: Entry) -> bytes:
     """The file of an entry."""
     metadata = json.dumps(entry.metadata, sort_keys=True, separators=(",", ":")).encode()
     raw_key, raw_host = key.encode(), host.encode()
     head = _HEAD.pack(MAGIC, VERSION, len(raw_key), len(raw_host), len(metadata), len(entry.code))
     rest = raw_key + raw_host + metadata + entry.code
-    return head + hashlib.blake2b(head + rest, digest_size=_SUM).digest() + rest
+    return head + _checksum(head + rest) + rest
 
 
 def unpack(raw: bytes, key: str, host: str) -> Entry | None:
@@ -85,7 +90,7 @@ def unpack(raw: bytes, key: str, host: str) -> Entry | None:
     magic, version, keys, hosts, metas, codes = _HEAD.unpack(head)
     if magic != MAGIC or version != VERSION or keys + hosts + metas + codes != len(rest):
         return None
-    if hashlib.blake2b(head + rest, digest_size=_SUM).digest() != checksum:
+    if _checksum(head + rest) != checksum:
         return None
     if rest[:keys] != key.encode() or rest[keys : keys + hosts] != host.encode():
         return None

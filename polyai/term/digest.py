@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-import hashlib
 import struct
 from typing import Any
 
@@ -12,6 +11,8 @@ from polyai.term.node import field_names, is_node
 
 def digest(*values: Any) -> str:
     """Hexadecimal digest of nodes, tuples, strings, numbers, None and bytes. Raises TypeError for anything else."""
+    import hashlib  # loads OpenSSL, which only a compilation or a look into the cache should wait for
+
     state = hashlib.blake2b(digest_size=16)
     for value in values:
         _feed(state, value)
