@@ -89,6 +89,13 @@ def _program(step: Callable[[Build], tn.Program]) -> Callable[[Build], Build]:
     return lambda build: replace(build, program=step(build))
 
 
+def _library(build: Build) -> Build:
+    program = library.run(build.program, build.hints, build.options.blas)
+    given = [s for s in program.body if isinstance(s, tn.Extern)]
+    notes = tuple(f"{', '.join(s.targets)}: handed to the library function {s.function}" for s in given)
+    return replace(build, program=program, notes=(*build.notes, *notes))
+
+
 def _statements(build: Build) -> Build:
     return replace(build, scops=tuple(tensor_to_poly.lower(part) for part in assemble.segments(build.program)))
 
@@ -128,7 +135,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("restrict", "tensor", _program(lambda b: restrict.run(b.program))),
     Stage("reassociate", "tensor", _program(lambda b: reassociate.run(b.program, b.hints))),
     Stage("fuse", "tensor", _program(lambda b: fuse.run(b.program))),
-    Stage("library", "tensor", _program(lambda b: library.run(b.program, b.hints, b.options.blas))),
+    Stage("library", "tensor", _library),
     Stage("statements", "poly", _statements),
     Stage("schedule", "poly", _schedule),
     Stage("contract", "poly", _contract),
