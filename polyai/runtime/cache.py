@@ -123,17 +123,20 @@ class Cache:
 
     def get(self, key: str) -> Entry | None:
         """The entry, from memory or disk; None if there is none, or only a damaged one, which is removed."""
+        return self._get(key, "memory_hits", "disk_hits")
+
+    def _get(self, key: str, in_memory: str, on_disk: str) -> Entry | None:
         self._check_key(key)
         with self._lock:
             found = self._memory.get(key)
             if found is not None:
                 self._memory.move_to_end(key)
         if found is not None:
-            self._stats.count("memory_hits")
+            self._stats.count(in_memory)
             return found
         found = self._read(key)
         if found is not None:
-            self._stats.count("disk_hits")
+            self._stats.count(on_disk)
             self._remember(key, found)
         return found
 
@@ -146,12 +149,13 @@ class Cache:
         return entry
 
     def get_or_make(self, key: str, make: Callable[[], tuple[dict[str, Any], bytes]]) -> Entry:
-        """The entry of `key`, made by `make` and kept if there is none."""
-        found = self.get(key)
+        """The entry of `key`, made by `make` and kept if there is none. For the runtime's own code, which is counted apart
+        from kernels: `parts_compiled`, `parts_loaded`."""
+        found = self._get(key, "parts_loaded", "parts_loaded")
         if found is not None:
             return found
         metadata, code = make()
-        self._stats.count("compiles")
+        self._stats.count("parts_compiled")
         return self.put(key, metadata, code)
 
     def forget(self, key: str) -> None:

@@ -190,17 +190,17 @@ def test_native_parts_are_compiled_once_for_a_machine(tmp_path):
     first = Runtime(options)
     first.session(2)
     first.native["dispatch"]
-    assert first.stats["compiles"] == 3
+    assert first.stats["parts_compiled"] == 3
     second = Runtime(options)
     second.session(2)
     second.native["dispatch"]
-    assert second.stats.snapshot() == {"disk_hits": 3}
+    assert second.stats.snapshot() == {"parts_loaded": 3}
     third = Runtime(options)
     third.prepare()
     for thread in threading.enumerate():
         if thread.name == "polyai-prepare":
             thread.join()
-    assert third.stats.snapshot() == {"disk_hits": 3}
+    assert third.stats.snapshot() == {"parts_loaded": 3}
 
 
 @pytest.mark.parametrize("part", native.PARTS)
