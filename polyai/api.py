@@ -15,7 +15,7 @@ from typing import Any
 from polyai.binding import Variant, cache_key, cost_hints
 from polyai.errors import GuardError
 from polyai.explain import Explanation
-from polyai.frontend.arguments import has_traced, leaves, signature
+from polyai.frontend.arguments import has_traced, in_order, leaves, signature
 from polyai.frontend.sizes import Guard
 from polyai.frontend.spec import Spec
 from polyai.frontend.trace import Traced, trace
@@ -90,6 +90,8 @@ class Function:
         if has_traced(args, kwargs):
             return self._fn(*args, **kwargs)
         options = current()
+        if len(kwargs) > 1:
+            kwargs = in_order(self._fn, kwargs)
         variant = self._variant(args, kwargs, options)
         result = variant.run(args, kwargs, options, out)
         if not kwargs and out is None:

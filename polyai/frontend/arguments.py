@@ -54,6 +54,21 @@ def parameter_names(function: Callable[..., Any]) -> tuple[str, ...]:
     return tuple(out)
 
 
+@lru_cache(maxsize=1024)
+def keyword_names(function: Callable[..., Any]) -> tuple[str, ...]:
+    """Names of the parameters that may be given by name, in the order of the definition."""
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return ()
+    return tuple(p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY))
+
+
+def in_order(function: Callable[..., Any], kwargs: dict[str, Any]) -> dict[str, Any]:
+    """The keywords in the order of the definition, so that another order is no other kind of call; those of `**kwargs` last."""
+    return {k: kwargs[k] for k in keyword_names(function) if k in kwargs} | kwargs
+
+
 def argument_name(names: tuple[str, ...], position: int) -> str:
     """The user's name for a positional argument."""
     if position < len(names) and not names[position].startswith("*"):
