@@ -155,7 +155,10 @@ class _Lowering:
     # --- dims -------------------------------------------------------------------------------------------------------------
 
     def _frame(self, indices: tuple[tn.Index, ...], within: tuple[tn.Within, ...]) -> _Frame:
-        """Dims for `indices`: those that a `within` binds become the dims of its walk, each where its variable stood."""
+        """Dims for `indices`: those that a `within` binds become the dims of its walk, each where its variable stood.
+
+        An index that has only the value 0 is that constant, and no loop.
+        """
         names = Names({poly.isl_name(s) for s in self.symbols})
         wanted = dict.fromkeys(owner_within(w, self.types) for w in within)
         if len(wanted) > 1:
@@ -166,9 +169,10 @@ class _Lowering:
                 f"convert one of them: {second.tensor}.toarray()",
             )
         plain = [i for i in indices if not any(i.name in w.indices for w in wanted)]
-        dims = {i.name: names.fresh(poly.isl_name(i.name)) for i in plain}
+        dims = {i.name: names.fresh(poly.isl_name(i.name)) for i in plain if i.extent != 1}
         walks = tuple(fibre.walk(w.tensor, self._format(w.tensor), w.indices, names) for w in wanted)
         frame = _Frame([], [], [], tuple(r for w in walks for r in w.ragged), walks, {n: Var(d, dt.i64) for n, d in dims.items()})
+        frame.values.update((i.name, Const(0, dt.i64)) for i in plain if i.extent == 1)
         for w in walks:
             frame.values.update(w.coordinates)
         for index in indices:

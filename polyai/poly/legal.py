@@ -19,7 +19,7 @@ from polyai.poly.affine import Parameters, affine
 from polyai.poly.context import domains, parameters, relations
 from polyai.poly.deps import Deps
 from polyai.poly.nodes import JAM, PARALLEL, VECTOR, Array, Ragged, Relation, Scop, Statement, hull_of, isl_name
-from polyai.scalar.expr import Apply, Cast, Expr, Load, Var
+from polyai.scalar.expr import Apply, Cast, Const, Expr, Load, Var
 
 
 def check(scop: Scop, deps: Deps, bounds: bool = True) -> None:
@@ -169,6 +169,7 @@ def _in_question(scop: Scop, s: Statement) -> list[Relation]:
     for load in (Load(s.target, s.at, s.value.dtype), *(n for root in (s.value, *s.at) for n in loads_in(root))):
         for index, extent in zip(load.indices, arrays[load.array].extents):
             plain = isinstance(index, Var) and far.get(index.name) == extent
+            plain = plain or (isinstance(index, Const) and isinstance(extent, int) and 0 <= index.value.real < extent)
             if not plain and affine(index, names) is not None:
                 asked.add(load.array)
     return [r for r in (s.write, *s.reads) if r.array in asked]

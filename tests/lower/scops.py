@@ -80,6 +80,14 @@ child:
 """
 
 
+def cut_tree(width: int) -> str:
+    """SPMM_TREE with its vector mark on pieces of `width` columns."""
+    band = next(line for line in SPMM_TREE.splitlines() if "Y[i2,j2] -> [(j2)]" in line)
+    head, inner = SPMM_TREE.split(band + "\n")
+    pieces = band.replace("(j)", f"(floor(j/{width}))").replace("(j2)", f"(floor(j2/{width}))")
+    return f"{head}{pieces}\n{' ' * 14}child:\n" + "\n".join("  " + line for line in (band + "\n" + inner).splitlines())
+
+
 def jammed_tree(copies: int) -> str:
     """SPMM_TREE with its parallel loop jammed."""
     head, inner = SPMM_TREE.split('  mark: "parallel"\n  child:\n')

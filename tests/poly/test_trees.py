@@ -132,6 +132,18 @@ def test_row_statistics_share_the_row() -> None:
     assert set(_places(scop).values()) == {(1, 0)}
 
 
+def test_dimensions_of_one_element_are_no_loops() -> None:
+    """Row sums kept as columns: S[i, 0]."""
+    n, m = symbol("n"), symbol("m")
+    steps = [
+        define("S", {"i": n, "u": 1}, reduce("add", {"k": m}, at("x", "i", "k"))),
+        define("Y", {"i_1": n, "j": m}, add(at("x", "i_1", "j"), at("S", "i_1", lit(0, dt.i64)))),
+    ]
+    scop = contract.run(scheduled(lower(program("p", [Input("x", dense(n, m))], steps, "Y")), {})[0])
+    assert _tree(scop).splitlines()[0] == "parallel for i of S_init S_upd S, i_1 of Y"
+    assert _places(scop) == {"S": (1, 0), "S_acc": (1, 0)}
+
+
 def test_a_vector_is_cut_for_threads_and_lanes() -> None:
     n = symbol("n")
     steps = [define("Z", {"i": n}, mul(at("x", "i"), lit(2.0))), define("Y", {"j": n}, add(at("Z", "j"), at("x", "j")))]

@@ -8,7 +8,8 @@
                                                         Y[i,j] = T
 
 Proves: an index is dropped only where each iteration of a loop around all accesses touches that one index value, so the
-elements of different iterations are different and a fresh copy in each iteration holds all that is read there.
+elements of different iterations are different and a fresh copy in each iteration holds all that is read there. An index that
+is the same number everywhere is dropped, too.
 """
 
 from __future__ import annotations
@@ -85,7 +86,7 @@ def _fixed(
     around: Mapping[str, tuple[st.Band, ...]], users: Mapping[str, list[tuple[Expr, ...]]], rank: int
 ) -> tuple[tuple[int, ...], int]:
     """The positions that loops around all users fix, and how many loops enclose what is left."""
-    positions: list[int] = []
+    positions = [p for p in range(rank) if len({i[p] for uses in users.values() for i in uses}) == 1 and _is_constant(users, p)]
     found = 0
     for depth, bands in enumerate(zip(*(around[s] for s in users)), start=1):
         if any(b is not bands[0] for b in bands):
@@ -99,6 +100,10 @@ def _fixed(
             positions += [p for p in fixes if p not in positions]
             found = depth
     return tuple(positions), found
+
+
+def _is_constant(users: Mapping[str, list[tuple[Expr, ...]]], position: int) -> bool:
+    return all(isinstance(i[position], Const) for uses in users.values() for i in uses)
 
 
 def _whole(place: Expr) -> Expr | None:

@@ -7,7 +7,7 @@ after it, those that the group does not need before it, so program order is kept
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from polyai.poly.nodes import Ragged
 from polyai.poly.passes.facts import Facts, conflict, conflicts, reuses
@@ -50,19 +50,46 @@ def inner_group(first: Facts, rest: Sequence[Facts], placed: Placed) -> Group:
     """Statements that share the next loop with `first`, inside a loop that is parallel already (or where none can be)."""
     members: dict[str, str] = {first.name: placed.left(first)[0]}
     kept, before, after = [first], list[Facts](), list[Facts]()
-    for t in rest:
+
+    def place(t: Facts, dims: Mapping[str, str], beside_these: Sequence[Facts]) -> str | None:
+        """The dim of `t` in the shared loop, if it may join."""
         left = placed.left(t)
-        dim = None
-        if left and not _must_follow(after, t):
-            dim = _joining(kept, members, t, (left[0],), placed)
-        if dim is not None and all(_alike(s, members[s.name], t, dim) for s in kept):
-            kept.append(t)
-            members[t.name] = dim
-        elif not left and not _must_follow(kept, t) and not _must_follow(after, t):
-            before.append(t)
-        else:
-            after.append(t)
+        if not left or _must_follow(after, t):
+            return None
+        dim = _joining(beside_these, dims, t, left[:1], placed)
+        return dim if dim is not None and all(_alike(s, dims[s.name], t, dim) for s in beside_these) else None
+
+    for atom in atoms(rest):
+        together = _all_of(atom, members, kept, place)
+        if together is not None:
+            members.update(together)
+            kept.extend(atom)
+            continue
+        for t in atom:
+            dim = place(t, members, kept)
+            if dim is not None:
+                kept.append(t)
+                members[t.name] = dim
+            elif not placed.left(t) and not _must_follow(kept, t) and not _must_follow(after, t):
+                before.append(t)
+            else:
+                after.append(t)
     return Group(tuple((s, members[s.name]) for s in kept), tuple(before), tuple(after))
+
+
+Place = Callable[[Facts, Mapping[str, str], Sequence[Facts]], "str | None"]
+
+
+def _all_of(atom: tuple[Facts, ...], members: Mapping[str, str], kept: Sequence[Facts], place: Place) -> dict[str, str] | None:
+    """Dims for all statements of an atom. The update knows its dim from what it reads, the start from the update."""
+    dims, joined = dict(members), list(kept)
+    for t in reversed(atom):
+        dim = place(t, dims, joined)
+        if dim is None:
+            return None
+        dims[t.name] = dim
+        joined.append(t)
+    return {t.name: dims[t.name] for t in atom}
 
 
 def outer_group(first: Sequence[Facts], rest: Sequence[Sequence[Facts]], dims: Mapping[str, str], along_vector: bool) -> Group:
@@ -71,21 +98,18 @@ def outer_group(first: Sequence[Facts], rest: Sequence[Sequence[Facts]], dims: M
     Only free dims join. `along_vector`: the loop is cut from the dim that is vectorised, so all members must have no other.
     """
     members, kept, after = dict(dims), list(first), list[Facts]()
+
+    def place(t: Facts, dims: Mapping[str, str], beside_these: Sequence[Facts]) -> str | None:
+        choices = tuple(d for d in t.free if len(t.free) == 1 or (d != t.vector and not along_vector))
+        return None if t.heavy or _must_follow(after, t) else _joining(beside_these, dims, t, choices, Placed())
+
     for atom in rest:
-        trial, joined = dict(members), list(kept)
-        for t in reversed(atom):  # the update knows its dim from what it reads, the start from the update
-            choices = tuple(d for d in t.free if len(t.free) == 1 or (d != t.vector and not along_vector))
-            dim = None
-            if not t.heavy and not _must_follow(after, t):
-                dim = _joining(joined, trial, t, choices, Placed())
-            if dim is None:
-                break
-            trial[t.name] = dim
-            joined.append(t)
+        together = _all_of(tuple(atom), members, kept, place)
+        if together is None:
+            after.extend(atom)
         else:
-            members, kept = trial, [*kept, *atom]
-            continue
-        after.extend(atom)
+            members.update(together)
+            kept.extend(atom)
     return Group(tuple((s, members[s.name]) for s in kept), (), tuple(after))
 
 
