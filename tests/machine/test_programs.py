@@ -15,7 +15,7 @@ from polyai.machine import abi
 from polyai.poly.passes.contract import run as contract
 from polyai.poly.passes.schedule import scheduled
 from polyai.scalar import dtype as dt
-from tests.lower.meaning import dense, number
+from tests.lower.meaning import full, number
 from tests.machine.harness import Compiled
 from tests.poly.meaning import arguments, straight
 from tests.programs import PROGRAMS
@@ -49,5 +49,5 @@ def test_programs_run_as_machine_code(name: str, hints: dict[str, int]) -> None:
     kernel = lower(contract(scheduled(tensor_to_poly.lower(program), hints)[0]), program)
     for bits, threads in ((512, 1), (512, 3), (128, 1)):
         outputs = call(lower_loops(kernel, bits), case, program, threads)
-        for key, value in dense(outputs, case, program).items():
+        for key, value in full(outputs, case, program).items():
             np.testing.assert_allclose(value, case.expected[key], rtol=2e-4, atol=1e-5)
