@@ -115,9 +115,9 @@ class Function:
     def _variant(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Options) -> Variant:
         key = self._key(args, kwargs, options)
         try:
-            known = self._variants.get(key, [])
+            known = list(self._variants.get(key, []))
         except TypeError:
-            key, known = repr(key), self._variants.get(repr(key), [])
+            key, known = repr(key), list(self._variants.get(repr(key), []))
         why = "first call with arguments of this kind"
         for variant in known:
             values = variant.traced.values(variant.traced.arguments(args, kwargs))
@@ -126,6 +126,8 @@ class Function:
                 return variant
             why = f"a guard does not hold: {broken.text}"
         with self._lock:
+            if self._variants.get(key, []) != known:  # another thread made one while this one waited
+                return self._variant(args, kwargs, options)
             traced = trace(self._fn, args, kwargs, name=self._name, dynamic=self._dynamic, static=self._static)
             variant = variant_of(traced, options)
             self._variants.setdefault(key, []).insert(0, variant)
