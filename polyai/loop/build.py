@@ -49,11 +49,6 @@ def dtype_of(expr: LoopExpr) -> DType:
     return dt.i64 if isinstance(expr, Ramp) else expr.dtype
 
 
-def is_number(expr: LoopExpr, value: int | None = None) -> bool:
-    """True for an i64 number (that equals `value`, if given)."""
-    return isinstance(expr, Const) and expr.dtype == dt.i64 and (value is None or expr.value == value)
-
-
 def number(expr: LoopExpr) -> int | None:
     """The value of an i64 number, else None."""
     return int(cast("int", expr.value)) if isinstance(expr, Const) and expr.dtype == dt.i64 else None

@@ -61,7 +61,6 @@ class _State:
     values: dict[str, Any]
     arrays: dict[str, Any]
     backwards: bool
-    steps: int = 0
     externs: Mapping[str, Any] = field(default_factory=dict)
 
 

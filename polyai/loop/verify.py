@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import assert_never
 
 from polyai.errors import VerifyError
@@ -51,7 +51,7 @@ class _Array:
 
 @dataclass(slots=True)
 class _Scope:
-    """Names visible at one point; `loops` are the enclosing loop kinds, outermost first."""
+    """Names visible at one point; `parallel` counts the parallel loops around it, `host` says that there is no loop."""
 
     values: dict[str, tuple[DType, int]]
     arrays: dict[str, _Array]
@@ -59,11 +59,10 @@ class _Scope:
     flat: bool
     parallel: int = 0
     host: bool = True
-    trail: list[str] = field(default_factory=list)
 
     def inner(self, *, parallel: bool = False, host: bool = True) -> _Scope:
         return _Scope(
-            dict(self.values), dict(self.arrays), self.sites, self.flat, self.parallel + parallel, self.host and host, self.trail
+            dict(self.values), dict(self.arrays), self.sites, self.flat, self.parallel + parallel, self.host and host
         )
 
     def fail(self, what: str, why: str = "") -> VerifyError:
