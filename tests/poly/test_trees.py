@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import textwrap
 
+import numpy as np
+
 from polyai.lower.tensor_to_poly import lower
 from polyai.poly import tree as st
+from polyai.poly.interp import run
 from polyai.poly.nodes import Scop
 from polyai.poly.passes import contract
 from polyai.poly.passes.schedule import scheduled
 from polyai.poly.show import tree_lines
+from polyai.poly.verify import verify
 from polyai.scalar import dtype as dt
 from polyai.shapes.expr import symbol
-from polyai.tensor.nodes import Body, Input
+from polyai.tensor.nodes import Body, Input, Program
 from tests.poly.meaning import straight
 from tests.programs import PROGRAMS, add, at, define, dense, lit, mul, op, program, reduce, v, where
 
@@ -160,11 +164,14 @@ def test_a_vector_is_cut_for_threads_and_lanes() -> None:
     assert _places(scop) == {"Z": (2, 0)}
 
 
-def test_a_sum_of_everything_stays_on_one_thread() -> None:
+def _total() -> Program:
     n, m = symbol("n"), symbol("m")
-    p = program("p", [Input("x", dense(n, m))], [define("Y", {}, reduce("add", {"i": n, "j": m}, at("x", "i", "j")))], "Y")
+    return program("p", [Input("x", dense(n, m))], [define("Y", {}, reduce("add", {"i": n, "j": m}, at("x", "i", "j")))], "Y")
+
+
+def test_a_short_sum_of_everything_stays_on_one_thread() -> None:
     _is(
-        contract.run(scheduled(lower(p), {})[0]),
+        contract.run(scheduled(lower(_total()), {})[0]),
         """
         Y_init
         jam=4 for i
@@ -173,6 +180,42 @@ def test_a_sum_of_everything_stays_on_one_thread() -> None:
         Y
         """,
     )
+
+
+def test_a_long_sum_of_everything_is_shared_out() -> None:
+    scop = contract.run(scheduled(lower(_total()), {"n": 100000, "m": 500})[0])
+    _is(
+        scop,
+        """
+        Y_init
+        parallel for t of Y_part_init Y_part, i // 64 of Y_part_upd
+          Y_part_init
+          jam=4 for i
+            vector for j
+              Y_part_upd
+          Y_part
+        vector for t
+          Y_upd
+        Y
+        """,
+    )
+    assert _places(scop) == {"Y_acc": (0, 0), "Y_acc_part_acc": (1, 0), "Y_acc_part": (0, 1)}
+
+
+def test_a_long_sum_of_few_columns_is_shared_out() -> None:
+    n, m = symbol("n"), symbol("m")
+    p = program("p", [Input("x", dense(n, m))], [define("Y", {"j": m}, reduce("add", {"i": n}, at("x", "i", "j")))], "Y")
+    lines = _tree(contract.run(scheduled(lower(p), {"n": 100000, "m": 16})[0])).splitlines()
+    assert "parallel for t of Y_part_init Y_part, i // 2048 of Y_part_upd" in lines
+
+
+def test_split_sums_keep_their_meaning() -> None:
+    rng = np.random.default_rng(3)
+    scop = contract.run(scheduled(lower(_total()), {"n": 4096, "m": 64})[0])
+    verify(scop)
+    x = rng.integers(-9, 9, (1100, 3)).astype(np.float32)
+    assert run(scop, {"x": x}, {"n": 1100, "m": 3})["Y"] == x.sum()
+    assert run(scop, {"x": x[:0]}, {"n": 0, "m": 3})["Y"] == 0
 
 
 def test_space_runs_at_once_inside_time() -> None:

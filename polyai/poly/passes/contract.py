@@ -92,13 +92,15 @@ def _fixed(
         if any(b is not bands[0] for b in bands):
             break
         places = {s: bands[0].place(s) for s in users}
+        exact = [p for p in range(rank) if all(i[p] == places[s] for s, uses in users.items() for i in uses)]
+        if exact:
+            positions += [p for p in exact if p not in positions]
+            found = depth
+            continue
         fixes = [p for p in range(rank) if all(i[p] == _whole(places[s]) for s, uses in users.items() for i in uses)]
         pieces = {_piece(place) for place in places.values()}
         if not fixes or len(pieces) > 1:
             break
-        if pieces == {1}:
-            positions += [p for p in fixes if p not in positions]
-            found = depth
     return tuple(positions), found
 
 

@@ -5,7 +5,7 @@ All of it is read off the index expressions. It only guides the choice of a sche
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from polyai.poly.access import loads_in, variables_in
 from polyai.poly.nodes import Ragged, Scop, Statement
@@ -53,6 +53,7 @@ class Facts:
     jams: tuple[str, ...]
     heavy: bool
     dear: bool
+    piece: tuple[str, int] | None
 
     @property
     def name(self) -> str:
@@ -103,23 +104,36 @@ def _facts(s: Statement, hints: Mapping[str, int]) -> Facts:
     indirect = any(x is None for x in target.strides)
     mine = [a for a in accesses if a.array == s.target]
     unique = {r.dim for r in s.ragged if r.unique and not r.parents}
+    coordinates = {d for d in unique if len(mine) == 1 and any(p is None and _coordinate_of(e, d) for p, e in zip(target.strides, s.at))}
     free, summed, serial = [], [], []
+    piece = _piece(s) if len(mine) == 1 else None
     for dim in s.dims:
-        if (all(dim in a.places for a in mine) and _same_place(mine, dim)) or (dim in unique and len(mine) == 1 and any(p is None and _coordinate_of(e, dim) for p, e in zip(target.strides, s.at))):
+        if dim in coordinates or (all(dim in a.places for a in mine) and _same_place(mine, dim)):
             free.append(dim)
-        elif s.monoid is not None and not indirect and not target.uses(dim) and len(mine) == 1:
+        elif (piece is not None and dim == piece[0]) or (s.monoid is not None and not indirect and not target.uses(dim) and len(mine) == 1):
             summed.append(dim)
         else:
             serial.append(dim)
     named = [d for d in free if d in target.places]  # not a coordinate: lanes would scatter
-    vector = _vector(s, accesses, dict(trips), named, [] if indirect else summed)
+    scored = accesses if piece is None else accesses[1:]  # within a piece the element stays the same
+    vector = _vector(scored, dict(trips), named, [] if indirect else summed, target)
     ragged = {r.dim for r in s.ragged}
     plain = not ragged & set(summed) and not serial
     operands = _operands(accesses, vector, summed) if plain else []
     jams = tuple(d for d in free if d != vector and d not in ragged and any(not a.uses(d) for a in operands))
     heavy = any(len(a.used) > 1 and not a.uses(d) for a in operands for d in jams)
     arrays = frozenset(a.array for a in accesses)
-    return Facts(s, accesses, arrays, trips, tuple(free), tuple(summed), tuple(serial), vector, jams, heavy, _is_dear(s.value))
+    return Facts(s, accesses, arrays, trips, tuple(free), tuple(summed), tuple(serial), vector, jams, heavy, _is_dear(s.value), piece)
+
+
+def _piece(s: Statement) -> tuple[str, int] | None:
+    if s.monoid is None or not s.at:
+        return None
+    match s.at[0]:
+        case Apply("floordiv", (Var(dim), Const(length))) if not any(dim in variables_in(e) for e in s.at[1:]):
+            return dim, int(length.real)
+        case _:
+            return None
 
 
 def _is_dear(expr: Expr) -> bool:
@@ -141,17 +155,16 @@ def _coordinate_of(place: Expr, dim: str) -> bool:
     return isinstance(load, Load) and bool(load.indices) and isinstance(load.indices[-1], Var) and load.indices[-1].name == dim
 
 
-def _vector(s: Statement, accesses: tuple[Access, ...], trips: Mapping[str, int], free: list[str], summed: list[str]) -> str | None:
-    """The dim along which most accesses are contiguous. The first access is the write."""
+def _vector(accesses: Sequence[Access], trips: Mapping[str, int], free: list[str], summed: list[str], target: Access) -> str | None:
+    """The dim along which most accesses are contiguous."""
     best, chosen = 0.0, None
     for dim in [*free, *summed]:
         score = sum(_contiguity(a, dim) for a in accesses)
         score = score * min(1.0, trips[dim] / 16) if score > 0 else score
         if score > best or (score == best and chosen is not None and dim in free and trips[dim] >= trips[chosen]):
             best, chosen = score, dim
-    target = accesses[0].places
-    if chosen is None and target and target[-1] in free:
-        return target[-1]  # what is read lies across: at least the write is contiguous
+    if chosen is None and target.places and target.places[-1] in free:
+        return target.places[-1]  # what is read lies across: at least the write is contiguous
     return chosen
 
 

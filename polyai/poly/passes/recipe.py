@@ -55,6 +55,8 @@ class _Recipe:
         """A loop nest that starts with the first statement, and the statements that are not in it."""
         first, *rest = atoms(statements)
         main = first[-1]
+        if len(statements) > 2 and statements[1].piece is not None:
+            return self._partial_sums(statements[:3]), statements[3:]
         tied = [s for atom in rest for s in atom]
         rows = self._row_dim(main)
         if main.jams and main.summed:
@@ -107,6 +109,16 @@ class _Recipe:
         if not main.summed and not main.serial:
             return CHUNK
         return max(line, min(16 * line, main.trip(dim) // 8 // line * line))
+
+    def _partial_sums(self, kept: tuple[Facts, ...]) -> st.Tree:
+        """A loop over pieces of a long sum: its start, its terms, its result. See `split`."""
+        start, update, result = kept
+        dim, length = update.piece or ("", 1)
+        self._say(kept, f"sums of {length} along {dim} for the threads")
+        piece = start.statement.dims[0]
+        placed = Placed().add({start.name: piece, result.name: piece})
+        places = ((start.name, _cut(piece, 1)), (update.name, _cut(dim, length)), (result.name, _cut(piece, 1)))
+        return st.Band(places, self._inside(kept, placed, frozenset()), (PARALLEL,), True)
 
     def _squares(self, main: Facts, crossed: str, kept: tuple[Facts, ...], dims: Mapping[str, Mapping[str, str]]) -> st.Tree:
         """Loops for a map that reads along `crossed` and writes along its vector: each cache line is used up before it leaves."""
