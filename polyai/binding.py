@@ -208,6 +208,7 @@ class Variant:
         if type_.pattern is None:
             return found if found is not None else arrays[name].copy()
         owner = described[type_.pattern.owner]
+        interop.validate_fully(owner.holder)  # a kernel checks the indices that it uses; the result holds all of them
         stored = found if found is not None else arrays[f"{name}.val"].copy()
         parts = {s: a for s in ("pos0", "pos1", "crd0", "crd1") if (a := arrays.get(f"{type_.pattern.owner}.{s}")) is not None}
         kind, shape = owner.kind, owner.shape
