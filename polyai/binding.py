@@ -129,6 +129,8 @@ class Variant:
                 found = interop.describe(value)
                 if found is None:
                     raise DTypeError(f"{slot.text} is no sparse matrix", f"it is a {type(value).__name__}", "pass a scipy.sparse array")
+                if found.format != type_.format:
+                    raise SparseStructureError(f"{slot.text} is stored as {found.format}", f"this kernel reads {type_.format}", "call it again")
                 if found.converted:
                     stats.count("conversions")
                 if slot.name in self._looked_through and interop.has_duplicates(found.holder):

@@ -284,11 +284,16 @@ def _order(value: Any) -> Array:
 
 
 def sorted_copy(value: Any) -> Any:
-    """The same matrix with each row's (column's) entries in ascending order."""
-    copy = value.copy()
-    if value.format in ("csr", "csc"):
-        copy.has_sorted_indices = False
-        copy.sort_indices()
+    """A CSR or CSC matrix with each row's (column's) entries in ascending order, and index arrays of the same width."""
+    described = describe(value)
+    if described is None or described.kind == "coo" or described.converted:
+        raise UnsupportedError(f"no sorted copy of {type(value).__name__}", "only CSR and CSC matrices keep rows or columns together", "sort it before")
+    arrays = arrays_of(value, described)
+    major = np.repeat(np.arange(len(value.indptr) - 1), np.diff(arrays["pos1"]))
+    order = np.lexsort((arrays["crd1"], major))
+    index, positions, stored = arrays["crd1"][order], arrays["pos1"].copy(), arrays["val"][order]
+    copy = result(described.kind, described.shape, {"pos1": positions, "crd1": index, "val": stored}, like=value)
+    copy.indices, copy.indptr = index, positions  # SciPy's constructor may choose a narrower type
     return copy
 
 
