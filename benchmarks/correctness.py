@@ -19,12 +19,14 @@ the schedules that are chosen for other sizes are tested too.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +84,7 @@ class Operation:
 
     name: str
     function: Callable[..., Any]
-    shapes: Callable[[int, int], tuple[tuple[int, ...], ...]]
+    shapes: Callable[..., tuple[tuple[int, ...], ...]]
     expected: Callable[..., Bounded]
     is_complex: bool = True
     linear: bool = True
@@ -93,11 +95,26 @@ def product(A: Any, X: np.ndarray) -> Bounded:
     kind = np.complex128 if np.iscomplexobj(A.data) else np.float64
     wide, x = A.astype(kind), X.astype(kind)
     terms = np.diff(A.indptr).astype(np.float64) + (4 if kind is np.complex128 else 2)
-    terms = terms if X.ndim == 1 else terms[:, None]
-    unit = (np.finfo(X.dtype).eps + np.finfo(np.float64).eps) / 2
-    bound = abs(wide) @ np.abs(x)
-    bound *= np.minimum(terms, LONG + np.sqrt(terms) / 2) * unit
-    return wide @ x, bound + reference.underflow(terms, X.dtype)
+    return wide @ x, _rounding(terms, abs(wide) @ np.abs(x), X.dtype)
+
+
+def _rounding(terms: np.ndarray, size: np.ndarray, dtype: Any) -> np.ndarray:
+    """The bound of sums of `terms` terms whose magnitudes add up to `size`."""
+    terms = terms if size.ndim == 1 else terms[:, None]
+    unit = (np.finfo(dtype).eps + np.finfo(np.float64).eps) / 2
+    return np.minimum(terms, LONG + np.sqrt(terms) / 2) * unit * size + reference.underflow(terms, dtype)
+
+
+def contracted(T: Any, *dense: np.ndarray) -> Bounded:
+    """sum_jk... T[i,j,k,...] U[j] V[k] ... or with a common last index, U[j,r] V[k,r] ..., and its bound."""
+    values = T.data.astype(np.float64)
+    values = values if dense[0].ndim == 1 else values[:, None]
+    size = np.abs(values)
+    for coordinates, factor in zip(T.coords[1:], dense):
+        gathered = factor[coordinates].astype(np.float64)
+        values, size = values * gathered, size * np.abs(gathered)
+    onto = sp.csr_array((np.ones(T.nnz), (T.coords[0], np.arange(T.nnz))), shape=(T.shape[0], T.nnz))
+    return onto @ values, _rounding(onto.sum(axis=1) + 2 * len(dense), onto @ size, dense[0].dtype)
 
 
 def transposed(A: Any, X: np.ndarray) -> Bounded:
@@ -128,6 +145,12 @@ OPERATIONS = (
     Operation("SDDMM 64", _sddmm, lambda n, m: ((n, 64), (m, 64)), _doubled(reference.sddmm), is_complex=False),
     Operation("attention 32", _attention, lambda n, m: ((n, 32), (m, 32), (m, 32)), _doubled(reference.attention), False, False),
 )
+
+TENSOR_OPERATIONS = (
+    Operation("tensor times vectors", pa.einsum, lambda _, *rest: tuple((n,) for n in rest), contracted),
+    Operation("MTTKRP 16", pa.einsum, lambda _, *rest: tuple((n, 16) for n in rest), contracted),
+)
+"""On tensors of three and more dimensions; shapes follow from theirs."""
 
 # --- how a matrix is stored -------------------------------------------------------------------------------------------
 
@@ -220,6 +243,13 @@ def shipped() -> Iterator[Matrix]:
     yield Matrix("shipped/rmat-10", generated.rmat(16 << 10))
     yield Matrix("shipped/bigbird-512", generated.bigbird(512))
     yield Matrix("shipped/stencil-27", matrices.canonical(pa.datasets.stencil(27, (9, 8, 7))))
+
+
+def tensors(folder: Path | None) -> Iterator[tuple[str, Any]]:
+    """A generated tensor and those of a folder."""
+    yield "extremes/tensor", sp.random_array((40, 30, 20), density=0.02, rng=rng("tensor"))
+    for path in sorted(folder.rglob("*.tns*")) if folder else []:
+        yield f"{path.parent.name}/{path.name.partition('.')[0]}", pa.datasets.read(path)
 
 
 class Misread(Exception):
@@ -332,6 +362,19 @@ def check_matrix(
                     yield Check(matrix.name, operation.name, np.dtype(dtype).name, name, *found)
 
 
+def check_tensor(name: str, tensor: Any) -> Iterator[Check]:
+    """Contractions of a tensor over all its dimensions but the first."""
+    first, *others = "ijklmnop"[: tensor.ndim]
+    for dtype in (np.float32, np.float64):
+        T = tensor.astype(dtype)
+        for operation in TENSOR_OPERATIONS:
+            dense = [_dense(f"{name} {n}", shape, dtype) for n, shape in enumerate(operation.shapes(*T.shape))]
+            last = "r" if dense[0].ndim == 2 else ""
+            text = f"{','.join([first + ''.join(others), *(o + last for o in others)])}->{first}{last}"
+            for found in _calls(partial(pa.einsum, text), operation, "coo", T, dense, operation.expected(T, *dense)):
+                yield Check(name, operation.name, np.dtype(dtype).name, "coo", *found)
+
+
 def _calls(
     function: Any, operation: Operation, name: str, value: Any, dense: list[np.ndarray], expected: Bounded
 ) -> Iterator[tuple[int, float, str]]:
@@ -393,6 +436,10 @@ def table(checks: list[Check], key: Callable[[Check], str]) -> str:
     return "\n".join(lines)
 
 
+def note(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.correctness", description="Check PolyAI against SciPy on real matrices.")
     parser.add_argument("--data", type=Path, help="folder with matrix files; without it the shipped ones only")
@@ -403,27 +450,26 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     checks: list[Check] = []
     sources = [extremes(), shipped()] + ([of_folder(options.data, options.quick)] if options.data else [])
-    count = 0
-    for source in sources:
-        for matrix in source:
-            if options.most and matrix.csr.nnz > options.most:
-                continue
-            begin, before = time.perf_counter(), len(checks)
-            checks += check_matrix(matrix, anew=options.anew)
-            mine = checks[before:]
-            count += 1
-            worst = max((c.error for c in mine), default=math.nan)
-            text = f"{matrix.name}: {len(mine)} checks, worst {worst:.3f}, {time.perf_counter() - begin:.1f} s"
-            print(text, file=sys.stderr, flush=True)
-            for c in mine:
-                if not c.passed:
-                    print(f"  FAILED {c.operation}, {c.dtype}, {c.storage}, {c.threads} threads: {c.error:.3g} {c.problem}", file=sys.stderr, flush=True)
+    kept = (m for source in sources for m in source if not options.most or m.csr.nnz <= options.most)
+    tasks = itertools.chain(
+        ((m.name, check_matrix(m, anew=options.anew)) for m in kept),
+        ((name, check_tensor(name, tensor)) for name, tensor in tensors(None if options.quick else options.data)),
+    )
+    for name, task in tasks:
+        begin = time.perf_counter()
+        mine = list(task)
+        checks += mine
+        worst = max((c.error for c in mine), default=math.nan)
+        note(f"{name}: {len(mine)} checks, worst {worst:.3f}, {time.perf_counter() - begin:.1f} s")
+        for c in mine:
+            if not c.passed:
+                note(f"  FAILED {c.operation}, {c.dtype}, {c.storage}, {c.threads} threads: {c.error:.3g} {c.problem}")
     scratch = memory(4096 if options.quick else 16384)
     failed = [c for c in checks if not c.passed]
     print(table(checks, lambda c: f"{c.operation}"), "\n")
     print(table(checks, lambda c: f"{c.dtype}, {c.storage}"), "\n")
     print("scratch memory of attention / bytes of the mask's values: " + ", ".join(f"{c.storage} [{c.threads}] {c.error:.3f}" for c in scratch))
-    print(f"\n{len(checks)} checks on {count} matrices, {len(failed)} failed")
+    print(f"\n{len(checks)} checks on {len({c.matrix for c in checks})} matrices and tensors, {len(failed)} failed")
     if options.json is not None:
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps({"checks": [asdict(c) for c in checks], "scratch": [asdict(c) for c in scratch]}))
