@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from polyai.errors import DTypeError, ShapeError, SparseStructureError
 from polyai.frontend.sizes import Guard
-from polyai.frontend.trace import ArrayOut, Traced, replaced
+from polyai.frontend.trace import ArrayOut, Traced
 from polyai.options import Options
 from polyai.runtime.bind import address, apart, input_array, no_overlap, output_array
 from polyai.runtime.dispatch import ArrayArg, DispatchSpec, Output, ScalarArg, SparseArg, make_dispatcher
@@ -106,14 +106,12 @@ class Variant:
                 for result in results.values():
                     safe = apart(result, safe, self.runtime.stats)
                 arrays.update(zip(names, safe))
-            slots = [self._slot(p, values, arrays, results) for p in self.kernel.signature.parameters]
             try:
-                self.runtime.launch(self.kernel, slots, options.num_threads)
+                self._launch(values, arrays, results, options)
             except SparseStructureError:
-                ordered = self._in_order(given, args, kwargs)
-                if ordered is None:
+                if not self._sort(described, arrays):
                     raise
-                return self.run(*ordered, options, out)
+                self._launch(values, arrays, results, options)
         finished = [self._finish(name, results, described, arrays, values) for name in self._outputs]
         return self.traced.rebuild([self._wrapped(o, finished) for o in self._ordered()], values)
 
@@ -149,25 +147,29 @@ class Variant:
             return values[p.name]
         return address(results[p.name] if p.role == "output" else arrays[p.name])
 
-    def _in_order(
-        self, given: Mapping[str, Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        """The arguments with sorted copies of matrices whose order a kernel refused; None if their order is not the matter.
+    def _launch(self, values: Mapping[str, int], arrays: Mapping[str, Array], results: Mapping[str, Array], options: Options) -> None:
+        assert self.kernel is not None
+        slots = [self._slot(p, values, arrays, results) for p in self.kernel.signature.parameters]
+        self.runtime.launch(self.kernel, slots, options.num_threads)
+
+    def _sort(self, described: Mapping[str, interop.Described], arrays: dict[str, Array]) -> bool:
+        """Put sorted copies in place of the arrays of matrices whose order a kernel refused; False if their order is not the matter.
 
         Raises SparseStructureError for repeated coordinates.
         """
-        changed: dict[tuple[Any, ...], Any] = {}
+        changed = False
         for slot in self.traced.inputs:
-            if slot.name not in self.traced.needs_unique or not slot.path:
+            if slot.name not in self.traced.needs_unique or slot.name in self._looked_through:
                 continue
-            value = given[slot.name]
-            interop.validate_fully(value)
-            if interop.has_duplicates(value):
+            old = {s: arrays[f"{slot.name}.{s}"] for s in ("pos1", "crd1", "val")}
+            new, repeats = interop.sorted_fibres(described[slot.name], old)
+            if repeats:
                 raise _repeated(slot.text)
-            if not interop.is_sorted(value):
-                changed[slot.path] = interop.sorted_copy(value)
+            if not np.array_equal(new["crd1"], old["crd1"]):
+                arrays.update({f"{slot.name}.{s}": a for s, a in new.items()})
                 self.runtime.stats.count("copies")
-        return replaced(args, kwargs, changed) if changed else None
+                changed = True
+        return changed
 
     # -- results
 

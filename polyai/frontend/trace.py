@@ -213,12 +213,6 @@ def _output(tracer: Tracer, value: Any, names: list[str]) -> ArrayOut | SizeOut 
     return ArrayOut(names.index(name), pattern.owner, pattern.dims, value.is_matrix)
 
 
-def replaced(args: tuple[Any, ...], kwargs: Mapping[str, Any], values: Mapping[tuple[Any, ...], Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """The arguments of a call with the leaves at the given paths replaced."""
-    given = dict(values)
-    return tuple(_rebuilt((n,), a, given) for n, a in enumerate(args)), {k: _rebuilt((k,), v, given) for k, v in kwargs.items()}
-
-
 def _rebuilt(path: tuple[Any, ...], value: Any, values: Mapping[tuple[Any, ...], Any]) -> Any:
     """An argument with its leaves replaced; containers are rebuilt, static parts stay."""
     if path in values:

@@ -216,14 +216,16 @@ def validate_fully(value: Any) -> int:
         for d, coordinates in enumerate(_coords(value)):
             _in_range(f"coo: coords[{d}]", coordinates, extents[d])
         return nnz
-    steps = np.diff(value.indptr.astype(np.int64, copy=False))
+    _check_fibres(kind, value.indptr, value.indices[:nnz], value.shape[0 if kind == "csc" else -1])
+    return nnz
+
+
+def _check_fibres(kind: str, pointers: Array, indices: Array, extent: int) -> None:
+    steps = np.diff(pointers.astype(np.int64, copy=False))
     if (steps < 0).any():
         at = int(np.argmax(steps < 0))
-        raise _bad(
-            f"{kind}: indptr decreases from {value.indptr[at]} to {value.indptr[at + 1]} at {at}", "row pointers never decrease"
-        )
-    _in_range(f"{kind}: indices", value.indices[:nnz], value.shape[0 if kind == "csc" else -1])
-    return nnz
+        raise _bad(f"{kind}: indptr decreases from {pointers[at]} to {pointers[at + 1]} at {at}", "row pointers never decrease")
+    _in_range(f"{kind}: indices", indices, extent)
 
 
 def _in_range(what: str, indices: Array, extent: int) -> None:
@@ -283,18 +285,18 @@ def _order(value: Any) -> Array:
     return out
 
 
-def sorted_copy(value: Any) -> Any:
-    """A CSR or CSC matrix with each row's (column's) entries in ascending order, and index arrays of the same width."""
-    described = describe(value)
-    if described is None or described.kind == "coo" or described.converted:
-        raise UnsupportedError(f"no sorted copy of {type(value).__name__}", "only CSR and CSC matrices keep rows or columns together", "sort it before")
-    arrays = arrays_of(value, described)
-    major = np.repeat(np.arange(len(value.indptr) - 1), np.diff(arrays["pos1"]))
-    order = np.lexsort((arrays["crd1"], major))
-    index, positions, stored = arrays["crd1"][order], arrays["pos1"].copy(), arrays["val"][order]
-    copy = result(described.kind, described.shape, {"pos1": positions, "crd1": index, "val": stored}, like=value)
-    copy.indices, copy.indptr = index, positions  # SciPy's constructor may choose a narrower type
-    return copy
+def sorted_fibres(described: Described, arrays: Mapping[str, Array]) -> tuple[dict[str, Array], bool]:
+    """The arrays of a CSR or CSC matrix with each row's (column's) entries in ascending order, and whether one repeats.
+
+    Raises SparseStructureError for row pointers and indices out of range.
+    """
+    positions, indices = arrays["pos1"], arrays["crd1"]
+    _check_fibres(described.kind, positions, indices, described.shape[0 if described.kind == "csc" else 1])
+    major = np.repeat(np.arange(len(positions) - 1), np.diff(positions))
+    order = np.lexsort((indices, major))
+    ascending = indices[order]
+    repeats = bool(((major[1:] == major[:-1]) & (ascending[1:] == ascending[:-1])).any())
+    return {**arrays, "crd1": ascending, "val": arrays["val"][order]}, repeats
 
 
 def result(kind: str, shape: tuple[int, ...], arrays: Mapping[str, Array], like: Any = None) -> Any:
