@@ -27,6 +27,8 @@ TOGETHER = 4
 """How many sums along memory run at once."""
 SQUARE = 64
 """Rows of a square where an operand is read across memory."""
+ROWS = 96
+"""Most rows of a product for one task."""
 PANEL_BYTES = 1 << 19
 """An operand up to this size stays in the second-level cache while rows pass by."""
 
@@ -149,21 +151,22 @@ class _Recipe:
         bands: list[tuple[tuple[tuple[str, Expr], ...], tuple[str, ...]]] = []
         last = main.free[-1] if main.vector not in main.free else str(main.vector)
         rows = next(iter(jams))
-        if outer and main.trip(outer[0]) >= 4:
-            bands.append((at(outer[0]), (PARALLEL,)))
-            outer = outer[1:]
-        elif main.trip(rows) >= 16 or main.trip(rows) >= main.trip(last):
-            bands.append((at(rows, _share(main.trip(rows), jams[rows], 96)), (PARALLEL,)))
+        depth = 1
+        for d in main.summed:
+            depth *= main.trip(d)
+        stays = depth * main.trip(last) * main.statement.value.dtype.bytes <= PANEL_BYTES
+        batch = next((d for d in outer if main.trip(d) >= 4), None)
+        if batch is not None:
+            bands.append((at(batch), (PARALLEL,)))
+            outer.remove(batch)
+        elif main.trip(rows) >= (16 if stays else 2 * ROWS) or main.trip(rows) >= main.trip(last):
+            bands.append((at(rows, _share(main.trip(rows), jams[rows], ROWS)), (PARALLEL,)))
         else:
             width = self._width(main) if last == main.vector else jams.get(last, 1)
             bands.append((at(last, _share(main.trip(last), width, 16 * width)), (PARALLEL,)))
         bands += [(at(d), ()) for d in outer]
-        depth = 1
-        for d in main.summed:
-            depth *= main.trip(d)
-        panel = depth * main.trip(last) * main.statement.value.dtype.bytes
-        reused = main.trip(rows) > 2 * jams[rows]
-        if main.vector in main.free and reused and panel > PANEL_BYTES and main.trip(last) > 2 * self._width(main):
+        reused = main.trip(rows) > jams[rows]
+        if main.vector in main.free and reused and not stays and main.trip(last) > 2 * self._width(main):
             bands.append((at(last, self._width(main)), ()))
             self.notes.append(f"{main.name}: {last} in panels of {self._width(main)}, so that {depth} rows of it stay in cache")
         placed = Placed()
