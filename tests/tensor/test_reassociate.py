@@ -125,3 +125,13 @@ def test_costs_count_what_is_stored() -> None:
     sddmm = canonical.run(PROGRAMS["sddmm"]().program)
     hints = {"A.nnz": 50, "d": 8, "n": 1000, "m": 1000}
     assert flops(sddmm.body[0], types_of(sddmm), hints) == 2 * 50 * 8
+
+
+def test_a_sum_over_what_no_factor_reads_stays() -> None:
+    """sum(k) s u[i] s is as many times s u[i] s: its factors may not be summed apart."""
+    s, u, x = Input("s", dense(dtype=dt.f64)), Input("u", dense(n, dtype=dt.f64)), Input("X", dense(n, m, dtype=dt.f64))
+    one = at("s", dtype=dt.f64)
+    body = [define("Y", {"i": n, "j": m}, reduce("add", {"k": m}, mul(one, mul(at("u", "i", dtype=dt.f64), one))))]
+    p = program("repeated", [s, u, x], body, "Y")
+    given = {"s": np.float64(3), "u": np.arange(4.0), "X": np.zeros((4, 5))}
+    np.testing.assert_array_equal(run(reassociate.run(canonical.run(p), SIZES), given)["Y"], np.repeat(45.0 * np.arange(4.0)[:, None], 5, 1))

@@ -94,7 +94,12 @@ def _chain_of(step: Step, types: Types) -> _Chain | None:
     own = {stored_at(f, types) for f in factors if types[f.array].is_sparse}
     if not {owner_within(w, types) for w in reduce.within} <= own or len(own) > 1:
         return None
-    return _Chain(step, reduce.over, factors, (step,))
+    return _Chain(step, reduce.over, factors, (step,)) if _joined(reduce.over, factors) else None
+
+
+def _joined(over: tuple[Index, ...], factors: tuple[Load, ...]) -> bool:
+    """Whether every summed variable joins two factors: a split sums a variable where its factors meet, and nowhere else."""
+    return all(sum(any(isinstance(x, Var) and x.name == i.name for x in f.indices) for f in factors) > 1 for i in over)
 
 
 def _factors(body: Body) -> tuple[Load, ...] | None:
@@ -122,6 +127,8 @@ def _extended(chain: _Chain, chains: Mapping[str, _Chain], once: set[str], names
         over = tuple(Index(fresh[i.name].name, i.extent) for i in inner.over if isinstance(fresh[i.name], Var))  # type: ignore[union-attr]
         place = chain.factors.index(factor)
         factors = (*chain.factors[:place], *moved, *chain.factors[place + 1 :])
+        if not _joined(chain.over + over, factors):
+            continue
         chain = _Chain(chain.step, chain.over + over, factors, (*inner.parts, *chain.parts))
     return chain
 
