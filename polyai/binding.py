@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
@@ -247,15 +248,22 @@ class Variant:
             return None
         if [s.path for s in traced.inputs] != [(n,) for n in range(len(args))] or traced.out_tree.kind != "leaf":
             return None
-        if len(self._outputs) != 1 or not isinstance(traced.outputs[0], ArrayOut) or self._types[self._outputs[0]].is_sparse:
+        if len(self._outputs) != 1 or not isinstance(traced.outputs[0], ArrayOut):
             return None
-        if not self._types[self._outputs[0]].shape or self._outputs[0] not in self._written:
+        type_ = self._types[self._outputs[0]]
+        if not type_.shape or not {self._outputs[0], f"{self._outputs[0]}.val"} & self._written:
             return None
         sources = _Sources(self, args)
         spec = sources.spec()
         if spec is None:
             return None
-        return make_dispatcher(spec, kernel, self.runtime, slow, token=token, threads=options.num_threads)
+        finish = None
+        if type_.pattern is not None:
+            owner = sources.position.get(type_.pattern.owner)
+            if owner is None or type_.pattern.dims != tuple(range(type_.rank)):
+                return None
+            finish = functools.partial(_along, owner)
+        return make_dispatcher(spec, kernel, self.runtime, slow, finish=finish, token=token, threads=options.num_threads)
 
 
 class _Sources:
@@ -275,7 +283,10 @@ class _Sources:
         kinds = [self._arg(n, value) for n, value in enumerate(self.args)]
         guards = [self._guard(g) for g in self.variant.traced.guards]
         name = self.variant._outputs[0]
-        shape = [self._size(e) for e in self.variant._types[name].shape]
+        pattern = self.variant._types[name].pattern
+        if pattern is not None and pattern.owner not in self.position:
+            return None
+        shape = [self._size(e) for e in self.variant._types[name].shape] if pattern is None else [("nnz", self.position[pattern.owner])]
         slots = [self._slot(p, name) for p in kernel.signature.parameters]
         if None in kinds or None in guards or None in shape or None in slots:
             return None
@@ -306,7 +317,7 @@ class _Sources:
         if p.rank is None:
             return self.symbols.get(p.name)
         if p.role == "output":
-            return ("out", 0) if p.name == output else None
+            return ("out", 0) if p.name in (output, f"{output}.val") else None
         tensor, _, suffix = p.name.partition(".")
         if not suffix:
             return ("data", self.position[tensor])
@@ -339,6 +350,11 @@ class _Sources:
         if isinstance(right, int):
             return _against_number(left, guard.relation, right)
         return ("equal", left, right) if guard.relation == "==" else None
+
+
+def _along(owner: int, values: Array, *args: Any) -> Any:
+    """The result of a call whose values lie along the pattern of the argument `owner`."""
+    return interop.with_values(args[owner], values)
 
 
 def _against_number(source: tuple[Any, ...], relation: str | None, number: int) -> tuple[Any, ...] | None:

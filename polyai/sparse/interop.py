@@ -12,6 +12,7 @@ values) needs unique coordinates: ask `has_duplicates` first. Merges of two patt
 
 from __future__ import annotations
 
+import copy
 import sys
 from collections.abc import Mapping
 from functools import cache
@@ -317,6 +318,18 @@ def result(kind: str, shape: tuple[int, ...], arrays: Mapping[str, Array], like:
         return cls((arrays["val"], coords), shape=shape)
     level = len(shape) - 1
     return cls((arrays["val"], index[f"crd{level}"], index[f"pos{level}"]), shape=shape)
+
+
+def with_values(like: Any, values: Array) -> Any:
+    """A SciPy value as `like`, which is CSR, CSC or COO, with index arrays of its own and the given stored values."""
+    if like.format in ("csr", "csc") and len(like.indices) == len(values):
+        made = copy.copy(like)  # SciPy's constructors look at every array again
+        made.data, made.indices, made.indptr = values, like.indices.copy(), like.indptr.copy()
+        return made
+    described = describe(like)
+    if described is None:
+        raise _bad(f"{type(like).__name__} is no scipy.sparse value", "its pattern was asked for", "pass a scipy.sparse array")
+    return result(described.kind, described.shape, {**arrays_of(like, described), "val": values}, like=like)
 
 
 def _own(array: Array, like: Any) -> Array:

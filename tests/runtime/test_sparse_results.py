@@ -1,0 +1,35 @@
+"""Results along the pattern of an argument: by the native path as by the slow one, with index arrays of their own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+import polyai as pa
+
+
+@pytest.mark.parametrize("cls", [sp.csr_array, sp.csc_array, sp.coo_array, sp.csr_matrix])
+def test_fast_and_slow_calls_agree(cls: type) -> None:
+    rng = np.random.default_rng(3)
+    function = pa.jit(lambda a, d: abs(a).multiply(d), name="scaled")
+    a = cls(sp.random_array((30, 20), density=0.2, rng=rng))
+    d = rng.standard_normal((30, 20))
+    results = [function(a, d) for _ in range(3)]
+    expected = abs(a).toarray() * d
+    for found in results:
+        assert type(found) is cls
+        np.testing.assert_allclose(found.toarray(), expected)
+    slots = "coords" if cls is sp.coo_array else "indices"
+    for found in results:
+        mine, theirs = getattr(found, slots), getattr(a, slots)
+        pairs = zip(mine, theirs) if slots == "coords" else [(mine, theirs)]
+        assert not any(np.may_share_memory(x, y) for x, y in pairs)
+
+
+def test_indices_longer_than_needed() -> None:
+    a = sp.csr_array(np.eye(4))
+    a.data, a.indices = np.append(a.data, 9.0), np.append(a.indices, np.int32(0))
+    function = pa.jit(lambda a: abs(a) * 3.0)
+    for _ in range(3):
+        np.testing.assert_array_equal(function(a).toarray(), 3 * np.eye(4))
