@@ -59,7 +59,7 @@ def sparse_matrices(draw: st.DrawFn, most: int = 6) -> tuple[Format, SparseValue
 
 
 @dataclass
-class _Builder:
+class Builder:
     """A program that grows step by step. Every index variable has a name of its own."""
 
     rng: np.random.Generator
@@ -152,6 +152,10 @@ class _Builder:
                 out.append(at(ids, name, dtype=self.tensors[ids].dtype))
         return out
 
+    def at_stored(self, owner: str, *names: str) -> Body:
+        """The element of `owner` at index variables."""
+        return at(owner, *names, dtype=self.tensors[owner].dtype)
+
     def extent(self, size: Size) -> int:
         assert isinstance(size, SizeExpr)
         return self.sizes[str(size)]
@@ -163,7 +167,7 @@ def programs(draw: st.DrawFn, steps: int = 3, depth: int = 3, extents: tuple[int
     from `extents`."""
     sizes = {name: draw(st.sampled_from(extents)) for name in ("n", "m", "c")}
     rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))  # the structure comes from one seed: shrinking it would not help
-    build = _Builder(rng, sizes)
+    build = Builder(rng, sizes)
     n, m, c = (symbol(s) for s in sizes)
     format = draw(formats())
     build.add_input(sparse("A", format, n, m, dtype=dt.f64), draw(sparse_values(sizes["n"], sizes["m"], format)))
@@ -184,7 +188,7 @@ def programs(draw: st.DrawFn, steps: int = 3, depth: int = 3, extents: tuple[int
     return Case(program, build.arguments, {k: x.todense() if isinstance(x, SparseValue) else x for k, x in got.items()})
 
 
-def _add_product(build: _Builder, target: str) -> None:
+def _add_product(build: Builder, target: str) -> None:
     """A product of two matrices of fitting extents, one of them often the step before: chains that can be reordered."""
     if build.rng.random() < 0.5:
         _add_product(build, f"{target}p")
@@ -200,7 +204,7 @@ def _add_product(build: _Builder, target: str) -> None:
     build.add_step(define(target, {i: rows, j: columns}, total))
 
 
-def _add_random_step(build: _Builder, target: str, depth: int) -> None:
+def _add_random_step(build: Builder, target: str, depth: int) -> None:
     extents = [symbol(s) for s in build.sizes]
     kind = build.one_of(["dense", "dense", "dense", "stored", "within", "scatter", "product", "product"])
     if kind == "product":
