@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from functools import lru_cache
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polyai.errors import DTypeError, ShapeError, SparseStructureError
+from polyai.errors import DTypeError, PolyAIError, ShapeError, SparseStructureError
 from polyai.frontend.sizes import Guard
 from polyai.frontend.trace import ArrayOut, Traced
 from polyai.options import Options
@@ -151,7 +152,16 @@ class Variant:
     def _launch(self, values: Mapping[str, int], arrays: Mapping[str, Array], results: Mapping[str, Array], options: Options) -> None:
         assert self.kernel is not None
         slots = [self._slot(p, values, arrays, results) for p in self.kernel.signature.parameters]
-        self.runtime.launch(self.kernel, slots, options.num_threads)
+        try:
+            self.runtime.launch(self.kernel, slots, options.num_threads)
+        except PolyAIError as error:
+            raise type(error)(*(self._in_words(text, values) for text in (error.what, error.why, error.remedy))) from None
+
+    def _in_words(self, text: str, values: Mapping[str, int]) -> str:
+        """A kernel's message with arguments and sizes as the user spells them: `A_d1` becomes `A.shape[1] = 3`."""
+        words = {slot.name: slot.text for slot in self.traced.inputs}
+        words |= {s: f"{self.traced.texts.get(s, s)} = {n}" for s, n in values.items()}
+        return re.sub(r"[^\W\d]\w*", lambda found: words.get(found[0], found[0]), text)
 
     def _sort(self, described: Mapping[str, interop.Described], arrays: dict[str, Array]) -> bool:
         """Put sorted copies in place of the arrays of matrices whose order a kernel refused; False if their order is not the matter.
@@ -213,7 +223,8 @@ class Variant:
         if type_.pattern is None:
             return found if found is not None else arrays[name].copy()
         owner = described[type_.pattern.owner]
-        interop.validate_fully(owner.holder)  # a kernel checks the indices that it uses; the result holds all of them
+        if not self._looks_at_indices(type_.pattern.owner):
+            interop.validate_fully(owner.holder)
         stored = found if found is not None else arrays[f"{name}.val"].copy()
         parts = {s: a for s in ("pos0", "pos1", "crd0", "crd1") if (a := arrays.get(f"{type_.pattern.owner}.{s}")) is not None}
         kind, shape = owner.kind, owner.shape
@@ -223,6 +234,12 @@ class Variant:
             if kind == "coo":
                 parts["crd0"], parts["crd1"] = parts["crd1"], parts["crd0"]
         return interop.result(kind, shape, {**parts, "val": stored}, like=owner.holder)
+
+    def _looks_at_indices(self, owner: str) -> bool:
+        """Whether the kernel checks every coordinate of `owner`. It checks what it uses; a result along a pattern holds all."""
+        sites = self.kernel.signature.sites if self.kernel is not None else ()
+        arrays = 1 if checks_its_order(self._types[owner].format) else self._types[owner].rank
+        return sum(f"index {{value}} of {owner} is outside" in s.what for s in sites) >= arrays
 
     def _ordered(self) -> list[ArrayOut]:
         found: dict[int, ArrayOut] = {}
@@ -262,7 +279,7 @@ class Variant:
             owner = sources.position.get(type_.pattern.owner)
             if owner is None or type_.pattern.dims != tuple(range(type_.rank)):
                 return None
-            finish = functools.partial(_along, owner)
+            finish = functools.partial(_along, owner, self._looks_at_indices(type_.pattern.owner))
         return make_dispatcher(spec, kernel, self.runtime, slow, finish=finish, token=token, threads=options.num_threads)
 
 
@@ -352,8 +369,10 @@ class _Sources:
         return ("equal", left, right) if guard.relation == "==" else None
 
 
-def _along(owner: int, values: Array, *args: Any) -> Any:
+def _along(owner: int, checked: bool, values: Array, *args: Any) -> Any:
     """The result of a call whose values lie along the pattern of the argument `owner`."""
+    if not checked:
+        interop.validate_fully(args[owner])
     return interop.with_values(args[owner], values)
 
 

@@ -282,7 +282,7 @@ REFUSED_VALUES: list[tuple[str, Any, type[Exception], str]] = [
     ("texts", np.array([["a", "b"]]), DTypeError, "x has dtype <U1"),
     ("dates", np.array(["2020-01-01"], "M8[D]"), DTypeError, "x has dtype datetime64"),
     ("records", np.zeros(2, [("a", "f8")]), DTypeError, "x has dtype"),
-    ("masked", np.ma.masked_array(np.ones((2, 2)), [[True, False], [False, False]]), UnsupportedError, "masked arrays"),
+    ("masked", np.ma.masked_array(np.ones((2, 2)), [[True, False], [False, False]]), UnsupportedError, "x is a masked array"),
     ("a set", {1.0, 2.0}, TraceError, "x cannot be traced\n.*its type is set"),
     ("an object", object(), TraceError, "x cannot be traced"),
     ("a generator", (i for i in range(3)), TraceError, "x cannot be traced"),

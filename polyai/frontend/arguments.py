@@ -97,6 +97,8 @@ def leaves(function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[
 
 
 def _walk(path: Path, text: str, value: Any) -> Iterator[Leaf]:
+    if isinstance(value, np.ma.MaskedArray):
+        raise UnsupportedError(f"{text} is a masked array", "masks are not compiled", f"pass {text}.filled(value), or use where(mask, fill, values)")
     kind = kind_of(value)
     if kind:
         yield Leaf(path, text, kind, value)
@@ -118,8 +120,6 @@ def _walk(path: Path, text: str, value: Any) -> Iterator[Leaf]:
 
 def kind_of(value: Any) -> str:
     """The kind of a leaf; empty for containers and for what cannot be an argument."""
-    if isinstance(value, np.ma.MaskedArray):
-        raise UnsupportedError("masked arrays are not compiled", "", "use where(mask, fill, values)")
     if isinstance(value, (np.ndarray, np.generic)):
         return "array"
     if isinstance(value, (bool, int, float, complex)) and not isinstance(value, enum.Enum):

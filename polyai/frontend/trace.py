@@ -122,7 +122,8 @@ class Traced:
         broken = self.broken_guard(values)
         if broken is not None:
             at_hand = ", ".join(f"{self.texts.get(n, n)} = {values[n]}" for n in sorted(sx.symbols(broken.left) | sx.symbols(broken.right)))
-            raise GuardError(f"the call breaks {broken.text}", f"{at_hand}{'; relied on by ' + broken.why if broken.why else ''}", "trace again for these sizes")
+            why = "" if broken.why in ("", "declared") else f"; relied on by {broken.why}"
+            raise GuardError(f"the call breaks {broken.text}", at_hand + why, "call it with the sizes that were declared, or use jit, which serves all sizes")
 
     def rebuild(self, results: Sequence[Any], values: Mapping[str, int]) -> Any:
         """What the function returns, from the program's outputs in order and the values of the symbols."""

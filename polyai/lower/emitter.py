@@ -159,11 +159,14 @@ class Emitter:
         return self.sites.setdefault(site, len(self.sites))
 
     def fibre_site(self, tensor: str, level: int) -> int:
+        format_ = self.storage.stored[tensor].type.format
+        part = {"csr": "row", "csc": "column"}.get(format_.name if format_ is not None else "", "fibre")
+        array = f"indptr of {tensor}" if part != "fibre" else f"the array of positions of level {level} of {tensor}"
         return self.site(
             lp.Site(
                 "SparseStructureError",
-                f"the positions of level {level} of {tensor} are not a list of fibres: {{value}} is out of order or out of range",
-                "each fibre must begin where the one before it ends, at most at the number of stored elements",
+                f"{array} holds {{value}}, which is out of order or out of range",
+                f"each {part} must begin where the one before it ends, at most at the number of stored elements",
                 f"rebuild {tensor}, for example with scipy.sparse",
             )
         )

@@ -71,7 +71,7 @@ kernel spmm_bias_relu(n, m, c, A.nnz, input A.pos1: i32[n + 1], input A.crd1: i3
         check u64(A_crd1) < u64(c) else site 1 (A_crd1)
         T = T + A.val[A_begin1 + q] * X[A_crd1, j]
       Y[i, j] = max(T + b[j], f32(0.0))
-site 0: SparseStructureError: the positions of level 1 of A are not a list of fibres: {value} is out of order or out of range
+site 0: SparseStructureError: indptr of A holds {value}, which is out of order or out of range
 site 1: SparseStructureError: column index {value} of A is outside 0 <= index < c
 """
 
