@@ -122,9 +122,9 @@ class Function:
         for variant in known:
             values = variant.traced.values(variant.traced.arguments(args, kwargs))
             broken = variant.traced.broken_guard(values)
-            if broken is None:
+            if broken is None and variant.suits(values):
                 return variant
-            why = f"a guard does not hold: {broken.text}"
+            why = "the products are too small for the library" if broken is None else f"a guard does not hold: {broken.text}"
         with self._lock:
             if self._variants.get(key, []) != known:  # another thread made one while this one waited
                 return self._variant(args, kwargs, options)

@@ -29,6 +29,7 @@ from polyai.shapes.expr import Size
 from polyai.sparse import interop
 from polyai.sparse.format import Format
 from polyai.tensor import nodes as tn
+from polyai.tensor.passes import library
 from polyai.term.digest import digest
 
 Array = NDArray[Any]
@@ -86,14 +87,23 @@ class Variant:
         self._types = {i.name: i.type for i in traced.program.inputs}
         self._types.update(tn.types_of(traced.program))
         self._outputs = traced.program.outputs
+        self._library: list[list[str]] = kernel.extra.get("library", []) if kernel else []
         regions = any(isinstance(s, (tn.Cond, tn.While)) for s in traced.program.body)
         formats = {i.name: i.type.format for i in traced.program.inputs}
         self._looked_through = {n for n in traced.needs_unique if regions or not checks_its_order(formats[n])}
         self._written = {p.name for p in kernel.signature.parameters if p.role == "output"} if kernel else set()
 
-    def fits(self, values: Mapping[str, int]) -> bool:
-        """Whether every guard holds for these sizes."""
-        return self.traced.broken_guard(values) is None
+    @property
+    def calls_a_library(self) -> bool:
+        """Whether large products go to a library, which small ones of other calls should not."""
+        return bool(self._library)
+
+    def suits(self, values: Mapping[str, int]) -> bool:
+        """Whether the products that go to a library are worth that at these sizes. Sizes that are no plain symbols count as large."""
+        for product in self._library:
+            if not library.is_worth_a_call(int(e) if e.isdecimal() else values.get(e, library.WORK) for e in product):
+                return False
+        return True
 
     def run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Options, out: Any = None) -> Any:
         """Call the kernel. Raises what its checks find; nothing is computed if an argument does not fit."""
@@ -261,7 +271,7 @@ class Variant:
     ) -> Callable[..., Any] | None:
         """A native function for calls like this one; None if the call is not plain enough."""
         traced, kernel = self.traced, self.kernel
-        if kernel is None or traced.captured or traced.statics or self._looked_through:
+        if kernel is None or self.calls_a_library or traced.captured or traced.statics or self._looked_through:
             return None
         if [s.path for s in traced.inputs] != [(n,) for n in range(len(args))] or traced.out_tree.kind != "leaf":
             return None

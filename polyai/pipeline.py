@@ -31,6 +31,7 @@ from polyai.tensor import nodes as tn
 from polyai.tensor import show as tensor_show
 from polyai.tensor import verify as tensor_verify
 from polyai.tensor.passes import canonical, factor, fold, fuse, library, reassociate, restrict
+from polyai.shapes import expr as sizes_expr
 from polyai.term.node import node, walk
 
 
@@ -177,7 +178,8 @@ def compile_kernel(program: tn.Program, sizes: Mapping[str, int], options: Optio
     """Compile a program and hand its code to the runtime under `key`."""
     build = compile_program(program, sizes, options, target_for(options), verify=options.verify)
     parallel = any(isinstance(n, lp.For) and n.kind is lp.Kind.PARALLEL for n in walk(build.loops.body))
-    return runtime.add(key, signature_of(build.loops, emit.externs(build.loops), parallel), build.code)
+    large = [[sizes_expr.show(e) for e in product] for product in library.products(build.program)]
+    return runtime.add(key, signature_of(build.loops, emit.externs(build.loops), parallel), build.code, {"library": large})
 
 
 def explain_program(program: tn.Program, sizes: Mapping[str, int], options: Options, guards: Iterable[object]) -> Explanation:

@@ -1,6 +1,7 @@
 """PolyAI itself: each kernel is a decorated function written as a user would write it, without schedule or hint.
 
-Large results go into an array made once (`out=`), as with MKL and Numba; small ones are returned, since a plain call is faster.
+Each case compiles its function anew, as a user with one problem does: the first call's sizes decide what pays, though any size is
+served. Large results go into an array made once (`out=`), as with MKL and Numba; small ones are returned, since a plain call is faster.
 """
 
 from __future__ import annotations
@@ -18,35 +19,32 @@ LARGE = 1 << 20
 """Bytes from which a result is written into an array made once."""
 
 
-@pa.jit
 def _product(A: Any, X: Any) -> Any:
     return A @ X
 
 
-@pa.jit
 def _sddmm(A: Any, U: Any, V: Any) -> Any:
     return A * (U @ V.T)
 
 
-@pa.jit
 def _attention(mask: Any, Q: Any, K: Any, V: Any) -> Any:
     return pa.sparse_attention(Q, K, V, mask=mask)
 
 
-@pa.jit
 def _gcn(A: Any, X: Any, W: Any, b: Any) -> Any:
     return pa.relu(A @ (X @ W) + b)
 
 
 def _run(function: Callable[..., Any], args: tuple[Any, ...], shape: tuple[int, ...], dtype: Any) -> Run:
+    compiled = pa.jit(function)
     if np.prod(shape) * np.dtype(dtype).itemsize < LARGE:
-        return lambda: function(*args)
+        return lambda: compiled(*args)
     out = np.empty(shape, dtype)
-    return lambda: function(*args, out=out)
+    return lambda: compiled(*args, out=out)
 
 
 def spmv(A: Any, x: np.ndarray) -> Run:
-    return lambda: _product(A, x)
+    return _run(_product, (A, x), (A.shape[0],), x.dtype)
 
 
 def spmm(A: Any, X: np.ndarray) -> Run:
@@ -58,7 +56,8 @@ def gemm(A: np.ndarray, B: np.ndarray) -> Run:
 
 
 def sddmm(A: Any, U: np.ndarray, V: np.ndarray) -> Run:
-    return lambda: _sddmm(A, U, V).data
+    compiled = pa.jit(_sddmm)
+    return lambda: compiled(A, U, V).data
 
 
 def attention(mask: Any, Q: np.ndarray, K: np.ndarray, V: np.ndarray) -> Run:
@@ -70,7 +69,6 @@ def gcn(A: Any, X: np.ndarray, W: np.ndarray, b: np.ndarray) -> Run:
 
 
 def rowwise(X: np.ndarray, gamma: np.ndarray, beta: np.ndarray, eps: float) -> Run:
-    @pa.jit
     def chain(X: Any, gamma: Any, beta: Any) -> Any:
         return pa.softmax(pa.gelu(pa.layer_norm(X, gamma, beta, eps)), axis=1)
 

@@ -35,7 +35,7 @@ def test_a_wrong_type_is_found_and_mended() -> None:
     assert infer.run(wrong) == p
 
 
-LARGE = {"n": 500, "m": 600, "c": 700}
+LARGE = {"n": 2600, "m": 2700, "c": 2800}
 
 
 @pytest.mark.parametrize("turned_x", [False, True])
@@ -66,6 +66,6 @@ def test_small_sparse_and_forbidden_products_stay() -> None:
     )
     assert library.run(p, LARGE, "never") == p
     assert library.run(p, {**LARGE, "n": 8}) == p
-    assert library.run(p, {"n": 500}) == p
+    assert library.run(p, {"n": 2600}) == p
     spmm = canonical.run(PROGRAMS["spmm_csr"]().program)
     assert library.run(spmm, LARGE) == spmm

@@ -11,17 +11,19 @@ products with few rows, are faster as generated code that fuses with what stands
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 
 from polyai.scalar.expr import Apply, Load, Var
-from polyai.shapes.expr import evaluate, symbols
+from polyai.shapes.expr import Size, evaluate, symbols
 from polyai.tensor.bodies import map_regions
 from polyai.tensor.cost import is_plain
 from polyai.tensor.nodes import Comprehension, Extern, Index, Program, Reduce, Step, TensorType, types_of
 
 FUNCTIONS = {"f32": "blas.sgemm", "f64": "blas.dgemm"}
-SMALLEST, WORK = 64, 384**3
-"""The least extent, and the least number of multiplications, that a library call is worth."""
+SMALLEST, WORK = 256, 2560**3
+"""The least extent, and the least number of multiplications, that a library call is worth: generated code tiles for registers and
+second-level caches, and falls behind a library that packs its operands only where those outgrow the caches."""
 
 
 def run(program: Program, sizes: Mapping[str, int], blas: str = "auto") -> Program:
@@ -32,6 +34,24 @@ def run(program: Program, sizes: Mapping[str, int], blas: str = "auto") -> Progr
     return dataclasses.replace(
         program, body=tuple(_step(map_regions(s, lambda region: run(region, sizes, blas)), types, sizes) for s in program.body)
     )
+
+
+def products(program: Program) -> tuple[tuple[Size, Size, Size], ...]:
+    """Rows, columns and depth of every product that was given to the library."""
+    types = types_of(program)
+    out = []
+    for step in program.body:
+        if isinstance(step, Extern) and step.function in FUNCTIONS.values():
+            first = types[step.args[0]].shape
+            rows, columns = step.types[0].shape
+            out.append((rows, columns, first[0] if dict(step.attributes)["op_a"] else first[1]))
+    return tuple(out)
+
+
+def is_worth_a_call(extents: Iterable[int]) -> bool:
+    """Whether a product of these extents is large enough for the library."""
+    sizes = tuple(extents)
+    return min(sizes) >= SMALLEST and math.prod(sizes) >= WORK
 
 
 def _step(step: Step, types: Mapping[str, TensorType], sizes: Mapping[str, int]) -> Step:
@@ -51,15 +71,9 @@ def _step(step: Step, types: Mapping[str, TensorType], sizes: Mapping[str, int])
 
 
 def _is_large(indices: tuple[Index, ...], sizes: Mapping[str, int]) -> bool:
-    work = 1
-    for index in indices:
-        if not symbols(index.extent) <= sizes.keys():
-            return False
-        extent = evaluate(index.extent, sizes)
-        if extent < SMALLEST:
-            return False
-        work *= extent
-    return work >= WORK
+    if not all(symbols(index.extent) <= sizes.keys() for index in indices):
+        return False
+    return is_worth_a_call(evaluate(index.extent, sizes) for index in indices)
 
 
 def _turned(load: Load, row: str, column: str, types: Mapping[str, TensorType]) -> int | None:
