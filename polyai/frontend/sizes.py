@@ -8,6 +8,7 @@ is known (`compile` from specs), which raises.
 from __future__ import annotations
 
 import operator
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -87,7 +88,8 @@ class Sizes:
 
     def text(self, size: Size) -> str:
         """`size` in the user's names: `X.shape[0]`."""
-        return sx.show(sx.substitute(size, {name: sx.symbol(self.texts[name]) for name in sx.symbols(size)}))
+        exact = sx.show(sx.substitute(size, {name: sx.symbol(self.texts[name]) for name in sx.symbols(size)}))
+        return re.sub(r"\(([\w.\[\]']+)\)", r"\1", exact.replace(" mod ", " % "))
 
     def described(self, size: Size) -> str:
         """`X.shape[0] = 5`, or `5`."""

@@ -121,7 +121,9 @@ class Body:
                 if under is not None:
                     ok = b.either(b.negation(under), ok)
                 level = max(out.hoisted(ok), out.hoisted(x))
-                out.check(ok, out.index_site(index, array, d), x, level)
+                given = _counted_from_the_end(index)
+                culprit = x if given is None else b.convert(self.value(given, under), dt.i64)
+                out.check(ok, out.index_site(index, array, d), culprit, level)
             found.append(x)
         return found
 
@@ -129,3 +131,12 @@ class Body:
         """True if `index` reads stored coordinates only: those are valid, or the matrix is not."""
         sources = [x.array for x in loads_in(index)]
         return bool(sources) and all(a in self.out.storage.levels for a in sources)
+
+
+def _counted_from_the_end(index: Expr) -> Expr | None:
+    """i of where(i < 0, i + n, i): what the user gave."""
+    match index:
+        case Apply("where", (Apply("lt", (given, Const())), _, same)) if given == same:
+            return given
+        case _:
+            return None
