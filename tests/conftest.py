@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from dataclasses import fields
 
 import pytest
+
+from polyai.options import Options
 
 _CACHE = pytest.StashKey[str]()
 
@@ -18,8 +21,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_CACHE] = directory = tempfile.mkdtemp(prefix="polyai-tests-")
-    for name in [n for n in os.environ if n.startswith("POLYAI_")]:
-        del os.environ[name]
+    for field in fields(Options):
+        os.environ.pop(f"POLYAI_{field.name.upper()}", None)
     os.environ["POLYAI_CACHE_DIR"] = directory
     os.environ["POLYAI_NUM_THREADS"] = "2"
 
