@@ -26,12 +26,12 @@ from polyai.poly import verify as poly_verify
 from polyai.poly.passes import contract, schedule
 from polyai.runtime.kernel import Kernel, signature_of
 from polyai.runtime.launch import Runtime
+from polyai.shapes import expr as sizes_expr
 from polyai.tensor import cost as tensor_costs
 from polyai.tensor import nodes as tn
 from polyai.tensor import show as tensor_show
 from polyai.tensor import verify as tensor_verify
 from polyai.tensor.passes import canonical, factor, fold, fuse, library, reassociate, restrict
-from polyai.shapes import expr as sizes_expr
 from polyai.term.node import node, walk
 
 
