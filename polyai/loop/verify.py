@@ -51,7 +51,7 @@ class _Array:
 
 @dataclass(slots=True)
 class _Scope:
-    """Names visible at one point; `parallel` counts the parallel loops around it, `host` says that there is no loop."""
+    """Names visible at one point; `parallel` counts the parallel loops around it, `host` says that there are serial loops at most."""
 
     values: dict[str, tuple[DType, int]]
     arrays: dict[str, _Array]
@@ -162,8 +162,8 @@ def _for(loop: For, scope: _Scope) -> None:
         raise scope.fail(f"weight {loop.weight} of loop {loop.var} is no array here")
     parallel = loop.kind is Kind.PARALLEL
     if parallel and (scope.parallel or not scope.host):
-        raise scope.fail(f"parallel loop {loop.var} is not at host level", "it may stand in blocks, while and if only")
-    inner = scope.inner(parallel=parallel, host=False)
+        raise scope.fail(f"parallel loop {loop.var} is not at host level", "it may stand in blocks, while, if and serial loops only")
+    inner = scope.inner(parallel=parallel, host=scope.host and loop.kind is Kind.SERIAL)
     inner.values[loop.var] = (dt.i64, 1)
     _stmt(loop.body, inner)
 

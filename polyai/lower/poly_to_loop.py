@@ -74,6 +74,7 @@ class _Lowering:
         self.hulls: dict[str, tuple[str, int]] = {}
         self.pending = {a.array: a.depth for a in scop.allocations}
         self.parallel_level: int | None = None
+        self.loops: dict[str, Loop] = {}  # the loops at hand by isl's iterators
         for a in scop.arrays:
             if a.role == "temporary":
                 self.pending.setdefault(a.name, 0)
@@ -179,6 +180,7 @@ class _Lowering:
         if parallel:
             self.parallel_level = len(self.out.levels)
         outer = (self.out.env.get(loop.iterator), self.out.home.get(name))
+        self.loops[loop.iterator] = loop
         level = Level([])
         self.out.levels.append(level)
         if blocks:
@@ -245,9 +247,23 @@ class _Lowering:
             for dim in statement.ragged:
                 if (dim.tensor, dim.level) == (tensor, level):
                     values = {d: self.out.sub(a) for d, a in zip(statement.dims, found.args) if d in dim.parents}
-                    return self._fibre(dim, values)
+                    return self._fibre(dim, values, self._stay_inside(dim, statement, found))
 
-    def _fibre(self, dim: po.RaggedDim, values: Mapping[str, lp.LoopExpr]) -> None:
+    def _stay_inside(self, dim: po.RaggedDim, statement: po.Statement, found: Instance) -> bool:
+        """Whether the loops around run over the fibre's parents only, whichever statement they run for."""
+        for parent, arg in zip(statement.dims, found.args):
+            if parent not in dim.parents:
+                continue
+            if not isinstance(arg, lp.Var) or arg.name not in self.loops:
+                return False
+            extent = statement.extents[statement.dims.index(parent)]
+            for other in instances(self.loops[arg.name].body):
+                extents = self.statements[other.statement].extents
+                if not any(a == arg and e == extent for a, e in zip(other.args, extents)):
+                    return False
+        return True
+
+    def _fibre(self, dim: po.RaggedDim, values: Mapping[str, lp.LoopExpr], inside: bool) -> None:
         owner = self.storage.stored[dim.tensor]
         format_ = owner.type.format
         if format_ is None:
@@ -257,7 +273,8 @@ class _Lowering:
         if isinstance(parent, lp.Apply):
             parent = self.out.let("parent", parent)
         bounds = format_.levels[dim.level].bounds(dim.tensor, dim.level, parent, shape)  # type: ignore[arg-type]
-        begin, end = (self._index_array(e) for e in bounds)
+        limit = None if inside else self.out.size(owner.parents(dim.level))  # beyond it, a fibre is empty
+        begin, end = (self._index_array(e, limit) for e in bounds)
         begin = self.out.let(f"{dim.tensor}_begin{dim.level}", begin)
         end = self.out.let(f"{dim.tensor}_end{dim.level}", end)
         ok = b.both(b.at_most(begin, end), b.at_most(end, self.out.size(owner.counts[dim.level])))
@@ -270,7 +287,7 @@ class _Lowering:
             self._ascends(f"{dim.tensor}.crd{dim.level}", begin, length, self.out.order_site(dim.tensor, dim.level))
         self.out.begins[(dim.tensor, dim.level)] = begin
         self.out.env[dim.length] = length
-        if isinstance(parent, lp.Var) and format_.levels[dim.level].name == "compressed":
+        if inside and isinstance(parent, lp.Var) and format_.levels[dim.level].name == "compressed":
             self.weights.setdefault(parent.name, f"{dim.tensor}.pos{dim.level}")
 
     def _ascends(self, coordinates: str, begin: lp.LoopExpr, length: lp.LoopExpr, site: int) -> None:
@@ -281,18 +298,20 @@ class _Lowering:
         check = lp.Check(b.apply("lt", (before, here), dt.bool_), site, b.convert(here, dt.i64))
         self.out.emit(lp.For(at.name, b.ONE, length, lp.Block((check,)), lp.Kind.VECTOR))
 
-    def _index_array(self, expr: Expr) -> lp.LoopExpr:
-        """An expression of a level, with its index arrays read at their own width."""
+    def _index_array(self, expr: Expr, limit: lp.LoopExpr | None = None) -> lp.LoopExpr:
+        """An expression of a level, with its index arrays read at their own width, at places from 0 to `limit`."""
         match expr:
-            case Load(array, indices, dtype):
+            case Load(array, (index,), dtype):
                 self.out.used.add(array)
-                return b.convert(b.load(array, tuple(self._index_array(i) for i in indices), self.storage.dtype(array)), dtype)
+                at = self._index_array(index)
+                at = at if limit is None else b.smallest(b.largest(at, b.ZERO), limit)
+                return b.convert(b.load(array, (at,), self.storage.dtype(array)), dtype)
             case Apply("add", (x, y)):
-                return b.add(self._index_array(x), self._index_array(y))
+                return b.add(self._index_array(x, limit), self._index_array(y, limit))
             case Apply(op, args, dtype):
-                return b.apply(op, tuple(self._index_array(a) for a in args), dtype)
+                return b.apply(op, tuple(self._index_array(a, limit) for a in args), dtype)
             case Cast(arg, dtype):
-                return b.convert(self._index_array(arg), dtype)
+                return b.convert(self._index_array(arg, limit), dtype)
             case _:
                 return expr
 

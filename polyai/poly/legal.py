@@ -7,7 +7,7 @@ up to the hull occurs among the parameters' values, so a schedule that is legal 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import assert_never
 
 import islpy as isl
@@ -291,9 +291,11 @@ def _fibre(statement: Statement, place: Expr) -> Ragged | None:
 
 
 def fibres_are_bound_below_their_owners(
-    scop: Scop, tree: st.Tree, bound: frozenset[Ragged] = frozenset(), fixed: frozenset[tuple[str, str]] = frozenset()
+    scop: Scop, tree: st.Tree, bound: frozenset[Ragged] = frozenset(), fixed: Mapping[tuple[str, str], int] | None = None, depth: int = 0
 ) -> None:
-    """Each ragged dim is scheduled below the bind mark of its fibre, and that mark below plain loops over its owners."""
+    """Each ragged dim is scheduled below the bind mark of its fibre, and that mark below plain loops over its owners, which are
+    the same for all statements below the mark. `fixed`: the band that each dim of a statement is a plain loop of."""
+    fixed = fixed or {}
     statements = {s.name: s for s in scop.statements}
     match tree:
         case st.Leaf(name):
@@ -306,9 +308,10 @@ def fibres_are_bound_below_their_owners(
                 )
         case st.Sequence(children):
             for child in children:
-                fibres_are_bound_below_their_owners(scop, child, bound, fixed)
+                fibres_are_bound_below_their_owners(scop, child, bound, fixed, depth)
         case st.Bind(tensor, level, child):
             here = Ragged(tensor, level)
+            owners: dict[tuple[int, ...], str] = {}
             for name in st.statements_of(child):
                 for ragged in statements[name].ragged:
                     missing = [p for p in ragged.parents if (name, p) not in fixed]
@@ -318,7 +321,15 @@ def fibres_are_bound_below_their_owners(
                             "that loop decides which fibre is meant",
                             "put the mark below it",
                         )
-            fibres_are_bound_below_their_owners(scop, child, bound | {here}, fixed)
+                    if ragged.fibre == here:
+                        owners[tuple(fixed[name, p] for p in ragged.parents)] = name
+            if len(owners) > 1:
+                raise ScheduleError(
+                    f"the mark bind={tensor}.{level} stands for fibres of different loops: those of {' and of '.join(owners.values())}",
+                    "one length cannot hold for both",
+                    "put the statements below marks of their own",
+                )
+            fibres_are_bound_below_their_owners(scop, child, bound | {here}, fixed, depth)
         case st.Band(members, child, _, _):
             for name, place in members:
                 ragged_here = _fibre(statements[name], place)
@@ -328,7 +339,7 @@ def fibres_are_bound_below_their_owners(
                         "the number of positions is not known there",
                         "put the mark above the loop",
                     )
-            plain = frozenset((name, place.name) for name, place in members if isinstance(place, Var))
-            fibres_are_bound_below_their_owners(scop, child, bound, fixed | plain)
+            plain = {(name, place.name): depth for name, place in members if isinstance(place, Var)}
+            fibres_are_bound_below_their_owners(scop, child, bound, {**fixed, **plain}, depth + 1)
         case _:
             assert_never(tree)

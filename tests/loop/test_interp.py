@@ -120,7 +120,7 @@ def _kernel(*stmts: object) -> Kernel:
         (_kernel(Let("a", b.apply("add", (Ramp(b.ZERO, 1, 4), Ramp(b.ZERO, 1, 8)), dt.i64))), "4 lanes meet 8"),
         (_kernel(Let("a", Load("x", (), dt.f64))), "0 indices"),
         (_kernel(Store("y", (b.ZERO,), b.load("y", (Ramp(b.ZERO, 1, 4),), dt.f32))), "4 lanes stored to 1"),
-        (_kernel(For("i", b.ZERO, b.ONE, For("j", b.ZERO, b.ONE, b.block(), Kind.PARALLEL))), "not at host level"),
+        (_kernel(For("i", b.ZERO, b.ONE, For("j", b.ZERO, b.ONE, b.block(), Kind.PARALLEL), Kind.VECTOR)), "not at host level"),
         (
             _kernel(Alloc("T", dt.f32, (), Space.REGISTER), For("i", b.ZERO, b.ONE, Store("T", (), Const(0.0, dt.f32)), Kind.PARALLEL)),
             "declared outside of",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -15,16 +16,20 @@ from polyai.loop.verify import verify
 from polyai.loop.walks import all_stmts
 from polyai.lower import tensor_to_poly
 from polyai.lower.poly_to_loop import lower
+from polyai.poly import tree as st
+from polyai.poly.deps import dependences
+from polyai.poly.legal import check
 from polyai.poly.passes.contract import run as contract
 from polyai.poly.passes.schedule import scheduled
 from polyai.scalar import dtype as dt
+from polyai.scalar.expr import Var
 from polyai.sparse.format import Format, coo, csf, csr, dcsr
 from polyai.tensor.interp import SparseValue
 from polyai.tensor.nodes import Input, Program
 from tests.lower import scops
 from tests.lower.meaning import call, full
 from tests.poly.meaning import straight
-from tests.programs import PROGRAMS, Case, at, define, dense, lit, m, mul, n, op, program, reduce, sparse, v, where
+from tests.programs import PROGRAMS, Case, at, d, define, dense, lit, m, mul, n, op, program, reduce, sparse, v, where, within
 
 HINTS = [{}, dict.fromkeys(("n", "m", "c", "p", "d", "h"), 4000)]
 
@@ -191,3 +196,26 @@ def test_messages_name_the_matrix_and_the_remedy() -> None:
     assert site.remedy == "indices must lie in -extent <= index < extent"
     kernel, _ = kernel_of(PROGRAMS["spmm_csc"]().program)
     assert any(s.what.startswith("row index {value} of A is outside 0 <= index < n") for s in kernel.sites)
+
+
+def test_a_loop_that_runs_past_the_rows_reads_no_pointer_past_the_last() -> None:
+    """isl may run a loop for statements of different extents: fibres beyond the last row are empty."""
+    rows = define("y", {"i": n}, reduce("add", {"k": m}, at("A", "i", "k"), within("A", "i", "k")))
+    p = program("two", [sparse("A", csr(), n, m), Input("X", dense(d))], [rows, define("z", {"j": d}, mul(lit(2.0), at("X", "j")))], "y", "z")
+    scop = tensor_to_poly.lower(p)
+    one = [(s.name, Var(s.dims[0], dt.i64)) for s in scop.statements]
+    walk = st.Band((("y_upd", Var("q", dt.i64)),), st.Leaf("y_upd"))
+    parts = [walk if s.name == "y_upd" else st.Leaf(s.name) for s in scop.statements]
+    tree = st.Band(tuple(one), st.Bind("A", 1, st.Sequence(tuple(parts))))
+    done = dataclasses.replace(scop, schedule=st.render(scop, tree))
+    check(done, dependences(scop))
+    kernel = lower(contract(done), p)
+    verify(kernel)
+    a = SparseValue((np.array([0, 0, 2]), np.array([1, 3, 0])), np.array([1, 2, 4], np.float32), (3, 4))
+    for extent in (1, 3, 9):
+        case = Case(p, {"A": a, "X": np.ones(extent, np.float32)}, {})
+        for k in (kernel, lower_loops(kernel)):
+            code, outputs = call(k, case, p)
+            assert code == 0
+            np.testing.assert_array_equal(outputs["y"], [3, 0, 4])
+            np.testing.assert_array_equal(outputs["z"], np.full(extent, 2))

@@ -17,7 +17,7 @@ from polyai.poly.passes import schedule
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Apply, Const, Expr, Var
 from polyai.shapes.expr import symbol
-from polyai.sparse.format import dcsr
+from polyai.sparse.format import csr, dcsr
 from polyai.tensor.nodes import Input
 from tests.poly.meaning import straight
 from tests.programs import PROGRAMS, add, at, define, dense, lit, mul, op, program, reduce, sparse, v, where, within
@@ -215,3 +215,17 @@ def test_an_index_across_fibres_is_refused() -> None:
     wrong = dataclasses.replace(scop, statements=(*(s for s in scop.statements if s.name != "P"), other))
     with pytest.raises(ScheduleError, match="P indexes E across the fibres of A"):
         ragged_arrays_are_indexed_along_their_fibres(wrong)
+
+
+def test_fibres_of_different_loops_under_one_mark_are_refused() -> None:
+    """y sums row i, z sums all rows r for each i: below both loops one length cannot stand for both."""
+    n, c = symbol("n"), symbol("c")
+    rows = define("y", {"i": n}, reduce("add", {"k": c}, at("A", "i", "k"), within("A", "i", "k")))
+    everything = define("z", {"i2": n}, reduce("add", {"r": n, "k2": c}, at("A", "r", "k2"), within("A", "r", "k2")))
+    scop = lower(program("two", [sparse("A", csr(), n, c)], [rows, everything], "y", "z"))
+    walks = st.Sequence((_band(st.Leaf("y_upd"), y_upd="q"), _band(st.Leaf("z_upd"), z_upd="q")))
+    merged = _band(_band(st.Bind("A", 1, walks), y_upd=Const(0, dt.i64), z_upd="r"), y_upd="i", z_upd="i2")
+    others = [_band(st.Leaf(s.name), **{s.name: s.dims[0]}) for s in scop.statements if not s.ragged]
+    start, end = [t for t in others if "init" in t.members[0][0]], [t for t in others if "init" not in t.members[0][0]]
+    refused = _refused(scop, st.Sequence((*start, merged, *end)))
+    assert "bind=A.1 stands for fibres of different loops: those of y_upd and of z_upd" in refused.what
