@@ -226,6 +226,9 @@ def apply(op: str, *values: Any) -> Term:
         types = list(_merge(tuple(types), tuple(weak)))
         if op in _COMPARISONS:
             types = _room_for_constants(args, types)
+            decided = _decided(op, args, types)
+            if decided is not None:
+                return Term(const(decided, dt.bool_), False, tracer)
         out = result_type(op, *types)
         want = _common(tuple(types)) if entry.operands == "common" else out
     if entry.operands == "each":
@@ -277,6 +280,19 @@ def _room_for_constants(args: list[Term], types: list[DType]) -> list[DType]:
         if any(a.weak and isinstance(a.body, Const) and not low <= int(a.body.value.real) <= high for a in args):
             return [dt.i64 for _ in types]
     return types
+
+
+def _decided(op: str, args: list[Term], types: list[DType]) -> bool | None:
+    """The answer of a comparison of 64-bit integers with a constant outside their range: it is the same for all of them."""
+    common = _common(tuple(types))
+    if not common.is_integer or common.bits < 64:
+        return None
+    low, high = limits(common)
+    values = [int(a.body.value.real) if a.weak and isinstance(a.body, Const) else None for a in args]
+    outside = [v for v in values if v is not None and not low <= v <= high]
+    if not outside or None not in values:
+        return None
+    return bool(OPS[op].meaning(*(0 if v is None else 1 if v > high else -1 for v in values)))
 
 
 def logical_or_bits(logical: str, bits: str, *values: Any) -> Term:

@@ -51,6 +51,7 @@ BINARY = [
     ("add", A, 2), ("add", F, 2.5), ("multiply", K, 2.5), ("add", K, True), ("subtract", 1, A), ("divide", 1, J), ("power", A, 2),
     ("power", A, 3), ("power", P, 0.5), ("power", A, -1), ("power", A, -2), ("power", K, 2), ("power", 2.0, A), ("add", F, np.float64(1.5)),
     ("less", S, 1000), ("equal", U, -1), ("power", F, 2.0), ("power", A, 0), ("add", T, 1), ("multiply", U, 1.5), ("add", A, 1j),
+    ("greater", U.astype(np.uint64), -1), ("equal", U.astype(np.uint64), -3), ("less", K, 2**63), ("greater_equal", -1, U.astype(np.uint64)),
 ]  # fmt: skip
 
 
