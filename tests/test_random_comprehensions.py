@@ -179,3 +179,19 @@ def test_the_comprehensions_are_of_many_kinds() -> None:
             sums += bool(reduces)
     assert ranks == {1, 2, 3, 4} and len(formats) == 6
     assert len(SEEDS) * EACH >= 300 and nested > 40 and gathers > 40 and several > 40 and sums > 150
+
+
+VARIANTS = {
+    "isl": Options(scheduler="isl"), "isl in narrow vectors": Options(scheduler="isl", vector_bits=256), "scalar": Options(vector_bits=64),
+    "narrow": Options(vector_bits=128),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(VARIANTS))
+def test_other_schedules_and_widths(name: str) -> None:
+    options = VARIANTS[name]
+    for number in range(40):
+        case = random_case(500_100 + number)
+        hints = dict.fromkeys(("n", "m", "c", "d"), (3, 40, 3000)[number % 3])
+        build = pipeline.compile_program(case.program, hints, options, pipeline.target_for(options), verify=True)
+        np.testing.assert_array_equal(as_code(case, build, 2)["Y"], case.expected["Y"], err_msg=f"random_case({500_100 + number})")

@@ -75,6 +75,7 @@ class _Lowering:
         self.pending = {a.array: a.depth for a in scop.allocations}
         self.parallel_level: int | None = None
         self.loops: dict[str, Loop] = {}  # the loops at hand by isl's iterators
+        self.lanes = 0  # vector and jammed loops around: they hold no parallel one
         for a in scop.arrays:
             if a.role == "temporary":
                 self.pending.setdefault(a.name, 0)
@@ -168,7 +169,7 @@ class _Lowering:
     def _loop(self, loop: Loop, marks: tuple[str, ...]) -> None:
         mine = {m.rpartition("@")[0].partition("=")[0]: m.rpartition("@")[0].partition("=")[2] for m in marks if m.endswith(f"@{loop.depth}")}
         lower, upper = self.out.sub(loop.lower), self.out.sub(loop.upper)
-        parallel = po.PARALLEL in mine and not self._in_parallel()
+        parallel = po.PARALLEL in mine and not self._in_parallel() and not self.lanes
         name = self.out.names.fresh(self._stem(loop))
         kind = lp.Kind.VECTOR if po.VECTOR in mine else lp.Kind.JAM if po.JAM in mine else lp.Kind.SERIAL
         jam = int(mine.get(po.JAM, 1))
@@ -187,8 +188,11 @@ class _Lowering:
             self.out.levels.append(level := Level([]))
         self.out.env[loop.iterator], self.out.home[name] = b.var(name), len(self.out.levels) - 1
         begins = dict(self.out.begins)
+        many = kind in (lp.Kind.VECTOR, lp.Kind.JAM)
+        self.lanes += many
         self._allocate(loop.depth + 1, loop.body, parallel=self._in_parallel())
         self._ast(loop.body, marks)
+        self.lanes -= many
         self.out.begins = begins
         body = b.block(*self.out.levels.pop().stmts)
         if blocks:
