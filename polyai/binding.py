@@ -236,6 +236,8 @@ class Variant:
         if not self._looks_at_indices(type_.pattern.owner):
             interop.validate_fully(owner.holder)
         stored = found if found is not None else arrays[f"{name}.val"].copy()
+        if owner.kind == "storage":
+            return interop.with_values(owner.holder, stored, type_.pattern.dims)
         parts = {s: a for s in ("pos0", "pos1", "crd0", "crd1") if (a := arrays.get(f"{type_.pattern.owner}.{s}")) is not None}
         kind, shape = owner.kind, owner.shape
         if type_.pattern.dims != tuple(range(len(shape))):

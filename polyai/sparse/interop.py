@@ -1,5 +1,7 @@
 """scipy.sparse in and out. The only file that knows SciPy's matrices, and it imports SciPy only to build one.
 
+What holds a `Storage` (polyai.SparseArray) is described here too, so that callers need not ask which of both they have.
+
 A value is described without reading its indices: SciPy's arrays are borrowed as they are (`arrays_of` copies only what no
 kernel can read in place, and conversions of other kinds are said in `Described.origin`). Borrowed index arrays may change
 between calls, so nothing about their contents is remembered: kernels check each index they use.
@@ -15,6 +17,7 @@ from __future__ import annotations
 import copy
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -24,9 +27,11 @@ from numpy.typing import NDArray
 from polyai.errors import SparseStructureError, UnsupportedError
 from polyai.scalar.dtype import DType, from_numpy
 from polyai.sparse.format import Format, coo, csc, csr
+from polyai.sparse.interp import walk
 from polyai.sparse.levels.compressed import Compressed
 from polyai.sparse.levels.singleton import Singleton
 from polyai.sparse.storage import Storage
+from polyai.sparse.verify import arrays_are_complete, coordinates_are_in_range, fibres_tile_their_level
 
 Array = NDArray[Any]
 
@@ -34,9 +39,10 @@ _REBUILD = "rebuild it: type(A)((A.data, A.indices, A.indptr), shape=A.shape), t
 
 
 class Described(NamedTuple):
-    """What a kernel needs to know of one scipy.sparse value.
+    """What a kernel needs to know of one sparse value.
 
-    `kind` is the layout used, "csr", "csc" or "coo" (a 1-D CSR array counts as "coo" of rank 1: both store one list).
+    `kind` is the layout used, "csr", "csc" or "coo" (a 1-D CSR array counts as "coo" of rank 1: both store one list), or
+    "storage" for a SparseArray.
     `origin` is the layout that was passed; where it differs (bsr, dia, lil, dok), `holder` is a converted copy, else the
     value itself. `is_matrix` tells spmatrix (`*` multiplies matrices) from sparray.
     """
@@ -53,7 +59,7 @@ class Described(NamedTuple):
     @property
     def converted(self) -> bool:
         """True if the call paid for a conversion."""
-        return self.origin not in ("csr", "csc", "coo")
+        return self.origin not in ("csr", "csc", "coo", "storage")
 
 
 @cache
@@ -75,18 +81,30 @@ def scipy_format(kind: str, rank: int = 2, index_bits: int = 32) -> Format:
 
 
 def is_sparse(value: object) -> bool:
-    """True if `value` is a scipy.sparse matrix or array. Never imports SciPy."""
+    """True if `value` is a scipy.sparse matrix or array, or holds a Storage. Never imports SciPy."""
+    return _storage(value) is not None or _is_scipy(value)
+
+
+def _storage(value: object) -> Storage | None:
+    found = getattr(type(value), "storage", None) and getattr(value, "storage", None)
+    return found if isinstance(found, Storage) else None
+
+
+def _is_scipy(value: object) -> bool:
     sparse = sys.modules.get("scipy.sparse")
     return sparse is not None and bool(sparse.issparse(value))
 
 
 def describe(value: Any) -> Described | None:
-    """Format, shape, dtype and count of a scipy.sparse value; None for any other value.
+    """Format, shape, dtype and count of a sparse value; None for any other value.
 
     Reads no index but the last row pointer. Raises SparseStructureError if the arrays cannot belong together, DTypeError
     for element types without a kernel.
     """
-    if not is_sparse(value):
+    own = _storage(value)
+    if own is not None:
+        return Described(own.format, own.shape, _dtype(own.values.dtype), own.positions()[-1], False, "storage", "storage", value)
+    if not _is_scipy(value):
         return None
     origin = value.format
     holder = _listed(value)
@@ -107,6 +125,9 @@ def arrays_of(value: Any, described: Described) -> dict[str, Array]:
     longer than the number of stored elements are cut to it.
     """
     holder, nnz = described.holder, described.nnz
+    own = _storage(holder)
+    if own is not None:
+        return dict(own.arrays)
     index = np.int32 if described.format.index_bits == 32 else np.int64
     out: dict[str, Array] = {}
     if holder.format == "coo":
@@ -127,6 +148,21 @@ def storage_of(value: Any) -> Storage:
     if described is None:
         raise SparseStructureError(f"{type(value).__name__} is no scipy.sparse value", "", "pass a scipy.sparse matrix or array")
     return Storage(described.format, described.shape, arrays_of(value, described))
+
+
+def to_scipy(storage: Storage) -> Any:
+    """The tensor as a scipy.sparse array: with the same arrays if SciPy has the format, else in COO.
+
+    Raises UnsupportedError for a scalar.
+    """
+    for kind in ("csr", "csc"):
+        if storage.format == scipy_format(kind, 2, storage.format.index_bits):
+            return result(kind, storage.shape, storage.arrays)
+    if not storage.shape:
+        raise UnsupportedError("a sparse array without dimensions", "SciPy has none", "use .toarray()")
+    stored = walk(storage.format, storage.shape, storage.arrays)
+    listed = {f"crd{d}": c for d, c in enumerate(stored.coordinates)}
+    return result("coo", storage.shape, {**listed, "val": storage.values[stored.positions]})
 
 
 def _readable(array: Array, dtype: Any, length: int) -> Array:
@@ -174,6 +210,10 @@ def validate(value: Any) -> int:
     Raises SparseStructureError naming the array. Indices and the order of row pointers are checked by kernels, element by
     element, and by `validate_fully`.
     """
+    own = _storage(value)
+    if own is not None:
+        arrays_are_complete(own)
+        return own.positions()[-1]
     value = _listed(value)
     return _check(value, value.format)
 
@@ -209,6 +249,12 @@ def _check(value: Any, kind: str) -> int:
 
 def validate_fully(value: Any) -> int:
     """`validate`, and every row pointer and index is in range. Reads all of them."""
+    own = _storage(value)
+    if own is not None:
+        arrays_are_complete(own)
+        fibres_tile_their_level(own)
+        coordinates_are_in_range(own)
+        return own.positions()[-1]
     value = _listed(value)
     kind = value.format
     nnz = _check(value, kind)
@@ -238,6 +284,9 @@ def _in_range(what: str, indices: Array, extent: int) -> None:
 
 def coordinates(value: Any) -> tuple[Array, ...]:
     """The coordinates of all stored elements by dimension, in storage order. Kinds other than CSR, CSC, COO are converted."""
+    own = _storage(value)
+    if own is not None:
+        return walk(own.format, own.shape, own.arrays).coordinates
     value = _listed(value)
     if value.format == "coo":
         return tuple(c.astype(np.int64, copy=False) for c in _coords(value))
@@ -249,14 +298,12 @@ def coordinates(value: Any) -> tuple[Array, ...]:
 
 def is_sorted(value: Any) -> bool:
     """True if coordinates ascend within each row (CSR), column (CSC), or lexicographically (COO); equal ones may repeat."""
-    value = _listed(value)
     validate_fully(value)
     return not (_order(value) < 0).any()
 
 
 def has_duplicates(value: Any) -> bool:
     """True if a coordinate is stored more than once. Reads the arrays as they are now: SciPy's own flag may be stale."""
-    value = _listed(value)
     validate_fully(value)
     order = _order(value)
     if not (order < 0).any():
@@ -271,8 +318,12 @@ def has_duplicates(value: Any) -> bool:
 
 def _order(value: Any) -> Array:
     """Sign of each step from one stored coordinate to the next: 1 ascends, 0 repeats, -1 descends."""
-    if value.format == "coo":
+    own = _storage(value)
+    value = value if own is not None else _listed(value)
+    if own is not None or value.format == "coo":
         columns = coordinates(value)
+        if own is not None:
+            columns = tuple(columns[d] for d in own.format.order)
         out: Array = np.sign(np.diff(columns[-1]))
         for column in columns[-2::-1]:
             step = np.sign(np.diff(column))
@@ -320,8 +371,17 @@ def result(kind: str, shape: tuple[int, ...], arrays: Mapping[str, Array], like:
     return cls((arrays["val"], index[f"crd{level}"], index[f"pos{level}"]), shape=shape)
 
 
-def with_values(like: Any, values: Array) -> Any:
-    """A SciPy value as `like`, which is CSR, CSC or COO, with index arrays of its own and the given stored values."""
+def with_values(like: Any, values: Array, dims: tuple[int, ...] | None = None) -> Any:
+    """A value as `like`, a SparseArray or SciPy's CSR, CSC or COO, with index arrays of its own and the given stored values.
+
+    `dims`, for a SparseArray: dimension d of the result is dimension dims[d] of `like`.
+    """
+    own = _storage(like)
+    if own is not None:
+        dims = tuple(range(len(own.shape))) if dims is None else dims
+        turned = replace(own.format, order=tuple(dims.index(d) for d in own.format.order))
+        arrays = {**{n: a.copy() for n, a in own.arrays.items()}, "val": values}
+        return type(like)(turned, tuple(own.shape[d] for d in dims), arrays)
     if like.format in ("csr", "csc") and len(like.indices) == len(values):
         made = copy.copy(like)  # SciPy's constructors look at every array again
         made.data, made.indices, made.indptr = values, like.indices.copy(), like.indptr.copy()

@@ -79,6 +79,11 @@ def can_locate(format: Format) -> bool:
     return all(Can.LOCATE in level.can for level in format.levels)
 
 
+def count(storage: Storage) -> int:
+    """The number of stored elements."""
+    return len(walk(storage.format, storage.shape, storage.arrays).positions)
+
+
 def dense(storage: Storage) -> Array:
     """The tensor as a dense array; entries stored twice are added, what is not stored is zero."""
     stored = walk(storage.format, storage.shape, storage.arrays)

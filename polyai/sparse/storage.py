@@ -34,6 +34,17 @@ class Storage:
         """Bytes of all arrays."""
         return sum(a.nbytes for a in self.arrays.values())
 
+    def positions(self) -> tuple[int, ...]:
+        """How many positions each level has, as its arrays say."""
+        out: list[int] = []
+        above = 1
+        for number, (level, dimension) in enumerate(zip(self.format.levels, self.format.order)):
+            if not level.branchless:
+                pos = self.arrays.get(f"pos{number}")
+                above = above * self.shape[dimension] if level.full else int(pos[-1]) if pos is not None and len(pos) else 0
+            out.append(above)
+        return tuple(out)
+
     def named(self, tensor: str) -> dict[str, Array]:
         """The arrays by the names kernels use: `A.pos1`, `A.crd1`, `A.val`."""
         return {f"{tensor}.{suffix}": array for suffix, array in self.arrays.items()}

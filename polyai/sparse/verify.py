@@ -92,22 +92,11 @@ def array_lengths(storage: Storage) -> dict[str, int]:
     """The length that each array must have, outer levels deciding those of inner ones."""
     out: dict[str, int] = {}
     parents = 1
-    for number, (level, dimension) in enumerate(zip(storage.format.levels, storage.format.order)):
-        positions = _positions(storage, number, parents, storage.shape[dimension])
+    for number, (level, positions) in enumerate(zip(storage.format.levels, storage.positions())):
         for spec in level.arrays("A", number, parents, positions):
             out[spec.name.removeprefix("A.")] = _number(spec.length)
         parents = positions
     return {**out, "val": parents}
-
-
-def _positions(storage: Storage, number: int, parents: int, extent: int) -> int:
-    level = storage.format.levels[number]
-    if level.branchless:
-        return parents
-    if level.full:
-        return parents * extent
-    pos = storage.arrays.get(f"pos{number}")
-    return int(pos[-1]) if pos is not None and len(pos) else 0
 
 
 def _number(size: Size) -> int:
