@@ -65,7 +65,7 @@ def cost_hints(program: tn.Program, hints: Mapping[str, int]) -> dict[str, int]:
             continue
         first = given.type.format.levels[0]
         if first.full and given.type.rank > 1:
-            extent = given.type.shape[given.type.format.order[0]]
+            extent = given.type.format.level_extents(given.type.shape)[0]
             if sx.symbols(extent) <= hints.keys():
                 out[f"{given.name}_len1"] = rounded(-(-count // max(1, sx.evaluate(extent, hints))))
         else:
@@ -110,7 +110,7 @@ class Variant:
         given = self.traced.arguments(args, kwargs)
         values = self.traced.values(given)
         arrays, described = self._inputs(given)
-        results = self._results(values, described, out)
+        results = self._results(values, arrays, out)
         if self.kernel is not None:
             if out is not None:
                 names = [n for n in arrays if arrays[n].size]
@@ -197,7 +197,7 @@ class Variant:
     def _shape(self, shape: tuple[Size, ...], values: Mapping[str, int]) -> tuple[int, ...]:
         return tuple(e if isinstance(e, int) else sx.evaluate(e, values) for e in shape)
 
-    def _results(self, values: Mapping[str, int], described: Mapping[str, interop.Described], out: Any) -> dict[str, Array]:
+    def _results(self, values: Mapping[str, int], arrays: Mapping[str, Array], out: Any) -> dict[str, Array]:
         results: dict[str, Array] = {}
         wanted = dict(zip(self._outputs, self._given_outputs(out))) if out is not None else {}
         for name in self._outputs:
@@ -206,7 +206,7 @@ class Variant:
             if written not in self._written:
                 continue
             if type_.pattern is not None:
-                shape: tuple[int, ...] = (described[type_.pattern.owner].nnz,)
+                shape: tuple[int, ...] = arrays[f"{type_.pattern.owner}.val"].shape
             else:
                 shape = self._shape(type_.shape, values)
             if name in wanted:
@@ -242,6 +242,9 @@ class Variant:
         kind, shape = owner.kind, owner.shape
         if type_.pattern.dims != tuple(range(len(shape))):
             shape = tuple(shape[d] for d in type_.pattern.dims)
+            if kind == "bsr":  # SciPy has no blocks by columns
+                self.runtime.stats.count("conversions")
+                return interop.result(kind, owner.shape, {**parts, "val": stored}, like=owner.holder).T.tobsr()
             kind = {"csr": "csc", "csc": "csr"}.get(kind, kind)
             if kind == "coo":
                 parts["crd0"], parts["crd1"] = parts["crd1"], parts["crd0"]
@@ -399,7 +402,10 @@ def _against_number(source: tuple[Any, ...], relation: str | None, number: int) 
 
 def checks_its_order(format: Format | None) -> bool:
     """Whether kernels check, fibre by fibre, that the coordinates of this format ascend strictly."""
-    return format is not None and len(format.levels) == 2 and format.levels[0].full and format.levels[1].name == "compressed"
+    if format is None or len(format.levels) < 2:
+        return False
+    first, second, *rest = format.levels
+    return first.full and second.name == "compressed" and all(level.full for level in rest)
 
 
 def _repeated(text: str) -> SparseStructureError:

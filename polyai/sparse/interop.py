@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 
 from polyai.errors import SparseStructureError, UnsupportedError
 from polyai.scalar.dtype import DType, from_numpy
-from polyai.sparse.format import Format, coo, csc, csr
+from polyai.shapes.expr import evaluate
+from polyai.sparse.format import Format, bsr, coo, csc, csr
 from polyai.sparse.interp import walk
 from polyai.sparse.levels.compressed import Compressed
 from polyai.sparse.levels.singleton import Singleton
@@ -35,15 +36,17 @@ from polyai.sparse.verify import arrays_are_complete, coordinates_are_in_range, 
 
 Array = NDArray[Any]
 
+_IN_PLACE = ("csr", "csc", "bsr", "coo")
 _REBUILD = "rebuild it: type(A)((A.data, A.indices, A.indptr), shape=A.shape), then A.check_format(full_check=True)"
 
 
 class Described(NamedTuple):
     """What a kernel needs to know of one sparse value.
 
-    `kind` is the layout used, "csr", "csc" or "coo" (a 1-D CSR array counts as "coo" of rank 1: both store one list), or
+    `kind` is the layout used, "csr", "csc", "bsr" or "coo" (a 1-D CSR array counts as "coo" of rank 1: both store one list), or
     "storage" for a SparseArray.
-    `origin` is the layout that was passed; where it differs (bsr, dia, lil, dok), `holder` is a converted copy, else the
+    `nnz` counts positions of the last level with index arrays: blocks of a BSR matrix, else elements.
+    `origin` is the layout that was passed; where it differs (dia, lil, dok), `holder` is a converted copy, else the
     value itself. `is_matrix` tells spmatrix (`*` multiplies matrices) from sparray.
     """
 
@@ -59,7 +62,7 @@ class Described(NamedTuple):
     @property
     def converted(self) -> bool:
         """True if the call paid for a conversion."""
-        return self.origin not in ("csr", "csc", "coo", "storage")
+        return self.origin not in (*_IN_PLACE, "storage")
 
 
 @cache
@@ -68,12 +71,14 @@ def _dtype(given: np.dtype[Any]) -> DType:
 
 
 @cache
-def scipy_format(kind: str, rank: int = 2, index_bits: int = 32) -> Format:
-    """The Format of SciPy's `kind`. SciPy's COO is neither ordered nor unique; CSR and CSC are, by SciPy's convention."""
+def scipy_format(kind: str, rank: int = 2, index_bits: int = 32, block: tuple[int, int] = (1, 1)) -> Format:
+    """The Format of SciPy's `kind`; `block` is that of BSR. SciPy's COO is neither ordered nor unique; CSR and CSC are, by SciPy's convention."""
     if kind == "csr":
         return csr(index_bits)
     if kind == "csc":
         return csc(index_bits)
+    if kind == "bsr":
+        return bsr(*block, index_bits)
     if rank == 1:
         return coo(1, index_bits)
     below = (Singleton(ordered=False, unique=False),) * (rank - 1)
@@ -103,7 +108,7 @@ def describe(value: Any) -> Described | None:
     """
     own = _storage(value)
     if own is not None:
-        return Described(own.format, own.shape, _dtype(own.values.dtype), own.positions()[-1], False, "storage", "storage", value)
+        return Described(own.format, own.shape, _dtype(own.values.dtype), own.positions()[-1] // own.format.fill, False, "storage", "storage", value)
     if not _is_scipy(value):
         return None
     origin = value.format
@@ -115,7 +120,8 @@ def describe(value: Any) -> Described | None:
         kind = "coo"
     bits = 32 if all(a.dtype == np.int32 for a in _index_arrays(holder)) else 64
     is_matrix = isinstance(value, sys.modules["scipy.sparse"].spmatrix)
-    return Described(scipy_format(kind, len(shape), bits), shape, _dtype(holder.dtype), nnz, is_matrix, kind, origin, holder)
+    block = tuple(map(int, holder.data.shape[1:])) if kind == "bsr" else (1, 1)
+    return Described(scipy_format(kind, len(shape), bits, block), shape, _dtype(holder.dtype), nnz, is_matrix, kind, origin, holder)
 
 
 def arrays_of(value: Any, described: Described) -> dict[str, Array]:
@@ -135,7 +141,7 @@ def arrays_of(value: Any, described: Described) -> dict[str, Array]:
         for level, coordinates in enumerate(_coords(holder)):
             out[f"crd{level}"] = _readable(coordinates, index, nnz)
     else:
-        level = len(described.shape) - 1
+        level = len(described.shape) - 1  # of BSR too: its blocks' insides have no index arrays
         out[f"pos{level}"] = _readable(holder.indptr, index, len(holder.indptr))
         out[f"crd{level}"] = _readable(holder.indices, index, nnz)
     out["val"] = _readable(holder.data, holder.data.dtype.newbyteorder("="), nnz)
@@ -155,14 +161,17 @@ def to_scipy(storage: Storage) -> Any:
 
     Raises UnsupportedError for a scalar.
     """
-    for kind in ("csr", "csc"):
-        if storage.format == scipy_format(kind, 2, storage.format.index_bits):
-            return result(kind, storage.shape, storage.arrays)
+    form = storage.format
+    block = (form.block(0), form.block(1)) if form.rank == 2 else (1, 1)
+    for kind in ("csr", "csc", "bsr"):
+        if form == scipy_format(kind, 2, form.index_bits, block):
+            values = storage.values.reshape(-1, *block) if kind == "bsr" else storage.values
+            return result(kind, storage.shape, {**storage.arrays, "val": values})
     if not storage.shape:
         raise UnsupportedError("a sparse array without dimensions", "SciPy has none", "use .toarray()")
     stored = walk(storage.format, storage.shape, storage.arrays)
     listed = {f"crd{d}": c for d, c in enumerate(stored.coordinates)}
-    return result("coo", storage.shape, {**listed, "val": storage.values[stored.positions]})
+    return result("coo", storage.shape, {**listed, "val": storage.values.reshape(-1)[stored.positions]})
 
 
 def _readable(array: Array, dtype: Any, length: int) -> Array:
@@ -177,15 +186,10 @@ def _in_place(array: Array) -> bool:
 
 
 def _listed(value: Any) -> Any:
-    """`value` itself if it is CSR, CSC or COO, else a CSR copy."""
+    """`value` itself if it is CSR, CSC, BSR or COO, else a CSR copy."""
     origin = value.format
-    if origin in ("csr", "csc", "coo"):
+    if origin in _IN_PLACE:
         return value
-    if origin == "bsr":
-        try:
-            value.check_format(full_check=True)  # SciPy's own conversion trusts the indices
-        except ValueError as error:
-            raise SparseStructureError("the bsr matrix is malformed", str(error), "rebuild it from valid block indices") from None
     if value.ndim != 2:
         raise UnsupportedError(f"a {origin} array with {value.ndim} dimensions", "only matrices convert to CSR", "pass value.tocoo()")
     return value.tocsr()
@@ -224,8 +228,10 @@ def _check(value: Any, kind: str) -> int:
         arrays = [(f"coords[{d}]", c) for d, c in enumerate(_coords(value))]
     else:
         arrays = [("indptr", value.indptr), ("indices", value.indices)]
+    if kind == "bsr":
+        _check_blocks(data, value.shape)
     for name, array in (*arrays, ("data", data)):
-        if array.ndim != 1:
+        if array.ndim != 1 and (kind, name) != ("bsr", "data"):
             raise _bad(f"{kind}: {name} has {array.ndim} dimensions", f"its shape is {array.shape}; a list is needed")
         if name != "data" and array.dtype.kind not in "iu":
             raise _bad(f"{kind}: {name} has dtype {array.dtype}", "indices are integers", f"A.{name} = A.{name}.astype(np.int32)")
@@ -236,8 +242,9 @@ def _check(value: Any, kind: str) -> int:
         return len(data)
     indptr, indices = value.indptr, value.indices
     major = 1 if len(value.shape) == 1 else value.shape[1 if kind == "csc" else 0]
+    major = major // data.shape[1] if kind == "bsr" else major
     if len(indptr) != major + 1:
-        axis = "columns" if kind == "csc" else "rows"
+        axis = {"csc": "columns", "bsr": "block rows"}.get(kind, "rows")
         raise _bad(f"{kind}: indptr has {len(indptr)} entries", f"{major} {axis} need {major + 1}")
     if indptr[0] != 0:
         raise _bad(f"{kind}: indptr[0] is {indptr[0]}", "the first row starts at 0")
@@ -245,6 +252,14 @@ def _check(value: Any, kind: str) -> int:
     if not 0 <= nnz <= min(len(indices), len(data)):
         raise _bad(f"{kind}: indptr[-1] is {nnz}", f"but there are {len(indices)} indices and {len(data)} values")
     return nnz
+
+
+def _check_blocks(data: Array, shape: tuple[int, ...]) -> None:
+    if data.ndim != 3 or 0 in data.shape[1:]:
+        raise _bad(f"bsr: data has shape {data.shape}", "it holds blocks: (blocks, rows, columns)")
+    for name, extent, size in zip(("rows", "columns"), shape, data.shape[1:]):
+        if extent % size:
+            raise _bad(f"bsr: blocks of {size} do not divide {extent} {name}", "every block is whole", "pad the matrix to a multiple")
 
 
 def validate_fully(value: Any) -> int:
@@ -263,7 +278,8 @@ def validate_fully(value: Any) -> int:
         for d, coordinates in enumerate(_coords(value)):
             _in_range(f"coo: coords[{d}]", coordinates, extents[d])
         return nnz
-    _check_fibres(kind, value.indptr, value.indices[:nnz], value.shape[0 if kind == "csc" else -1])
+    extent = value.shape[0 if kind == "csc" else -1]
+    _check_fibres(kind, value.indptr, value.indices[:nnz], extent // value.data.shape[2] if kind == "bsr" else extent)
     return nnz
 
 
@@ -283,7 +299,7 @@ def _in_range(what: str, indices: Array, extent: int) -> None:
 
 
 def coordinates(value: Any) -> tuple[Array, ...]:
-    """The coordinates of all stored elements by dimension, in storage order. Kinds other than CSR, CSC, COO are converted."""
+    """The coordinates of all stored elements by dimension, in storage order. Other kinds than CSR, CSC, BSR, COO are converted."""
     own = _storage(value)
     if own is not None:
         return walk(own.format, own.shape, own.arrays).coordinates
@@ -293,6 +309,11 @@ def coordinates(value: Any) -> tuple[Array, ...]:
     nnz = int(value.indptr[-1])
     major = np.repeat(np.arange(len(value.indptr) - 1, dtype=np.int64), np.diff(value.indptr))
     minor = value.indices[:nnz].astype(np.int64, copy=False)
+    if value.format == "bsr":
+        _, rows, columns = value.data.shape
+        row = major[:, None, None] * rows + np.arange(rows)[:, None]
+        column = minor[:, None, None] * columns + np.arange(columns)
+        return tuple(np.broadcast_to(c, (nnz, rows, columns)).reshape(-1) for c in (row, column))
     return (minor,) if value.ndim == 1 else (minor, major) if value.format == "csc" else (major, minor)
 
 
@@ -308,7 +329,7 @@ def has_duplicates(value: Any) -> bool:
     order = _order(value)
     if not (order < 0).any():
         return bool((order == 0).any())
-    columns = coordinates(value)
+    columns = coordinates(value) if getattr(value, "format", "") != "bsr" else _block_coordinates(value)
     by = np.lexsort(columns[::-1])
     same = np.ones(max(0, len(by) - 1), dtype=bool)
     for column in columns:
@@ -316,8 +337,13 @@ def has_duplicates(value: Any) -> bool:
     return bool(same.any())
 
 
+def _block_coordinates(value: Any) -> tuple[Array, ...]:
+    blocks = np.repeat(np.arange(len(value.indptr) - 1), np.diff(value.indptr))
+    return blocks, value.indices[: len(blocks)]
+
+
 def _order(value: Any) -> Array:
-    """Sign of each step from one stored coordinate to the next: 1 ascends, 0 repeats, -1 descends."""
+    """Sign of each step from one stored coordinate (of BSR: block) to the next: 1 ascends, 0 repeats, -1 descends."""
     own = _storage(value)
     value = value if own is not None else _listed(value)
     if own is not None or value.format == "coo":
@@ -338,17 +364,18 @@ def _order(value: Any) -> Array:
 
 
 def sorted_fibres(described: Described, arrays: Mapping[str, Array]) -> tuple[dict[str, Array], bool]:
-    """The arrays of a CSR or CSC matrix with each row's (column's) entries in ascending order, and whether one repeats.
+    """The arrays of a CSR, CSC or BSR matrix with each row's (column's) entries in ascending order, and whether one repeats.
 
     Raises SparseStructureError for row pointers and indices out of range.
     """
     positions, indices = arrays["pos1"], arrays["crd1"]
-    _check_fibres(described.kind, positions, indices, described.shape[0 if described.kind == "csc" else 1])
+    extent = evaluate(described.format.level_extents(described.shape)[1], {})
+    _check_fibres(described.kind, positions, indices, extent)
     major = np.repeat(np.arange(len(positions) - 1), np.diff(positions))
     order = np.lexsort((indices, major))
     ascending = indices[order]
     repeats = bool(((major[1:] == major[:-1]) & (ascending[1:] == ascending[:-1])).any())
-    return {**arrays, "crd1": ascending, "val": arrays["val"][order]}, repeats
+    return {**arrays, "crd1": ascending, "val": arrays["val"].reshape(len(order), -1)[order].reshape(arrays["val"].shape)}, repeats
 
 
 def result(kind: str, shape: tuple[int, ...], arrays: Mapping[str, Array], like: Any = None) -> Any:
@@ -361,9 +388,9 @@ def result(kind: str, shape: tuple[int, ...], arrays: Mapping[str, Array], like:
 
     index = {name: _own(array, like) for name, array in arrays.items() if name != "val"}
     flavour = "matrix" if like is not None and isinstance(like, sparse.spmatrix) else "array"
-    cls = getattr(sparse, f"{kind}_{flavour}", None) if kind in ("csr", "csc", "coo") else None
+    cls = getattr(sparse, f"{kind}_{flavour}", None) if kind in _IN_PLACE else None
     if cls is None:
-        raise UnsupportedError(f"no SciPy result of kind {kind}", "results are csr, csc or coo", "convert it afterwards")
+        raise UnsupportedError(f"no SciPy result of kind {kind}", f"results are {', '.join(_IN_PLACE)}", "convert it afterwards")
     if kind == "coo":
         coords = tuple(index[f"crd{level}"] for level in range(len(shape)))
         return cls((arrays["val"], coords), shape=shape)
@@ -372,7 +399,7 @@ def result(kind: str, shape: tuple[int, ...], arrays: Mapping[str, Array], like:
 
 
 def with_values(like: Any, values: Array, dims: tuple[int, ...] | None = None) -> Any:
-    """A value as `like`, a SparseArray or SciPy's CSR, CSC or COO, with index arrays of its own and the given stored values.
+    """A value as `like`, a SparseArray or SciPy's CSR, CSC, BSR or COO, with index arrays of its own and the given stored values.
 
     `dims`, for a SparseArray: dimension d of the result is dimension dims[d] of `like`.
     """
@@ -382,7 +409,7 @@ def with_values(like: Any, values: Array, dims: tuple[int, ...] | None = None) -
         turned = replace(own.format, order=tuple(dims.index(d) for d in own.format.order))
         arrays = {**{n: a.copy() for n, a in own.arrays.items()}, "val": values}
         return type(like)(turned, tuple(own.shape[d] for d in dims), arrays)
-    if like.format in ("csr", "csc") and len(like.indices) == len(values):
+    if like.format in ("csr", "csc", "bsr") and len(like.indices) == len(values):
         made = copy.copy(like)  # SciPy's constructors look at every array again
         made.data, made.indices, made.indptr = values, like.indices.copy(), like.indptr.copy()
         return made
@@ -393,6 +420,6 @@ def with_values(like: Any, values: Array, dims: tuple[int, ...] | None = None) -
 
 
 def _own(array: Array, like: Any) -> Array:
-    if like is None or like.format not in ("csr", "csc", "coo"):
+    if like is None or like.format not in _IN_PLACE:
         return array
     return array.copy() if any(np.may_share_memory(array, theirs) for theirs in _index_arrays(like)) else array

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from polyai.errors import ShapeError, SparseStructureError, UnsupportedError
+from polyai.shapes.expr import evaluate
 from polyai.sparse.format import Format
 from polyai.sparse.interp import walk
 from polyai.sparse.level import Level
@@ -35,7 +36,7 @@ def pack(format: Format, shape: Sequence[int], coordinates: Sequence[ArrayLike],
     verify_format(format)
     extents = tuple(int(s) for s in shape)
     entries, data = _checked(format, extents, coordinates, np.asarray(values))
-    keys = [entries[d] for d in format.order]
+    keys = list(format.taken_apart(entries))
     if any(level.ordered for level in format.levels):
         by = np.lexsort(keys[::-1])
         keys, data = [k[by] for k in keys], data[by]
@@ -54,6 +55,9 @@ def _checked(format: Format, shape: tuple[int, ...], coordinates: Sequence[Array
         if len(c) and (c.min() < 0 or c.max() >= extent):
             bad = c[(c < 0) | (c >= extent)][0]
             raise ShapeError(f"coordinate {bad} in dimension {d}", f"its extent is {extent}", "coordinates count from 0")
+    for d, extent in enumerate(shape):
+        if extent % format.block(d):
+            raise ShapeError(f"dimension {d} has {extent} elements", f"{format.name} has blocks of {format.block(d)} there", "pad it to a multiple")
     return entries, values
 
 
@@ -75,8 +79,8 @@ def _assemble(format: Format, shape: tuple[int, ...], keys: list[Array], data: A
     index = np.int32 if format.index_bits == 32 else np.int64
     arrays: dict[str, Array] = {}
     position, count = np.zeros(len(data), dtype=np.int64), 1
-    for number, (level, dimension) in enumerate(zip(format.levels, format.order)):
-        key, extent = keys[number], shape[dimension]
+    for number, (level, size) in enumerate(zip(format.levels, format.level_extents(shape))):
+        key, extent = keys[number], evaluate(size, {})
         match _kind(level):
             case "full":
                 position, count = position * extent + key, count * extent
@@ -125,7 +129,7 @@ def _kind(level: Level) -> str:
 def unpack(storage: Storage) -> tuple[tuple[Array, ...], Array]:
     """Coordinates by dimension, and values, of everything stored, in order of iteration. Fills of full levels come too."""
     stored = walk(storage.format, storage.shape, storage.arrays)
-    return stored.coordinates, storage.values[stored.positions]
+    return stored.coordinates, storage.values.reshape(-1)[stored.positions]
 
 
 def convert(storage: Storage, format: Format) -> Storage:

@@ -8,6 +8,7 @@ from typing import Any, final
 
 from numpy.typing import NDArray
 
+from polyai.shapes.expr import evaluate
 from polyai.sparse.format import Format
 
 Array = NDArray[Any]
@@ -16,7 +17,8 @@ Array = NDArray[Any]
 @final
 @dataclass(frozen=True, slots=True, eq=False)
 class Storage:
-    """`arrays` by suffix: "pos1", "crd1" for the levels that have them, "val" with one value per position of the last level.
+    """`arrays` by suffix: "pos1", "crd1" for the levels that have them, "val" with one value per position of the last level
+    (the inner levels of blocks may be dimensions of it: a BSR's are [block, row, column]).
 
     Compared by identity: two storages of one tensor may differ in the order of entries.
     """
@@ -38,10 +40,10 @@ class Storage:
         """How many positions each level has, as its arrays say."""
         out: list[int] = []
         above = 1
-        for number, (level, dimension) in enumerate(zip(self.format.levels, self.format.order)):
+        for number, (level, extent) in enumerate(zip(self.format.levels, self.format.level_extents(self.shape))):
             if not level.branchless:
                 pos = self.arrays.get(f"pos{number}")
-                above = above * self.shape[dimension] if level.full else int(pos[-1]) if pos is not None and len(pos) else 0
+                above = above * evaluate(extent, {}) if level.full else int(pos[-1]) if pos is not None and len(pos) else 0
             out.append(above)
         return tuple(out)
 

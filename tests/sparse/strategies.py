@@ -4,7 +4,7 @@ import numpy as np
 import scipy.sparse as sp
 from hypothesis import strategies as st
 
-from polyai.sparse.format import Format, coo, csc, csf, csr, dcsr
+from polyai.sparse.format import Format, bsr, coo, csc, csf, csr, dcsr
 from polyai.sparse.levels.compressed import Compressed
 from polyai.sparse.levels.dense import Dense
 
