@@ -25,8 +25,8 @@ CHUNK = 4096
 """Iterations of one task where the only free dim is cut for both threads and vectors."""
 TOGETHER = 4
 """How many sums along memory run at once."""
-BLOCK_ROWS = 8
-"""Rows of a stored block that are jammed: each element of the operand is loaded once for all of them."""
+BLOCK_ROWS = 6
+"""Most rows of a stored block that are jammed: each element of the operand is loaded once for all of them."""
 SQUARE = 64
 """Rows of a square where an operand is read across memory."""
 ROWS = 96
@@ -246,7 +246,7 @@ class _Recipe:
         sums at once hide their latency."""
         jammed = [(s, d) for s, d in members if d in s.jams]
         if jammed and all(d in s.free for s, d in members):
-            size = max(_divisor(s.trip(d), BLOCK_ROWS) for s, d in jammed)
+            size = max(_block_rows(s.trip(d)) for s, d in jammed)
             return (f"{JAM}={size}",) if size > 1 else ()
         inner = [s for s, _ in members if s.vector in s.summed and placed.left(s) == (s.vector,)]
         return (f"{JAM}={TOGETHER}",) if len(inner) == 1 and all(d in (*s.free, *s.summed) for s, d in members) else ()
@@ -277,9 +277,9 @@ def _cut(dim: str, tile: int) -> Expr:
     return var if tile == 1 else Apply("floordiv", (var, Const(tile, dt.i64)), dt.i64)
 
 
-def _divisor(trip: int, most: int) -> int:
-    """The largest divisor of `trip` that is at most `most`."""
-    return next(n for n in range(min(trip, most), 0, -1) if trip % n == 0)
+def _block_rows(rows: int) -> int:
+    """How many of the rows of a stored block are jammed: a few that divide it, if there are such."""
+    return rows if rows <= BLOCK_ROWS else next((n for n in (4, 6, 5, 3) if rows % n == 0), 4)
 
 
 def _share(trip: int, step: int, most: int) -> int:
