@@ -350,7 +350,7 @@ class _Sources:
             if found is None or found.converted or type_.format is None or found.kind not in ("csr", "csc", "bsr", "coo") or len(found.shape) != 2:
                 return None
             index = dt.i32 if type_.format.index_bits == 32 else dt.i64
-            block = (type_.format.block(0), type_.format.block(1))
+            block = (type_.format.block(0) or 1, type_.format.block(1) or 1)
             return SparseArg(found.kind, type(value), type_.dtype, index, block)  # type: ignore[arg-type]
         if slot.kind == "scalar":
             return ScalarArg(type_.dtype) if type_.dtype.name in ("i64", "f64") and type(value) in (int, float) else None

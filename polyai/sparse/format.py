@@ -73,9 +73,9 @@ class Format:
         return tuple(level for level, d in enumerate(self.order) if d == dimension)
 
     def block(self, dimension: int) -> int:
-        """The size of the blocks that `dimension` is cut into; 1 if it is whole."""
+        """The size of the blocks that `dimension` is cut into; 0 if it is whole."""
         sizes = (part.size for level in self.levels_of(dimension) if isinstance(part := self.part(level), (Block, Inner)))
-        return next(sizes, 1)
+        return next(sizes, 0)
 
     @property
     def blocked(self) -> bool:

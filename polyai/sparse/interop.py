@@ -162,7 +162,7 @@ def to_scipy(storage: Storage) -> Any:
     Raises UnsupportedError for a scalar.
     """
     form = storage.format
-    block = (form.block(0), form.block(1)) if form.rank == 2 else (1, 1)
+    block = (form.block(0) or 1, form.block(1) or 1) if form.rank == 2 else (1, 1)
     for kind in ("csr", "csc", "bsr"):
         if form == scipy_format(kind, 2, form.index_bits, block):
             values = storage.values.reshape(-1, *block) if kind == "bsr" else storage.values

@@ -56,7 +56,7 @@ def _checked(format: Format, shape: tuple[int, ...], coordinates: Sequence[Array
             bad = c[(c < 0) | (c >= extent)][0]
             raise ShapeError(f"coordinate {bad} in dimension {d}", f"its extent is {extent}", "coordinates count from 0")
     for d, extent in enumerate(shape):
-        if extent % format.block(d):
+        if extent % (format.block(d) or 1):
             raise ShapeError(f"dimension {d} has {extent} elements", f"{format.name} has blocks of {format.block(d)} there", "pad it to a multiple")
     return entries, values
 

@@ -98,7 +98,7 @@ def one_extent_per_dimension(storage: Storage) -> None:
 
 def blocks_divide_their_dimensions(storage: Storage) -> None:
     for dimension, extent in enumerate(storage.shape):
-        size = storage.format.block(dimension)
+        size = storage.format.block(dimension) or 1
         _require(extent % size == 0, f"dimension {dimension} has {extent} elements", f"blocks of {size} do not divide it", "pad it to a multiple")
 
 

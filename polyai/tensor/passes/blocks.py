@@ -58,7 +58,7 @@ def _run(program: Program, whole: frozenset[str]) -> Program:
 
 
 class _Plan:
-    """The block of every index variable and of every dimension of a dense tensor; what has none stays whole."""
+    """The block of every index variable and of every dimension of a dense tensor; 0 for what stays whole."""
 
     def __init__(self, program: Program, whole: frozenset[str]) -> None:
         self.program, self.types, self.sizes = program, types_of(program), size_symbols(program)
@@ -73,7 +73,7 @@ class _Plan:
             rigid.add(torn)
 
     def block(self, name: str, dimension: int = -1) -> int:
-        return self.blocks.get((name, dimension), 1)
+        return self.blocks.get((name, dimension), 0)
 
     def _links(self) -> Iterator[tuple[Place, Place | None]]:
         """Dimensions with what is cut like them; None beside one that cannot be cut."""
@@ -100,7 +100,7 @@ class _Plan:
                 owned = owner_within(within, self.types)
                 format = self.types[owned.tensor].format
                 for d, name in enumerate(owned.indices):
-                    size = 1 if format is None else format.block(d)
+                    size = 0 if format is None else format.block(d)
                     if out.setdefault((name, -1), size) != size:
                         raise UnsupportedError(
                             f"{owned.tensor} is walked together with a tensor in other blocks",
@@ -130,7 +130,7 @@ class _Cutter:
         self.given, self.plan, self.types = program, plan, plan.types
         self.names = names_of(program)
         self.facts: dict[Fact, None] = {}
-        self.inner = {v: self.names.fresh(f"{v}_in") for (v, d), size in plan.blocks.items() if d < 0 and size > 1}
+        self.inner = {v: self.names.fresh(f"{v}_in") for (v, d), size in plan.blocks.items() if d < 0 and size}
 
     def program(self) -> Program:
         body = tuple(s for given in self.given.body for s in self._step(given))
@@ -175,13 +175,13 @@ class _Cutter:
         places: list[Body] = []
         for index, point in zip(step.indices, points):
             size, at = self.plan.block(index.name), var(point)
-            places += [at] if size == 1 else [apply(op, dt.i64, at, Const(size, dt.i64)) for op in ("floordiv", "mod")]
+            places += [at] if not size else [apply(op, dt.i64, at, Const(size, dt.i64)) for op in ("floordiv", "mod")]
         yield Comprehension(step.target, step.type, points, Load(target, tuple(places), step.type.dtype))  # type: ignore[arg-type]
 
     # --- sizes ------------------------------------------------------------------------------------------------------------
 
     def _extents(self, extent: Size, size: int) -> tuple[Size, ...]:
-        if size == 1:
+        if not size:
             return (extent,)
         rest = mod(extent, size)
         if rest != 0:
@@ -231,7 +231,7 @@ class _Cutter:
         pattern = self.types[array].pattern
         owner = None if pattern is None else self.types[pattern.owner].format
         size = self.plan.block(array, dimension) if pattern is None or owner is None else owner.block(pattern.dims[dimension])
-        if size > 1 and isinstance(index, Var):
+        if size and isinstance(index, Var):
             return index, var(self.inner[index.name])
         return (self._body(index),)
 
