@@ -306,8 +306,9 @@ class _Sources:
         self.position = {slot.name: n for n, slot in enumerate(variant.traced.inputs)}
         self.symbols: dict[str, tuple[Any, ...]] = {}
         for s in variant.traced.symbols:
-            source = {"extent": ("dim", s.input, s.dim), "nnz": ("nnz", s.input), "value": ("value", s.input)}[s.what]
-            self.symbols.setdefault(s.symbol, source)
+            known = {"extent": ("dim", s.input, s.dim), "nnz": ("nnz", s.input), "value": ("value", s.input)}
+            if s.what in known:
+                self.symbols.setdefault(s.symbol, known[s.what])
 
     def spec(self) -> DispatchSpec | None:
         kernel = self.variant.kernel

@@ -31,7 +31,7 @@ from polyai.tensor import cost as tensor_costs
 from polyai.tensor import nodes as tn
 from polyai.tensor import show as tensor_show
 from polyai.tensor import verify as tensor_verify
-from polyai.tensor.passes import blocks, canonical, factor, fold, fuse, library, reassociate, restrict
+from polyai.tensor.passes import blocks, canonical, factor, fold, fuse, library, padding, reassociate, restrict
 from polyai.term.node import node, walk
 
 
@@ -137,6 +137,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("reassociate", "tensor", _program(lambda b: reassociate.run(b.program, b.hints))),
     Stage("fuse", "tensor", _program(lambda b: fuse.run(b.program))),
     Stage("library", "tensor", _library),
+    Stage("padding", "tensor", _program(lambda b: padding.run(b.program))),
     Stage("blocks", "tensor", _program(lambda b: blocks.run(b.program))),
     Stage("statements", "poly", _statements),
     Stage("schedule", "poly", _schedule),

@@ -5,9 +5,12 @@
     Part         Whole                  the coordinate i
                | Block(size)            i // size
                | Inner(size)            i % size
+               | Shift(to)              j - i, for j the coordinate of dimension `to`, which a later level stores
 
 A format without `parts` stores whole dimensions. A 2x3 BSR matrix: levels (dense, compressed, dense, dense) of
-(i // 2, j // 3, i % 2, j % 3).
+(i // 2, j // 3, i % 2, j % 3). DIA: levels (slots, strip) of (j - i, j).
+
+A format is *padded* if it may hold positions outside the tensor: they are not stored, whatever their values say.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ from polyai.sparse.level import Level
 from polyai.sparse.levels.compressed import Compressed
 from polyai.sparse.levels.dense import Dense
 from polyai.sparse.levels.singleton import Singleton
+from polyai.sparse.levels.slots import Slots
+from polyai.sparse.levels.strip import Strip
 from polyai.term.node import node
 
 
@@ -43,7 +48,14 @@ class Inner:
     size: int
 
 
-Part = Union[Whole, Block, Inner]
+@node
+class Shift:
+    """How far dimension `to` lies beyond this one: the number of the diagonal, j - i."""
+
+    to: int
+
+
+Part = Union[Whole, Block, Inner, Shift]
 
 
 @node
@@ -80,7 +92,12 @@ class Format:
     @property
     def blocked(self) -> bool:
         """True if some dimension is cut into blocks."""
-        return any(not isinstance(part, Whole) for part in self.parts)
+        return any(isinstance(part, (Block, Inner)) for part in self.parts)
+
+    @property
+    def padded(self) -> bool:
+        """True if some positions may lie outside the tensor."""
+        return any(level.sized for level in self.levels)
 
     @property
     def fill(self) -> int:
@@ -99,7 +116,7 @@ class Format:
 
     def taken_apart(self, coordinates: Sequence[Any]) -> tuple[Any, ...]:
         """The coordinates of each level of numbers or NumPy arrays, one per dimension."""
-        return tuple(_apart(self.part(level), coordinates[d]) for level, d in enumerate(self.order))
+        return tuple(_apart(self.part(level), d, coordinates) for level, d in enumerate(self.order))
 
     def put_together(self, coordinates: Sequence[Any]) -> tuple[Any, ...]:
         """The inverse of `taken_apart`: one number or array per dimension."""
@@ -110,6 +127,10 @@ class Format:
             if isinstance(part, Block):
                 mine = mine * part.size
             out[dimension] = out[dimension] + mine if dimension in out else mine
+        for level, dimension in enumerate(self.order):
+            part = self.part(level)
+            if isinstance(part, Shift):
+                out[dimension] = out[part.to] - out[dimension]
         return tuple(out[d] for d in range(self.rank))
 
     def unblocked(self) -> Format:
@@ -130,7 +151,7 @@ class Format:
 def extent(part: Part, whole: Size) -> Size:
     """How far the coordinates of a part of a dimension of extent `whole` run."""
     match part:
-        case Whole():
+        case Whole() | Shift():
             return whole
         case Block(size):
             return floordiv(whole, size)
@@ -140,14 +161,16 @@ def extent(part: Part, whole: Size) -> Size:
             assert_never(part)
 
 
-def _apart(part: Part, coordinate: Any) -> Any:
+def _apart(part: Part, dimension: int, coordinates: Sequence[Any]) -> Any:
     match part:
         case Whole():
-            return coordinate
+            return coordinates[dimension]
         case Block(size):
-            return coordinate // size
+            return coordinates[dimension] // size
         case Inner(size):
-            return coordinate % size
+            return coordinates[dimension] % size
+        case Shift(to):
+            return coordinates[to] - coordinates[dimension]
         case _:
             assert_never(part)
 
@@ -166,6 +189,16 @@ def bsr(rows: int, columns: int, index_bits: int = 32) -> Format:
     """Dense blocks of `rows` x `columns`: block rows dense, block columns compressed. The shape is a multiple of the block."""
     parts = (Block(rows), Block(columns), Inner(rows), Inner(columns))
     return Format("bsr", (0, 1, 0, 1), (Dense(), Compressed(), Dense(), Dense()), index_bits, parts)
+
+
+def dia(index_bits: int = 32) -> Format:
+    """Diagonals j - i = const: their offsets listed, their elements by column."""
+    return Format("dia", (0, 1), (Slots(), Strip()), index_bits, (Shift(1), Whole()))
+
+
+def ell(index_bits: int = 32) -> Format:
+    """Rows dense, each with the same number of slots for its columns; empty slots have column -1."""
+    return Format("ell", (0, 1), (Dense(), Slots()), index_bits)
 
 
 def coo(rank: int = 2, index_bits: int = 32) -> Format:

@@ -15,6 +15,7 @@ values) needs unique coordinates: ask `has_duplicates` first. Merges of two patt
 from __future__ import annotations
 
 import copy
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 from polyai.errors import SparseStructureError, UnsupportedError
 from polyai.scalar.dtype import DType, from_numpy
 from polyai.shapes.expr import evaluate
-from polyai.sparse.format import Format, bsr, coo, csc, csr
+from polyai.sparse.format import Format, bsr, coo, csc, csr, dia
 from polyai.sparse.interp import walk
 from polyai.sparse.levels.compressed import Compressed
 from polyai.sparse.levels.singleton import Singleton
@@ -36,17 +37,20 @@ from polyai.sparse.verify import arrays_are_complete, coordinates_are_in_range, 
 
 Array = NDArray[Any]
 
-_IN_PLACE = ("csr", "csc", "bsr", "coo")
+_IN_PLACE = ("csr", "csc", "bsr", "dia", "coo")
 _REBUILD = "rebuild it: type(A)((A.data, A.indices, A.indptr), shape=A.shape), then A.check_format(full_check=True)"
+
+_REBUILD_DIA = "rebuild it: scipy.sparse.dia_array((data, offsets), shape=A.shape)"
 
 
 class Described(NamedTuple):
     """What a kernel needs to know of one sparse value.
 
-    `kind` is the layout used, "csr", "csc", "bsr" or "coo" (a 1-D CSR array counts as "coo" of rank 1: both store one list), or
+    `kind` is the layout used, "csr", "csc", "bsr", "dia" or "coo" (a 1-D CSR array counts as "coo" of rank 1: both store one list), or
     "storage" for a SparseArray.
+    `lengths` gives the sizes that are no extents, of sized levels (`length1`).
     `nnz` counts positions of the last level with index arrays: blocks of a BSR matrix, else elements.
-    `origin` is the layout that was passed; where it differs (dia, lil, dok), `holder` is a converted copy, else the
+    `origin` is the layout that was passed; where it differs (lil, dok), `holder` is a converted copy, else the
     value itself. `is_matrix` tells spmatrix (`*` multiplies matrices) from sparray.
     """
 
@@ -58,6 +62,7 @@ class Described(NamedTuple):
     kind: str
     origin: str
     holder: Any
+    lengths: tuple[tuple[str, int], ...] = ()
 
     @property
     def converted(self) -> bool:
@@ -79,6 +84,8 @@ def scipy_format(kind: str, rank: int = 2, index_bits: int = 32, block: tuple[in
         return csc(index_bits)
     if kind == "bsr":
         return bsr(*block, index_bits)
+    if kind == "dia":
+        return dia(index_bits)
     if rank == 1:
         return coo(1, index_bits)
     below = (Singleton(ordered=False, unique=False),) * (rank - 1)
@@ -108,7 +115,7 @@ def describe(value: Any) -> Described | None:
     """
     own = _storage(value)
     if own is not None:
-        return Described(own.format, own.shape, _dtype(own.values.dtype), own.positions()[-1] // own.format.fill, False, "storage", "storage", value)
+        return Described(own.format, own.shape, _dtype(own.values.dtype), own.positions()[-1] // own.format.fill, False, "storage", "storage", value, tuple(own.lengths().items()))
     if not _is_scipy(value):
         return None
     origin = value.format
@@ -120,8 +127,9 @@ def describe(value: Any) -> Described | None:
         kind = "coo"
     bits = 32 if all(a.dtype == np.int32 for a in _index_arrays(holder)) else 64
     is_matrix = isinstance(value, sys.modules["scipy.sparse"].spmatrix)
+    lengths = (("length0", len(holder.offsets)), ("length1", int(holder.data.shape[1]))) if kind == "dia" else ()
     block = tuple(map(int, holder.data.shape[1:])) if kind == "bsr" else (1, 1)
-    return Described(scipy_format(kind, len(shape), bits, block), shape, _dtype(holder.dtype), nnz, is_matrix, kind, origin, holder)
+    return Described(scipy_format(kind, len(shape), bits, block), shape, _dtype(holder.dtype), nnz, is_matrix, kind, origin, holder, lengths)
 
 
 def arrays_of(value: Any, described: Described) -> dict[str, Array]:
@@ -140,6 +148,9 @@ def arrays_of(value: Any, described: Described) -> dict[str, Array]:
         out["pos0"] = np.array([0, nnz], dtype=index)
         for level, coordinates in enumerate(_coords(holder)):
             out[f"crd{level}"] = _readable(coordinates, index, nnz)
+    elif holder.format == "dia":
+        out["crd0"] = _readable(holder.offsets, index, len(holder.offsets))
+        nnz = len(holder.data)
     else:
         level = len(described.shape) - 1  # of BSR too: its blocks' insides have no index arrays
         out[f"pos{level}"] = _readable(holder.indptr, index, len(holder.indptr))
@@ -163,9 +174,10 @@ def to_scipy(storage: Storage) -> Any:
     """
     form = storage.format
     block = (form.block(0) or 1, form.block(1) or 1) if form.rank == 2 else (1, 1)
-    for kind in ("csr", "csc", "bsr"):
+    for kind in ("csr", "csc", "bsr", "dia"):
         if form == scipy_format(kind, 2, form.index_bits, block):
-            values = storage.values.reshape(-1, *block) if kind == "bsr" else storage.values
+            inner = {"bsr": block, "dia": (storage.length(len(form.levels) - 1),) if kind == "dia" else ()}.get(kind, ())
+            values = storage.values.reshape(storage.positions()[-1] // max(1, math.prod(inner)), *inner)
             return result(kind, storage.shape, {**storage.arrays, "val": values})
     if not storage.shape:
         raise UnsupportedError("a sparse array without dimensions", "SciPy has none", "use .toarray()")
@@ -186,7 +198,7 @@ def _in_place(array: Array) -> bool:
 
 
 def _listed(value: Any) -> Any:
-    """`value` itself if it is CSR, CSC, BSR or COO, else a CSR copy."""
+    """`value` itself if kernels read its layout, else a CSR copy."""
     origin = value.format
     if origin in _IN_PLACE:
         return value
@@ -201,6 +213,8 @@ def _coords(value: Any) -> tuple[Array, ...]:
 
 
 def _index_arrays(value: Any) -> tuple[Array, ...]:
+    if value.format == "dia":
+        return (value.offsets,)
     return _coords(value) if value.format == "coo" else (value.indptr, value.indices)
 
 
@@ -224,6 +238,8 @@ def validate(value: Any) -> int:
 
 def _check(value: Any, kind: str) -> int:
     data = value.data
+    if kind == "dia":
+        return _check_diagonals(value)
     if kind == "coo":
         arrays = [(f"coords[{d}]", c) for d, c in enumerate(_coords(value))]
     else:
@@ -254,6 +270,15 @@ def _check(value: Any, kind: str) -> int:
     return nnz
 
 
+def _check_diagonals(value: Any) -> int:
+    offsets, data = value.offsets, value.data
+    if offsets.ndim != 1 or offsets.dtype.kind not in "iu":
+        raise _bad(f"dia: offsets has shape {offsets.shape} and dtype {offsets.dtype}", "a list of integers is needed", _REBUILD_DIA)
+    if data.ndim != 2 or len(data) != len(offsets):
+        raise _bad(f"dia: data has shape {data.shape}", f"{len(offsets)} offsets need as many rows", _REBUILD_DIA)
+    return int(value.nnz)
+
+
 def _check_blocks(data: Array, shape: tuple[int, ...]) -> None:
     if data.ndim != 3 or 0 in data.shape[1:]:
         raise _bad(f"bsr: data has shape {data.shape}", "it holds blocks: (blocks, rows, columns)")
@@ -273,6 +298,8 @@ def validate_fully(value: Any) -> int:
     value = _listed(value)
     kind = value.format
     nnz = _check(value, kind)
+    if kind == "dia":
+        return nnz  # any offset is good: what lies outside is not stored
     if kind == "coo":
         extents = value.shape
         for d, coordinates in enumerate(_coords(value)):
@@ -304,6 +331,10 @@ def coordinates(value: Any) -> tuple[Array, ...]:
     if own is not None:
         return walk(own.format, own.shape, own.arrays).coordinates
     value = _listed(value)
+    if value.format == "dia":
+        described = describe(value)
+        assert described is not None
+        return walk(described.format, described.shape, arrays_of(value, described)).coordinates
     if value.format == "coo":
         return tuple(c.astype(np.int64, copy=False) for c in _coords(value))
     nnz = int(value.indptr[-1])
@@ -326,6 +357,8 @@ def is_sorted(value: Any) -> bool:
 def has_duplicates(value: Any) -> bool:
     """True if a coordinate is stored more than once. Reads the arrays as they are now: SciPy's own flag may be stale."""
     validate_fully(value)
+    if getattr(value, "format", "") == "dia":
+        return len(np.unique(value.offsets)) < len(value.offsets)
     order = _order(value)
     if not (order < 0).any():
         return bool((order == 0).any())
@@ -346,7 +379,7 @@ def _order(value: Any) -> Array:
     """Sign of each step from one stored coordinate (of BSR: block) to the next: 1 ascends, 0 repeats, -1 descends."""
     own = _storage(value)
     value = value if own is not None else _listed(value)
-    if own is not None or value.format == "coo":
+    if own is not None or value.format in ("coo", "dia"):
         columns = coordinates(value)
         if own is not None:
             columns = tuple(columns[d] for d in own.format.order)
@@ -394,6 +427,8 @@ def result(kind: str, shape: tuple[int, ...], arrays: Mapping[str, Array], like:
     if kind == "coo":
         coords = tuple(index[f"crd{level}"] for level in range(len(shape)))
         return cls((arrays["val"], coords), shape=shape)
+    if kind == "dia":
+        return cls((arrays["val"], index["crd0"]), shape=shape)
     level = len(shape) - 1
     return cls((arrays["val"], index[f"crd{level}"], index[f"pos{level}"]), shape=shape)
 
@@ -409,6 +444,8 @@ def with_values(like: Any, values: Array, dims: tuple[int, ...] | None = None) -
         turned = replace(own.format, order=tuple(dims.index(d) for d in own.format.order))
         arrays = {**{n: a.copy() for n, a in own.arrays.items()}, "val": values}
         return type(like)(turned, tuple(own.shape[d] for d in dims), arrays)
+    if like.format == "dia":
+        return type(like)((values, like.offsets.copy()), shape=like.shape)
     if like.format in ("csr", "csc", "bsr") and len(like.indices) == len(values):
         made = copy.copy(like)  # SciPy's constructors look at every array again
         made.data, made.indices, made.indptr = values, like.indices.copy(), like.indptr.copy()

@@ -34,15 +34,16 @@ class Stored(NamedTuple):
 
 
 def walk(format: Format, shape: tuple[int, ...], arrays: Mapping[str, Array]) -> Stored:
-    """All positions of a stored tensor, by level functions alone. `arrays` by suffix; "val" is not needed.
+    """All positions of a stored tensor, by level functions alone. `arrays` by suffix; "val" is needed for padded formats only.
 
     Raises SparseStructureError for a fibre that ends before it begins, IndexOutOfRangeError for one outside its array.
     """
     named = {f"A.{suffix}": array for suffix, array in arrays.items()}
     positions = np.zeros(1, dtype=np.int64)
     found: list[Array] = []
+    lengths = {f"A.{n}": np.int64(length) for n, length in Storage(format, shape, arrays).lengths().items()} if format.padded else {}
     for number, (level, extent) in enumerate(zip(format.levels, format.level_extents(shape))):
-        env: dict[str, Any] = {"parent": positions, "extent": np.int64(evaluate_size(extent, {}))}
+        env: dict[str, Any] = {**lengths, "parent": positions, "extent": np.int64(evaluate_size(extent, {}))}
         begin, end = (_full(e, env, named, positions.shape) for e in level.bounds("A", number, _PARENT, _EXTENT))
         if (end < begin).any():
             at = int(np.argmax(end < begin))
@@ -57,7 +58,13 @@ def walk(format: Format, shape: tuple[int, ...], arrays: Mapping[str, Array]) ->
         env = {**env, "parent": parents, "position": positions}
         coordinate = _full(level.coordinate("A", number, _PARENT, _POSITION, _EXTENT), env, named, positions.shape)
         found = [c[source] for c in found] + [coordinate]
-    return Stored(format.put_together(found), positions)
+    coordinates = format.put_together(found)
+    if format.padded:
+        inside = np.ones(len(positions), dtype=bool)
+        for coordinate, limit in zip(coordinates, shape):
+            inside &= (coordinate >= 0) & (coordinate < limit)
+        coordinates, positions = tuple(c[inside] for c in coordinates), positions[inside]
+    return Stored(coordinates, positions)
 
 
 def _full(expr: Expr, env: Mapping[str, Any], arrays: Mapping[str, Array], shape: tuple[int, ...]) -> Array:

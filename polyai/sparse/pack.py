@@ -5,6 +5,7 @@ Level by level, outermost first, each entry is given its position, as assembly d
     full levels         position = parent * extent + coordinate
     listed, unique      entries with the same parent and coordinate share a position
     listed, repeated    each entry has its own
+    slots               position = parent * length + place in the list, for the longest list
     branchless          the parent's position
 """
 
@@ -82,6 +83,19 @@ def _assemble(format: Format, shape: tuple[int, ...], keys: list[Array], data: A
     for number, (level, size) in enumerate(zip(format.levels, format.level_extents(shape))):
         key, extent = keys[number], evaluate(size, {})
         match _kind(level):
+            case "strip":
+                position, count = position * extent + key, count * extent
+            case "slots":
+                own = position
+                listed, first = _listed(position, key, level.unique)
+                lengths = np.bincount(own[first], minlength=count)
+                starts = np.concatenate([[0], np.cumsum(lengths)])
+                longest = int(lengths.max(initial=0))
+                position = own * longest + (listed - starts[own])
+                count *= longest
+                crd = np.full(count, -1, dtype=index)
+                crd[position[first]] = key[first]
+                arrays[f"crd{number}"] = crd
             case "full":
                 position, count = position * extent + key, count * extent
             case "branchless":
@@ -117,6 +131,8 @@ def _listed(parent: Array, key: Array, unique: bool) -> tuple[Array, Array]:
 
 def _kind(level: Level) -> str:
     roles = {a.role for a in level.arrays("A", 0, 1, 1)}
+    if level.sized:
+        return "slots" if roles else "strip"
     if level.full and not roles:
         return "full"
     if level.branchless and roles == {"crd"}:

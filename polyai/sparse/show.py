@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from polyai.sparse.format import Block, Format, Inner, Part, Whole
+from polyai.sparse.format import Block, Format, Inner, Part, Shift, Whole
 from polyai.sparse.interp import walk
 from polyai.sparse.level import Level
 from polyai.sparse.storage import Storage
@@ -24,6 +24,8 @@ def _part(part: Part) -> str:
             return f"//{size}"
         case Inner(size):
             return f"%{size}"
+        case Shift(to):
+            return f"~d{to}"
         case _:
             assert_never(part)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 
 from polyai.errors import SparseStructureError
 from polyai.shapes.expr import Size, evaluate
-from polyai.sparse.format import Block, Format, Inner, Whole
+from polyai.sparse.format import Block, Format, Inner, Shift, Whole
 from polyai.sparse.interp import walk
 from polyai.sparse.storage import Storage
 
@@ -51,6 +50,8 @@ def blocks_have_an_inside(format: Format) -> None:
         parts = tuple(format.part(level) for level in format.levels_of(dimension))
         match parts:
             case (Whole(),):
+                continue
+            case (Shift(to),) if to != dimension and format.order.index(to) > format.level_of(dimension):
                 continue
             case (Block(size), Inner(inside)) if size == inside > 0:
                 continue
@@ -110,16 +111,9 @@ def arrays_are_complete(storage: Storage) -> None:
     width = np.dtype(np.int32 if storage.format.index_bits == 32 else np.int64)
     for name, length in expected.items():
         array = storage.arrays[name]
-        good = array.shape == (length,) or (name == "val" and array.shape == block_shape(storage.format, length))
+        good = array.shape == (length,) or (name == "val" and array.size == length)
         _require(good, f"{name} has shape {array.shape}", f"{length} elements are needed")
         _require(name == "val" or array.dtype == width, f"{name} has dtype {array.dtype}", f"the format says {width}")
-
-
-def block_shape(format: Format, length: int) -> tuple[int, ...]:
-    """The shape of `length` values with the inner levels of blocks as dimensions of their own."""
-    inner = [part.size for part in format.parts if isinstance(part, Inner)]
-    fill = format.fill
-    return (length // fill, *inner) if inner and fill == math.prod(inner) else (length,)
 
 
 def array_lengths(storage: Storage) -> dict[str, int]:
@@ -150,8 +144,8 @@ def fibres_tile_their_level(storage: Storage) -> None:
 def coordinates_are_in_range(storage: Storage) -> None:
     for number, (dimension, size) in enumerate(zip(storage.format.order, storage.format.level_extents(storage.shape))):
         crd, extent = storage.arrays.get(f"crd{number}"), _number(size)
-        if crd is not None and len(crd):
-            bad = (crd < 0) | (crd >= extent)
+        if crd is not None and len(crd) and not isinstance(storage.format.part(number), Shift):
+            bad = (crd < (-1 if storage.format.levels[number].sized else 0)) | (crd >= extent)
             at = int(np.argmax(bad))
             _require(not bad.any(), f"crd{number}[{at}] is {crd[at]}", f"the extent of dimension {dimension} is {extent}")
 

@@ -10,6 +10,7 @@ from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType
 from polyai.scalar.expr import Apply, Cast, Const, Expr, Load, Var
 from polyai.shapes.expr import FloorDiv, Largest, Mod, Size, Smallest, Sym, symbols
+from polyai.sparse.level import length_of
 from polyai.tensor.nodes import (
     Body,
     Comprehension,
@@ -196,6 +197,8 @@ def size_symbols(program: Program) -> set[str]:
             out |= symbols(extent)
         if given.type.is_sparse:
             out.add(nnz_of(given.name))
+            format = given.type.format
+            out.update(length_of(given.name, n) for n, level in enumerate(format.levels if format is not None else ()) if level.sized)
     return out
 
 
