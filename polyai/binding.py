@@ -66,7 +66,7 @@ def cost_hints(program: tn.Program, hints: Mapping[str, int]) -> dict[str, int]:
             continue
         first = given.type.format.levels[0]
         if first.full and given.type.rank > 1:
-            extent = given.type.shape[given.type.format.order[0]]
+            extent = given.type.format.level_extents(given.type.shape)[0]
             if sx.symbols(extent) <= hints.keys():
                 out[f"{given.name}_len1"] = rounded(-(-count // max(1, sx.evaluate(extent, hints))))
         else:
@@ -116,7 +116,7 @@ class Variant:
         values.update((tn.nnz_of(n), described[n].nnz) for n in self.traced.merged if n in described)
         if len(self.kernels) > 1:
             return self._run_phases(values, arrays, described, options, out)
-        results = self._results(values, described, out)
+        results = self._results(values, arrays, out)
         if self.kernel is not None:
             if out is not None:
                 names = [n for n in arrays if arrays[n].size]
@@ -257,7 +257,7 @@ class Variant:
     def _shape(self, shape: tuple[Size, ...], values: Mapping[str, int]) -> tuple[int, ...]:
         return tuple(e if isinstance(e, int) else sx.evaluate(e, values) for e in shape)
 
-    def _results(self, values: Mapping[str, int], described: Mapping[str, interop.Described], out: Any) -> dict[str, Array]:
+    def _results(self, values: Mapping[str, int], arrays: Mapping[str, Array], out: Any) -> dict[str, Array]:
         results: dict[str, Array] = {}
         wanted = dict(zip(self._outputs, self._given_outputs(out))) if out is not None else {}
         for name in self._outputs:
@@ -266,7 +266,7 @@ class Variant:
             if written not in self._written:
                 continue
             if type_.pattern is not None:
-                shape: tuple[int, ...] = (described[type_.pattern.owner].nnz,)
+                shape: tuple[int, ...] = arrays[f"{type_.pattern.owner}.val"].shape
             else:
                 shape = self._shape(type_.shape, values)
             if name in wanted:
@@ -298,10 +298,15 @@ class Variant:
         if not self._looks_at_indices(type_.pattern.owner):
             interop.validate_fully(owner.holder)
         stored = found if found is not None else arrays[f"{name}.val"].copy()
+        if owner.kind == "storage":
+            return interop.with_values(owner.holder, stored, type_.pattern.dims)
         parts = {s: a for s in ("pos0", "pos1", "crd0", "crd1") if (a := arrays.get(f"{type_.pattern.owner}.{s}")) is not None}
         kind, shape = owner.kind, owner.shape
         if type_.pattern.dims != tuple(range(len(shape))):
             shape = tuple(shape[d] for d in type_.pattern.dims)
+            if kind == "bsr":  # SciPy has no blocks by columns
+                self.runtime.stats.count("conversions")
+                return interop.result(kind, owner.shape, {**parts, "val": stored}, like=owner.holder).T.tobsr()
             kind = {"csr": "csc", "csc": "csr"}.get(kind, kind)
             if kind == "coo":
                 parts["crd0"], parts["crd1"] = parts["crd1"], parts["crd0"]
@@ -377,8 +382,9 @@ class _Sources:
         self.position = {slot.name: n for n, slot in enumerate(variant.traced.inputs)}
         self.symbols: dict[str, tuple[Any, ...]] = {}
         for s in variant.traced.symbols:
-            source = {"extent": ("dim", s.input, s.dim), "nnz": ("nnz", s.input), "value": ("value", s.input)}[s.what]
-            self.symbols.setdefault(s.symbol, source)
+            known = {"extent": ("dim", s.input, s.dim), "nnz": ("nnz", s.input), "value": ("value", s.input)}
+            if s.what in known:
+                self.symbols.setdefault(s.symbol, known[s.what])
 
     def spec(self) -> DispatchSpec | None:
         kernel = self.variant.kernel
@@ -389,11 +395,11 @@ class _Sources:
         pattern = self.variant._types[name].pattern
         if pattern is not None and pattern.owner not in self.position:
             return None
-        shape = [self._size(e) for e in self.variant._types[name].shape] if pattern is None else [("nnz", self.position[pattern.owner])]
+        shape = [self._size(e) for e in self.variant._types[name].shape] if pattern is None else self._stored(pattern.owner)
         slots = [self._slot(p, name) for p in kernel.signature.parameters]
         if None in kinds or None in guards or None in shape or None in slots:
             return None
-        work = tuple((source, ("const", 2)) for s, source in self.symbols.items() if s.endswith(".nnz"))
+        work = tuple((source, ("const", 2 * self._fill(s.removesuffix(".nnz")))) for s, source in self.symbols.items() if s.endswith(".nnz"))
         dense = tuple(e if isinstance(e, tuple) else ("const", e) for e in shape)
         return DispatchSpec(
             tuple(k for k in kinds if k is not None),
@@ -403,15 +409,26 @@ class _Sources:
             (*work, dense) if dense else work,
         )
 
+    def _fill(self, owner: str) -> int:
+        format = self.variant._types[owner].format
+        return 1 if format is None else format.fill
+
+    def _stored(self, owner: str) -> list[Any]:
+        """The shape of values along the pattern of `owner`."""
+        format = self.variant._types[owner].format
+        block = [format.block(0), format.block(1)] if format is not None and format.blocked else []
+        return [("nnz", self.position[owner]), *block]
+
     def _arg(self, n: int, value: Any) -> ArrayArg | SparseArg | ScalarArg | None:
         slot = self.variant.traced.inputs[n]
         type_ = self.variant._types[slot.name]
         if type_.is_sparse:
             found = interop.describe(value)
-            if found is None or found.converted or type_.format is None or found.kind not in ("csr", "csc", "coo") or len(found.shape) != 2:
+            if found is None or found.converted or type_.format is None or found.kind not in ("csr", "csc", "bsr", "coo") or len(found.shape) != 2:
                 return None
             index = dt.i32 if type_.format.index_bits == 32 else dt.i64
-            return SparseArg(found.kind, type(value), type_.dtype, index)  # type: ignore[arg-type]
+            block = (type_.format.block(0) or 1, type_.format.block(1) or 1)
+            return SparseArg(found.kind, type(value), type_.dtype, index, block)  # type: ignore[arg-type]
         if slot.kind == "scalar":
             return ScalarArg(type_.dtype) if type_.dtype.name in ("i64", "f64") and type(value) in (int, float) else None
         return ArrayArg(type_.dtype, type_.rank) if type(value) is np.ndarray else None
@@ -473,7 +490,10 @@ def _against_number(source: tuple[Any, ...], relation: str | None, number: int) 
 
 def checks_its_order(format: Format | None) -> bool:
     """Whether kernels check, fibre by fibre, that the coordinates of this format ascend strictly."""
-    return format is not None and len(format.levels) == 2 and format.levels[0].full and format.levels[1].name == "compressed"
+    if format is None or len(format.levels) < 2:
+        return False
+    first, second, *rest = format.levels
+    return first.full and second.name == "compressed" and all(level.full for level in rest)
 
 
 def _repeated(text: str) -> SparseStructureError:

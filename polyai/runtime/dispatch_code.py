@@ -43,6 +43,7 @@ class Op(IntEnum):
     FACTOR = 18  #   product *= V[a]
     TERM = 19  #     work += product; product = 1
     CONTEXT = 20  #  the context variable a has the value b
+    QUOTIENT = 21  # V[d] = V[a] / b, rounded down, of a number >= 0 by a constant > 0
 
 
 TABLE = Fields(
@@ -326,6 +327,10 @@ op.shift:
   {number("h", "a")}
   %h.up = shl i64 %h, %b
   {give("%h.up")}
+op.quotient:
+  {number("qt", "a")}
+  %qt.part = udiv i64 %qt, %b
+  {give("%qt.part")}
 op.copy:
   {number("cp", "a")}
   {give("%cp")}
