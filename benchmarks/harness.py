@@ -44,7 +44,8 @@ class Peer(Protocol):
 class Case:
     """One problem. The result of every contender must satisfy |result - reference| <= bound element by element.
 
-    `reference` returns (values, bound) in float64. `flops` and `bytes` are the work and the compulsory memory traffic of one
+    `reference` returns (values, bound) in float64; `compared` lays a result out as `values` are, untimed (a sparse result on the
+    pattern that structure allows). `flops` and `bytes` are the work and the compulsory memory traffic of one
     call (each operand read once, each result written once), from which GFLOP/s and the place under the roofline follow.
     """
 
@@ -55,6 +56,7 @@ class Case:
     flops: float
     bytes: float
     facts: Mapping[str, Any] = field(default_factory=dict)
+    compared: Callable[[Any], Any] = lambda result: result
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,11 @@ class Timing:
     def median(self) -> float:
         return statistics.median(self.times) if self.times else math.nan
 
+    @property
+    def unsupported(self) -> bool:
+        """The contender refused the case with a message of its own."""
+        return self.problem.startswith("UnsupportedError")
+
 
 @dataclass
 class Result:
@@ -132,7 +139,7 @@ def measure(suite: str, case: Case, peers: Sequence[Peer], threads: int, setting
                 if prepare is None:
                     raise Unavailable(f"{peer.name} has no {case.kernel}")
                 run = prepare(**case.operands)
-                timing.error = relative_excess(run(), values, bound)
+                timing.error = relative_excess(case.compared(run()), values, bound)
             except Unavailable as reason:
                 timing.problem = str(reason)
                 continue
