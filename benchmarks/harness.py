@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 SUBJECT = "polyai"
+BEST_OF = "best of "
 
 Run = Callable[[], Any]
 Prepare = Callable[..., Run]
@@ -61,7 +62,9 @@ class Case:
 
 @dataclass(frozen=True)
 class Target:
-    """The aim of a suite: geometric mean over cases of peer time / PolyAI time >= ratio, and no case below `floor`."""
+    """The aim of a suite: geometric mean over cases of peer time / PolyAI time >= ratio, and no case below `floor`.
+
+    `peer` may be "best of X, Y": the fastest of them on each case, by its median."""
 
     peer: str
     ratio: float
@@ -116,10 +119,19 @@ class Result:
     flops: float = 0.0
     bytes: float = 0.0
     facts: dict[str, Any] = field(default_factory=dict)
+    unit: str = "s"
+    """Of what `timings` hold: seconds, or bytes ("B") in a suite that measures memory."""
+
+    def _peer(self, name: str) -> Timing | None:
+        """The timing of one peer, or of the fastest of those after "best of"."""
+        if not name.startswith(BEST_OF):
+            return self.timings.get(name)
+        timed = [self.timings[n] for n in name.removeprefix(BEST_OF).split(", ") if n in self.timings and self.timings[n].times]
+        return min(timed, key=lambda t: t.median, default=None)
 
     def ratio(self, peer: str, subject: str = SUBJECT) -> float:
-        """Median over rounds of peer time / subject time; nan if either has no times."""
-        a, b = self.timings.get(peer), self.timings.get(subject)
+        """Median over rounds of peer time / subject time; nan if either has no times. `peer` as in Target."""
+        a, b = self._peer(peer), self.timings.get(subject)
         if a is None or b is None or not a.times or not b.times:
             return math.nan
         return statistics.median(x / y for x, y in zip(a.times, b.times))
