@@ -74,9 +74,9 @@ def bsr_spmm(A: Any, X: np.ndarray) -> Run:
 
 
 def spmm_transposed(A: Any, X: np.ndarray) -> Run:
-    """The transpose of a CSR tensor is a CSC view."""
-    a, b = _csr(A), torch.from_numpy(X)
-    return _run(lambda: a.t() @ b)
+    """The transpose of a CSR tensor is a view, a CSC tensor."""
+    transposed, b = _csr(A).t(), torch.from_numpy(X)
+    return _run(lambda: transposed @ b)
 
 
 def csr_to_csc(A: Any) -> Run:
