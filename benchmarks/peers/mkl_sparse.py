@@ -21,6 +21,7 @@ from benchmarks.peers.mkl_library import (
     EXPECTED_CALLS,
     LETTER,
     LIB,
+    MEMORY_AGGRESSIVE,
     NON_TRANSPOSE,
     ROW_MAJOR,
     Handle,
@@ -221,19 +222,24 @@ def bsr_spmm(A: Any, X: np.ndarray) -> Run:
     return dense_product(BsrHandle(A, X.shape[1]), X, np.empty((A.shape[0], X.shape[1]), X.dtype))
 
 
-def spmm_transposed(A: Any, X: np.ndarray) -> Run:
-    """A^T X with the operation, not the matrix, transposed; hinted, but without leave to keep a second copy of A."""
+def spmm_transposed(A: Any, X: np.ndarray, memory: int = MEMORY_NONE) -> Run:
+    """A^T X with the operation, not the matrix, transposed; hinted, without leave to keep a second copy of A."""
     handle = Handle(A)
     LIB.mkl_sparse_set_mm_hint(
         handle.pointer, c_int(TRANSPOSE), DESCR, c_int(ROW_MAJOR), c_int(X.shape[1]), c_int(EXPECTED_CALLS)
     )
-    LIB.mkl_sparse_set_memory_hint(handle.pointer, c_int(MEMORY_NONE))
+    LIB.mkl_sparse_set_memory_hint(handle.pointer, c_int(memory))
     call("mkl_sparse_optimize", handle.pointer)
     return dense_product(handle, X, np.empty((A.shape[1], X.shape[1]), X.dtype), TRANSPOSE)
+
+
+def spmm_transposed_copied(A: Any, X: np.ndarray) -> Run:
+    """The same with leave to keep a second copy: the inspector stores the transpose, and is much faster for it."""
+    return spmm_transposed(A, X, MEMORY_AGGRESSIVE)
 
 
 KERNELS = {
     "spgemm": spgemm, "spgemm_two_stage": spgemm_two_stage, "spgemm_reuse": spgemm_reuse, "sparse_add": sparse_add,
     "csr_to_csc": csr_to_csc, "coo_to_csr": coo_to_csr, "csr_to_bsr": csr_to_bsr, "bsr_spmm": bsr_spmm,
-    "spmm_transposed": spmm_transposed,
+    "spmm_transposed": spmm_transposed, "spmm_transposed_copied": spmm_transposed_copied,
 }  # fmt: skip
