@@ -236,13 +236,14 @@ class Variant:
         if not self._looks_at_indices(type_.pattern.owner):
             interop.validate_fully(owner.holder)
         stored = found if found is not None else arrays[f"{name}.val"].copy()
-        parts = {s: a for s in ("pos0", "pos1", "crd0", "crd1") if (a := arrays.get(f"{type_.pattern.owner}.{s}")) is not None}
+        prefix = f"{type_.pattern.owner}."
+        parts = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix) and n != f"{prefix}val"}
         kind, shape = owner.kind, owner.shape
         if type_.pattern.dims != tuple(range(len(shape))):
             shape = tuple(shape[d] for d in type_.pattern.dims)
             kind = {"csr": "csc", "csc": "csr"}.get(kind, kind)
             if kind == "coo":
-                parts["crd0"], parts["crd1"] = parts["crd1"], parts["crd0"]
+                parts |= {f"crd{n}": parts[f"crd{d}"] for n, d in enumerate(type_.pattern.dims)}
         return interop.result(kind, shape, {**parts, "val": stored}, like=owner.holder)
 
     def _looks_at_indices(self, owner: str) -> bool:
