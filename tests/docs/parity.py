@@ -13,8 +13,7 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-import scipy.sparse.csgraph
-import scipy.sparse.linalg
+from scipy.sparse import csgraph, linalg
 
 import polyai as pa
 from polyai.errors import PolyAIError
@@ -50,7 +49,7 @@ ROWS: tuple[Row, ...] = (
     ),
     *rows("Of two sparse arrays",
         "A + B", "A - B", "A * B", "A.multiply(B)", "A.multiply(R)", "A / B", "A @ S", "A.T @ B", "A.dot(S)", "A.maximum(B)", "A.minimum(B)",
-        "A != B", "A < B", "A > B", "A == B", "A <= B", "A >= B", "A + A", "A * A", "A @ A.T", "sp.linalg.matrix_power(S, 2)", "S ** 2",
+        "A != B", "A < B", "A > B", "A == B", "A <= B", "A >= B", "A + A", "A * A", "A @ A.T", "linalg.matrix_power(S, 2)", "S ** 2",
         ("sp.kron(A, S)", "np.kron(A, S)"),
     ),
     *rows("Functions of each element",
@@ -61,8 +60,8 @@ ROWS: tuple[Row, ...] = (
     *rows("Reductions",
         "A.sum()", "A.sum(axis=0)", "A.sum(axis=1)", "A.sum(axis=-1)", "A.sum(axis=1, dtype=np.float32)", "A.mean()", "A.mean(axis=0)", "A.max()", "A.min()",
         "A.max(axis=0)", "A.min(axis=1)", "A.nanmax()", "A.nanmin(axis=0)", "A.argmax()", "A.argmax(axis=1)", "A.argmin(axis=0)", "A.count_nonzero()",
-        "A.getnnz()", "A.getnnz(axis=0)", "A.diagonal()", "A.diagonal(1)", "A.trace()", ("sp.linalg.norm(A)", "pa.norm(A)"),
-        ("sp.linalg.norm(A, 1)", "pa.norm(A, 1)"), "np.sum(A)",
+        "A.getnnz()", "A.getnnz(axis=0)", "A.diagonal()", "A.diagonal(1)", "A.trace()", ("linalg.norm(A)", "pa.norm(A)"),
+        ("linalg.norm(A, 1)", "pa.norm(A, 1)"), "np.sum(A)",
     ),
     *rows("Indexing",
         "A[2]", "A[2, 1]", "A[-1, -1]", "A[1:4]", "A[:, 1:3]", "A[::2, ::2]", "A[::-1]", "A[[0, 3]]", "A[:, [1, 1]]", "A[[0, 3], [1, 1]]",
@@ -86,7 +85,7 @@ ROWS: tuple[Row, ...] = (
     *rows("In place",
         "A.setdiag(1)", "A.eliminate_zeros()", "A.sum_duplicates()", "A.sort_indices()", "A.resize(3, 3)", "A.__setitem__((0, 0), 1.0)",
     ),
-    *rows("Algorithms", "sp.linalg.spsolve(S, x)", "sp.linalg.eigsh(S)", "sp.csgraph.connected_components(S)"),
+    *rows("Algorithms", "linalg.spsolve(S, x)", "linalg.eigsh(S)", "csgraph.connected_components(S)"),
 )  # fmt: skip
 
 EAGER = {
@@ -120,7 +119,7 @@ def operands(format: str) -> dict[str, Any]:
 
 
 NAMES = ("A", "B", "S", "C", "R", "D", "x", "y", "X")
-LIBRARIES = {"np": np, "sp": sp, "pa": pa}
+LIBRARIES = {"np": np, "sp": sp, "pa": pa, "linalg": linalg, "csgraph": csgraph}
 
 
 def eagerly(row: Row) -> str:
@@ -150,7 +149,7 @@ def outcome(row: Row, format: str = "csr", compiled: bool = True) -> str:
             return f"! {type(error).__name__} without a remedy: {error.what}"
         return "both refuse" if scipy_refuses else "refused"
     except Exception as error:
-        if row.code.startswith("sp.") and isinstance(error, (TypeError, ValueError)):
+        if row.code.startswith(("sp.", "linalg.", "csgraph.")) and isinstance(error, (TypeError, ValueError)):
             return "of scipy"
         return "both refuse" if scipy_refuses and isinstance(error, TypeError) else f"! {type(error).__name__}: {str(error)[:80]}"
     if scipy_refuses:
