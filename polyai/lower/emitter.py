@@ -214,6 +214,20 @@ class Emitter:
             )
         )
 
+    def merged_site(self, stream: str) -> int:
+        """What a merge that gives no larger coordinate, or one that is too large, means to the user."""
+        found = self.scop.stream(stream)
+        assert found is not None and isinstance(found.source, po.Merge)
+        parts = " or ".join(dict.fromkeys(tensor for tensor, _ in found.source.parts))
+        return self.site(
+            lp.Site(
+                "SparseStructureError",
+                f"a coordinate of {parts} is not larger than the one stored before it, or outside 0 <= index < {show(found.extent)}: {{value}}",
+                "rows that are merged hold every coordinate once, in order",
+                "call sum_duplicates(), which also sorts, or rebuild the matrix with scipy.sparse",
+            )
+        )
+
     def place_site(self, place: Expr, tensor: str, extent: Size) -> lp.Site:
         """What a coordinate of one matrix that is no row of another means to the user."""
         source = next(loads_in(place), None)

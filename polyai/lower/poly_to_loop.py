@@ -33,7 +33,7 @@ from polyai.lower.ast_walk import Ast, Branch, Instance, Loop, Marked, Several, 
 from polyai.lower.emitter import Emitter, Level
 from polyai.lower.exprs import operations
 from polyai.lower.statement import Body
-from polyai.lower.stream import Fibre, Streams
+from polyai.lower.stream import Fibre, Streams, walks_all
 from polyai.poly import nodes as po
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Apply, Cast, Const, Expr, Load, Var
@@ -348,8 +348,9 @@ class _Lowering:
                 part = dataclasses.replace(dim, tensor=tensor, level=level, stream=False)
                 begin, end = self._bounds_of(part, values, inside)
                 name, site = f"{tensor}.crd{level}", self.out.order_site(tensor, level)
-                self._ascends(name, begin, self.out.let(f"{tensor}_len{level}", b.sub(end, begin)), site)
-                self._ends_in_range(name, begin, end, self.out.size(stream.extent), self.out.range_site(tensor, level))
+                if not walks_all(stream.source):
+                    self._ascends(name, begin, self.out.let(f"{tensor}_len{level}", b.sub(end, begin)), site)
+                    self._ends_in_range(name, begin, end, self.out.size(stream.extent), self.out.range_site(tensor, level))
                 self.out.begins[(tensor, level)] = begin
                 fibres.append(Fibre(tensor, level, name, begin, end))
             self.streams.fibres[stream.name] = fibres

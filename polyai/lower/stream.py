@@ -27,6 +27,7 @@ from polyai.loop import nodes as lp
 from polyai.lower.emitter import Emitter, Level
 from polyai.poly import nodes as po
 from polyai.scalar import dtype as dt
+from polyai.tensor.bodies import zero
 
 DEPTH = 3
 """Levels of bitmaps over a workspace row: one word of the root stands for 64 ** DEPTH elements."""
@@ -42,6 +43,11 @@ def bits_of(workspace: str, depth: int) -> str:
     return f"{workspace}.bits{depth}"
 
 
+def walks_all(source: po.Merge) -> bool:
+    """True if a merge ends only when all its parts are exhausted: then the coordinates that it gives tell whether these are in order."""
+    return all(len(clause) == len(source.parts) for clause in source.clauses)
+
+
 class Fibre:
     """A fibre at hand: its coordinates, their type, where it begins and ends."""
 
@@ -55,6 +61,12 @@ class Streams:
     def __init__(self, out: Emitter) -> None:
         self.out = out
         self.fibres: dict[str, list[Fibre]] = {}  # by merge: its parts' fibres at hand
+        self.last: dict[str, str] = {}  # by merge at hand: the register of the coordinate before
+        updates: dict[str, set[str | None]] = {}
+        for s in out.scop.statements:
+            updates.setdefault(s.target, set()).add(s.monoid)
+        spaces = {a.name for a in out.scop.arrays if a.role == "workspace"} - out.unread
+        self.sums = {name for name in spaces if updates.get(name) in ({"add"}, {"or"})}  # what begins at zero needs no first time
 
     # --- registers --------------------------------------------------------------------------------------------------------
 
@@ -83,6 +95,17 @@ class Streams:
         assert isinstance(source, po.Merge)
         fibres = self.fibres[stream.name]
         places = [self.register(f"{f.tensor}_p", f.begin) for f in fibres]
+        if walks_all(source):
+            self.last[stream.name] = self.register(f"{stream.name}_last", b.const(-1))
+        self._points(stream, places, counter, iterator, body)
+        if walks_all(source):
+            final = self._read(self.last.pop(stream.name))
+            self.out.emit(lp.Check(b.compare("lt", final, self.out.size(stream.extent)), self.out.merged_site(stream.name), final))
+
+    def _points(self, stream: po.Stream, places: list[str], counter: str | None, iterator: str, body: Block) -> None:
+        """The loops of all points of the lattice."""
+        source, fibres = stream.source, self.fibres[stream.name]
+        assert isinstance(source, po.Merge)
         everything = tuple(range(len(fibres)))
         if len(fibres) > LATTICE:
             self._point(stream, everything, places, counter, iterator, body, open_ended=True)
@@ -104,12 +127,16 @@ class Streams:
             test = b.either(test, more) if open_ended else b.both(test, more)
         self.out.levels.append(Level([]))
         at = {n: self._let(f"{fibres[n].tensor}_at", self._read(places[n])) for n in point}
+        last = self.last.get(stream.name)
         limit = self.out.size(stream.extent)
         here = {n: self._coordinate(fibres[n], at[n], limit if open_ended else None) for n in point}
         least = here[point[0]]
         for n in point[1:]:
             least = b.smallest(least, here[n])
         least = self._let(f"{stream.name}_next", least)
+        if last is not None:
+            self.out.emit(lp.Check(b.compare("lt", self._read(last), least), self.out.merged_site(stream.name), least))
+            self.out.emit(lp.Store(last, (), least))
         has: dict[int, lp.LoopExpr] = dict.fromkeys(range(len(fibres)), b.FALSE)
         for n in point:
             has[n] = b.TRUE if len(point) == 1 else self._let(f"{fibres[n].tensor}_has", b.compare("eq", here[n], least))
@@ -166,11 +193,11 @@ class Streams:
     # --- workspaces -------------------------------------------------------------------------------------------------------
 
     def allocate(self, workspace: po.Array) -> None:
-        """Memory for one row: the values, and the bitmaps, which are empty between rows."""
+        """Memory for one row: the values, and the bitmaps, which are empty between rows. Sums are zero between rows as well."""
         length = workspace.extents[-1]
         assert not isinstance(length, po.Ragged)
         extent = self.out.size(length)
-        self.out.emit(lp.Alloc(workspace.name, workspace.dtype, (extent,), lp.Space.THREAD))
+        self.out.emit(lp.Alloc(workspace.name, workspace.dtype, (extent,), lp.Space.THREAD, zero=workspace.name in self.sums))
         words = extent
         for depth in range(DEPTH):
             words = b.floordiv(b.add(words, b.const(63)), b.const(64))
@@ -183,7 +210,9 @@ class Streams:
         name = bits_of(workspace, 0)
         old = self._let("bits", b.load(name, (word,), dt.i64))
         mine = self._let("bit", b.apply("bit", (at,), dt.i64))
-        if op is not None:
+        if op is not None and workspace in self.sums:
+            value = b.apply(op, (b.load(workspace, (at,), dtype), value), dtype)
+        elif op is not None:
             held = b.compare("ne", b.apply("bitand", (old, mine), dt.i64), b.ZERO)
             value = b.where(held, b.apply(op, (b.load(workspace, (at,), dtype), value), dtype), value)
         self.out.emit(lp.Store(workspace, (at,), value))
@@ -222,6 +251,8 @@ class Streams:
                 self._position(stream, counter, iterator)
 
             self.out.emit(self._taken(body, meaning, counter))
+            if source.workspace in self.sums:
+                self.out.emit(lp.Store(source.workspace, (at,), zero(self.out.storage.arrays[source.workspace].dtype)))
 
         self._bitmap(source.workspace, self.out.size(stream.extent), found)
 

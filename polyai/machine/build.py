@@ -17,6 +17,9 @@ STABLE = ", !invariant.load !0"
 """Attached to a load of memory that nothing writes while the kernel runs."""
 
 
+EVEN = ", !unpredictable !0"
+"""Attached to a select that shall not become a branch."""
+
 MAX_INLINED = 600
 """Instructions that inlining one short function may add to a module."""
 

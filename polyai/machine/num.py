@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Union
 
-from polyai.machine.build import Function
+from polyai.machine.build import EVEN, Function
 from polyai.machine.types import bits_of, constant, mangled, vector
 
 Operand = Union["Num", int, float]
@@ -128,7 +128,8 @@ class Num:
 
     def where(self, a: Num, b: Num) -> Num:
         """a where this i1 is true, else b."""
-        return Num(self.fn, a.elem, a.lanes, self.fn.op(f"select {self.kind} {self.ref}, {a.kind} {a.ref}, {b.kind} {b.ref}"))
+        even = EVEN if self.lanes == 1 else ""  # a scalar select stays one: data decides, which no branch predicts
+        return Num(self.fn, a.elem, a.lanes, self.fn.op(f"select {self.kind} {self.ref}, {a.kind} {a.ref}, {b.kind} {b.ref}{even}"))
 
     def pick(self, a: Operand, b: Operand, like: Num) -> Num:
         """`where` with numbers allowed for a and b; `like` gives their type."""

@@ -200,6 +200,8 @@ def _accesses(s: Statement) -> Iterator[Access]:
         for load in loads_in(root):
             yield _access(s, load, False)
     for r in s.ragged:
+        if r.stream:  # statements that walk one stream had better share the loop
+            yield _access(s, Load(f"{r.tensor}.walk", (*r.places, Var(r.dim, dt.i64)), dt.i64), False)
         if r.drains:  # a walk of a workspace row reads all of it
             yield _access(s, Load(r.drains, (*r.places, Load("", (), dt.i64)), dt.i64), False)
 
