@@ -61,6 +61,7 @@ class Emitter:
                 size_expr(s, note)
             if i.type.is_sparse:
                 out[tn.nnz_of(i.name)] = None
+        out.update(dict.fromkeys(self.program.sizes))
         return list(out)
 
     def size(self, size: Size) -> lp.LoopExpr:

@@ -191,7 +191,7 @@ def stored_at(load: Load, types: Mapping[str, TensorType]) -> Within | None:
 
 def size_symbols(program: Program) -> set[str]:
     """Names of the sizes a program may mention: symbols of its inputs' shapes and their counts of stored elements."""
-    out: set[str] = set()
+    out: set[str] = set(program.sizes)
     for given in program.inputs:
         for extent in given.type.shape:
             out |= symbols(extent)

@@ -175,13 +175,14 @@ class Fact:
 @node
 class Program:
     """`outputs` names inputs or targets. Every symbol in a shape is the extent of an input's dimension or a count
-    `A.nnz` of a sparse input A; a symbol is at least 0 unless `facts` say more."""
+    `A.nnz` of a sparse input A, or one of `sizes`; a symbol is at least 0 unless `facts` say more."""
 
     name: str
     inputs: tuple[Input, ...]
     body: tuple[Step, ...]
     outputs: tuple[str, ...]
     facts: tuple[Fact, ...] = ()
+    sizes: tuple[str, ...] = ()
 
 
 def targets_of(step: Step) -> tuple[str, ...]:

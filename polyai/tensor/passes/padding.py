@@ -22,7 +22,7 @@ from polyai.errors import UnsupportedError
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Const, Load
 from polyai.scalar.ops import MONOIDS
-from polyai.shapes.expr import Size, symbol
+from polyai.shapes.expr import Size, symbol, symbols
 from polyai.sparse.format import Format, Shift
 from polyai.sparse.level import length_of
 from polyai.tensor.bodies import apply, convert, from_size, names_of, owner_within, reads_of, replace_loads, stored_at, substitute, var, zero
@@ -79,7 +79,8 @@ class _Padding:
         body = tuple(s for given in self.given.body for s in self._step(given))
         inputs = tuple(i for given in self.given.inputs for i in self._inputs(given))
         outputs = tuple(o for o in self.given.outputs if o not in self.owners)
-        return dataclasses.replace(self.given, inputs=inputs, body=body, outputs=outputs)
+        sizes = tuple(sorted({s for type_ in self.owners.values() for extent in type_.shape for s in symbols(extent)}))
+        return dataclasses.replace(self.given, inputs=inputs, body=body, outputs=outputs, sizes=(*self.given.sizes, *sizes))
 
     def _inputs(self, given: Input) -> Iterator[Input]:
         if given.name not in self.owners:
