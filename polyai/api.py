@@ -21,6 +21,8 @@ from polyai.frontend.spec import Spec
 from polyai.frontend.trace import Traced, trace
 from polyai.machine.cpu import host_key
 from polyai.options import ACTIVE, Options, current
+from polyai.runtime import staging
+from polyai.runtime.kernel import Kernel
 from polyai.runtime.launch import Runtime
 
 MAX_FAST = 8
@@ -50,15 +52,26 @@ def variant_of(traced: Traced, options: Options) -> Variant:
     """The variant of a trace: its kernel from memory, from disk, or compiled now."""
     engine = runtime()
     if not traced.program.body:
-        return Variant(traced, None, engine)
+        return Variant(traced, (), engine)
     hints = cost_hints(traced.program, traced.hints)
     key = cache_key(traced.program, hints, options, host_key())
     with _LOCK:
-        kernel = engine.find(key)
-        if kernel is None:
+        kernels = _found(engine, key)
+        if kernels is None:
             engine.prepare()
-            kernel = _compiler().compile_kernel(traced.program, hints, options, key, engine)
-    return Variant(traced, kernel, engine)
+            kernels = _compiler().compile_kernels(traced.program, hints, options, key, engine)
+    return Variant(traced, kernels, engine)
+
+
+def _found(engine: Runtime, key: str) -> tuple[Kernel, ...] | None:
+    """All kernels of a program from memory or disk; None if one is missing."""
+    first = engine.find(key)
+    if first is None:
+        return None
+    plan = staging.plan_of(first)
+    rest = [engine.find(staging.key_of(key, n)) for n in range(1, 1 if plan is None else plan.of)]
+    found = [first, *(k for k in rest if k is not None)]
+    return tuple(found) if len(found) == len(rest) + 1 else None
 
 
 class Function:

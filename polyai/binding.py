@@ -18,6 +18,7 @@ from polyai.errors import DTypeError, PolyAIError, ShapeError, SparseStructureEr
 from polyai.frontend.sizes import Guard
 from polyai.frontend.trace import ArrayOut, Traced
 from polyai.options import Options
+from polyai.runtime import staging
 from polyai.runtime.bind import address, apart, input_array, no_overlap, output_array
 from polyai.runtime.dispatch import ArrayArg, DispatchSpec, Output, ScalarArg, SparseArg, make_dispatcher
 from polyai.runtime.kernel import Kernel, Parameter
@@ -80,18 +81,20 @@ def cache_key(program: tn.Program, hints: Mapping[str, int], options: Options, h
 
 
 class Variant:
-    """One kernel of a function: for one kind of arguments and one set of guards."""
+    """The kernels of a function for one kind of arguments and one set of guards: one, or one for each phase."""
 
-    def __init__(self, traced: Traced, kernel: Kernel | None, runtime: Runtime) -> None:
-        self.traced, self.kernel, self.runtime = traced, kernel, runtime
+    def __init__(self, traced: Traced, kernels: tuple[Kernel, ...], runtime: Runtime) -> None:
+        self.traced, self.kernels, self.runtime = traced, kernels, runtime
+        kernel = self.kernel = kernels[0] if len(kernels) == 1 else None
         self._types = {i.name: i.type for i in traced.program.inputs}
         self._types.update(tn.types_of(traced.program))
         self._outputs = traced.program.outputs
-        self._library: list[list[str]] = kernel.extra.get("library", []) if kernel else []
+        self._library: list[list[str]] = [product for k in kernels for product in k.extra.get("library", [])]
+        self._second: dict[str, str] = kernel.extra.get("aliases", {}) if kernel else {}
         regions = any(isinstance(s, (tn.Cond, tn.While)) for s in traced.program.body)
         formats = {i.name: i.type.format for i in traced.program.inputs}
         self._looked_through = {n for n in traced.needs_unique if regions or not checks_its_order(formats[n])}
-        self._written = {p.name for p in kernel.signature.parameters if p.role == "output"} if kernel else set()
+        self._written = {p.name for k in kernels for p in k.signature.parameters if p.role == "output"}
 
     @property
     def calls_a_library(self) -> bool:
@@ -110,6 +113,9 @@ class Variant:
         given = self.traced.arguments(args, kwargs)
         values = self.traced.values(given)
         arrays, described = self._inputs(given)
+        values.update((tn.nnz_of(n), described[n].nnz) for n in self.traced.merged if n in described)
+        if len(self.kernels) > 1:
+            return self._run_phases(values, arrays, described, options, out)
         results = self._results(values, arrays, out)
         if self.kernel is not None:
             if out is not None:
@@ -121,11 +127,50 @@ class Variant:
             try:
                 self._launch(values, arrays, results, options)
             except SparseStructureError:
-                if not self._sort(described, arrays):
+                if not self._sort(described, arrays, values):
                     raise
                 self._launch(values, arrays, results, options)
         finished = [self._finish(name, results, described, arrays, values) for name in self._outputs]
         return self.traced.rebuild([self._wrapped(o, finished) for o in self._ordered()], values)
+
+    def _run_phases(self, values: dict[str, int], arrays: dict[str, Array], described: dict[str, interop.Described], options: Options, out: Any) -> Any:
+        """Call the kernels of a program with sparse results of its own: their sizes are known once they are counted."""
+        given = self._out_arrays(values, arrays, out)
+
+        def launch(kernel: Kernel, slots: Sequence[int], known: Mapping[str, int]) -> None:
+            try:
+                self.runtime.launch(kernel, slots, options.num_threads)
+            except PolyAIError as error:
+                raise type(error)(*(self._in_words(text, known) for text in (error.what, error.why, error.remedy))) from None
+
+        made = dict(arrays)
+        try:
+            staging.run(self.kernels, made, values, given, launch)
+        except SparseStructureError:
+            if not self._sort(described, arrays, values):
+                raise
+            made = dict(arrays)
+            staging.run(self.kernels, made, values, given, launch)
+        finished = [self._finish(name, made, described, made, values) for name in self._outputs]
+        return self.traced.rebuild([self._wrapped(o, finished) for o in self._ordered()], values)
+
+    def _out_arrays(self, values: Mapping[str, int], arrays: dict[str, Array], out: Any) -> dict[str, Array]:
+        """The arrays of `out=` by output; arguments that share memory with one are replaced by copies."""
+        if out is None:
+            return {}
+        given: dict[str, Array] = {}
+        for name, array in zip(self._outputs, self._given_outputs(out)):
+            type_ = self._types[name]
+            if type_.pattern is not None:
+                raise ShapeError("out cannot receive a sparse result", f"{name} is sparse", "leave out= away")
+            given[name] = output_array(array, type_.dtype.name, self._shape(type_.shape, values))
+        no_overlap(list(given.values()))
+        names = [n for n in arrays if arrays[n].size]
+        safe = [arrays[n] for n in names]
+        for result in given.values():
+            safe = apart(result, safe, self.runtime.stats)
+        arrays.update(zip(names, safe))
+        return given
 
     # -- inputs
 
@@ -143,6 +188,11 @@ class Variant:
                     raise SparseStructureError(f"{slot.text} is stored as {found.format}", f"this kernel reads {type_.format}", "call it again")
                 if found.converted:
                     stats.count("conversions")
+                if slot.name in self.traced.merged and not checks_its_order(type_.format):
+                    tidy = interop.summed(found)
+                    if tidy is not None:
+                        stats.count("copies")
+                        value, found = tidy.holder, tidy
                 if slot.name in self._looked_through and interop.has_duplicates(found.holder):
                     raise _repeated(slot.text)
                 described[slot.name] = found
@@ -155,9 +205,10 @@ class Variant:
         return arrays, described
 
     def _slot(self, p: Parameter, values: Mapping[str, int], arrays: Mapping[str, Array], results: Mapping[str, Array]) -> int:
+        name = staging.first_name(p.name, self._second)
         if p.rank is None:
-            return values[p.name]
-        return address(results[p.name] if p.role == "output" else arrays[p.name])
+            return values[name]
+        return address(results[p.name] if p.role == "output" else arrays[name])
 
     def _launch(self, values: Mapping[str, int], arrays: Mapping[str, Array], results: Mapping[str, Array], options: Options) -> None:
         assert self.kernel is not None
@@ -173,13 +224,22 @@ class Variant:
         words |= {s: f"{self.traced.texts.get(s, s)} = {n}" for s, n in values.items()}
         return re.sub(r"[^\W\d]\w*", lambda found: words.get(found[0], found[0]), text)
 
-    def _sort(self, described: Mapping[str, interop.Described], arrays: dict[str, Array]) -> bool:
+    def _sort(self, described: dict[str, interop.Described], arrays: dict[str, Array], values: dict[str, int]) -> bool:
         """Put sorted copies in place of the arrays of matrices whose order a kernel refused; False if their order is not the matter.
 
-        Raises SparseStructureError for repeated coordinates.
+        Raises SparseStructureError for repeated coordinates, unless the matrix is merged with another: there they add up.
         """
         changed = False
         for slot in self.traced.inputs:
+            if slot.name in self.traced.merged and slot.name not in self.traced.needs_unique:
+                summed = interop.summed(described[slot.name])
+                if summed is not None:
+                    described[slot.name] = summed
+                    values[tn.nnz_of(slot.name)] = summed.nnz
+                    arrays.update({f"{slot.name}.{s}": a for s, a in interop.arrays_of(summed.holder, summed).items()})
+                    self.runtime.stats.count("copies")
+                    changed = True
+                continue
             if slot.name not in self.traced.needs_unique or slot.name in self._looked_through:
                 continue
             old = {s: arrays[f"{slot.name}.{s}"] for s in ("pos1", "crd1", "val")}
@@ -232,7 +292,9 @@ class Variant:
         found = results.get(name, results.get(f"{name}.val"))
         if type_.pattern is None:
             return found if found is not None else arrays[name].copy()
-        owner = described[type_.pattern.owner]
+        owner = described.get(type_.pattern.owner)
+        if owner is None:
+            return self._assembled(name, arrays, values)
         if not self._looks_at_indices(type_.pattern.owner):
             interop.validate_fully(owner.holder)
         stored = found if found is not None else arrays[f"{name}.val"].copy()
@@ -249,6 +311,20 @@ class Variant:
             if kind == "coo":
                 parts["crd0"], parts["crd1"] = parts["crd1"], parts["crd0"]
         return interop.result(kind, shape, {**parts, "val": stored}, like=owner.holder)
+
+    def _assembled(self, name: str, arrays: Mapping[str, Array], values: Mapping[str, int]) -> Any:
+        """A result along a pattern that the kernels made."""
+        pattern = self._types[name].pattern
+        assert pattern is not None
+        made = self._types[pattern.owner]
+        assert made.format is not None
+        stored = arrays[name] if name in arrays else arrays[f"{name}.val"]
+        turned = pattern.dims != (0, 1)
+        kind = {"csr": "csc", "csc": "csr"}[made.format.name] if turned else made.format.name
+        parts = {"pos1": arrays[f"{pattern.owner}.pos1"], "crd1": arrays[f"{pattern.owner}.crd1"], "val": stored}
+        shape = self._shape(self._types[name].shape, values)
+        matrix = any(isinstance(o, ArrayOut) and self._outputs[o.position] == name and o.is_matrix for o in self.traced.outputs)
+        return interop.made(kind, shape, parts, matrix, tidy=True)
 
     def _looks_at_indices(self, owner: str) -> bool:
         """Whether the kernel checks every coordinate of `owner`. It checks what it uses; a result along a pattern holds all."""

@@ -24,6 +24,7 @@ from polyai.poly import nodes as pl
 from polyai.poly import show as poly_show
 from polyai.poly import verify as poly_verify
 from polyai.poly.passes import contract, schedule
+from polyai.runtime import staging
 from polyai.runtime.kernel import Kernel, signature_of
 from polyai.runtime.launch import Runtime
 from polyai.shapes import expr as sizes_expr
@@ -31,14 +32,16 @@ from polyai.tensor import cost as tensor_costs
 from polyai.tensor import nodes as tn
 from polyai.tensor import show as tensor_show
 from polyai.tensor import verify as tensor_verify
-from polyai.tensor.passes import blocks, canonical, factor, fold, fuse, library, padding, reassociate, restrict
+from polyai.tensor.passes import blocks, canonical, factor, fold, fuse, library, padding, phases, reassociate, restrict, walks
 from polyai.term.node import node, walk
 
 
 @node
 class Build:
     """One compilation so far. `sizes` are typical values of symbols, for costs only: code never depends on them for its
-    correctness. `scops` has one entry per straight segment of the program, in order."""
+    correctness. `scops` has one entry per straight segment of the program, in order. `aliases`: second names of arguments.
+    `phases`: where a sparse result must be counted before it is stored, the builds of the program's parts; what comes after the
+    mathematics is then in these."""
 
     program: tn.Program
     sizes: tuple[tuple[str, int], ...]
@@ -49,6 +52,14 @@ class Build:
     ir: str = ""
     code: bytes = b""
     notes: tuple[str, ...] = ()
+    aliases: tuple[tuple[str, str], ...] = ()
+    phase: phases.Phase | None = None
+    phases: tuple[Build, ...] = ()
+
+    @property
+    def parts(self) -> tuple[Build, ...]:
+        """The builds that hold kernels: the phases, or this one."""
+        return self.phases or (self,)
 
     @property
     def hints(self) -> Mapping[str, int]:
@@ -97,6 +108,11 @@ def _library(build: Build) -> Build:
     return replace(build, program=program, notes=(*build.notes, *notes))
 
 
+def _walks(build: Build) -> Build:
+    program, aliases = walks.run(build.program)
+    return replace(build, program=program, aliases=aliases)
+
+
 def _statements(build: Build) -> Build:
     return replace(build, scops=tuple(tensor_to_poly.lower(part) for part in assemble.segments(build.program)))
 
@@ -139,6 +155,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("library", "tensor", _library),
     Stage("padding", "tensor", _program(lambda b: padding.run(b.program))),
     Stage("blocks", "tensor", _program(lambda b: blocks.run(b.program))),
+    Stage("walks", "tensor", _walks),
     Stage("statements", "poly", _statements),
     Stage("schedule", "poly", _schedule),
     Stage("contract", "poly", _contract),
@@ -147,6 +164,10 @@ STAGES: tuple[Stage, ...] = (
     Stage("code", "llvm", _code),
     Stage("object", "object", lambda b: replace(b, code=jit.compile_object(b.ir, b.target))),
 )
+
+FIRST_OF_A_PHASE = "padding"
+"""The stage at which a program that has phases goes on in each of them."""
+
 
 def _verify_scops(build: Build) -> None:
     for scop in build.scops:
@@ -176,12 +197,22 @@ def target_for(options: Options) -> Target:
     return target if options.vector_bits is None else replace(target, vector_bits=min(options.vector_bits, target.vector_bits))
 
 
-def compile_kernel(program: tn.Program, sizes: Mapping[str, int], options: Options, key: str, runtime: Runtime) -> Kernel:
-    """Compile a program and hand its code to the runtime under `key`."""
+def compile_kernels(program: tn.Program, sizes: Mapping[str, int], options: Options, key: str, runtime: Runtime) -> tuple[Kernel, ...]:
+    """Compile a program and hand its code to the runtime: its one kernel under `key`, later phases under keys that follow from it."""
     build = compile_program(program, sizes, options, target_for(options), verify=options.verify)
-    parallel = any(isinstance(n, lp.For) and n.kind is lp.Kind.PARALLEL for n in walk(build.loops.body))
-    large = [[sizes_expr.show(e) for e in product] for product in library.products(build.program)]
-    return runtime.add(key, signature_of(build.loops, emit.externs(build.loops), parallel), build.code, {"library": large})
+    out = []
+    for number, part in reversed(list(enumerate(build.parts))):  # the first comes last: whoever finds it finds all
+        parallel = any(isinstance(n, lp.For) and n.kind is lp.Kind.PARALLEL for n in walk(part.loops.body))
+        extra: dict[str, object] = {
+            "library": [[sizes_expr.show(e) for e in product] for product in library.products(part.program)],
+            "aliases": dict(part.aliases),
+        }
+        if part.phase is not None:
+            types = {**tn.types_of(build.program), **tn.types_of(part.phase.program)}
+            extra["phase"] = staging.described(part.phase.program, part.phase.counts, part.phase.fills, types, len(build.parts))
+        signature = signature_of(part.loops, emit.externs(part.loops), parallel)
+        out.append(runtime.add(staging.key_of(key, number), signature, part.code, extra))
+    return tuple(reversed(out))
 
 
 def explain_program(program: tn.Program, sizes: Mapping[str, int], options: Options, guards: Iterable[object]) -> Explanation:
@@ -195,14 +226,16 @@ def explain_program(program: tn.Program, sizes: Mapping[str, int], options: Opti
     build = compile_program(program, sizes, options, target_for(options), verify=True, watch=watch)
     total = sum(s.milliseconds or 0.0 for s in sections)
     known = cost_table(build.program, sizes)
+    notes = tuple(dict.fromkeys(n for part in build.parts for n in part.notes))
     summary = (
         Section("mathematics", tensor_show.show(program), "stage"),
         Section("guards", "\n".join(map(str, guards)) or "none: every size is served"),
-        Section("decisions", "\n".join(build.notes) or "none"),
+        Section("decisions", "\n".join(notes) or "none"),
         Section("costs", known),
-        Section("memory", memory_plan(build.loops)),
+        Section("memory", "\n".join(memory_plan(part.loops) for part in build.parts)),
     )
-    title = f"{program.name}: {len(build.scops)} scheduled part(s), compiled in {total:.1f} ms"
+    scheduled = sum(len(part.scops) for part in build.parts)
+    title = f"{program.name}: {scheduled} scheduled part(s), compiled in {total:.1f} ms"
     return Explanation(title, (*summary, *sections))
 
 
@@ -214,6 +247,8 @@ def cost_table(program: tn.Program, sizes: Mapping[str, int]) -> str:
         if isinstance(step, (tn.Comprehension, tn.Scatter)):
             flops, moved = tensor_costs.flops(step, types, sizes), tensor_costs.bytes_moved(step, types, sizes)
             lines.append(f"{step.target:24} {flops:14.3g} {moved:14.3g}")
+        elif isinstance(step, tn.Join):
+            lines.append(f"{step.target:24} merge of {', '.join(w.tensor for w in step.parts)}")
         elif isinstance(step, tn.Extern):
             lines.append(f"{', '.join(step.targets):24} library call {step.function}")
         else:
@@ -248,7 +283,25 @@ def compile_program(
     """
     build = Build(program, tuple(sorted(sizes.items())), options, target)
     tensor_verify.verify(program)
-    for stage in STAGES:
+    for number, stage in enumerate(STAGES):
+        if stage.name == FIRST_OF_A_PHASE:
+            parts = phases.run(build.program)
+            if len(parts) > 1:
+                return replace(build, phases=tuple(_run(_of_phase(build, part), STAGES[number:], until, verify, watch) for part in parts))
+        build = _run(build, (stage,), until, verify, watch)
+        if stage.name == until:
+            break
+    return build
+
+
+def _of_phase(build: Build, part: phases.Phase) -> Build:
+    return Build(part.program, build.sizes, build.options, build.target, notes=build.notes, phase=part)
+
+
+def _run(
+    build: Build, stages: tuple[Stage, ...], until: str, verify: bool, watch: Callable[[Stage, Build, float], None] | None
+) -> Build:
+    for stage in stages:
         start = time.perf_counter()
         build = stage.run(build)
         elapsed = (time.perf_counter() - start) * 1e3

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from math import prod
 
 from polyai.errors import ShapeError, UnsupportedError
+from polyai.frontend import merging
 from polyai.frontend.core import Array, Tracer
 from polyai.frontend.pointwise import broadcast_sizes
 from polyai.frontend.term import Term, convert, number, reduced
@@ -60,18 +61,13 @@ def _single(tracer: Tracer, stem: str, factors: Sequence[Factor], out: Labels, e
     over_labels = [label for label in extents if label not in out]
     made = tracer.indices([extents[label] for label in (*out, *over_labels)])
     index = dict(zip((*out, *over_labels), made))
-    dtype = _product_type(tracer, factors)
-    value: Term | None = None
-    for array, labels in factors:
-        at = [0 if e == 1 and extents[label] != 1 else index[label] for e, label in zip(array.extents, labels)]
-        read = tracer.read(array, at)
-        read = read if read.weak else convert(read, dt.compute_type(dtype))
-        value = read if value is None else value & read if dtype.kind == "b" else value * read
-    assert value is not None
+    value, dtype = _product(tracer, factors, index, extents)
     over = tuple(index[label] for label in over_labels)
     sparse = [f for f in factors if f[0].is_sparse]
     if not sparse:
         return tracer.emit(stem, [index[label] for label in out], _summed(over, value, dtype, ()), strong=True)
+    if _meet(tracer, stem, sparse, index):
+        return _several(tracer, stem, factors, sparse, out, extents)
     within = _one_pattern(tracer, stem, sparse, index)
     first, labels = sparse[0]
     matrix = any(a.is_matrix for a, _ in sparse)
@@ -101,21 +97,135 @@ def _product_type(tracer: Tracer, factors: Sequence[Factor]) -> DType:
     return out.dtype
 
 
-def _one_pattern(tracer: Tracer, stem: str, sparse: Sequence[Factor], index: Mapping[str, tn.Index]) -> tn.Within:
+def _meet(tracer: Tracer, stem: str, sparse: Sequence[Factor], index: Mapping[str, tn.Index]) -> bool:
+    """Whether sparse factors have different coordinates."""
+    withins = {tracer.within(a, [index[label].name for label in labels]) for a, labels in sparse if len(set(labels)) == len(labels)}
+    return len(withins) > 1
+
+
+def _several(
+    tracer: Tracer, stem: str, factors: Sequence[Factor], sparse: Sequence[Factor], out: Labels, extents: Mapping[str, Size]
+) -> Array:
+    """A product whose sparse factors have different coordinates: merged where they have the same labels, else walked one below another."""
+    _no_diagonals(tracer, stem, sparse)
+    walked, groups = _walks(tracer, stem, sparse, out)
+    instead = {id(a): w for (a, _), (w, _) in zip(sparse, walked)}
+    new = [(instead.get(id(a), a), labels) for a, labels in factors]
+    made = tracer.indices([extents[label] for label in (*out, *(x for x in extents if x not in out))])
+    index = dict(zip((*out, *(x for x in extents if x not in out)), made))
+    value, dtype = _product(tracer, new, index, extents)
+    withins = []
+    for group in groups:
+        members = [walked[n] for n in group]
+        told = [tracer.within(a, [index[label].name for label in labels]) for a, labels in members]
+        if len(dict.fromkeys(told)) == 1:
+            withins.append(told[0])
+            continue
+        labels = members[0][1]
+        own = [index[label] for label in labels]
+        order = merging.order_of(members[0][0])
+        assert order is not None
+        withins.append(merging.join(tracer, own, tuple((w,) for w in dict.fromkeys(told)), order, merging.bits_of([a for a, _ in members])))
+    named = {label for _, labels in sparse for label in labels}
+    matrix = any(a.is_matrix for a, _ in sparse)
+    points = [index[label] for label in out]
+    over = tuple(index[label] for label in extents if label not in out)
+    first = walked[groups[0][0]]
+    if len(groups) == 1 and set(first[1]) == set(out):
+        pattern = tn.Pattern(withins[0].tensor, tuple(_place_in(withins[0], p.name) for p in points))
+        if tracer.types[withins[0].tensor].pattern is not None:
+            return tracer.emit(stem, points, _summed(over, value, dtype, ()), tuple(withins), pattern, matrix, strong=True)
+    if len(out) == 2 and set(out) <= named:
+        value = value if dtype == value.dtype else convert(value, dtype)
+        everything = [index[label] for label in (*out, *(x for x in extents if x not in out))]
+        bits = merging.bits_of([a for a, _ in walked])
+        return merging.scattered(tracer, stem, everything, points, value, tuple(withins), (0, 1), bits, matrix)
+    rows = {first[1][d] for d in (merging.order_of(first[0]) or ())[:-1]}
+    if over and set(out) <= rows | (set(extents) - named):
+        return tracer.emit(stem, points, _summed(over, value, dtype, tuple(withins)), strong=True)
+    base = tracer.emit("zeros", tracer.indices([extents[label] for label in out]), number(False if dtype.kind == "b" else 0, dtype))
+    everything = [index[label] for label in extents]
+    return tracer.scatter(stem, base, "or" if dtype.kind == "b" else "add", everything, points, convert(value, dtype), tuple(withins))
+
+
+def _place_in(within: tn.Within, name: str) -> int:
+    return within.indices.index(name)
+
+
+def _walks(tracer: Tracer, stem: str, sparse: Sequence[Factor], out: Labels) -> tuple[list[Factor], list[list[int]]]:
+    """The sparse factors, converted where a walk would have to search, and in groups of equal labels in the order of their walks.
+
+    The walk starts with rows of the result; a factor is entered by a label that is known already.
+    """
+    rest: list[list[int]] = []
+    for n, (_, labels) in enumerate(sparse):
+        group = next((g for g in rest if set(sparse[g[0]][1]) == set(labels)), None)
+        if group is None:
+            rest.append([n])
+        else:
+            group.append(n)
+    walked = list(sparse)
+    groups: list[list[int]] = []
+    known: set[str] = set()
+    while rest:
+        chosen = _next(sparse, rest, known, out)
+        rest.remove(chosen)
+        groups.append(chosen)
+        labels = sparse[chosen[0]][1]
+        entered = [label for label in labels if label in known]
+        inner = [label for label in labels if label not in known]
+        if not inner and len(labels) > 1:
+            names = " and ".join(dict.fromkeys(tracer.text(a) for a, _ in sparse))
+            raise UnsupportedError(
+                f"{stem} of the sparse {names}",
+                f"every coordinate of {tracer.text(sparse[chosen[0]][0])} is named by others, so that it would be searched",
+                "multiply two of them first, then take the element-wise product",
+            )
+        lead = entered or [label for label in out if label in labels][:1] or [labels[0]]
+        for n in chosen:
+            array, own = sparse[n]
+            order = tuple(sorted(range(len(own)), key=lambda d: (own[d] not in lead, labels.index(own[d]))))
+            if merging.order_of(array) != order:
+                walked[n] = (merging.converted(array, order), own)
+        known.update(labels)
+    return walked, groups
+
+
+def _next(sparse: Sequence[Factor], rest: list[list[int]], known: set[str], out: Labels) -> list[int]:
+    """The factors to walk next: one with a known label and one that is not, else one with the first label of the result."""
+    if known:
+        for group in rest:
+            labels = sparse[group[0]][1]
+            if known & set(labels):
+                return group
+    return next((g for g in rest if out and out[0] in sparse[g[0]][1]), rest[0])
+
+
+def _no_diagonals(tracer: Tracer, stem: str, sparse: Sequence[Factor]) -> None:
     for array, labels in sparse:
         if len(set(labels)) != len(labels):
             raise UnsupportedError(
                 f"{stem} reads a diagonal of the sparse {tracer.text(array)}", "repeated indices are compiled for dense arrays", "use diagonal(A) or trace(A)"
             )
-    withins = [tracer.within(array, [index[label].name for label in labels]) for array, labels in sparse]
-    if any(w != withins[0] for w in withins):
-        names = " and ".join(dict.fromkeys(tracer.text(a) for a, _ in sparse))
-        raise UnsupportedError(
-            f"{stem} of the sparse {names}",
-            "a product of two sparse arrays with different coordinates is not compiled yet",
-            "make one of them dense with .toarray()",
-        )
-    return withins[0]
+
+
+def _product(tracer: Tracer, factors: Sequence[Factor], index: Mapping[str, tn.Index], extents: Mapping[str, Size]) -> tuple[Term, DType]:
+    """The product of all factors at one point, and its type."""
+    dtype = _product_type(tracer, factors)
+    value: Term | None = None
+    for array, labels in factors:
+        at = [0 if e == 1 and extents[label] != 1 else index[label] for e, label in zip(array.extents, labels)]
+        read = tracer.read(array, at)
+        read = read if read.weak else convert(read, dt.compute_type(dtype))
+        value = read if value is None else value & read if dtype.kind == "b" else value * read
+    assert value is not None
+    return value, dtype
+
+
+def _one_pattern(tracer: Tracer, stem: str, sparse: Sequence[Factor], index: Mapping[str, tn.Index]) -> tn.Within:
+    _no_diagonals(tracer, stem, sparse)
+    array, labels = sparse[0]
+    return tracer.within(array, [index[label].name for label in labels])
 
 
 def _kept(pair: Sequence[Factor], rest: Sequence[Factor], out: Labels) -> Labels:

@@ -90,6 +90,8 @@ class Tracer:
         self.captured: dict[int, tuple[Array, Any]] = {}
         self.types: dict[str, tn.TensorType] = {}
         self.needs_unique: dict[str, None] = {}
+        self.merged: dict[str, None] = {}
+        self.joins: dict[object, str] = {}
         self._read_sparse = False
         self.not_negative: dict[str, None] = {}
         self.scalars: dict[str, bool | int] = {}
@@ -194,13 +196,14 @@ class Tracer:
         )
         return self.add_step(step)
 
-    def add_step(self, step: tn.Comprehension | tn.Scatter, weak: bool = False, is_matrix: bool = False) -> Array:
+    def add_step(self, step: tn.Comprehension | tn.Scatter | tn.Join, weak: bool = False, is_matrix: bool = False) -> Array:
         """Append a step to the innermost region."""
         region = self.regions[-1]
         region.steps.append(step)
         self.types[step.target] = step.type
-        if self._read_sparse or step.within:
-            self.needs_unique.update(dict.fromkeys(sorted(owners_that_must_be_unique(step, self.types))))
+        if not isinstance(step, tn.Join) and (self._read_sparse or step.within):
+            found = owners_that_must_be_unique(step, self.types)
+            self.needs_unique.update(dict.fromkeys(i.name for i in self.inputs if i.name in found))
             self._read_sparse = False
         return self.array_type(self, region, step.target, step.type, weak, is_matrix)
 
@@ -208,7 +211,7 @@ class Tracer:
         """The stored coordinates of a sparse array, said of its pattern's owner."""
         pattern = array.type.pattern
         assert pattern is not None
-        if pattern.owner != array.name:
+        if pattern.owner != array.name and len(self.regions) > 1:
             owner = self.array_type(self, self.root, pattern.owner, self.types[pattern.owner])
             self.use(owner)
         return in_owner(pattern, tuple(names)) if names else tn.Within(pattern.owner, ())

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from polyai.errors import ShapeError, TraceError, UnsupportedError
+from polyai.frontend import merging
 from polyai.frontend.core import Array, Shape, Tracer, find_tracer
 from polyai.frontend.sizes import SizeValue
 from polyai.frontend.term import Rule, Term, zero_value
 from polyai.shapes.expr import Size
 from polyai.tensor import nodes as tn
+from polyai.tensor.support import support
 
 
 def broadcast(tracer: Tracer, shapes: Sequence[Shape], what: str, arrays: Sequence[Array] = ()) -> Shape:
@@ -94,23 +96,43 @@ def _on_pattern(tracer: Tracer, stem: str, rule: Rule, operands: list[Array | Te
     sparse = [a for a in arrays if a.is_sparse]
     first = sparse[0]
     if any(a.type.pattern != first.type.pattern for a in sparse):
-        other = next(a for a in sparse if a.type.pattern != first.type.pattern)
-        raise UnsupportedError(
-            f"{stem} of {tracer.text(first)} and {tracer.text(other)}, whose patterns differ",
-            "the union or intersection of two patterns is not compiled yet",
-            "make one of them dense with .toarray(), or compute on one pattern",
-        )
+        return _on_join(tracer, stem, rule, operands, arrays)
     indices = tracer.indices(_unstretched(tracer, stem, first, arrays))
     value = rule(*(v if isinstance(v, Term) else tracer.read(v, places(v, indices)) for v in operands))
+    _zero_stays_zero(tracer, stem, value, sparse)
+    within = tracer.within(first, [i.name for i in indices])
+    return tracer.emit(stem, indices, value, (within,), first.type.pattern, any(a.is_matrix for a in sparse))
+
+
+def _zero_stays_zero(tracer: Tracer, stem: str, value: Term, sparse: Sequence[Array]) -> None:
+    """Raises UnsupportedError for what would be dense."""
     at_zero = zero_value(value.body, frozenset(a.name for a in sparse))
     if at_zero is None or at_zero != 0:
         raise UnsupportedError(
-            f"{stem} of the sparse {tracer.text(first)} is not zero where nothing is stored",
+            f"{stem} of the sparse {tracer.text(sparse[0])} is not zero where nothing is stored",
             "the result would be dense" + ("" if at_zero is None else f": an implicit zero becomes {at_zero}"),
             "make it dense first with .toarray()",
         )
-    within = tracer.within(first, [i.name for i in indices])
-    return tracer.emit(stem, indices, value, (within,), first.type.pattern, any(a.is_matrix for a in sparse))
+
+
+def _on_join(tracer: Tracer, stem: str, rule: Rule, operands: list[Array | Term], arrays: list[Array]) -> Array:
+    """The result at the coordinates that the operands' patterns imply: a union, an intersection, a mix of them."""
+    sparse = [a for a in arrays if a.is_sparse]
+    shape = _unstretched(tracer, stem, sparse[0], arrays)
+    parts, order = merging.aligned(sparse)
+    instead = {id(a): p for a, p in zip(sparse, parts)}
+    indices = tracer.indices(shape)
+    names = [i.name for i in indices]
+    terms = [v if isinstance(v, Term) else tracer.read(instead.get(id(v), v), places(instead.get(id(v), v), indices)) for v in operands]
+    value = rule(*terms)
+    _zero_stays_zero(tracer, stem, value, parts)
+    clauses = merging.clauses_of(support(value.body, tracer.types))
+    if not clauses:
+        raise UnsupportedError(f"{stem} of sparse arrays is zero everywhere, or nowhere for certain", "its pattern is unknown", "use .toarray()")
+    readers = [tracer.within(p, names) for p in parts]
+    within = merging.join(tracer, indices, merging.with_readers(clauses, readers), order, merging.bits_of(parts))
+    pattern = tn.Pattern(within.tensor, tuple(range(len(indices))))
+    return tracer.emit(stem, indices, value, (within,), pattern, any(a.is_matrix for a in sparse))
 
 
 def _unstretched(tracer: Tracer, stem: str, first: Array, arrays: list[Array]) -> Shape:

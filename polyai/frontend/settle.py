@@ -63,10 +63,13 @@ class _Settle:
                 body = self.body(step.body, needed)
                 return tn.Comprehension(step.target, self.type(step.type), tuple(map(self.index, step.indices)), body, step.within)
             case tn.Scatter():
-                needed.update((step.base, *(w.tensor for w in step.within)))
+                needed.update((*(() if step.base is None else (step.base,)), *(w.tensor for w in step.within)))
                 at = tuple(self.body(a, needed) for a in step.at)
                 body = self.body(step.body, needed)
                 return tn.Scatter(step.target, self.type(step.type), step.base, step.monoid, tuple(map(self.index, step.indices)), at, body, step.within)
+            case tn.Join():
+                needed.update(w.tensor for w in step.parts)
+                return tn.Join(step.target, self.type(step.type), tuple(map(self.index, step.indices)), step.clauses)
             case tn.Extern():
                 needed.update(step.args)
                 return tn.Extern(step.targets, tuple(map(self.type, step.types)), step.function, step.args, step.attributes)

@@ -81,7 +81,8 @@ class Traced:
 
     `inputs` are in the order of `program.inputs`. `guards` hold over the values of all `symbols`; a call where one does
     not hold needs another trace. `hints` are the values of the traced call. `needs_unique` names sparse inputs whose
-    coordinates must not repeat, because something not linear in the stored values is computed along their pattern.
+    coordinates must not repeat, because something not linear in the stored values is computed along their pattern. `merged`
+    names those that are merged with others: they must be in order, and coordinates that repeat add up first.
     """
 
     program: tn.Program
@@ -94,6 +95,7 @@ class Traced:
     outputs: tuple[ArrayOut | SizeOut | ConstOut, ...]
     out_tree: tree.Tree
     needs_unique: tuple[str, ...] = ()
+    merged: tuple[str, ...] = ()
     texts: dict[str, str] = field(default_factory=dict)
 
     def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
@@ -183,7 +185,7 @@ def _finished(tracer: Tracer, binder: _Binder, found: list[Leaf], outputs: Any, 
     captured = {a.name: v for a, v in tracer.captured.values()}
     order = {slot.name: n for n, slot in enumerate(binder.slots)}
     inputs = [
-        tn.Input(i.name, i.type, i.name in tracer.needs_unique) for i in sorted(tracer.inputs, key=lambda i: order[i.name])
+        tn.Input(i.name, i.type, i.name in tracer.needs_unique or i.name in tracer.merged) for i in sorted(tracer.inputs, key=lambda i: order[i.name])
     ]
     taken = set(tracer.sizes.texts)
     for slot_number, slot in enumerate(binder.slots):
@@ -201,6 +203,7 @@ def _finished(tracer: Tracer, binder: _Binder, found: list[Leaf], outputs: Any, 
         outputs,
         shape,
         tuple(tracer.needs_unique),
+        tuple(tracer.merged),
         dict(sizes.texts),
     )
 

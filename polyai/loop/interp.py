@@ -62,6 +62,7 @@ class _State:
     arrays: dict[str, Any]
     backwards: bool
     externs: Mapping[str, Any] = field(default_factory=dict)
+    kept: dict[int, Any] = field(default_factory=dict)  # buffers that outlive an iteration
 
 
 def run(
@@ -115,10 +116,13 @@ def _stmt(stmt: Stmt, state: _State) -> None:
                 state.arrays.pop(name, None)
         case Let(name, value):
             state.values[name] = _eval(value, state)
-        case Alloc(name, dtype, extents, space, lanes):
+        case Alloc(name, dtype, extents, space, lanes, zero):
             shape = tuple(int(_eval(e, state)) for e in extents)
             if any(n < 0 for n in shape):
                 raise VerifyError(f"{name} is allocated with extents {shape}", show_stmt(stmt))
+            if zero:
+                state.arrays[name] = state.kept.setdefault(id(stmt), np.zeros(shape, _numpy(dtype)))
+                return
             state.arrays[name] = _fresh((lanes,) if space is Space.REGISTER and lanes > 1 else shape, dtype)
         case Store():
             _store(stmt, state)

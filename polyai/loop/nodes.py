@@ -8,7 +8,7 @@ Grammar::
            | While(condition, body)
            | If(condition, then, orelse)
            | Let(name, value)                              visible in the rest of its block
-           | Alloc(name, dtype, extents, space)            visible in the rest of its block
+           | Alloc(name, dtype, extents, space, zero)      visible in the rest of its block
            | Store(array, indices, value, mask)
            | Check(ok, site)                               leave the kernel with site's error if `ok` is false
            | Call(function, args)
@@ -138,13 +138,15 @@ class Let:
 
 @node
 class Alloc:
-    """`extents` in elements, outermost first; () for a scalar. `lanes` > 1 makes a vector register."""
+    """`extents` in elements, outermost first; () for a scalar. `lanes` > 1 makes a vector register. `zero`: a buffer for each
+    thread that holds zeros when the parallel loop around it starts; what an iteration leaves there, the next one finds."""
 
     name: str
     dtype: DType
     extents: tuple[LoopExpr, ...]
     space: Space
     lanes: int = 1
+    zero: bool = False
 
 
 @node

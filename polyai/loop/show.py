@@ -88,10 +88,10 @@ def _stmt(stmt: Stmt, pad: str, lines: list[str]) -> None:
                 _stmt(orelse, inner, lines)
         case Let(name, value):
             lines.append(f"{pad}let {name} = {show_expr(value)}")
-        case Alloc(name, dtype, extents, space, lanes):
+        case Alloc(name, dtype, extents, space, lanes, zero):
             shape = f"[{', '.join(show_expr(e) for e in extents)}]" if extents else ""
             wide = f" x {lanes}" if lanes > 1 else ""
-            lines.append(f"{pad}alloc {name}: {dtype}{wide}{shape} {space.value}")
+            lines.append(f"{pad}alloc {name}: {dtype}{wide}{shape} {space.value}{' zero' if zero else ''}")
         case Store(array, indices, value, mask):
             when = "" if mask is None else f" where {show_expr(mask)}"
             lines.append(f"{pad}{_access(array, indices)} = {show_expr(value)}{when}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from typing import assert_never
 
@@ -96,8 +97,8 @@ def map_stmt(stmt: Stmt, change: Change) -> Stmt:
             return If(change(condition), map_stmt(then, change), None if orelse is None else map_stmt(orelse, change))
         case Let(name, value):
             return Let(name, change(value))
-        case Alloc(name, dtype, extents, space, lanes):
-            return Alloc(name, dtype, tuple(change(e) for e in extents), space, lanes) if extents else stmt
+        case Alloc(extents=extents):
+            return dataclasses.replace(stmt, extents=tuple(change(e) for e in extents)) if extents else stmt
         case Store(array, indices, value, mask):
             return Store(array, tuple(change(i) for i in indices), change(value), None if mask is None else change(mask))
         case Check(ok, site, culprit):

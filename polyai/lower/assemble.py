@@ -31,7 +31,7 @@ from polyai.tensor.bodies import loads
 from polyai.term.names import Names
 
 Lower = Callable[[po.Scop, tn.Program], lp.Kernel]
-Straight = tn.Comprehension | tn.Scatter
+Straight = tn.Comprehension | tn.Scatter | tn.Join
 
 
 def segments(program: tn.Program) -> tuple[tn.Program, ...]:
@@ -91,13 +91,15 @@ def _reads(step: tn.Step) -> Iterator[str]:
     match step:
         case tn.Comprehension() | tn.Scatter():
             roots = (step.body,) if isinstance(step, tn.Comprehension) else (step.body, *step.at)
-            if isinstance(step, tn.Scatter):
+            if isinstance(step, tn.Scatter) and step.base is not None:
                 yield step.base
             for root in roots:
                 for load in loads(root):
                     yield load.array
                 yield from (w.tensor for w in _withins(root))
             yield from (w.tensor for w in step.within)
+        case tn.Join():
+            yield from (w.tensor for w in step.parts)
         case tn.Extern(args=args):
             yield from args
         case tn.Cond(predicate=predicate, args=args):

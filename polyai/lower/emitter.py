@@ -27,6 +27,10 @@ class Level:
     checked: set[object] = field(default_factory=set)
 
 
+def _reads(statement: po.Statement) -> list[Load]:
+    return [n for root in statement.roots for n in loads_in(root)]
+
+
 class Emitter:
     """Where statements go. A value or a check may be put further out than the statement that needs it."""
 
@@ -42,6 +46,8 @@ class Emitter:
         self.begins: dict[tuple[str, int], lp.LoopExpr] = {}
         self.levels = [Level([])]
         self.home: dict[str, int] = {}  # the level that defines a local name
+        self.virtual: dict[str, lp.LoopExpr] = {}  # what the arrays of the streams at hand mean
+        self.unread = {a.name for a in scop.arrays if a.role == "workspace"} - {n.array for s in scop.statements for n in _reads(s)}
         self.hull_of = {r.hull: (r.tensor, r.level) for s in scop.statements for r in s.ragged}
         self.order = self._all_symbols()
         self.names = Names({a.name for a in scop.arrays} | set(self.hull_of) | set(self.order))
@@ -59,9 +65,10 @@ class Emitter:
         for i in self.program.inputs:
             for s in i.type.shape:
                 size_expr(s, note)
-            if i.type.is_sparse:
+            if i.type.format is not None:
                 out[tn.nnz_of(i.name)] = None
         out.update(dict.fromkeys(self.program.sizes))
+        out.update((tn.nnz_of(name), None) for name in self.program.assembled)
         return list(out)
 
     def size(self, size: Size) -> lp.LoopExpr:
@@ -85,7 +92,7 @@ class Emitter:
                 if found is not None:
                     return found
                 hull = self.hull_of.get(name)  # the order of a schedule holds for every hull that covers all fibres
-                size = self.storage.stored[hull[0]].counts[hull[1]] if hull else self.sizes.get(name)
+                size = self._hull(*hull) if hull else self.sizes.get(name)
                 if size is None:
                     raise VerifyError(f"a loop bound needs {name}, which is not known there")
                 return self.size(size)
@@ -95,6 +102,19 @@ class Emitter:
                 return b.convert(self.sub(arg), dtype)
             case _:
                 return expr
+
+    def _hull(self, tensor: str, level: int) -> Size:
+        """A size that bounds every fibre of a level."""
+        if tensor in self.storage.stored:
+            return self.storage.stored[tensor].counts[level]
+        stream = self.scop.stream(tensor)
+        assert stream is not None
+        if isinstance(stream.source, po.Drain):
+            return stream.extent
+        total: Size = 0
+        for part, at in stream.source.parts:
+            total = total + self.storage.stored[part].counts[at]
+        return total
 
     def fixed(self, expr: lp.LoopExpr) -> bool:
         """True if `expr` reads no memory that the kernel writes: its value is the same wherever its names are known."""
@@ -179,6 +199,40 @@ class Emitter:
                 f"coordinate {{value}} of level {level} of {tensor} is not larger than the one stored before it",
                 "what is computed along its pattern needs every coordinate once, in order",
                 f"call {tensor}.sum_duplicates(), which also sorts",
+            )
+        )
+
+    def range_site(self, tensor: str, level: int) -> int:
+        owner = self.storage.stored[tensor].type
+        d = owner.format.order[level] if owner.format is not None else level
+        word = ("row", "column")[d] if owner.rank == 2 else f"dimension {d}"
+        return self.site(
+            lp.Site(
+                "SparseStructureError",
+                f"{word} index {{value}} of {tensor} is outside 0 <= index < {show(owner.shape[d])}",
+                "its coordinates are merged with others",
+                f"rebuild {tensor}, for example with scipy.sparse",
+            )
+        )
+
+    def place_site(self, place: Expr, tensor: str, extent: Size) -> lp.Site:
+        """What a coordinate of one matrix that is no row of another means to the user."""
+        source = next(loads_in(place), None)
+        owner = self.storage.levels[source.array][0] if source is not None and source.array in self.storage.levels else None
+        return lp.Site(
+            "SparseStructureError",
+            f"index {{value}} of {owner.name if owner is not None else 'an operand'} is outside 0 <= index < {show(extent)}",
+            f"it selects a fibre of {tensor}",
+            f"rebuild {owner.name if owner is not None else 'it'}, for example with scipy.sparse",
+        )
+
+    def changed_site(self, tensor: str) -> int:
+        return self.site(
+            lp.Site(
+                "SparseStructureError",
+                f"a row of {tensor} holds another number of elements than when it was counted: position {{value}}",
+                "an argument changed while the function ran",
+                "do not change arguments while a function runs",
             )
         )
 

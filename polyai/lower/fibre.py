@@ -6,10 +6,12 @@ coordinate is read from `crd`. A singleton level has no dim of its own: its coor
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import assert_never
 
 from polyai.errors import UnsupportedError
 from polyai.poly import nodes as poly
+from polyai.poly.access import variables_in
 from polyai.scalar import dtype as dt
 from polyai.scalar.build import cast
 from polyai.scalar.expr import Expr, Load, Var
@@ -29,7 +31,8 @@ class Walk:
     """How a statement visits the stored coordinates of `owner`, whose dimensions are the index variables `variables`.
 
     `dims` outermost first, each with the variable it stands for; `position` indexes arrays with the owner's pattern;
-    `coordinates` gives each variable its value.
+    `coordinates` gives each variable its value. A variable that an earlier walk gave a value has no dim here: the level that
+    stores it is entered at that value.
     """
 
     owner: str
@@ -40,8 +43,15 @@ class Walk:
     coordinates: tuple[tuple[str, Expr], ...]
 
 
-def walk(owner: str, form: Format, variables: tuple[str, ...], names: Names) -> Walk:
-    """The walk of `owner` by `variables`; `names` gives fresh dims."""
+def walk(
+    owner: str, form: Format, variables: tuple[str, ...], names: Names, values: Mapping[str, Expr] | None = None, stream: poly.Stream | None = None
+) -> Walk:
+    """The walk of `owner` by `variables`; `names` gives fresh dims, `values` holds the variables that earlier walks bind.
+
+    `stream`: what the owner is, if no array lists its coordinates. Raises UnsupportedError where a list would have to be searched.
+    """
+    known_values = values or {}
+    drains = stream.source.workspace if stream is not None and isinstance(stream.source, poly.Drain) else ""
     index_type = dt.BY_NAME[f"i{form.index_bits}"]
     dims: list[tuple[str, str]] = []
     ragged: list[poly.RaggedDim] = []
@@ -51,6 +61,9 @@ def walk(owner: str, form: Format, variables: tuple[str, ...], names: Names) -> 
         variable = variables[dimension]
         match known(level, owner):
             case Dense():
+                if variable in known_values:
+                    position = (*position, known_values[variable])
+                    continue
                 dim = names.fresh(poly.isl_name(variable))
                 dims.append((dim, variable))
                 position = (*position, Var(dim, dt.i64))
@@ -58,13 +71,29 @@ def walk(owner: str, form: Format, variables: tuple[str, ...], names: Names) -> 
                 continue
             case Compressed(unique=unique):
                 dim = names.fresh("q")
-                ragged.append(poly.RaggedDim(dim, owner, number, tuple(d for d, _ in dims), unique))
+                parents, place = _place(position)
+                ragged.append(poly.RaggedDim(dim, owner, number, parents, unique, place, stream is not None, drains))
                 dims.append((dim, variable))
                 position = (*position, Var(dim, dt.i64))
+                if stream is not None:
+                    coordinates.append((variable, Load(f"{owner}.next{number}", position, dt.i64)))
+                    continue
             case Singleton():
                 pass
+        if variable in known_values:
+            raise UnsupportedError(
+                f"{owner} is searched for a coordinate that another walk names",
+                f"its {level.name} level lists {variable} and cannot locate one",
+                f"convert {owner} to a format that stores {variable} outside, or to dense",
+            )
         coordinates.append((variable, cast(Load(f"{owner}.crd{number}", position, index_type), dt.i64)))
     return Walk(owner, variables, tuple(dims), tuple(ragged), position, tuple(coordinates))
+
+
+def _place(position: tuple[Expr, ...]) -> tuple[tuple[str, ...], tuple[Expr, ...]]:
+    """The dims that say which fibre lies at `position`, and the position itself where it is more than these dims."""
+    dims = tuple(dict.fromkeys(name for e in position for name in variables_in(e)))
+    return (dims, ()) if position == tuple(Var(d, dt.i64) for d in dims) else (dims, position)
 
 
 def known(level: Level, owner: str) -> Dense | Compressed | Singleton:

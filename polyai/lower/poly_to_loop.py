@@ -20,7 +20,8 @@ memory and their checks, memory for temporaries, lazily guarded loads.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Callable, Mapping
 from typing import assert_never
 
 import islpy as isl
@@ -32,9 +33,11 @@ from polyai.lower.ast_walk import Ast, Branch, Instance, Loop, Marked, Several, 
 from polyai.lower.emitter import Emitter, Level
 from polyai.lower.exprs import operations
 from polyai.lower.statement import Body
+from polyai.lower.stream import Fibre, Streams
 from polyai.poly import nodes as po
 from polyai.scalar import dtype as dt
-from polyai.scalar.expr import Apply, Cast, Expr, Load
+from polyai.scalar.expr import Apply, Cast, Const, Expr, Load, Var
+from polyai.sparse.levels.singleton import Singleton
 from polyai.tensor import nodes as tn
 
 _SYMBOLIC = 32
@@ -69,6 +72,8 @@ class _Lowering:
         self.statements = {s.name: s for s in scop.statements}
         self.out = Emitter(scop, program)
         self.storage = self.out.storage
+        self.streams = Streams(self.out)
+        self.lengths = {r.length: r for s in scop.statements for r in s.ragged if r.stream}
         self.ascending = {i.name for i in program.inputs if i.unique}
         self.weights: dict[str, str] = {}
         self.hulls: dict[str, tuple[str, int]] = {}
@@ -77,7 +82,7 @@ class _Lowering:
         self.loops: dict[str, Loop] = {}  # the loops at hand by isl's iterators
         self.lanes = 0  # vector and jammed loops around: they hold no parallel one
         for a in scop.arrays:
-            if a.role == "temporary":
+            if a.role in ("temporary", "workspace"):
                 self.pending.setdefault(a.name, 0)
 
     # The kernel
@@ -95,10 +100,16 @@ class _Lowering:
     def _params(self) -> tuple[lp.Param, ...]:
         arrays: list[lp.Param] = []
         for i in self.program.inputs:
-            names = [s.name for s in self.storage.stored[i.name].arrays] + [f"{i.name}.val"] if i.type.is_sparse else [i.name]
+            names = [s.name for s in self.storage.stored[i.name].arrays] + [f"{i.name}.val"] if i.type.format is not None else [i.name]
             for name in names:
                 if name in self.out.used:
                     arrays.append(lp.Param(name, self.storage.dtype(name), "input", self.storage.extents(name)))
+        for name in self.program.assembled:
+            arrays += [
+                lp.Param(s.name, self.storage.dtype(s.name), "input", self.storage.extents(s.name))
+                for s in self.storage.stored[name].arrays
+                if s.name in self.out.used
+            ]
         written = {a.name for a in self.scop.arrays if a.role == "output"}
         ordered = [n for o in self.program.outputs for n in (o, f"{o}.val") if n in written]
         for name in dict.fromkeys(ordered):
@@ -166,7 +177,54 @@ class _Lowering:
         self.out.levels.pop()
         return b.block(*level.stmts)
 
+    def _stream(self, loop: Loop, dim: po.RaggedDim, marks: tuple[str, ...]) -> None:
+        """The loop over what a stream gives."""
+        stream = self.scop.stream(dim.tensor)
+        if stream is None or loop.lower != b.ZERO or loop.step != 1:
+            raise VerifyError(f"the loop over the stream {dim.tensor} does not run over all of it")
+        counter = self.streams.register(f"{stream.name}_t", b.ZERO) if stream.assembled else None
+        outer = self.out.env.get(loop.iterator)
+
+        def body(meaning: Callable[[], None]) -> lp.Stmt:
+            level = Level([])
+            self.out.levels.append(level)
+            meaning()
+            begins = dict(self.out.begins)
+            self._allocate(loop.depth + 1, loop.body, parallel=self._in_parallel())
+            self._ast(loop.body, marks)
+            self.out.begins = begins
+            self.out.levels.pop()
+            return b.block(*level.stmts)
+
+        if isinstance(stream.source, po.Merge):
+            self.streams.merge(stream, counter, loop.iterator, body)
+        elif (counted := self._only_counted(loop.body, stream)) is not None:
+            statement, values = counted
+            register = self.streams.register(f"{stream.name}_held", b.ZERO)
+            self.streams.count(stream, register, b.ONE)
+            held = dataclasses.replace(statement, value=Var("held", dt.i64))
+            Body(self.out, held, {**values, "held": b.load(register, (), dt.i64)}, self.streams).store()
+        else:
+            self.streams.drain(stream, counter, loop.iterator, body)
+        if counter is not None:
+            count = b.load(counter, (), dt.i64)
+            self.out.emit(lp.Check(b.compare("eq", count, self.out.env[dim.length]), self.out.changed_site(stream.name), count))
+        if outer is not None:
+            self.out.env[loop.iterator] = outer
+
+    def _only_counted(self, ast: Ast, stream: po.Stream) -> tuple[po.Statement, dict[str, lp.LoopExpr]] | None:
+        """The one statement of a loop over a stream that adds 1 for each element, and its dims outside of that loop."""
+        if not isinstance(ast, Instance):
+            return None
+        statement = self.statements[ast.statement]
+        if statement.monoid != "add" or statement.value != Const(1, dt.i64) or stream.assembled:
+            return None
+        return statement, {d: self.out.sub(a) for d, a in zip(statement.dims[:-1], ast.args[:-1])}
+
     def _loop(self, loop: Loop, marks: tuple[str, ...]) -> None:
+        walked = self.lengths.get(loop.upper.name) if isinstance(loop.upper, lp.Var) else None
+        if walked is not None:
+            return self._stream(loop, walked, marks)
         mine = {m.rpartition("@")[0].partition("=")[0]: m.rpartition("@")[0].partition("=")[2] for m in marks if m.endswith(f"@{loop.depth}")}
         lower, upper = self.out.sub(loop.lower), self.out.sub(loop.upper)
         parallel = po.PARALLEL in mine and not self._in_parallel() and not self.lanes
@@ -268,11 +326,59 @@ class _Lowering:
         return True
 
     def _fibre(self, dim: po.RaggedDim, values: Mapping[str, lp.LoopExpr], inside: bool) -> None:
+        if dim.stream:
+            return self._open_stream(dim, values, inside)
+        begin, end = self._bounds_of(dim, values, inside)
+        length = self.out.let(f"{dim.tensor}_len{dim.level}", b.sub(end, begin))
+        if dim.hull in self.hulls:
+            self.out.emit(lp.Check(b.at_most(length, b.var(dim.hull)), self.out.fibre_site(dim.tensor, dim.level), length))
+        level = self.storage.stored[dim.tensor].type.format.levels[dim.level]  # type: ignore[union-attr]
+        if dim.tensor in self.ascending and level.name == "compressed" and level.unique:
+            self._ascends(f"{dim.tensor}.crd{dim.level}", begin, length, self.out.order_site(dim.tensor, dim.level))
+        self.out.begins[(dim.tensor, dim.level)] = begin
+        self.out.env[dim.length] = length
+
+    def _open_stream(self, dim: po.RaggedDim, values: Mapping[str, lp.LoopExpr], inside: bool) -> None:
+        """What a stream is made of, at hand: the fibres of a merge, checked to be ordered and in range; where arrays along it begin."""
+        stream = self.scop.stream(dim.tensor)
+        assert stream is not None
+        if isinstance(stream.source, po.Merge):
+            fibres = []
+            for tensor, level in stream.source.parts:
+                part = dataclasses.replace(dim, tensor=tensor, level=level, stream=False)
+                begin, end = self._bounds_of(part, values, inside)
+                name, site = f"{tensor}.crd{level}", self.out.order_site(tensor, level)
+                self._ascends(name, begin, self.out.let(f"{tensor}_len{level}", b.sub(end, begin)), site)
+                self._ends_in_range(name, begin, end, self.out.size(stream.extent), self.out.range_site(tensor, level))
+                self.out.begins[(tensor, level)] = begin
+                fibres.append(Fibre(tensor, level, name, begin, end))
+            self.streams.fibres[stream.name] = fibres
+        if stream.assembled:
+            begin, end = self._bounds_of(dim, values, inside)
+            self.out.begins[(dim.tensor, dim.level)] = begin
+            self.out.env[dim.length] = self.out.let(f"{dim.tensor}_len{dim.level}", b.sub(end, begin))
+
+    def _ends_in_range(self, coordinates: str, begin: lp.LoopExpr, end: lp.LoopExpr, extent: lp.LoopExpr, site: int) -> None:
+        """Check the first and the last coordinate of an ordered fibre; all others lie between them."""
+        self.out.used.add(coordinates)
+        index = self.storage.dtype(coordinates)
+        checks = []
+        for at in (begin, b.sub(end, b.ONE)):
+            here = b.convert(b.load(coordinates, (at,), index), dt.i64)
+            checks.append(lp.Check(b.below(here, extent), site, here))
+        self.out.emit(lp.If(b.compare("lt", begin, end), b.block(*checks)))
+
+    def _bounds_of(self, dim: po.RaggedDim, values: Mapping[str, lp.LoopExpr], inside: bool) -> tuple[lp.LoopExpr, lp.LoopExpr]:
+        """Where the fibre of a dim begins and ends, checked to lie in its arrays."""
         owner = self.storage.stored[dim.tensor]
         format_ = owner.type.format
         if format_ is None:
             raise VerifyError(f"{dim.tensor} has no format")
-        parent = self.storage.position(dim, values, self.out.begins)
+        places = values
+        if dim.place:
+            places = {name: self._placed(dim, number, e, values) for number, (name, e) in enumerate(zip(_numbered(dim.place), dim.place))}
+            dim = dataclasses.replace(dim, parents=_numbered(dim.place))
+        parent = self.storage.position(dim, places, self.out.begins)
         shape = self.out.size(owner.type.shape[format_.order[dim.level]])
         if isinstance(parent, lp.Apply):
             parent = self.out.let("parent", parent)
@@ -284,15 +390,24 @@ class _Lowering:
         ok = b.both(b.at_most(begin, end), b.at_most(end, self.out.size(owner.counts[dim.level])))
         site = self.out.fibre_site(dim.tensor, dim.level)
         self.out.emit(lp.Check(ok, site, end))
-        length = self.out.let(f"{dim.tensor}_len{dim.level}", b.sub(end, begin))
-        if dim.hull in self.hulls:
-            self.out.emit(lp.Check(b.at_most(length, b.var(dim.hull)), site, length))
-        if dim.tensor in self.ascending and format_.levels[dim.level].name == "compressed" and format_.levels[dim.level].unique:
-            self._ascends(f"{dim.tensor}.crd{dim.level}", begin, length, self.out.order_site(dim.tensor, dim.level))
-        self.out.begins[(dim.tensor, dim.level)] = begin
-        self.out.env[dim.length] = length
-        if inside and isinstance(parent, lp.Var) and format_.levels[dim.level].name == "compressed":
+        if inside and not dim.place and isinstance(parent, lp.Var) and format_.levels[dim.level].name == "compressed":
             self.weights.setdefault(parent.name, f"{dim.tensor}.pos{dim.level}")
+        return begin, end
+
+    def _placed(self, dim: po.RaggedDim, number: int, place: Expr, values: Mapping[str, lp.LoopExpr]) -> lp.LoopExpr:
+        """Where a fibre is along a level above, if a coordinate of another walk says so: checked to be in range."""
+        if isinstance(place, Var):
+            return values[place.name]
+        owner = self.storage.stored[dim.tensor]
+        assert owner.type.format is not None
+        dense = [k for k, level in enumerate(owner.type.format.levels[: dim.level]) if not isinstance(level, Singleton)]
+        extent = owner.type.shape[owner.type.format.order[dense[number]]]
+        statement = next(s for s in self.scop.statements for r in s.ragged if (r.tensor, r.level, r.place) == (dim.tensor, dim.level, dim.place))
+        at = Body(self.out, statement, values, self.streams).value(place, None)
+        at = at if isinstance(at, lp.Var) else self.out.let("place", at)
+        ok = b.below(at, self.out.size(extent))
+        self.out.check(ok, self.out.place_site(place, dim.tensor, extent), at, max(self.out.hoisted(ok), self.out.hoisted(at)))
+        return at
 
     def _ascends(self, coordinates: str, begin: lp.LoopExpr, length: lp.LoopExpr, site: int) -> None:
         """Check that each coordinate of a fibre is larger than the one before: none repeats."""
@@ -333,6 +448,13 @@ class _Lowering:
                 continue
             del self.pending[name]
             array = self.storage.arrays[name]
+            if array.role == "workspace":
+                if not parallel or len(array.extents) != 1:
+                    raise UnsupportedError(
+                        f"the workspace {name} is not filled row by row in a parallel loop", f"it holds {len(array.extents)} dimensions", "report this program"
+                    )
+                self.streams.allocate(array)
+                continue
             extents = self.storage.extents(name)
             for e in array.extents:
                 if isinstance(e, po.Ragged) and self.storage.fibre_at(array) is None:
@@ -378,4 +500,8 @@ class _Lowering:
     def _instance(self, found: Instance) -> None:
         statement = self.statements[found.statement]
         values = dict(zip(statement.dims, (self.out.sub(a) for a in found.args)))
-        Body(self.out, statement, values).store()
+        Body(self.out, statement, values, self.streams).store()
+
+
+def _numbered(places: tuple[Expr, ...]) -> tuple[str, ...]:
+    return tuple(f"place{n}" for n in range(len(places)))

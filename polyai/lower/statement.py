@@ -17,6 +17,7 @@ from polyai.loop import build as b
 from polyai.loop import nodes as lp
 from polyai.lower.emitter import Emitter
 from polyai.lower.exprs import loads_in, rebuild
+from polyai.lower.stream import Streams
 from polyai.poly import nodes as po
 from polyai.poly.affine import affine
 from polyai.poly.legal import guarded_loads
@@ -30,8 +31,8 @@ from polyai.tensor.bodies import from_size
 class Body:
     """One instance of a statement: its value, its indices, their checks."""
 
-    def __init__(self, out: Emitter, statement: po.Statement, values: Mapping[str, lp.LoopExpr]) -> None:
-        self.out, self.statement, self.values = out, statement, values
+    def __init__(self, out: Emitter, statement: po.Statement, values: Mapping[str, lp.LoopExpr], streams: Streams) -> None:
+        self.out, self.statement, self.values, self.streams = out, statement, values, streams
         self.names = {*statement.dims, *out.scop.parameters}
         self.certain: set[tuple[str, tuple[Expr, ...]]] = set()
         self.held: tuple[Expr, ...] = ()  # conditions that hold where the expression at hand is wanted
@@ -43,10 +44,30 @@ class Body:
         if s.monoid is not None:
             self.certain.add((s.target, s.at))
         value = b.convert(self.value(s.value, None), dtype)
+        if out.storage.arrays[s.target].role == "workspace":
+            *_, place = out.storage.place(s.target, self.indices(s.target, s.at, None), out.begins)
+            if s.target in out.unread:
+                self.streams.mark(s.target, place)
+            else:
+                self.streams.update(s.target, place, value, None if s.monoid is None else MONOIDS[s.monoid].op, dtype)
+            return
         at = out.storage.place(s.target, self.indices(s.target, s.at, None), out.begins)
+        if s.pushes:
+            self._push(b.load(s.target, at, dtype))
         if s.monoid is not None:
             value = b.apply(MONOIDS[s.monoid].op, (b.load(s.target, at, dtype), value), dtype)
         out.emit(lp.Store(s.target, at, value))
+
+    def _push(self, cursor: lp.LoopExpr) -> None:
+        """Store what the statement pushes at the cursor's position, which must lie in the arrays."""
+        out = self.out
+        values = [(array, b.convert(self.value(e, None), out.storage.arrays[array].dtype)) for array, e in self.statement.pushes]
+        position = out.let("position", cursor)
+        extent = out.storage.arrays[values[0][0]].extents[0]
+        assert not isinstance(extent, po.Ragged)
+        out.emit(lp.Check(b.below(position, out.size(extent)), out.changed_site(values[0][0].rpartition(".")[0]), position))
+        for array, value in values:
+            out.emit(lp.Store(array, (position,), value))
 
     def value(self, expr: Expr, guard: lp.LoopExpr | None) -> lp.LoopExpr:
         """`expr` at this instance; `guard` holds where its value is wanted."""
@@ -64,6 +85,8 @@ class Body:
                 return self.load(expr, guard, expr.dtype)
             case Apply("where", (condition, a, c), dtype):
                 test = self.value(condition, guard)
+                if isinstance(test, lp.Const):  # where a merge knows who is there, the other branch has no meaning
+                    return b.convert(self.value(a if test.value else c, guard), dtype)
                 if not isinstance(test, (lp.Var, lp.Const)) and self._needs_guard(a, c):
                     test = self.out.let("inside", test)
                 yes = test if guard is None else b.both(guard, test)
@@ -87,6 +110,8 @@ class Body:
     def load(self, expr: Load, guard: lp.LoopExpr | None, dtype: DType) -> lp.LoopExpr:
         """An element as `dtype`. Where only `guard` keeps it in its array, it is read under that mask."""
         out, array = self.out, expr.array
+        if out.storage.arrays[array].role == "stream":
+            return b.convert(out.virtual[array], dtype)
         safe = guard is None or self._in_range(expr)
         if guard is None:
             self.certain.add((array, expr.indices))
@@ -103,7 +128,7 @@ class Body:
         """True if `expr` may be made whatever a condition around it says."""
         if not expr.indices or (expr.array, expr.indices) in self.certain:
             return True
-        if any(affine(i, self.names) is None and not self._coordinates(i) for i in expr.indices):
+        if any(affine(i, self.names) is None and not self._coordinates(i) and not self._streamed(i) for i in expr.indices):
             return False
         name = self.statement.name
         if name not in self.out.held_back:
@@ -117,7 +142,7 @@ class Body:
         for d, index in enumerate(indices):
             under = None if self._coordinates(index) else guard
             x = b.convert(self.value(index, under), dt.i64)
-            if affine(index, self.names) is None and not self._proved(index, array, d):
+            if affine(index, self.names) is None and not self._streamed(index) and not self._proved(index, array, d):
                 if not isinstance(x, (lp.Var, lp.Const)):
                     x = out.let("index", x, out.hoisted(x) if under is None else None)
                 extent = out.storage.arrays[array].extents[d]
@@ -139,6 +164,10 @@ class Body:
             return False
         wanted = (Apply("ge", (index, Const(0, dt.i64)), dt.bool_), Apply("lt", (index, from_size(extent)), dt.bool_))  # type: ignore[arg-type]
         return all(w in self.held for w in wanted)
+
+    def _streamed(self, index: Expr) -> bool:
+        """True for a coordinate or a place that a stream gives: in range by construction."""
+        return isinstance(index, Load) and self.out.storage.arrays[index.array].role == "stream"
 
     def _coordinates(self, index: Expr) -> bool:
         """True if `index` reads stored coordinates only: those are valid, or the matrix is not."""

@@ -66,8 +66,12 @@ class Storage:
     def __init__(self, scop: po.Scop, program: tn.Program, size: Callable[[Size], lp.LoopExpr]) -> None:
         self.size = size
         self.arrays = {a.name: a for a in scop.arrays}
-        self.stored = {i.name: stored(i.name, i.type) for i in program.inputs if i.type.is_sparse}
+        self.stored = {i.name: stored(i.name, i.type) for i in program.inputs if i.type.format is not None}
         self.levels = {spec.name: (s, spec) for s in self.stored.values() for spec in s.arrays}
+        types = tn.types_of(program)
+        for name in program.assembled:
+            made = self.stored[name] = stored(name, types[name])
+            self.levels.update((spec.name, (made, spec)) for spec in made.arrays if spec.role == "pos")
         self.values = {f"{name}.val": s for name, s in self.stored.items()}
 
     def dtype(self, array: str) -> DType:
@@ -90,6 +94,8 @@ class Storage:
         if not found:
             return None
         d, fibre = found[-1]
+        if fibre.tensor not in self.stored:
+            raise VerifyError(f"{array.name} lies along {fibre.tensor}, whose fibres nobody counted", "patterns that hold arrays are assembled")
         levels = self.stored[fibre.tensor].type.format
         if levels is None:
             raise VerifyError(f"{fibre.tensor} has no format")

@@ -7,27 +7,35 @@
     Y[i_1,j_1]      Y[i_1,j_1] = max(T[i_1,j_1] + b[j_1], 0.0)
 
 A result that other nests read, or that leaves the program, is reduced into `T_acc` and copied: `contract` then keeps the
-accumulator in a register. A scatter copies its base, unless nobody else needs it, and updates in place.
+accumulator in a register. A scatter copies its base, unless nobody else needs it, and updates in place. A scatter without a base
+updates a workspace; within its pattern, statements walk what the workspace's rows hold. Within a join they walk the merge of its
+parts, and read a part where it is stored, else zero:
+
+    C[i,j] = A[i,j] * 2 + B[i,j]  within J(i,j) = A(i,j) | B(i,j)
+    C[i,q]      C[i,q] = where(J.has0[i,q], A.val[i,J.at0[i,q]], 0) * 2 + where(J.has1[i,q], B.val[i,J.at1[i,q]], 0)
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from functools import reduce
+from itertools import permutations
 from typing import Any, cast
 
 from polyai.errors import UnsupportedError, VerifyError
 from polyai.lower import fibre
 from polyai.poly import nodes as poly
-from polyai.poly.access import reads_of, write_of
+from polyai.poly.access import reads_of, row_of, write_of
 from polyai.poly.affine import Parameters
 from polyai.scalar import dtype as dt
 from polyai.scalar.build import cast as convert
 from polyai.scalar.expr import Apply, Cast, Const, Expr, Load, Var
 from polyai.scalar.ops import MONOIDS
-from polyai.shapes.expr import Size
+from polyai.shapes.expr import Size, symbol
 from polyai.tensor import nodes as tn
-from polyai.tensor.bodies import loads, owner_within, size_symbols, stored_at, zero
+from polyai.tensor.bodies import joins_of, loads, owner_within, size_symbols, stored_at, zero
+from polyai.tensor.support import is_zero, zero_rule
 from polyai.term.names import Names
 from polyai.term.node import map_children
 
@@ -65,6 +73,8 @@ class _Lowering:
         self.symbols = size_symbols(program)
         self.alias = dict(_needless_bases(program))
         self.shared = set(_read_elsewhere(program))
+        self.joins = joins_of(program)
+        self.streams: dict[str, poly.Stream] = {}
 
     def scop(self) -> poly.Scop:
         for given in self.program.inputs:
@@ -75,6 +85,8 @@ class _Lowering:
                     self._comprehension(step)
                 case tn.Scatter():
                     self._scatter(step)
+                case tn.Join():
+                    self._join(step)
                 case tn.Extern() | tn.Cond() | tn.While():
                     raise UnsupportedError(
                         f"a {type(step).__name__.lower()} step among statements",
@@ -92,6 +104,7 @@ class _Lowering:
             tuple(self.arrays.values()),
             tuple(_prefixed(s, prefix) for s in self.statements),
             sizes=tuple(self.parameters.sizes.items()),
+            streams=tuple(self.streams.values()),
         )
 
     # --- steps ------------------------------------------------------------------------------------------------------------
@@ -139,7 +152,85 @@ class _Lowering:
             value = convert(Load(target, read_at, reduce.dtype), step.type.dtype)
             self._add(step.target, last, name, self._at(last, step.indices, step.type), value, None)
 
+    def _join(self, step: tn.Join) -> None:
+        """A join has no statement: it is what those within it walk."""
+        parts = step.parts
+        order = self._format(step.target).order
+        for part in parts:
+            form = self._format(part.tensor)
+            stored = tuple(part.indices[d] for d in form.order)
+            above, last = form.levels[:-1], form.levels[-1]
+            if stored != tuple(step.indices[d].name for d in order) or not all(x.full for x in above) or last.name != "compressed":
+                raise UnsupportedError(
+                    f"{part.tensor} is merged in an order or a format that has no merge",
+                    f"it is stored as {form.name}; merged are compressed rows below dense dimensions, of one order",
+                    f"convert it first: asformat({part.tensor}, ...)",
+                )
+        level = len(order) - 1
+        numbers = {part: n for n, part in enumerate(parts)}
+        source = poly.Merge(
+            tuple((part.tensor, level) for part in parts), tuple(tuple(numbers[w] for w in clause) for clause in step.clauses)
+        )
+        self._stream(step, source)
+
+    def _stream(self, step: tn.Join | tn.Scatter, source: poly.Merge | poly.Drain) -> None:
+        """Declare what walks of the target's pattern read."""
+        name, form = step.target, self._format(step.target)
+        level = len(form.order) - 1
+        rows, extent = prod_of([step.type.shape[d] for d in form.order[:level]]), step.type.shape[form.order[level]]
+        self.streams[name] = poly.Stream(name, level, rows, extent, source, name in self.program.assembled)
+        along = fibre.extents(name, step.type)
+        found = [(f"{name}.next{level}", dt.i64)]
+        if isinstance(source, poly.Merge):
+            for n in range(len(source.parts)):
+                found += [(f"{name}.at{n}", dt.i64), (f"{name}.has{n}", dt.bool_)]
+        for array, dtype in found:
+            self.arrays[array] = poly.Array(array, dtype, along, "stream")
+
+    def _sparse_scatter(self, step: tn.Scatter) -> None:
+        """Updates of a workspace, whose dimensions lie in the order of the levels."""
+        form = self._format(step.target)
+        if not all(x.full for x in form.levels[:-1]):
+            raise UnsupportedError(
+                f"{step.target} is assembled as {form.name}", "only rows below dense dimensions are", "ask for another format: csr or csc"
+            )
+        if tn.regroups(step):
+            self._regrouped(step)
+            return
+        extents = tuple(step.type.shape[d] for d in form.order)
+        self.arrays[step.target] = poly.Array(step.target, step.type.dtype, extents, "workspace")
+        frame = self._frame(step.indices, step.within)
+        at = tuple(self._expr(frame, step.at[d]) for d in form.order)
+        self._add(step.target, frame, step.target, at, self._expr(frame, step.body, step.type.dtype), step.monoid)
+        self._stream(step, poly.Drain(step.target))
+
+    def _regrouped(self, step: tn.Scatter) -> None:
+        """Each element goes where the cursor of its row stands, which moves on: rows fill up in the order of the walk."""
+        name, form = step.target, self._format(step.target)
+        row, column = form.order
+        index = dt.BY_NAME[f"i{form.index_bits}"]
+        rows, stored = step.type.shape[row], symbol(tn.nnz_of(name))
+        self.arrays[f"{name}.pos1"] = poly.Array(f"{name}.pos1", index, (rows + 1,), "input")
+        self.arrays[f"{name}.crd1"] = poly.Array(f"{name}.crd1", index, (stored,), "output")
+        self.arrays[f"{name}.val"] = poly.Array(f"{name}.val", step.type.dtype, (stored,), "output")
+        cursor = f"{name}.cursor"
+        self.arrays[cursor] = poly.Array(cursor, dt.i64, (rows,), "temporary")
+        start = self._frame((tn.Index(f"{name}_row", rows),), ())
+        place = self._dense_at(start, (tn.Index(f"{name}_row", rows),))
+        self._add(f"{name}_cursor", start, cursor, place, convert(Load(f"{name}.pos1", place, index), dt.i64), None)
+        frame = self._frame(step.indices, step.within)
+        at = (self._expr(frame, step.at[row], dt.i64),)
+        following = Apply("add", (Load(cursor, at, dt.i64), Const(1, dt.i64)), dt.i64)
+        pushes = (
+            (f"{name}.crd1", self._expr(frame, step.at[column], index)),
+            (f"{name}.val", self._expr(frame, step.body, step.type.dtype)),
+        )
+        self._add(name, frame, cursor, at, following, None, pushes)
+
     def _scatter(self, step: tn.Scatter) -> None:
+        if step.base is None:
+            self._sparse_scatter(step)
+            return
         name = self.alias.get(step.target, step.target)
         self._declare(name, step.type, "output" if name in self.program.outputs else "temporary")
         if self.alias.get(step.base, step.base) != name:
@@ -160,17 +251,14 @@ class _Lowering:
         An index that has only the value 0 is that constant, and no loop.
         """
         names = Names({poly.isl_name(s) for s in self.symbols})
-        wanted = dict.fromkeys(owner_within(w, self.types) for w in within)
-        if len(wanted) > 1:
-            first, second = list(wanted)[:2]
-            raise UnsupportedError(
-                f"{first.tensor} and {second.tensor} are walked together",
-                "merging the coordinates of two sparse tensors is not compiled",
-                f"convert one of them: {second.tensor}.toarray()",
-            )
+        wanted = self._in_order(tuple(dict.fromkeys(owner_within(w, self.types) for w in within)), indices)
         plain = [i for i in indices if not any(i.name in w.indices for w in wanted)]
         dims = {i.name: names.fresh(poly.isl_name(i.name)) for i in plain if i.extent != 1}
-        walks = tuple(fibre.walk(w.tensor, self._format(w.tensor), w.indices, names) for w in wanted)
+        walks: tuple[fibre.Walk, ...] = ()
+        for within_ in wanted:
+            bound = {v: e for before in walks for v, e in before.coordinates}
+            form, stream = self._format(within_.tensor), self.streams.get(within_.tensor)
+            walks = (*walks, fibre.walk(within_.tensor, form, within_.indices, names, bound, stream))
         frame = _Frame([], [], [], tuple(r for w in walks for r in w.ragged), walks, {n: Var(d, dt.i64) for n, d in dims.items()})
         frame.values.update((i.name, Const(0, dt.i64)) for i in plain if i.extent == 1)
         for w in walks:
@@ -184,6 +272,31 @@ class _Lowering:
                 self._place(frame, w, index.name)
         return frame
 
+    def _in_order(self, wanted: tuple[tn.Within, ...], indices: tuple[tn.Index, ...]) -> tuple[tn.Within, ...]:
+        """`wanted` in an order in which no walk has to search: what one binds, later ones enter by. The first index leads if it can."""
+        if len(wanted) < 2:
+            return wanted
+        lead = indices[0].name if indices else ""
+
+        def searches(order: tuple[tn.Within, ...]) -> bool:
+            bound: set[str] = set()
+            for w in order:
+                form = self._format(w.tensor)
+                if any(not level.full and w.indices[d] in bound for d, level in zip(form.order, form.levels)):
+                    return True
+                bound.update(w.indices)
+            return False
+
+        choices = [order for order in permutations(wanted) if not searches(order)]
+        if not choices:
+            names = " and ".join(w.tensor for w in wanted)
+            raise UnsupportedError(
+                f"{names} are walked together, and each lists a coordinate that another names",
+                "their formats leave no order in which every coordinate is found without a search",
+                f"convert one of them, for example {wanted[-1].tensor}.tocsc() or .toarray()",
+            )
+        return min(choices, key=lambda order: order[0].indices[self._format(order[0].tensor).order[0]] != lead)
+
     def _place(self, frame: _Frame, walk: fibre.Walk, variable: str) -> None:
         """Put the dims of `walk` up to the one for `variable`, those it lies under first."""
         last = max((p for p, (_, v) in enumerate(walk.dims) if v == variable), default=-1)
@@ -191,6 +304,10 @@ class _Lowering:
         for dim, stands_for in walk.dims[: last + 1]:
             if dim in frame.dims:
                 continue
+            for earlier in frame.walks:
+                for below, stands in earlier.dims:
+                    if earlier is not walk and dim in ragged and below in ragged[dim].parents and below not in frame.dims:
+                        self._place(frame, earlier, stands)
             frame.dims.append(dim)
             if dim in ragged:
                 self.hulls[ragged[dim].hull] = None
@@ -230,17 +347,72 @@ class _Lowering:
                     return self._stored(frame, item)
                 case Load(array, indices, dtype):
                     return Load(self.alias.get(array, array), tuple(change(i) for i in indices), dtype)
+                case Apply() if self.joins:
+                    return self._where_stored(frame, item, map_children(item, change))
                 case _:
                     return map_children(item, change)
 
         out = cast("Expr", change(body))
         return out if dtype is None else convert(out, dtype)
 
+    def _where_stored(self, frame: _Frame, item: Apply, value: Expr) -> Expr:
+        """`value` where the factors of a product are stored: beside an element that is not, infinity counts as nothing."""
+        rule = zero_rule(item)
+        tests = [self._presence(frame, item.args[n]) for n in rule.args] if rule.how == "any" else []
+        present = _all_of([t for t in tests if t is not None])
+        return value if present is None else Apply("where", (present, value, cast("Expr", zero(item.dtype))), item.dtype)
+
+    def _presence(self, frame: _Frame, body: Any) -> Expr | None:
+        """Whether `body` is more than a structural zero, at a point of the frame; None: always."""
+        match body:
+            case Load(array) if self.types[array].is_sparse:
+                found = self._part(frame, body)
+                return None if found is None else found[1]
+            case Cast(arg):
+                return self._presence(frame, arg)
+            case Apply(_, args):
+                rule = zero_rule(body)
+                parts = [self._presence(frame, args[n]) for n in rule.args]
+                if rule.how == "any":
+                    return _all_of([p for p in parts if p is not None])
+                if rule.how == "all":
+                    return None if any(p is None for p in parts) else _any_of(parts)
+                if rule.how == "where":
+                    yes = _all_of([p for p in parts[:2] if p is not None]) if is_zero(args[2]) else parts[1]
+                    others = [p for p, a in ((yes, args[1]), (parts[2], args[2])) if not is_zero(a)]
+                    return None if not others or any(p is None for p in others) else _any_of(others)
+                return None
+            case _:
+                return None
+
+    def _part(self, frame: _Frame, load: Load) -> tuple[Load, Expr | None] | None:
+        """The element of a part of a join that the frame walks, and whether it is there (None: always)."""
+        wanted = stored_at(load, self.types)
+        for walk in frame.walks:
+            join = self.joins.get(walk.owner)
+            names = {} if join is None else {i.name: v for i, v in zip(join.indices, walk.variables)}
+            for number, part in enumerate(() if join is None else join.parts):
+                if wanted != tn.Within(part.tensor, tuple(names[v] for v in part.indices)):
+                    continue
+                source = self.streams[walk.owner].source
+                assert isinstance(source, poly.Merge)
+                at = Load(f"{walk.owner}.at{number}", walk.position, dt.i64)
+                here = None if source.always(number) else Load(f"{walk.owner}.has{number}", walk.position, dt.bool_)
+                return Load(self._values(load.array), (*walk.position[:-1], at), load.dtype), here
+        return None
+
     def _stored(self, frame: _Frame, load: Load) -> Expr:
         wanted = stored_at(load, self.types)
         for walk in frame.walks:
             if wanted is not None and (walk.owner, walk.variables) == (wanted.tensor, wanted.indices):
+                if load.array in self.streams:  # a workspace: its elements are where their coordinates say
+                    values, order = {v: e for w in frame.walks for v, e in w.coordinates}, self._format(load.array).order
+                    return Load(load.array, tuple(values[wanted.indices[d]] for d in order), load.dtype)
                 return Load(self._values(load.array), walk.position, load.dtype)
+        found = self._part(frame, load)
+        if found is not None:
+            value, here = found
+            return value if here is None else Apply("where", (here, value, cast("Expr", zero(load.dtype))), load.dtype)
         raise UnsupportedError(
             f"{load.array} is sparse and read at coordinates that the statement does not walk",
             "its stored elements can only be visited in order",
@@ -249,12 +421,13 @@ class _Lowering:
 
     def _values(self, tensor: str) -> str:
         pattern = self.types[tensor].pattern
-        return f"{tensor}.val" if pattern is not None and any(i.name == tensor for i in self.program.inputs) else tensor
+        own = pattern is not None and pattern.owner == tensor
+        return f"{tensor}.val" if own and any(i.name == tensor for i in self.program.inputs) else tensor
 
     def _declare(self, name: str, type_: tn.TensorType, role: str) -> None:
         if type_.pattern is None:
             self.arrays.setdefault(name, poly.Array(name, type_.dtype, type_.shape, role))
-        elif role == "input":
+        elif type_.format is not None:
             self.arrays.update((a.name, a) for a in fibre.arrays(name, type_))
         else:
             owner = type_.pattern.owner
@@ -262,14 +435,26 @@ class _Lowering:
 
     # --- statements -------------------------------------------------------------------------------------------------------
 
-    def _add(self, stem: str, frame: _Frame, target: str, at: tuple[Expr, ...], value: Expr, monoid: str | None) -> None:
+    def _add(
+        self,
+        stem: str,
+        frame: _Frame,
+        target: str,
+        at: tuple[Expr, ...],
+        value: Expr,
+        monoid: str | None,
+        pushes: tuple[tuple[str, Expr], ...] = (),
+    ) -> None:
         name = self.names.fresh(poly.isl_name(stem))
-        for root in (value, *at):
+        roots = (value, *at, *(pushed for _, pushed in pushes))
+        for root in roots:
             self._note_sizes(root, set(frame.dims))
         known = set(frame.dims) | set(self.parameters.sizes)
         head = f"{name}[{', '.join(frame.dims)}]"
-        arrays = {a: self.arrays[a] for a in (target, *(load.array for root in (value, *at) for load in loads(root)))}
+        arrays = {a: self.arrays[a] for a in (target, *(load.array for root in roots for load in loads(root)))}
+        arrays.update((r.drains, self.arrays[r.drains]) for r in frame.ragged if r.drains)
         limits = {a: tuple(self._extent(e) for e in array.extents) for a, array in arrays.items()}
+        drained = tuple(row_of(head, r.drains, r.places, known, limits) for r in frame.ragged if r.drains)
         domain = f"{{ {head}{' : ' if frame.limits else ''}{' and '.join(frame.limits)} }}"
         write = write_of(head, target, at, value.dtype, known, limits)
         write = dataclasses.replace(write, must=write.must and not frame.ragged)
@@ -284,8 +469,9 @@ class _Lowering:
                 value,
                 monoid,
                 write,
-                reads_of(head, (value, *at), known, limits),
+                tuple(dict.fromkeys((*reads_of(head, roots, known, limits), *drained))),
                 tuple(frame.extents),
+                pushes,
             )
         )
 
@@ -307,6 +493,23 @@ class _Lowering:
             self.hulls[hull] = None
             return hull
         return self.parameters.text(extent)
+
+
+def prod_of(sizes: list[Size]) -> Size:
+    """The product of sizes."""
+    out: Size = 1
+    for size in sizes:
+        out = out * size
+    return out
+
+
+def _all_of(tests: list[Expr]) -> Expr | None:
+    return None if not tests else reduce(lambda a, c: a if a == c else Apply("and", (a, c), dt.bool_), tests)
+
+
+def _any_of(tests: list[Expr | None]) -> Expr | None:
+    kept = [t for t in tests if t is not None]
+    return None if not kept else reduce(lambda a, c: a if a == c else Apply("or", (a, c), dt.bool_), kept)
 
 
 def _prefixed(statement: poly.Statement, prefix: str) -> poly.Statement:
@@ -331,10 +534,10 @@ def _needless_bases(program: tn.Program) -> Iterator[tuple[str, str]]:
     """Bases of scatters that nothing else needs: (base, the scatter's target); their array becomes the target's."""
     made = {s.target: s for s in _steps(program)}
     reads = [load.array for s in _steps(program) for load in _reads(s)]
-    bases = [s.base for s in _steps(program) if isinstance(s, tn.Scatter)]
+    bases = [s.base for s in _steps(program) if isinstance(s, tn.Scatter) and s.base is not None]
     final: dict[str, str] = {}
     for step in reversed(tuple(_steps(program))):
-        if not isinstance(step, tn.Scatter) or step.base not in made or step.base in program.outputs:
+        if not isinstance(step, tn.Scatter) or step.base is None or step.base not in made or step.base in program.outputs:
             continue
         if step.base in reads or bases.count(step.base) > 1 or made[step.base].type != step.type:
             continue
@@ -350,5 +553,5 @@ def _read_elsewhere(program: tn.Program) -> Iterator[str]:
         for load in _reads(step):
             if not all(isinstance(i, Var) and i.name in own for i in load.indices):
                 yield load.array
-        if isinstance(step, tn.Scatter):
+        if isinstance(step, tn.Scatter) and step.base is not None:
             yield step.base

@@ -67,6 +67,9 @@ class Body:
         self.leave_if(small, str(abi.NEED_ARENA), ("needed", needed))
         self.cursor = end
         ref = fn.op(f"getelementptr i8, ptr {self.read_field('arena', 'ptr')}, i64 {start}")
+        if s.zero:
+            fn.module.declare("void", "llvm.memset.p0.i64", ("ptr", "i8", "i64", "i1"))
+            fn.do(f"call void @llvm.memset.p0.i64(ptr align {abi.ALIGN} {ref}, i8 0, i64 {total}, i1 false)")
         return memory.Array(ref, s.dtype, stride=size if s.space is lp.Space.THREAD else None)
 
     def _product(self, factors: list[str]) -> tuple[str, str]:

@@ -222,6 +222,18 @@ def shr(t: DType, a: Num, b: Num) -> Num:
     return inside.where(a >> count, a >> (bits_of(a.elem) - 1))
 
 
+def ctz(t: DType, a: Num) -> Num:
+    return Num(a.fn, a.elem, a.lanes, a.fn.intrinsic(f"llvm.cttz.{_suffix(a)}", a.kind, (a.kind, a.ref), ("i1", "false")))
+
+
+def _suffix(a: Num) -> str:
+    return a.elem if a.lanes == 1 else f"v{a.lanes}{a.elem}"
+
+
+def bit(t: DType, a: Num) -> Num:
+    return a.const(1) << (a & (bits_of(a.elem) - 1))
+
+
 REAL: dict[str, Rule] = {
     "add": add, "sub": sub, "mul": mul, "div": div, "neg": neg, "abs": absolute, "sign": sign, "square": square,
     "floor": _rounding("floor"), "ceil": _rounding("ceil"), "trunc": _rounding("trunc"), "round": _rounding("roundeven"),
@@ -232,6 +244,7 @@ REAL: dict[str, Rule] = {
     "eq": _comparison("eq", "eq"), "ne": _comparison("ne", "ne"), "lt": _comparison("lt", "ult"),
     "le": _comparison("le", "ule"), "gt": _comparison("gt", "ugt"), "ge": _comparison("ge", "uge"),
     "bitand": bitand, "bitor": bitor, "bitxor": bitxor, "shl": shl, "shr": shr,
+    "popcount": lambda t, a: a.call("ctpop"), "ctz": ctz, "bit": bit,
 }  # fmt: skip
 
 LIBRARY = (

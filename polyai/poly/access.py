@@ -11,6 +11,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping
 
 from polyai.poly.affine import affine, condition, refuted, weakest
 from polyai.poly.nodes import Relation, isl_name
+from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType
 from polyai.scalar.expr import Apply, Cast, Expr, Load, Var
 
@@ -57,6 +58,11 @@ def reads_of(head: str, roots: Iterable[Expr], known: Container[str], limits: Li
     """The relations of all Loads in `roots`, each once. Under `where` they hold for instances that its condition lets through."""
     found = (_relation(head, load, guards, masked, known, limits) for root in roots for load, guards, masked in _loads(root, known))
     return tuple(dict.fromkeys(found))
+
+
+def row_of(head: str, workspace: str, row: tuple[Expr, ...], known: Container[str], limits: Limits) -> Relation:
+    """All elements of a row of a workspace: what a walk of the row reads."""
+    return _relation(head, Load(workspace, (*row, Load("", (), dt.i64)), dt.i64), (), False, known, limits)
 
 
 def _relation(head: str, load: Load, guards: tuple[str, ...], masked: bool, known: Container[str], limits: Limits) -> Relation:

@@ -13,7 +13,7 @@ import numpy as np
 
 from polyai.errors import IndexOutOfRangeError, VerifyError
 from polyai.poly import tree as st
-from polyai.poly.nodes import Array, Ragged, Scop, Statement, isl_name
+from polyai.poly.nodes import Array, Drain, Merge, Ragged, Scop, Statement, Stream, isl_name
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import to_numpy
 from polyai.scalar.expr import Apply, Cast, Const, Expr, Load, Var
@@ -45,9 +45,60 @@ class _Machine:
         self.depths = {a.array: a.depth for a in scop.allocations}
         self.around: tuple[int, ...] = ()
         self.constants: Env = {**self.by_parameter, **sizes, **{isl_name(s): v for s, v in sizes.items()}}
-        for s in scop.statements:
+        self.streams = {s.name: s for s in scop.streams}
+        for stream in scop.streams:
+            if isinstance(stream.source, Merge):
+                self._merge(stream, stream.source)
+        self._hulls()
+        for stream in scop.streams:
+            if isinstance(stream.source, Drain):
+                self._drain(stream, stream.source)
+        self._hulls()
+
+    def _hulls(self) -> None:
+        for s in self.scop.statements:
             for r in s.ragged:
-                self.constants[r.hull] = int(np.diff(self.inputs[f"{r.tensor}.pos{r.level}"]).max(initial=0))
+                pos = self.inputs.get(f"{r.tensor}.pos{r.level}")
+                if pos is not None:
+                    self.constants[r.hull] = int(np.diff(pos).max(initial=0))
+
+    # --- streams: what a merge or a workspace gives, as arrays --------------------------------------------------------------
+
+    def _merge(self, stream: Stream, source: Merge) -> None:
+        rows = max(len(self.inputs[f"{t}.pos{level}"]) - 1 for t, level in source.parts)
+        found: list[list[tuple[int, tuple[int, ...]]]] = []
+        for row in range(rows):
+            where: dict[int, list[int]] = {}
+            for n, (tensor, level) in enumerate(source.parts):
+                pos, crd = self.inputs[f"{tensor}.pos{level}"], self.inputs[f"{tensor}.crd{level}"]
+                for at in range(int(pos[row + 1]) - int(pos[row])):
+                    where.setdefault(int(crd[int(pos[row]) + at]), [-1] * len(source.parts))[n] = at
+            kept = [(c, tuple(at)) for c, at in sorted(where.items()) if all(any(at[n] >= 0 for n in clause) for clause in source.clauses)]
+            found.append(kept)
+        self._walked(stream, [[c for c, _ in row] for row in found])
+        places = [at for row in found for _, at in row]
+        for n in range(len(source.parts)):
+            self.inputs[f"{stream.name}.at{n}"] = np.array([max(at[n], 0) for at in places], np.int64)
+            self.inputs[f"{stream.name}.has{n}"] = np.array([at[n] >= 0 for at in places], bool)
+
+    def _drain(self, stream: Stream, source: Drain) -> None:
+        extents = self.arrays[source.workspace].extents
+        rows = [set[int]() for _ in range(evaluate(stream.rows, self.sizes))]
+        for s in self.scop.statements:
+            if s.target != source.workspace:
+                continue
+            around = [r for r in self.scop.statements if any(d.drains == source.workspace for d in r.ragged)]
+            at = tuple(self._code(e) for e in s.at)
+            for point in self._points(s, {}):
+                env = {**self.constants, **point}
+                *row, column = (int(a(env)) for a in at)
+                place = row[0] if row else int(env[s.dims[0]]) if len(extents) == 1 and around else 0
+                rows[place].add(column)
+        self._walked(stream, [sorted(r) for r in rows])
+
+    def _walked(self, stream: Stream, rows: list[list[int]]) -> None:
+        self.inputs[f"{stream.name}.pos{stream.level}"] = np.cumsum([0, *map(len, rows)])
+        self.inputs[f"{stream.name}.next{stream.level}"] = np.array([c for row in rows for c in row], np.int64)
 
     def run(self) -> dict[str, Any]:
         steps: list[tuple[tuple[int, ...], int, tuple[int, ...], Statement, Env]] = []
@@ -61,23 +112,35 @@ class _Machine:
                 steps.append((key, number, loops, s, env))
         steps.sort(key=lambda step: (step[0], step[1]))
         codes = {s.name: (tuple(self._code(e) for e in s.at), self._code(s.value)) for s in self.scop.statements}
+        pushes = {s.name: [(array, self._code(value)) for array, value in s.pushes] for s in self.scop.statements}
         for _, _, self.around, s, env in steps:
             at, value = codes[s.name]
+            for array, pushed in pushes[s.name]:
+                place = (int(self._read(s.target, tuple(int(a(env)) for a in at))),)
+                self._inside(array, place)
+                self.made[array, place] = (to_numpy(self.arrays[array].dtype).type(pushed(env)), self._life(array))
             self._execute(s, tuple(int(a(env)) for a in at), value(env))
         return {a.name: self._result(a) for a in self.scop.arrays if a.role == "output"}
 
     def _execute(self, s: Statement, at: tuple[int, ...], value: Any) -> None:
-        if s.monoid is not None:
+        if s.monoid is not None and self._holds(s.target, at):
             value = OPS[MONOIDS[s.monoid].op].meaning(self._read(s.target, at), value)
         self._inside(s.target, at)
         self.made[s.target, at] = (to_numpy(self.arrays[s.target].dtype).type(value), self._life(s.target))
+
+    def _holds(self, array: str, at: tuple[int, ...]) -> bool:
+        """A workspace holds what was updated since its row began; other arrays hold something always."""
+        if self.arrays[array].role != "workspace":
+            return True
+        found = self.made.get((array, at))
+        return found is not None and found[1] == self._life(array)
 
     def _life(self, array: str) -> tuple[int, ...]:
         return self.around[: self.depths.get(array, 0)]
 
     def _read(self, array: str, at: tuple[int, ...]) -> Any:
         self._inside(array, at)
-        if self.arrays[array].role == "input":
+        if self.arrays[array].role in ("input", "stream"):
             given = self.inputs[array]
             return given[self._flat(self.arrays[array], at)] if self._is_ragged(array) else given[at]
         found = self.made.get((array, at))
@@ -99,16 +162,20 @@ class _Machine:
     def _extent(self, extent: Size | Ragged, before: tuple[int, ...], array: str) -> int:
         if not isinstance(extent, Ragged):
             return evaluate(extent, self.sizes)
-        along = self.arrays[f"{extent.tensor}.crd{extent.level}"].extents
+        along = self._along(extent)
         if len(before) < len(along) - 1:  # a contracted row buffer: its row is the one at hand
             return 1 << 62
         return self._length(extent, before)
 
     def _length(self, ragged: Ragged, parents: tuple[int, ...]) -> int:
-        along = self.arrays[f"{ragged.tensor}.crd{ragged.level}"].extents[:-1]
+        along = self._along(ragged)[:-1]
         pos = self.inputs[f"{ragged.tensor}.pos{ragged.level}"]
         parent = self._position(along, parents)
         return int(pos[parent + 1]) - int(pos[parent])
+
+    def _along(self, ragged: Ragged) -> tuple[Size | Ragged, ...]:
+        kind = "next" if ragged.tensor in self.streams else "crd"
+        return self.arrays[f"{ragged.tensor}.{kind}{ragged.level}"].extents
 
     def _position(self, extents: tuple[Size | Ragged, ...], at: tuple[int, ...]) -> int:
         position = 0
@@ -146,8 +213,8 @@ class _Machine:
         dim = s.dims[len(point)]
         extent = s.extents[len(point)]
         if isinstance(extent, Ragged):
-            parents = next(r.parents for r in s.ragged if r.dim == dim)
-            limit = self._length(extent, tuple(point[p] for p in parents))
+            places = next(r.places for r in s.ragged if r.dim == dim)
+            limit = self._length(extent, tuple(int(self._code(p)({**self.constants, **point})) for p in places))
         else:
             limit = evaluate(extent, self.sizes)
         for value in range(limit):

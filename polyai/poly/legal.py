@@ -18,7 +18,7 @@ from polyai.poly.access import loads_in, variables_in
 from polyai.poly.affine import Parameters, affine
 from polyai.poly.context import domains, parameters, relations
 from polyai.poly.deps import Deps
-from polyai.poly.nodes import JAM, PARALLEL, VECTOR, Array, Ragged, Relation, Scop, Statement, hull_of, isl_name
+from polyai.poly.nodes import JAM, PARALLEL, VECTOR, Array, Merge, Ragged, RaggedDim, Relation, Scop, Statement, hull_of, isl_name
 from polyai.scalar.expr import Apply, Cast, Const, Expr, Load, Var
 
 
@@ -166,7 +166,7 @@ def _in_question(scop: Scop, s: Statement) -> list[Relation]:
     far = dict(zip(s.dims, s.extents))
     names = {*s.dims, *scop.parameters}
     asked = set()
-    for load in (Load(s.target, s.at, s.value.dtype), *(n for root in (s.value, *s.at) for n in loads_in(root))):
+    for load in (Load(s.target, s.at, s.value.dtype), *(n for root in s.roots for n in loads_in(root))):
         for index, extent in zip(load.indices, arrays[load.array].extents):
             plain = isinstance(index, Var) and far.get(index.name) == extent
             plain = plain or (isinstance(index, Const) and isinstance(extent, int) and 0 <= index.value.real < extent)
@@ -199,19 +199,33 @@ def ragged_arrays_are_indexed_along_their_fibres(scop: Scop) -> None:
     arrays = {a.name: a for a in scop.arrays}
     for s in scop.statements:
         dims = {r.dim: r for r in s.ragged}
-        for load in (Load(s.target, s.at, s.value.dtype), *(n for root in (s.value, *s.at) for n in loads_in(root))):
+        for load in (Load(s.target, s.at, s.value.dtype), *(n for root in s.roots for n in loads_in(root))):
             for position, extent in enumerate(arrays[load.array].extents):
                 if not isinstance(extent, Ragged):
                     continue
                 index = load.indices[position]
+                if _is_a_part(scop, dims, load, position, extent):
+                    continue
                 ragged = dims.get(index.name) if isinstance(index, Var) else None
-                before = tuple(i.name for i in load.indices[:position] if isinstance(i, Var))
-                if ragged is None or ragged.fibre != extent or before != ragged.parents[len(ragged.parents) - position :]:
+                before = load.indices[:position]
+                if ragged is None or ragged.fibre != extent or before != ragged.places[len(ragged.places) - position :]:
                     raise ScheduleError(
                         f"{s.name} indexes {load.array} across the fibres of {extent.tensor}",
                         f"index {position} must walk level {extent.level} of {extent.tensor} below the indices before it",
                         "read it by the index variables of its own walk",
                     )
+
+
+def _is_a_part(scop: Scop, dims: Mapping[str, RaggedDim], load: Load, position: int, extent: Ragged) -> bool:
+    """True if a stream says where in the fibre of one of its parts, below the same indices, the element is."""
+    index = load.indices[position]
+    stream = scop.stream(index.array.rpartition(".")[0]) if isinstance(index, Load) else None
+    if stream is None or not isinstance(index, Load) or not isinstance(stream.source, Merge) or not isinstance(index.indices[-1], Var):
+        return False
+    number = index.array.rpartition(".at")[2]
+    walk = dims.get(index.indices[-1].name)
+    same = walk is not None and walk.tensor == stream.name and load.indices[:position] == index.indices[:-1] == walk.places
+    return same and number.isdecimal() and stream.source.parts[int(number)] == (extent.tensor, extent.level)
 
 
 def guarded_loads(statement: Statement, scop: Scop) -> frozenset[Load]:

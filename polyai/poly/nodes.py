@@ -17,6 +17,13 @@ is formed when loops are flattened: `A.pos1[i] + q`. `A.pos1` has extent (n + 1,
 An indirect read `B[k, j]` with k = A.crd1[i, q] is over-approximated: its relation names any row of B; its Load keeps
 the exact index expression. Such indices are checked at run time; affine ones are proved here.
 
+Streams: a ragged dim may walk what no array lists: the merge of several fibres, or the coordinates that a workspace row holds.
+`Scop.streams` says of what. For stream J the scop has virtual arrays, of role "stream", along J's fibres: `J.next1[i, t]` is the
+coordinate, `J.at0[i, t]` where it is in the fibre of part 0, `J.has0[i, t]` whether it is there. A walk of a stream stays serial.
+
+A workspace, of role "workspace", is an array that notes which elements were updated since it was drained; one that was not
+holds nothing: the first update sets it. A statement that walks a workspace row reads all of that row.
+
 Temporaries start as whole arrays. `contract` drops the dimensions that a shared loop fixes and says in `allocations` how many
 band members enclose what is left: 0 means one array for the kernel, d > 0 a fresh one in each iteration of the d-th loop.
 
@@ -33,8 +40,9 @@ from __future__ import annotations
 
 import islpy as isl
 
+from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType
-from polyai.scalar.expr import Expr
+from polyai.scalar.expr import Expr, Var
 from polyai.shapes.expr import Size
 from polyai.term.node import node
 
@@ -51,7 +59,7 @@ class Ragged:
 
 @node
 class Array:
-    """An array of the scop, by its logical dimensions. `role`: "input", "output" or "temporary"."""
+    """An array of the scop, by its logical dimensions. `role`: "input", "output", "temporary", "workspace" or "stream"."""
 
     name: str
     dtype: DType
@@ -62,13 +70,22 @@ class Array:
 @node
 class RaggedDim:
     """Dim `dim` of a statement walks a fibre: level `level` of `tensor` below `parents` (dims of the same statement, outermost
-    first). `unique`: no coordinate occurs twice in a fibre."""
+    first). `unique`: no coordinate occurs twice in a fibre. `place`: where the fibre is, an index for each level above that has
+    dims; () if these are just the parents. `drains`: the workspace whose row this dim walks."""
 
     dim: str
     tensor: str
     level: int
     parents: tuple[str, ...]
     unique: bool = True
+    place: tuple[Expr, ...] = ()
+    stream: bool = False
+    drains: str = ""
+
+    @property
+    def places(self) -> tuple[Expr, ...]:
+        """`place`, or the parents."""
+        return self.place or tuple(Var(p, dt.i64) for p in self.parents)
 
     @property
     def length(self) -> str:
@@ -98,7 +115,8 @@ class Relation:
 @node
 class Statement:
     """One statement. `dims` in the original (program) order; `domain` is isl text over `dims` and the hull. `extents`: how far
-    each dim runs from 0, where the domain is such a box."""
+    each dim runs from 0, where the domain is such a box. `pushes`: (array, value) stored at the position that the target held
+    before: the target is then a cursor that moves on by 1."""
 
     name: str
     dims: tuple[str, ...]
@@ -111,6 +129,12 @@ class Statement:
     write: Relation
     reads: tuple[Relation, ...]
     extents: tuple[Size | Ragged, ...] = ()
+    pushes: tuple[tuple[str, Expr], ...] = ()
+
+    @property
+    def roots(self) -> tuple[Expr, ...]:
+        """All expressions that an instance evaluates."""
+        return (self.value, *self.at, *(value for _, value in self.pushes))
 
 
 @node
@@ -119,6 +143,39 @@ class Allocation:
 
     array: str
     depth: int
+
+
+@node
+class Merge:
+    """The coordinates of fibres of `parts` = (tensor, level) under the same parents: those where each clause (numbers of parts) has
+    one that is stored. Parts are ordered and hold no coordinate twice."""
+
+    parts: tuple[tuple[str, int], ...]
+    clauses: tuple[tuple[int, ...], ...]
+
+    def always(self, part: int) -> bool:
+        """True if the part is stored at every coordinate of the stream."""
+        return (part,) in self.clauses
+
+
+@node
+class Drain:
+    """The coordinates that a row of `workspace` holds, in order; the row is empty afterwards."""
+
+    workspace: str
+
+
+@node
+class Stream:
+    """What the ragged dims of `name` walk, `level` levels below the root, one fibre for each of `rows`. `extent` bounds the
+    coordinates. `assembled`: positions are known (`J.pos1` is an input), so that arrays may lie along it."""
+
+    name: str
+    level: int
+    rows: Size
+    extent: Size
+    source: Merge | Drain
+    assembled: bool = False
 
 
 @node
@@ -135,6 +192,11 @@ class Scop:
     schedule: isl.Schedule | None = None
     sizes: tuple[tuple[str, Size], ...] = ()
     allocations: tuple[Allocation, ...] = ()
+    streams: tuple[Stream, ...] = ()
+
+    def stream(self, name: str) -> Stream | None:
+        """The stream called `name`, if it is one."""
+        return next((s for s in self.streams if s.name == name), None)
 
     def array(self, name: str) -> Array:
         return next(a for a in self.arrays if a.name == name)

@@ -46,6 +46,8 @@ def statement(s: Statement, relations: bool = False) -> Iterator[str]:
     """One statement: its domain, then what it does."""
     yield st.braces(s.domain)
     target = show_expr(Load(s.target, s.at, s.value.dtype)) if s.at else s.target
+    for array, value in s.pushes:
+        yield f"  {array}[{target}] = {show_expr(value)}"
     yield f"  {target} {s.monoid or ''}= {show_expr(s.value)}"
     if relations:
         for word, relation in (("writes", s.write), *(("reads", r) for r in s.reads)):

@@ -50,7 +50,7 @@ def dims_and_domain_agree(s: Statement) -> None:
 def expressions_use_known_names(scop: Scop, s: Statement) -> None:
     """Each variable is a dim of the statement or a size; each monoid is in the table."""
     known = {*s.dims, *scop.parameters}
-    for root in (s.value, *s.at):
+    for root in s.roots:
         for n in walk(root):
             if isinstance(n, Var) and n.name not in known and isl_name(n.name) not in known:
                 raise VerifyError(f"{s.name} reads the unknown variable {n.name}", f"known are {', '.join(sorted(known))}")
@@ -64,7 +64,7 @@ def accesses_have_relations(scop: Scop, s: Statement) -> None:
     if s.write.array != s.target:
         raise VerifyError(f"{s.name} writes {s.target} and its relation {s.write.array}")
     read = {r.array for r in s.reads}
-    for root in (s.value, *s.at):
+    for root in s.roots:
         for n in walk(root):
             if not isinstance(n, Load):
                 continue
@@ -74,8 +74,8 @@ def accesses_have_relations(scop: Scop, s: Statement) -> None:
                 raise VerifyError(f"{s.name} reads {n.array} with {len(n.indices)} indices as {n.dtype}", str(arrays[n.array]))
     if s.target not in arrays or len(s.at) != len(arrays[s.target].extents) or s.value.dtype != arrays[s.target].dtype:
         raise VerifyError(f"{s.name} writes {s.target} with {len(s.at)} indices as {s.value.dtype}", str(arrays.get(s.target)))
-    if arrays[s.target].role == "input":
-        raise VerifyError(f"{s.name} writes the input {s.target}")
+    if arrays[s.target].role in ("input", "stream"):
+        raise VerifyError(f"{s.name} writes the {arrays[s.target].role} {s.target}")
 
 
 def ragged_dims_lie_below_their_parents(s: Statement) -> None:
@@ -97,7 +97,7 @@ def each_statement_has_one_leaf(scop: Scop) -> None:
 
 def allocations_are_of_temporaries(scop: Scop) -> None:
     """Only temporaries are allocated, each once."""
-    temporaries = {a.name for a in scop.arrays if a.role == "temporary"}
+    temporaries = {a.name for a in scop.arrays if a.role in ("temporary", "workspace")}
     names = [a.array for a in scop.allocations]
     if len(set(names)) != len(names) or not set(names) <= temporaries:
         raise VerifyError(f"the allocations of {scop.name} are {', '.join(names)}")

@@ -411,6 +411,38 @@ def sorted_fibres(described: Described, arrays: Mapping[str, Array]) -> tuple[di
     return {**arrays, "crd1": ascending, "val": arrays["val"].reshape(len(order), -1)[order].reshape(arrays["val"].shape)}, repeats
 
 
+def summed(described: Described) -> Described | None:
+    """A matrix in order, with coordinates that repeat added up; None if it is so already.
+
+    Raises SparseStructureError for row pointers and indices out of range.
+    """
+    validate_fully(described.holder)
+    order = _order(described.holder)
+    if (order > 0).all():
+        return None
+    tidy = described.holder.copy()
+    if tidy.format == "coo":
+        tidy.sum_duplicates()
+    else:
+        tidy.has_canonical_format = False  # SciPy trusts its flag, which may be stale
+        tidy.has_sorted_indices = False
+        tidy.sum_duplicates()
+    found = describe(tidy)
+    assert found is not None
+    return found
+
+
+def made(kind: str, shape: tuple[int, ...], arrays: Mapping[str, Array], is_matrix: bool, tidy: bool) -> Any:
+    """A scipy.sparse value around arrays that nobody else has; `tidy` if its coordinates are in order and unique."""
+    import scipy.sparse as sparse
+
+    cls = getattr(sparse, f"{kind}_{'matrix' if is_matrix else 'array'}")
+    out = cls((arrays["val"], arrays["crd1"], arrays["pos1"]), shape=shape)
+    if tidy:
+        out.has_canonical_format = True
+    return out
+
+
 def result(kind: str, shape: tuple[int, ...], arrays: Mapping[str, Array], like: Any = None) -> Any:
     """A scipy.sparse value of layout `kind` around the arrays of a kernel (suffixes as in `arrays_of`).
 

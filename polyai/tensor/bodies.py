@@ -17,6 +17,7 @@ from polyai.tensor.nodes import (
     Cond,
     Extern,
     Index,
+    Join,
     Pattern,
     Program,
     Reduce,
@@ -26,8 +27,10 @@ from polyai.tensor.nodes import (
     While,
     Within,
     nnz_of,
+    owns_a_pattern,
+    targets_of,
 )
-from polyai.tensor.tree import bottom_up, each, map_parts, renamed_body, renamed_step
+from polyai.tensor.tree import bottom_up, each, map_parts, renamed_body, renamed_step, renamed_withins
 from polyai.term.names import Names
 
 
@@ -146,7 +149,7 @@ def _variable(values: Mapping[str, Body], name: str) -> str:
 
 def rename(value: Any, names: Mapping[str, str]) -> Any:
     """A body or a step with index variables renamed, where they are bound, used and named by a `within`."""
-    change = renamed_step if isinstance(value, (Comprehension, Scatter)) else renamed_body
+    change = renamed_step if isinstance(value, (Comprehension, Scatter, Join)) else renamed_body
     return change(value, dict(names)) if names else value
 
 
@@ -189,30 +192,46 @@ def stored_at(load: Load, types: Mapping[str, TensorType]) -> Within | None:
     return in_owner(pattern, names)
 
 
+def parts_within(within: Within, joins: Mapping[str, Join]) -> tuple[Within, ...]:
+    """What may be read within a join: its parts, by the variables of `within`. Nothing for other patterns."""
+    join = joins.get(within.tensor)
+    if join is None:
+        return ()
+    names = {i.name: v for i, v in zip(join.indices, within.indices)}
+    return renamed_withins(join.parts, names)
+
+
+def joins_of(program: Program) -> dict[str, Join]:
+    """The joins of a program by name."""
+    return {step.target: step for step in program.body if isinstance(step, Join)}
+
+
 def size_symbols(program: Program) -> set[str]:
-    """Names of the sizes a program may mention: symbols of its inputs' shapes and their counts of stored elements."""
+    """Names of the sizes a program may mention: symbols of its inputs' shapes, and counts of stored elements of all that own a pattern."""
     out: set[str] = set(program.sizes)
     for given in program.inputs:
         for extent in given.type.shape:
             out |= symbols(extent)
-        if given.type.is_sparse:
+        if given.type.format is not None:
             out.add(nnz_of(given.name))
             format = given.type.format
             out.update(length_of(given.name, n) for n, level in enumerate(format.levels if format is not None else ()) if level.sized)
-    return out
+    return out | {nnz_of(name) for step in program.body if owns_a_pattern(step) for name in targets_of(step)}
 
 
 def names_of(program: Program) -> Names:
     """A supply that knows every name of the program: tensors, index variables, sizes."""
     taken = size_symbols(program) | {i.name for i in program.inputs}
     for step in program.body:
-        taken.update([step.target] if isinstance(step, (Comprehension, Scatter)) else step.targets)
+        taken.update(targets_of(step))
         taken.update(indices_of(step))
     return Names(taken)
 
 
 def indices_of(step: Step) -> list[str]:
     """Names of the index variables a step binds, its own first, then those of its reductions (with repeats, if any)."""
+    if isinstance(step, Join):
+        return [i.name for i in step.indices]
     if not isinstance(step, (Comprehension, Scatter)):
         return []
     out = [i.name for i in step.indices]
@@ -232,7 +251,9 @@ def reads_of(step: Step) -> set[str]:
                         out.add(n.array)
                     elif type(n) is Reduce:
                         out.update(w.tensor for w in n.within)
-            return out | ({step.base} if isinstance(step, Scatter) else set())
+            return out | ({step.base} if isinstance(step, Scatter) and step.base is not None else set())
+        case Join():
+            return {w.tensor for w in step.parts}
         case Extern():
             return set(step.args)
         case Cond():
@@ -272,7 +293,10 @@ def rename_tensors(step: Step, names: Mapping[str, str]) -> Step:
             return dataclasses.replace(step, body=change(step.body), within=withins(step.within))
         case Scatter():
             at, within = tuple(change(a) for a in step.at), withins(step.within)
-            return dataclasses.replace(step, base=new(step.base), at=at, body=change(step.body), within=within)
+            base = None if step.base is None else new(step.base)
+            return dataclasses.replace(step, base=base, at=at, body=change(step.body), within=within)
+        case Join():
+            return dataclasses.replace(step, clauses=tuple(withins(c) for c in step.clauses))
         case Extern():
             return dataclasses.replace(step, args=tuple(map(new, step.args)))
         case Cond():

@@ -12,15 +12,16 @@ from typing import Any, assert_never
 
 import numpy as np
 
-from polyai.errors import IndexOutOfRangeError, ShapeError
+from polyai.errors import IndexOutOfRangeError, ShapeError, VerifyError
 from polyai.scalar.dtype import compute_type, to_numpy
 from polyai.scalar.expr import Apply, Const, Var
+from polyai.scalar.ops import MONOIDS
 from polyai.shapes.expr import Size, Sym, symbols
 from polyai.shapes.expr import evaluate as evaluate_size
 from polyai.shapes.expr import show as show_size
 from polyai.tensor.bodies import loads, reduces
 from polyai.tensor.evaluate import Array, Evaluator, Grid, SparseValue, Stored, Tensor, append_axes, combiner, grid_cost
-from polyai.tensor.nodes import Body, Comprehension, Cond, Extern, Program, Scatter, Step, TensorType, While, nnz_of
+from polyai.tensor.nodes import Body, Comprehension, Cond, Extern, Join, Program, Scatter, Step, TensorType, While, nnz_of
 
 __all__ = ["Externs", "SparseValue", "bind_sizes", "run"]
 
@@ -109,7 +110,12 @@ class _Machine:
             case Comprehension():
                 self._comprehension(step)
             case Scatter():
-                self._scatter(step)
+                if step.base is None:
+                    self._sparse_scatter(step)
+                else:
+                    self._scatter(step)
+            case Join():
+                self._join(step)
             case Extern():
                 given = [_result(self.tensors[a]) for a in step.args]
                 out = self.externs[step.function](*given, **dict(step.attributes))
@@ -196,22 +202,11 @@ class _Machine:
     # --- scatter ---
 
     def _scatter(self, step: Scatter) -> None:
+        assert step.base is not None
         base = self.tensors[step.base]
         assert not isinstance(base, Stored)
         out = base.astype(to_numpy(compute_type(step.type.dtype)) if step.monoid else base.dtype, copy=True)
-        points, _ = self.evaluator.expand(Grid((1,), {}), step.within)
-        left = tuple(i for i in step.indices if i.name not in points.vars)
-        grid = append_axes(points, left, [self.evaluator.extent(i) for i in left])
-        at = tuple(self.evaluator.full(a, grid).reshape(-1).astype(np.int64) for a in step.at)
-        data = self.evaluator.full(step.body, grid).reshape(-1)
-        for d, (index, extent) in enumerate(zip(at, out.shape)):
-            if ((index < 0) | (index >= extent)).any():
-                worst = index[(index < 0) | (index >= extent)][0]
-                raise IndexOutOfRangeError(
-                    f"{step.target} is scattered outside its range",
-                    f"index {worst} of dimension {d}, whose extent is {extent}",
-                    "check the indices that say where to write",
-                )
+        grid, at, data = self._points(step, out.shape)
         if len(data):
             keys = tuple(np.broadcast_to(grid.vars[i.name], grid.shape).reshape(-1) for i in reversed(step.indices))
             order = np.lexsort(keys) if keys else np.arange(len(data))
@@ -219,6 +214,56 @@ class _Machine:
             self._update(out.reshape(-1), place[order], data[order], step.monoid)
         with np.errstate(all="ignore"):
             self.tensors[step.target] = out.astype(to_numpy(step.type.dtype))
+
+    def _points(self, step: Scatter, shape: tuple[int, ...]) -> tuple[Grid, tuple[Array, ...], Array]:
+        """What a scatter runs over: its points, where each goes, and its value there."""
+        points, _ = self.evaluator.expand(Grid((1,), {}), step.within)
+        left = tuple(i for i in step.indices if i.name not in points.vars)
+        grid = append_axes(points, left, [self.evaluator.extent(i) for i in left])
+        at = tuple(self.evaluator.full(a, grid).reshape(-1).astype(np.int64) for a in step.at)
+        for d, (index, extent) in enumerate(zip(at, shape)):
+            if ((index < 0) | (index >= extent)).any():
+                worst = index[(index < 0) | (index >= extent)][0]
+                raise IndexOutOfRangeError(
+                    f"{step.target} is scattered outside its range",
+                    f"index {worst} of dimension {d}, whose extent is {extent}",
+                    "check the indices that say where to write",
+                )
+        return grid, at, self.evaluator.full(step.body, grid).reshape(-1)
+
+    def _sparse_scatter(self, step: Scatter) -> None:
+        """The coordinates that are touched, sorted, each with its values combined."""
+        shape = tuple(evaluate_size(s, self.sizes) for s in step.type.shape)
+        _, at, data = self._points(step, shape)
+        places, where = np.unique(_flat(at, shape, len(data)), return_inverse=True)
+        compute = to_numpy(compute_type(step.type.dtype))
+        monoid = step.monoid or "add"
+        if step.monoid is None and len(places) != len(data):
+            raise VerifyError(f"{step.target} touches a coordinate twice", "it puts stored elements in another order")
+        out = np.full(len(places), MONOIDS[monoid].identity(step.type.dtype), compute)
+        self._update(out, where, data.astype(compute), monoid)
+        self._own(step.target, places, out.astype(to_numpy(step.type.dtype)), shape)
+
+    def _join(self, step: Join) -> None:
+        """The coordinates that every clause has, sorted."""
+        shape = tuple(evaluate_size(s, self.sizes) for s in step.type.shape)
+        found: Array | None = None
+        for clause in step.clauses:
+            parts = []
+            for within in clause:
+                owner = self.tensors[within.tensor]
+                assert isinstance(owner, Stored)
+                order = [within.indices.index(i.name) for i in step.indices]
+                parts.append(_flat(tuple(owner.value.coords[d].astype(np.int64) for d in order), shape, owner.value.nnz))
+            stored = np.unique(np.concatenate(parts))
+            found = stored if found is None else np.intersect1d(found, stored, assume_unique=True)
+        assert found is not None
+        self._own(step.target, found, np.ones(len(found), to_numpy(step.type.dtype)), shape)
+
+    def _own(self, target: str, places: Array, values: Array, shape: tuple[int, ...]) -> None:
+        coords = tuple(np.unravel_index(places, shape)) if len(places) else tuple(np.zeros(0, np.int64) for _ in shape)
+        self.tensors[target] = Stored(SparseValue(coords, values, shape))
+        self.sizes[nnz_of(target)] = len(values)
 
     def _update(self, out: Array, place: Array, data: Array, monoid: str | None) -> None:
         with np.errstate(all="ignore"):
@@ -229,6 +274,11 @@ class _Machine:
             _, last = np.unique(place[::-1], return_index=True)
             kept = len(place) - 1 - last
             out[place[kept]] = data[kept].astype(out.dtype)
+
+
+def _flat(at: tuple[Array, ...], shape: tuple[int, ...], count: int) -> Array:
+    """One number per coordinate tuple, in lexicographic order."""
+    return np.ravel_multi_index(at, shape).astype(np.int64) if count else np.zeros(0, np.int64)
 
 
 def _chunks(count: int, cost: int) -> list[tuple[int, int]]:

@@ -3,9 +3,10 @@
 Grammar::
 
     Program    = inputs, body: Step*, outputs: names, facts
-    Step       = Comprehension | Scatter | Extern | Cond | While
+    Step       = Comprehension | Scatter | Join | Extern | Cond | While
     Comprehension  target[indices] = body                 for all indices (in `within`, if given)
     Scatter        target = base; target[at] monoid= body for all indices in lexicographic order
+    Join           target[indices] = the coordinates where, in every clause, one of its parts is stored
     Body       = scalar Expr, with two more readings:
                    Load(tensor, indices)                  an access; indices are affine in index variables and sizes,
                                                           or contain further Loads (a gather)
@@ -16,6 +17,10 @@ Grammar::
 Meaning of sparsity: an element of a sparse tensor that is not stored is exactly zero. `within` restricts iteration to
 stored coordinates. The frontend writes `within` where the restriction is the meaning (softmax along a sparse row); the
 pass `restrict` adds it where the annihilator of a product proves that nothing is lost.
+
+Patterns are borrowed from sparse inputs, or made: a Join is the intersection of unions of patterns, and holds no values; a
+Scatter without a base stores just the coordinates it touches, the projection of what it runs over. Within a Join, its parts
+may be read: where one is not stored, its element is a structural zero.
 
 A step may read its own target at lexicographically earlier indices (a recurrence, as in a cumulative sum); a read of an
 earlier element outside the target's range must be guarded by `where`. `where` is lazy at this level: a Load in the branch
@@ -43,7 +48,8 @@ class Index:
 
 @node
 class Pattern:
-    """Stored coordinates borrowed from the sparse input `owner`: dimension d of the tensor is dimension dims[d] of it."""
+    """Stored coordinates borrowed from `owner`, a sparse input or a pattern that the program makes: dimension d of the tensor
+    is dimension dims[d] of it."""
 
     owner: str
     dims: tuple[int, ...]
@@ -51,7 +57,8 @@ class Pattern:
 
 @node
 class TensorType:
-    """`format` and `pattern` are None for a dense tensor. An input's pattern is its own: Pattern(name, (0, 1, ...))."""
+    """`format` and `pattern` are None for a dense tensor. The pattern of a sparse input, of a Join and of a Scatter without a base
+    is its own: Pattern(name, (0, 1, ...)); these have a format: how they are stored, or will be."""
 
     dtype: DType
     shape: tuple[Size, ...]
@@ -102,16 +109,35 @@ class Comprehension:
 
 @node
 class Scatter:
-    """target = base, then target[at] = monoid(target[at], body) for all indices; monoid None overwrites, last one wins."""
+    """target = base, then target[at] = monoid(target[at], body) for all indices; monoid None overwrites, last one wins.
+
+    Without a base the target is sparse, owns its pattern, and stores just the coordinates that some point touches; without a
+    monoid as well, no two points touch the same one: what is stored is put in another order."""
 
     target: str
     type: TensorType
-    base: str
+    base: str | None
     monoid: str | None
     indices: tuple[Index, ...]
     at: tuple[Body, ...]
     body: Body
     within: tuple[Within, ...] = ()
+
+
+@node
+class Join:
+    """The coordinates `indices` where every clause has a part that is stored: A(i,j) & B(i,j) has two clauses of one part,
+    A(i,j) | B(i,j) one clause of two. The target owns its pattern and holds no values."""
+
+    target: str
+    type: TensorType
+    indices: tuple[Index, ...]
+    clauses: tuple[tuple[Within, ...], ...]
+
+    @property
+    def parts(self) -> tuple[Within, ...]:
+        """All parts, each once, in the order of the clauses."""
+        return tuple(dict.fromkeys(w for clause in self.clauses for w in clause))
 
 
 @node
@@ -152,7 +178,7 @@ class While:
     body: Program
 
 
-Step = Union[Comprehension, Scatter, Extern, Cond, While]
+Step = Union[Comprehension, Scatter, Join, Extern, Cond, While]
 
 
 @node
@@ -175,20 +201,22 @@ class Fact:
 @node
 class Program:
     """`outputs` names inputs or targets. Every symbol in a shape is the extent of an input's dimension or a count
-    `A.nnz` of a sparse input A, or one of `sizes`; a symbol is at least 0 unless `facts` say more."""
+    `A.nnz` of what owns a pattern, or one of `sizes`; a symbol is at least 0 unless `facts` say more. `assembled`: patterns that
+    the program makes and whose fibres the caller has counted: `J.pos1` is an argument, so that arrays may lie along them."""
 
     name: str
     inputs: tuple[Input, ...]
     body: tuple[Step, ...]
     outputs: tuple[str, ...]
     facts: tuple[Fact, ...] = ()
+    assembled: tuple[str, ...] = ()
     sizes: tuple[str, ...] = ()
 
 
 def targets_of(step: Step) -> tuple[str, ...]:
     """The names a step defines."""
     match step:
-        case Comprehension() | Scatter():
+        case Comprehension() | Scatter() | Join():
             return (step.target,)
         case Extern() | Cond() | While():
             return step.targets
@@ -199,7 +227,7 @@ def types_of(program: Program) -> dict[str, TensorType]:
     out = {i.name: i.type for i in program.inputs}
     for step in program.body:
         match step:
-            case Comprehension() | Scatter():
+            case Comprehension() | Scatter() | Join():
                 out[step.target] = step.type
             case Extern() | Cond() | While():
                 out.update(zip(step.targets, step.types))
@@ -207,5 +235,15 @@ def types_of(program: Program) -> dict[str, TensorType]:
 
 
 def nnz_of(tensor: str) -> str:
-    """The symbol that counts the stored elements of the sparse input `tensor`."""
+    """The symbol that counts the stored elements of `tensor`, which owns its pattern."""
     return f"{tensor}.nnz"
+
+
+def regroups(step: Step) -> bool:
+    """True for a scatter that puts stored elements in another order."""
+    return isinstance(step, Scatter) and step.base is None and step.monoid is None
+
+
+def owns_a_pattern(step: Step) -> bool:
+    """True for the steps that make a pattern: joins, and scatters without a base."""
+    return isinstance(step, Join) or (isinstance(step, Scatter) and step.base is None)

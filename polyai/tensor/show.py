@@ -14,6 +14,7 @@ from polyai.tensor.nodes import (
     Cond,
     Extern,
     Index,
+    Join,
     Program,
     Reduce,
     Scatter,
@@ -61,7 +62,11 @@ def show_step(step: Step) -> str:
             sign = _UPDATES.get(step.monoid, step.monoid) if step.monoid else ""
             body, tail = _body_and_tail(step.body)
             scope = f"for [{_indices(step.indices, step.within)}]"
-            return f"{step.target}[{at}] {step.type.dtype} {sign}= {body}   {scope} from {step.base}{tail}"
+            source = show_type(step.type) if step.base is None else step.base
+            return f"{step.target}[{at}] {step.type.dtype} {sign}= {body}   {scope} from {source}{tail}"
+        case Join():
+            clauses = " & ".join(f"({c})" if len(step.clauses) > 1 and " | " in c else c for c in map(_clause, step.clauses))
+            return f"{step.target}[{_indices(step.indices, ())}] {step.type.format.name if step.type.format else ''} = join {clauses}"
         case Extern():
             more = "".join(f", {k}={v!r}" for k, v in step.attributes)
             return f"{_targets(step.targets, step.types)} = extern {step.function}({', '.join(step.args)}{more})"
@@ -89,6 +94,10 @@ def _body_and_tail(body: Body) -> tuple[str, str]:
 def _indices(indices: tuple[Index, ...], within: tuple[Within, ...]) -> str:
     text = ", ".join(f"{i.name}: {show_size(i.extent)}" for i in indices)
     return f"{text} within {_withins(within)}" if within else text
+
+
+def _clause(parts: tuple[Within, ...]) -> str:
+    return " | ".join(_withins((w,)) for w in parts)
 
 
 def _withins(within: tuple[Within, ...]) -> str:

@@ -121,16 +121,17 @@ def _applied(body: Apply, types: Mapping[str, TensorType]) -> Support:
             return either(*parts)
         case "where":
             condition, yes, no = parts
-            if _is_const_zero(body.args[1]):
+            if is_zero(body.args[1]):
                 yes = Nowhere()
-            if _is_const_zero(body.args[2]):
+            if is_zero(body.args[2]):
                 no = Nowhere()
             return either(both(condition, yes), no) if isinstance(no, Nowhere) else either(yes, no)
         case _:
             return Everywhere()
 
 
-def _is_const_zero(body: Body) -> bool:
+def is_zero(body: Body) -> bool:
+    """A constant zero: what is chosen where a `where` stores nothing."""
     return isinstance(body, Const) and not body.value
 
 

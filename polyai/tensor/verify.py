@@ -10,13 +10,15 @@ from polyai.scalar.expr import Apply, Cast, Const, Load, Var
 from polyai.scalar.ops import MONOIDS, OPS, result_type
 from polyai.shapes.expr import SizeExpr, symbols
 from polyai.shapes.expr import show as show_size
-from polyai.tensor.bodies import in_owner, indices_of, reduces, size_symbols, stored_at
+from polyai.tensor.bodies import in_owner, indices_of, parts_within, reduces, size_symbols, stored_at
 from polyai.tensor.nodes import (
     Body,
     Comprehension,
     Cond,
     Extern,
     Index,
+    Join,
+    Pattern,
     Program,
     Reduce,
     Scatter,
@@ -24,6 +26,7 @@ from polyai.tensor.nodes import (
     TensorType,
     While,
     Within,
+    owns_a_pattern,
     targets_of,
     types_of,
 )
@@ -32,13 +35,20 @@ from polyai.tensor.tree import each
 
 
 class Scope:
-    """What a step may mention: tensors defined so far with their types, and sizes."""
+    """What a step may mention: tensors defined so far with their types, joins among them, and sizes."""
 
     def __init__(self, program: Program) -> None:
         self.program = program
         self.types: dict[str, TensorType] = {i.name: i.type for i in program.inputs}
         self.sizes = size_symbols(program)
         self.indices: set[str] = set()
+        self.joins: dict[str, Join] = {}
+
+    def define(self, step: Step) -> None:
+        """Note what `step` defines."""
+        self.types.update(_defines(step))
+        if isinstance(step, Join):
+            self.joins[step.target] = step
 
     def visible(self, step: Step) -> dict[str, TensorType]:
         """Tensors that bodies of `step` may read: a comprehension may read itself (a recurrence)."""
@@ -59,13 +69,13 @@ def verify(program: Program, region_sizes: frozenset[str] = frozenset()) -> None
         for check in CHECKS:
             for problem in check(step, scope):
                 _broken(program, f"step {number}, {', '.join(targets_of(step))}", check.__name__, f"{problem}\n       {show_step(step)}")
-        for name, type in _defines(step):
-            scope.types[name] = type
+        scope.define(step)
         scope.indices.update(indices_of(step))
         for region in _regions(step):
             verify(region, frozenset(scope.sizes))
+    stored = {f"{name}.{part}" for name in program.assembled for part in ("crd1", "val")}
     for name in program.outputs:
-        if name not in scope.types:
+        if name not in scope.types and name not in stored:
             _broken(program, "outputs", "outputs_exist", f"{name} is neither an input nor a target")
     if not program.outputs:
         _broken(program, "outputs", "outputs_exist", "there is none")
@@ -83,16 +93,17 @@ def _inputs_are_well_formed(program: Program) -> None:
             _broken(program, "inputs", "names_of_inputs_are_unique", given.name)
         if given.name in size_symbols(program):
             _broken(program, "inputs", "names_of_inputs_are_unique", f"{given.name} is also the name of a size")
-        if (t.pattern is None) != (t.format is None):
-            _broken(program, "inputs", "a_sparse_input_has_a_format", given.name)
-        if t.pattern is not None and (t.pattern.owner != given.name or t.pattern.dims != tuple(range(t.rank))):
+        own = t.pattern is not None and t.pattern.owner == given.name
+        if own != (t.format is not None):
+            _broken(program, "inputs", "an_input_that_owns_its_pattern_has_a_format", given.name)
+        if own and t.pattern is not None and t.pattern.dims != tuple(range(t.rank)):
             _broken(program, "inputs", "a_sparse_input_owns_its_pattern", f"{given.name} has {t.pattern}")
         if t.format is not None and t.format.rank != t.rank:
             _broken(program, "inputs", "ranks_match", f"{given.name} has rank {t.rank}, its format {t.format.rank}")
 
 
 def _defines(step: Step) -> list[tuple[str, TensorType]]:
-    if isinstance(step, (Comprehension, Scatter)):
+    if isinstance(step, (Comprehension, Scatter, Join)):
         return [(step.target, step.type)]
     return list(zip(step.targets, step.types))
 
@@ -129,7 +140,9 @@ def names_are_defined_before_use(step: Step, scope: Scope) -> Iterator[str]:
     used = [(load.array, scope.visible(step)) for load in _loads(step)]
     match step:
         case Scatter():
-            used.append((step.base, scope.types))
+            used += [(step.base, scope.types)] if step.base is not None else []
+        case Join():
+            used += [(w.tensor, scope.types) for w in step.parts]
         case Extern():
             used += [(a, scope.types) for a in step.args]
         case Cond():
@@ -214,11 +227,14 @@ def ranks_match(step: Step, scope: Scope) -> Iterator[str]:
             if shape != step.type.shape:
                 yield f"the indices run over {_shape(shape)}, the type says {_shape(step.type.shape)}"
         case Scatter():
-            base = scope.types[step.base]
+            base = step.type if step.base is None else scope.types[step.base]
             if len(step.at) != step.type.rank:
                 yield f"{len(step.at)} places for rank {step.type.rank}"
-            if base.shape != step.type.shape or base.dtype != step.type.dtype or base.is_sparse:
+            if base.shape != step.type.shape or base.dtype != step.type.dtype or base.is_sparse != (step.base is None):
                 yield f"the base {step.base} is not a dense tensor of the target's type"
+        case Join():
+            if tuple(i.extent for i in step.indices) != step.type.shape:
+                yield f"the indices of {step.target} do not run over its shape"
         case Extern() | Cond() | While():
             if len(step.targets) != len(step.types):
                 yield f"{len(step.targets)} targets, {len(step.types)} types"
@@ -299,6 +315,14 @@ def _operation(body: Apply) -> Iterator[str]:
 
 
 def withins_name_stored_coordinates(step: Step, scope: Scope) -> Iterator[str]:
+    if isinstance(step, Join):
+        names = sorted(i.name for i in step.indices)
+        if not step.clauses or not all(step.clauses):
+            yield f"{step.target} joins nothing"
+        for w in step.parts:
+            yield from _within(w, scope)
+            if sorted(w.indices) != names:
+                yield f"{w.tensor}({', '.join(w.indices)}) is not over the indices of {step.target}"
     if not isinstance(step, (Comprehension, Scatter)):
         return
     bound = {i.name for i in step.indices}
@@ -325,6 +349,10 @@ def _within(within: Within, scope: Scope) -> Iterator[str]:
 
 def sparse_targets_are_stored_within_their_owner(step: Step, scope: Scope) -> Iterator[str]:
     for name, type in _defines(step):
+        if owns_a_pattern(step):
+            if type.pattern != Pattern(name, tuple(range(type.rank))) or type.format is None or type.format.rank != type.rank:
+                yield f"{name} makes a pattern, so it owns it and has a format of its rank"
+            return
         if type.pattern is None:
             continue
         owner = scope.types.get(type.pattern.owner)
@@ -346,6 +374,13 @@ def sparse_targets_are_stored_within_their_owner(step: Step, scope: Scope) -> It
                 yield f"{step.target} is stored where {step.type.pattern.owner} is; its within says something else"
         case _:
             pass
+
+
+def joins_are_of_patterns_only(step: Step, scope: Scope) -> Iterator[str]:
+    """A join holds no values to read."""
+    for load in _loads(step):
+        if load.array in scope.joins:
+            yield f"{show_body(load)} reads the join {load.array}, which holds no values"
 
 
 def _owned(within: Within, scope: Scope) -> Within:
@@ -402,6 +437,7 @@ CHECKS: tuple[Check, ...] = (
     dtypes_agree_with_the_table,
     withins_name_stored_coordinates,
     sparse_targets_are_stored_within_their_owner,
+    joins_are_of_patterns_only,
     regions_have_the_types_of_their_step,
 )
 
@@ -426,6 +462,7 @@ def sparse_reads_are_within_their_pattern(step: Step, scope: Scope) -> Iterator[
     around = {_owned(w, scope) for w in step.within}
     for root in _roots(step):
         inside = around | ({_owned(w, scope) for w in root.within} if isinstance(root, Reduce) else set())
+        inside |= {part for w in inside for part in parts_within(w, scope.joins)}
         for node in each(root):
             if isinstance(node, Load) and scope.visible(step)[node.array].is_sparse and stored_at(node, scope.visible(step)) not in inside:
                 yield f"{show_body(node)} is read where it may not be stored"
@@ -446,6 +483,6 @@ def _canonical_steps(program: Program) -> None:
         for check in CANONICAL:
             for problem in check(step, scope):
                 _broken(program, f"step {number}, {', '.join(targets_of(step))}", check.__name__, f"{problem}\n       {show_step(step)}")
-        scope.types.update(_defines(step))
+        scope.define(step)
         for region in _regions(step):
             _canonical_steps(region)

@@ -101,11 +101,11 @@ class _Binder:
                     self._nested(s) if isinstance(s, Block) else self.stmt(s)
             case Let():
                 self._let(stmt)
-            case Alloc(name, dtype, extents, space, lanes):
+            case Alloc(name, _, extents, space):
                 if space is Space.REGISTER:
                     self.registers.add(name)
                 self._write(name)
-                self._emit(Alloc(name, dtype, tuple(self.expr(e) for e in extents), space, lanes))
+                self._emit(dataclasses.replace(stmt, extents=tuple(self.expr(e) for e in extents)))
             case Store(array, indices, value, mask):
                 new = Store(array, tuple(self.expr(i) for i in indices), self.expr(value), None if mask is None else self.expr(mask))
                 self._write(array)

@@ -156,14 +156,14 @@ class _Copies:
                     new = self._fresh(name, c)
                     out.append(Let(new, self.expr(value, c)))
                     self.values[name, c] = Var(new, b.dtype_of(value))
-            case Alloc(name, dtype, extents, space, lanes):
+            case Alloc(name=name, extents=extents):
                 if name not in self.names:
                     self.shared.add(name)
                     out.append(stmt)
                     return
                 for c in copies:
                     new = self.arrays[name, c] = self._fresh(name, c)
-                    out.append(Alloc(new, dtype, tuple(self.expr(e, c) for e in extents), space, lanes))
+                    out.append(dataclasses.replace(stmt, name=new, extents=tuple(self.expr(e, c) for e in extents)))
             case Store(array, indices, value, mask):
                 group = copies[:1] if array in self.shared else copies
                 value = self.share(value, out) if len(group) > 1 else value

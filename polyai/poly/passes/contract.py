@@ -20,9 +20,10 @@ from typing import Any, assert_never
 
 from polyai.errors import VerifyError
 from polyai.poly import tree as st
-from polyai.poly.access import loads_in, reads_of, write_of
+from polyai.poly.access import loads_in, reads_of, row_of, write_of
 from polyai.poly.affine import Parameters
 from polyai.poly.nodes import Allocation, Array, Ragged, Scop, Statement, hull_of
+from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Apply, Const, Expr, Load, Var
 from polyai.term.node import map_children
 
@@ -36,7 +37,7 @@ def run(scop: Scop) -> Scop:
     dropped: dict[str, tuple[int, ...]] = {}
     allocations = []
     for array in scop.arrays:
-        if array.role == "temporary":
+        if array.role in ("temporary", "workspace"):
             users = accesses.get(array.name, {})
             positions, depth = _fixed(around, users, len(array.extents)) if users else ((), 0)
             allocations.append(Allocation(array.name, depth))
@@ -61,8 +62,11 @@ def _accesses(scop: Scop) -> dict[str, dict[str, list[tuple[Expr, ...]]]]:
     """Array -> statement -> the indices it uses."""
     out: dict[str, dict[str, list[tuple[Expr, ...]]]] = {}
     for s in scop.statements:
-        for array, indices in ((s.target, s.at), *((n.array, n.indices) for root in (s.value, *s.at) for n in loads_in(root))):
+        for array, indices in ((s.target, s.at), *((n.array, n.indices) for root in s.roots for n in loads_in(root))):
             out.setdefault(array, {}).setdefault(s.name, []).append(indices)
+        for r in s.ragged:
+            if r.drains:  # reads a whole row
+                out.setdefault(r.drains, {}).setdefault(s.name, []).append((*r.places, Var("", dt.i64)))
     return out
 
 
@@ -148,15 +152,18 @@ def _without(s: Statement, scop: Scop, dropped: Mapping[str, tuple[int, ...]], l
 
     at = tuple(change(e) for e in _kept(s.at, dropped.get(s.target, ())))
     value = change(s.value)
+    pushes = tuple((array, change(pushed)) for array, pushed in s.pushes)
     known = {*s.dims, *scop.parameters}
     head = f"{s.name}[{', '.join(s.dims)}]"
     prefix = f"[{', '.join(scop.parameters)}] -> "
     write = write_of(head, s.target, at, value.dtype, known, limits)
-    reads = reads_of(head, (value, *at), known, limits)
+    drained = (row_of(head, r.drains, _kept(r.places, dropped.get(r.drains, ())), known, limits) for r in s.ragged if r.drains)
+    reads = tuple(dict.fromkeys((*reads_of(head, (value, *at, *(e for _, e in pushes)), known, limits), *drained)))
     return dataclasses.replace(
         s,
         at=at,
         value=value,
+        pushes=pushes,
         write=dataclasses.replace(write, text=prefix + write.text, must=write.must and s.write.must),
         reads=tuple(dataclasses.replace(r, text=prefix + r.text) for r in reads),
     )

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from polyai.poly.access import loads_in, variables_in
 from polyai.poly.nodes import Ragged, Scop, Statement
+from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Apply, Cast, Const, Expr, Load, Var
 from polyai.shapes.expr import Size, substitute, symbols
 from polyai.term.node import node
@@ -39,7 +40,7 @@ class Access:
 @node
 class Facts:
     """`free`: dims whose iterations touch different elements; `summed`: dims over which the update reduces into one element;
-    `serial`: the others, to be kept in order. `vector`: the dim to vectorise, if any. `shared_by[d]`: how many large operands
+    `serial`: the others, to be kept in order, those that walk a stream among them. `vector`: the dim to vectorise, if any. `shared_by[d]`: how many large operands
     do not depend on free dim d, so that jamming d loads them once for several iterations. `dear`: costs far more than a load."""
 
     statement: Statement
@@ -107,8 +108,11 @@ def _facts(s: Statement, hints: Mapping[str, int]) -> Facts:
     coordinates = {d for d in unique if len(mine) == 1 and any(p is None and _coordinate_of(e, d) for p, e in zip(target.strides, s.at))}
     free, summed, serial = [], [], []
     piece = _piece(s) if len(mine) == 1 else None
+    streamed = {r.dim for r in s.ragged if r.stream}
     for dim in s.dims:
-        if dim in coordinates or (all(dim in a.places for a in mine) and _same_place(mine, dim)):
+        if dim in streamed:
+            serial.append(dim)
+        elif dim in coordinates or (all(dim in a.places for a in mine) and _same_place(mine, dim)):
             free.append(dim)
         elif (piece is not None and dim == piece[0]) or (s.monoid is not None and not indirect and not target.uses(dim) and len(mine) == 1):
             summed.append(dim)
@@ -192,9 +196,12 @@ def _operands(accesses: tuple[Access, ...], vector: str | None, summed: list[str
 
 def _accesses(s: Statement) -> Iterator[Access]:
     yield _access(s, Load(s.target, s.at, s.value.dtype), True)
-    for root in (s.value, *s.at):
+    for root in s.roots:
         for load in loads_in(root):
             yield _access(s, load, False)
+    for r in s.ragged:
+        if r.drains:  # a walk of a workspace row reads all of it
+            yield _access(s, Load(r.drains, (*r.places, Load("", (), dt.i64)), dt.i64), False)
 
 
 def _access(s: Statement, load: Load, write: bool) -> Access:

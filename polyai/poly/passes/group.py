@@ -173,7 +173,8 @@ def atoms(statements: Sequence[Facts]) -> list[tuple[Facts, ...]]:
     out: list[tuple[Facts, ...]] = []
     for s in statements:
         start = out[-1][0] if out and len(out[-1]) == 1 else None
-        if start is not None and s.summed and start.statement.target == s.statement.target and len(start.free) == len(s.free):
+        reduces = s.summed or (s.statement.monoid is not None and any(r.stream for r in s.statement.ragged))
+        if start is not None and reduces and start.statement.target == s.statement.target and len(start.free) == len(s.free):
             out[-1] = (start, s)
         else:
             out.append((s,))

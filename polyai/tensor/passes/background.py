@@ -33,10 +33,12 @@ from polyai.tensor.bodies import (
     convert,
     free,
     from_size,
+    joins_of,
     loads,
     map_regions,
     names_of,
     owner_within,
+    parts_within,
     refresh,
     rename,
     replace_loads,
@@ -49,6 +51,7 @@ from polyai.tensor.nodes import (
     Body,
     Comprehension,
     Index,
+    Join,
     Program,
     Reduce,
     Scatter,
@@ -67,15 +70,15 @@ Types = Mapping[str, TensorType]
 
 def run(program: Program) -> Program:
     """The program with every sparse read under a matching `within`. Wants reductions at the top of bodies (`hoist`)."""
-    work = _Background(names_of(program), types_of(program))
+    work = _Background(names_of(program), types_of(program), joins_of(program))
     for step in program.body:
         work.step(step)
     return dataclasses.replace(program, body=tuple(work.out))
 
 
 class _Background:
-    def __init__(self, names: Names, types: dict[str, TensorType]) -> None:
-        self.names, self.types = names, types
+    def __init__(self, names: Names, types: dict[str, TensorType], joins: Mapping[str, Join]) -> None:
+        self.names, self.types, self.joins = names, types, joins
         self.out: list[Step] = []
         self.dense: dict[str, str] = {}
 
@@ -113,6 +116,7 @@ class _Background:
         out: list[Within] = []
         for root in (step.body, *(step.at if isinstance(step, Scatter) else ())):
             inside = around | ({owner_within(w, self.types) for w in root.within} if isinstance(root, Reduce) else set())
+            inside |= {part for w in inside for part in parts_within(w, self.joins)}
             for load in loads(root):
                 if not self.types[load.array].is_sparse:
                     continue
@@ -203,7 +207,7 @@ class _Background:
     def _own_step(self, step: Comprehension, reduce: Reduce, name: str) -> Load:
         """`reduce` as a step beside `step`, over the same indices; how `step` reads it."""
         target = self.names.fresh(f"{stem(step.target)}_{name}")
-        body: Any = restricted(refresh(reduce, self.names), self.types, ())
+        body: Any = restricted(refresh(reduce, self.names), self.types, (), self.joins)
         indices = tuple(i for i in step.indices if i.name in free(body))
         new: Any = Comprehension(target, TensorType(reduce.dtype, tuple(i.extent for i in indices)), indices, body)
         self.types[target] = new.type

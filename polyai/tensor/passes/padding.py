@@ -25,7 +25,19 @@ from polyai.scalar.ops import MONOIDS
 from polyai.shapes.expr import Size, symbol, symbols
 from polyai.sparse.format import Format, Shift
 from polyai.sparse.level import length_of
-from polyai.tensor.bodies import apply, convert, from_size, names_of, owner_within, reads_of, replace_loads, stored_at, substitute, var, zero
+from polyai.tensor.bodies import (
+    apply,
+    convert,
+    from_size,
+    names_of,
+    owner_within,
+    reads_of,
+    replace_loads,
+    stored_at,
+    substitute,
+    var,
+    zero,
+)
 from polyai.tensor.nodes import (
     Body,
     Comprehension,
@@ -33,6 +45,7 @@ from polyai.tensor.nodes import (
     Extern,
     Index,
     Input,
+    Join,
     Program,
     Reduce,
     Scatter,
@@ -40,6 +53,7 @@ from polyai.tensor.nodes import (
     TensorType,
     While,
     Within,
+    owns_a_pattern,
     types_of,
 )
 
@@ -114,6 +128,10 @@ class _Padding:
     # --- steps ------------------------------------------------------------------------------------------------------------
 
     def _step(self, step: Step) -> Iterator[Step]:
+        if owns_a_pattern(step):
+            self._refuse(step, "takes part in a sparse result of another pattern")
+            yield step
+            return
         match step:
             case Comprehension():
                 owner = None if step.type.pattern is None else step.type.pattern.owner
@@ -132,18 +150,20 @@ class _Padding:
             case Scatter():
                 inside = self._padded(step.within)
                 yield step if inside is None else self._scatter(step, self._walk(inside, set()))
-            case Cond() | While() | Extern():
-                used = reads_of(step) & self.owners.keys()
-                if used:
-                    name = min(used)
-                    raise UnsupportedError(
-                        f"{name} is stored with padding and enters a branch or a loop",
-                        f"its format {self._format(name).name} is compiled in straight programs",
-                        f"convert it: {name}.tocsr()",
-                    )
+            case Cond() | While() | Extern() | Join():
+                self._refuse(step, "enters a branch or a loop")
                 yield step
             case _:
                 assert_never(step)
+
+    def _refuse(self, step: Step, what: str) -> None:
+        patterns = (self.types[name].pattern for name in reads_of(step))
+        used = {p.owner for p in patterns if p is not None} & self.owners.keys()
+        if used:
+            name = min(used)
+            raise UnsupportedError(
+                f"{name} is stored with padding and {what}", f"that is not compiled for its format {self._format(name).name}", f"convert it: {name}.tocsr()"
+            )
 
     def _padded(self, withins: tuple[Within, ...]) -> Within | None:
         owned = (owner_within(w, self.types) for w in withins)

@@ -14,9 +14,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from polyai.tensor.bodies import map_regions, owner_within
+from polyai.tensor.bodies import joins_of, map_regions, owner_within, parts_within
 from polyai.tensor.nodes import (
     Comprehension,
+    Join,
     Program,
     Reduce,
     Scatter,
@@ -29,39 +30,42 @@ from polyai.tensor.support import needed, support
 from polyai.tensor.tree import map_parts
 
 Types = Mapping[str, TensorType]
+Joins = Mapping[str, Join]
 
 
 def run(program: Program) -> Program:
     """The program with every `within` that its products imply."""
-    types = types_of(program)
-    return dataclasses.replace(program, body=tuple(_step(step, types) for step in program.body))
+    types, joins = types_of(program), joins_of(program)
+    return dataclasses.replace(program, body=tuple(_step(step, types, joins) for step in program.body))
 
 
-def _step(step: Step, types: Types) -> Step:
+def _step(step: Step, types: Types, joins: Joins) -> Step:
     match step:
         case Comprehension():
             around = _owned(step.within, types)
-            return dataclasses.replace(step, body=restricted(step.body, types, around), within=around)
+            return dataclasses.replace(step, body=restricted(step.body, types, around, joins), within=around)
         case Scatter():
             around = _owned(step.within, types)
-            body = restricted(step.body, types, around)
+            body = restricted(step.body, types, around, joins)
             if step.monoid in ("add", "or"):
-                around = _merged(around, needed(support(body, types)))
-            at = tuple(restricted(a, types, around) for a in step.at)
+                joined = {part for w in around for part in parts_within(w, joins)}
+                around = _merged(around, tuple(w for w in needed(support(body, types)) if w not in joined))
+            at = tuple(restricted(a, types, around, joins) for a in step.at)
             return dataclasses.replace(step, body=body, at=at, within=around)
         case _:
             return map_regions(step, run)
 
 
-def restricted(body: Any, types: Types, around: tuple[Within, ...]) -> Any:
-    """A body with its reductions restricted, inner ones first; `around` is what holds already."""
+def restricted(body: Any, types: Types, around: tuple[Within, ...], joins: Joins | None = None) -> Any:
+    """A body with its reductions restricted, inner ones first; `around` is what holds already, for a join its parts too."""
     if not isinstance(body, Reduce):
-        return map_parts(body, lambda child: restricted(child, types, around))
+        return map_parts(body, lambda child: restricted(child, types, around, joins))
     own = _owned(body.within, types)
-    inside = restricted(body.body, types, around + own)
+    inside = restricted(body.body, types, around + own, joins)
     if body.monoid in ("add", "or"):
         bound = {i.name for i in body.over}
-        implied = tuple(w for w in needed(support(inside, types)) if bound & set(w.indices) and w not in around)
+        joined = {part for w in (*around, *own) for part in parts_within(w, joins or {})}
+        implied = tuple(w for w in needed(support(inside, types)) if bound & set(w.indices) and w not in around and w not in joined)
         own = _merged(own, implied)
     return dataclasses.replace(body, body=inside, within=own)
 

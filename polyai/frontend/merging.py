@@ -1,0 +1,157 @@
+"""Patterns that a program makes: joins of the patterns of several sparse arrays, and sparse results that are scattered into.
+
+    A + B           J = join A | B;       C[i, j within J] = A[i, j] + B[i, j]
+    A * B           J = join A & B
+    A @ B           C[i, j] += A[i, k] * B[k, j] within A(i, k), B(k, j): stored where some k has both
+
+A merge wants its parts in one order of dimensions, with compressed rows (or columns): others are converted first, by a scatter
+into a pattern of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from polyai.errors import UnsupportedError
+from polyai.frontend.core import Array, Tracer
+from polyai.frontend.term import Term
+from polyai.scalar import dtype as dt
+from polyai.sparse.format import Format, coo, csc, csr
+from polyai.tensor import nodes as tn
+from polyai.tensor.bodies import var
+from polyai.tensor.support import Both, Either, Everywhere, Nowhere, Stored, Support
+
+Clauses = tuple[tuple[tn.Within, ...], ...]
+
+
+def order_of(array: Array) -> tuple[int, ...] | None:
+    """The dimensions of a sparse array in the order of its levels, if these are compressed fibres below dense dimensions."""
+    pattern = array.type.pattern
+    assert pattern is not None
+    form = array.tracer.types[pattern.owner].format
+    if form is None or form.levels[-1].name != "compressed" or not form.levels[-1].unique or not all(x.full for x in form.levels[:-1]):
+        return None
+    return tuple(pattern.dims.index(d) for d in form.order)
+
+
+def bits_of(arrays: Sequence[Array]) -> int:
+    """The widest indices of sparse arrays."""
+    owners = [a.tracer.types[a.type.pattern.owner].format for a in arrays if a.type.pattern is not None]
+    return max((f.index_bits for f in owners if f is not None), default=32)
+
+
+def format_for(order: tuple[int, ...], bits: int) -> Format:
+    """The format of an assembled pattern with this order of dimensions."""
+    if len(order) == 1:
+        return coo(1, bits)
+    if len(order) != 2:
+        raise UnsupportedError(
+            f"a sparse result with {len(order)} dimensions", "assembled are matrices", "sum over a dimension, or make an operand dense"
+        )
+    return csr(bits) if order == (0, 1) else csc(bits)
+
+
+def aligned(arrays: Sequence[Array]) -> tuple[list[Array], tuple[int, ...]]:
+    """Sparse arrays of one shape in one order of dimensions, and that order: the first one's that can be merged, else rows first."""
+    orders = [order_of(a) for a in arrays]
+    known = [o for o in orders if o is not None]
+    order = known[0] if known and all(o == known[0] for o in known) else tuple(range(arrays[0].rank))
+    return [a if o == order else converted(a, order) for a, o in zip(arrays, orders)], order
+
+
+def converted(array: Array, order: tuple[int, ...], bits: int | None = None) -> Array:
+    """A sparse array stored in another order of its dimensions: coordinates that repeat add up."""
+    tracer = array.tracer
+    indices = tracer.indices(array.extents)
+    within = tracer.within(array, [i.name for i in indices])
+    value = tracer.read(array, indices)
+    tracer.merged[within.tensor] = None
+    return scattered(tracer, "converted", indices, indices, value, (within,), order, bits or bits_of((array,)), array.is_matrix, None)
+
+
+def scattered(
+    tracer: Tracer,
+    stem: str,
+    indices: Sequence[tn.Index],
+    at: Sequence[tn.Index],
+    value: Term,
+    within: tuple[tn.Within, ...],
+    order: tuple[int, ...],
+    bits: int,
+    is_matrix: bool,
+    monoid: str | None = "add",
+) -> Array:
+    """The sparse array that stores what a loop over `indices` touches, values combined by `monoid`; None: no coordinate is touched twice."""
+    name = tracer.sparse_name(stem)
+    refuse_in_regions(tracer, stem)
+    shape = tuple(i.extent for i in at)
+    type = tn.TensorType(value.dtype, shape, format_for(order, bits), tn.Pattern(name, tuple(range(len(shape)))))
+    chosen = "or" if monoid == "add" and value.dtype.kind == "b" else monoid
+    places = tuple(var(i) for i in at)
+    step = tn.Scatter(name, type, None, chosen, tuple(indices), places, value.body, within)
+    tracer.sizes.add(tn.nnz_of(name), f"the number of elements of {stem}", None)
+    return tracer.add_step(step, is_matrix=is_matrix)
+
+
+def join(tracer: Tracer, indices: Sequence[tn.Index], clauses: Clauses, order: tuple[int, ...], bits: int) -> tn.Within:
+    """The coordinates `indices` that fulfil all clauses; equal joins are made once."""
+    place = {i.name: n for n, i in enumerate(indices)}
+    shape = tuple(i.extent for i in indices)
+    key = (shape, order, bits, tuple(tuple((w.tensor, tuple(place[v] for v in w.indices)) for w in clause) for clause in clauses))
+    name = tracer.joins.get(key)
+    if name is None:
+        refuse_in_regions(tracer, "a merge")
+        name = tracer.joins[key] = tracer.sparse_name("joined")
+        own = tracer.indices(shape)
+        renamed = {i.name: o.name for i, o in zip(indices, own)}
+        told = tuple(tuple(tn.Within(w.tensor, tuple(renamed[v] for v in w.indices)) for w in clause) for clause in clauses)
+        type = tn.TensorType(dt.bool_, shape, format_for(order, bits), tn.Pattern(name, tuple(range(len(shape)))))
+        tracer.sizes.add(tn.nnz_of(name), "the number of merged elements", None)
+        tracer.merged.update(dict.fromkeys(w.tensor for clause in clauses for w in clause))
+        tracer.add_step(tn.Join(name, type, own, told))
+    return tn.Within(name, tuple(i.name for i in indices))
+
+
+def refuse_in_regions(tracer: Tracer, what: str) -> None:
+    """Raises UnsupportedError inside a branch or a loop body."""
+    if len(tracer.regions) > 1:
+        raise UnsupportedError(
+            f"{what} makes a sparse array inside {tracer.regions[-1].name}",
+            "its size is known only when the kernel runs, and a region's results have fixed sizes",
+            "compute it outside of the region, or make it dense",
+        )
+
+
+def clauses_of(support: Support) -> Clauses | None:
+    """A support as the intersection of unions; None if it is everywhere, () if it is nowhere."""
+    match support:
+        case Everywhere():
+            return None
+        case Nowhere():
+            return ()
+        case Stored(within):
+            return ((within,),)
+        case Both(parts):
+            found = [c for p in parts for c in (clauses_of(p) or ())]
+            return _least(found)
+        case Either(parts):
+            out: list[tuple[tn.Within, ...]] = [()]
+            for part in parts:
+                inner = clauses_of(part)
+                if inner is None:
+                    return None
+                out = [tuple(dict.fromkeys((*a, *b))) for a in out for b in inner]
+            return _least(out)
+
+
+def _least(clauses: Sequence[tuple[tn.Within, ...]]) -> Clauses:
+    """Without clauses that another one implies."""
+    sets = [frozenset(c) for c in clauses]
+    kept = [c for n, c in enumerate(clauses) if not any(s < sets[n] or (s == sets[n] and m < n) for m, s in enumerate(sets))]
+    return tuple(kept)
+
+
+def with_readers(clauses: Clauses, readers: Sequence[tn.Within]) -> Clauses:
+    """The same coordinates, with more parts that may be read there."""
+    known = {w for clause in clauses for w in clause}
+    return (*clauses, *((*clauses[0], w) for w in dict.fromkeys(readers) if w not in known))

@@ -1,0 +1,266 @@
+"""Loops over what no array lists: the merge of several fibres, and what a workspace row holds.
+
+A merge of sorted fibres, after Kjolstad et al. (OOPSLA 2017): the lattice of its points is the sets of parts that are not
+exhausted, largest first; a point whose parts cannot fulfil every clause has no loop. J = A | B:
+
+    p0 = A_begin; p1 = B_begin; t = 0
+    while p0 < A_end and p1 < B_end:
+      let c = min(A.crd[p0], B.crd[p1]); let has0 = A.crd[p0] == c; let has1 = B.crd[p1] == c
+      ... body ...
+      t += 1; p0 += has0; p1 += has1
+    while p0 < A_end: ... body with has0 = true, has1 = false ...
+    while p1 < B_end: ... body with has0 = false, has1 = true ...
+
+A workspace row is a dense array of values beside a tree of bitmaps, 64 children a node: an update sets the bit of its element, and
+those above it only where a node was empty. Its coordinates come out sorted, by counting trailing zeros:
+
+    for each word of the root: while it has bits: take the lowest; ... down to an element: body; clear what was taken
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import combinations
+
+from polyai.loop import build as b
+from polyai.loop import nodes as lp
+from polyai.lower.emitter import Emitter, Level
+from polyai.poly import nodes as po
+from polyai.scalar import dtype as dt
+
+DEPTH = 3
+"""Levels of bitmaps over a workspace row: one word of the root stands for 64 ** DEPTH elements."""
+LATTICE = 3
+"""The most parts that a merge has a loop for each set of; above, one loop asks each part whether it is exhausted."""
+
+Block = Callable[[Callable[[], None]], lp.Stmt]
+"""Emits a nested block: what the argument emits, then the body of the loop."""
+
+
+def bits_of(workspace: str, depth: int) -> str:
+    """The name of a bitmap of a workspace; 0 has a bit for each element."""
+    return f"{workspace}.bits{depth}"
+
+
+class Fibre:
+    """A fibre at hand: its coordinates, their type, where it begins and ends."""
+
+    def __init__(self, tensor: str, level: int, coordinates: str, begin: lp.LoopExpr, end: lp.LoopExpr) -> None:
+        self.tensor, self.level, self.coordinates, self.begin, self.end = tensor, level, coordinates, begin, end
+
+
+class Streams:
+    """Emits the loops of streams. `virtual` holds what the arrays of the stream at hand mean there."""
+
+    def __init__(self, out: Emitter) -> None:
+        self.out = out
+        self.fibres: dict[str, list[Fibre]] = {}  # by merge: its parts' fibres at hand
+
+    # --- registers --------------------------------------------------------------------------------------------------------
+
+    def register(self, stem: str, start: lp.LoopExpr) -> str:
+        name = self.out.names.fresh(stem)
+        self.out.emit(lp.Alloc(name, dt.i64, (), lp.Space.REGISTER))
+        self.out.emit(lp.Store(name, (), start))
+        return name
+
+    def _read(self, register: str) -> lp.Load:
+        return b.load(register, (), dt.i64)
+
+    def _let(self, stem: str, value: lp.LoopExpr) -> lp.LoopExpr:
+        if isinstance(value, lp.Const):
+            return value
+        name = self.out.names.fresh(stem)
+        self.out.emit(lp.Let(name, value))
+        self.out.home[name] = len(self.out.levels) - 1
+        return lp.Var(name, b.dtype_of(value))
+
+    # --- merges -----------------------------------------------------------------------------------------------------------
+
+    def merge(self, stream: po.Stream, counter: str | None, iterator: str, body: Block) -> None:
+        """The loops over a merge. `counter` is the register of the position in the stream, if something lies along it."""
+        source = stream.source
+        assert isinstance(source, po.Merge)
+        fibres = self.fibres[stream.name]
+        places = [self.register(f"{f.tensor}_p", f.begin) for f in fibres]
+        everything = tuple(range(len(fibres)))
+        if len(fibres) > LATTICE:
+            self._point(stream, everything, places, counter, iterator, body, open_ended=True)
+            return
+        for size in range(len(fibres), 0, -1):
+            for point in combinations(everything, size):
+                if all(set(clause) & set(point) for clause in source.clauses):
+                    self._point(stream, point, places, counter, iterator, body)
+
+    def _point(
+        self, stream: po.Stream, point: Sequence[int], places: list[str], counter: str | None, iterator: str, body: Block, open_ended: bool = False
+    ) -> None:
+        """One loop: all parts in `point` have elements left; with `open_ended`, any one of them has."""
+        source, fibres = stream.source, self.fibres[stream.name]
+        assert isinstance(source, po.Merge)
+        active = [b.compare("lt", self._read(places[n]), fibres[n].end) for n in point]
+        test = active[0]
+        for more in active[1:]:
+            test = b.either(test, more) if open_ended else b.both(test, more)
+        self.out.levels.append(Level([]))
+        at = {n: self._let(f"{fibres[n].tensor}_at", self._read(places[n])) for n in point}
+        limit = self.out.size(stream.extent)
+        here = {n: self._coordinate(fibres[n], at[n], limit if open_ended else None) for n in point}
+        least = here[point[0]]
+        for n in point[1:]:
+            least = b.smallest(least, here[n])
+        least = self._let(f"{stream.name}_next", least)
+        has: dict[int, lp.LoopExpr] = dict.fromkeys(range(len(fibres)), b.FALSE)
+        for n in point:
+            has[n] = b.TRUE if len(point) == 1 else self._let(f"{fibres[n].tensor}_has", b.compare("eq", here[n], least))
+        wanted: lp.LoopExpr = b.TRUE
+        for clause in source.clauses:
+            if not set(clause) >= set(point):  # one of the point's parts is at the coordinate for certain
+                some: lp.LoopExpr = b.FALSE
+                for n in clause:
+                    some = b.either(some, has[n])
+                wanted = b.both(wanted, some)
+
+        def meaning() -> None:
+            virtual = self.out.virtual
+            virtual[f"{stream.name}.next{stream.level}"] = least
+            for n, fibre in enumerate(fibres):
+                virtual[f"{stream.name}.has{n}"] = has[n]
+                virtual[f"{stream.name}.at{n}"] = b.sub(at[n], fibre.begin) if n in at else b.ZERO
+            self._position(stream, counter, iterator)
+
+        taken = self._taken(body, meaning, counter)
+        self.out.emit(taken if wanted == b.TRUE else lp.If(wanted, taken))
+        for n in point:
+            step = b.ONE if has[n] == b.TRUE else b.convert(has[n], dt.i64)
+            self.out.emit(lp.Store(places[n], (), b.add(at[n], step)))
+        inner = b.block(*self.out.levels.pop().stmts)
+        self.out.emit(lp.While(test, inner))
+
+    def _taken(self, body: Block, meaning: Callable[[], None], counter: str | None) -> lp.Stmt:
+        found = body(meaning)
+        if counter is None:
+            return found
+        return b.block(found, lp.Store(counter, (), b.add(self._read(counter), b.ONE)))
+
+    def _position(self, stream: po.Stream, counter: str | None, iterator: str) -> None:
+        if counter is None:  # nothing lies along the stream
+            self.out.env[iterator] = b.ZERO
+            return
+        at = self._let(f"{stream.name}_t", self._read(counter))
+        length = self.out.env[po.length_of(stream.name, stream.level)]
+        self.out.emit(lp.Check(b.compare("lt", at, length), self.out.changed_site(stream.name), at))
+        self.out.env[iterator] = at
+
+    def _coordinate(self, fibre: Fibre, at: lp.LoopExpr, beyond: lp.LoopExpr | None) -> lp.LoopExpr:
+        """The coordinate at a place; `beyond` if the fibre is exhausted."""
+        index = self.out.storage.dtype(fibre.coordinates)
+        self.out.used.add(fibre.coordinates)
+        stem = f"{fibre.tensor}_crd"
+        if beyond is None:
+            return self._let(stem, b.convert(b.load(fibre.coordinates, (at,), index), dt.i64))
+        left = b.compare("lt", at, fibre.end)
+        found = b.convert(lp.MaskedLoad(fibre.coordinates, (at,), left, index), dt.i64)
+        return self._let(stem, b.where(left, found, beyond))
+
+    # --- workspaces -------------------------------------------------------------------------------------------------------
+
+    def allocate(self, workspace: po.Array) -> None:
+        """Memory for one row: the values, and the bitmaps, which are empty between rows."""
+        length = workspace.extents[-1]
+        assert not isinstance(length, po.Ragged)
+        extent = self.out.size(length)
+        self.out.emit(lp.Alloc(workspace.name, workspace.dtype, (extent,), lp.Space.THREAD))
+        words = extent
+        for depth in range(DEPTH):
+            words = b.floordiv(b.add(words, b.const(63)), b.const(64))
+            self.out.emit(lp.Alloc(bits_of(workspace.name, depth), dt.i64, (words,), lp.Space.THREAD, zero=True))
+
+    def update(self, workspace: str, at: lp.LoopExpr, value: lp.LoopExpr, op: str | None, dtype: dt.DType) -> None:
+        """The row's element `at` becomes `value`, combined by `op` with what it holds, if it holds something."""
+        at = self._let("w", at)
+        word = self._let("word", b.floordiv(at, b.const(64)))
+        name = bits_of(workspace, 0)
+        old = self._let("bits", b.load(name, (word,), dt.i64))
+        mine = self._let("bit", b.apply("bit", (at,), dt.i64))
+        if op is not None:
+            held = b.compare("ne", b.apply("bitand", (old, mine), dt.i64), b.ZERO)
+            value = b.where(held, b.apply(op, (b.load(workspace, (at,), dtype), value), dtype), value)
+        self.out.emit(lp.Store(workspace, (at,), value))
+        self.out.emit(lp.Store(name, (word,), b.apply("bitor", (old, mine), dt.i64)))
+        self._set_above(workspace, 1, word, old)
+
+    def mark(self, workspace: str, at: lp.LoopExpr) -> None:
+        """Note that the row holds element `at`, whose value nobody wants."""
+        word = self._let("word", b.floordiv(at, b.const(64)))
+        name = bits_of(workspace, 0)
+        old = self._let("bits", b.load(name, (word,), dt.i64))
+        self.out.emit(lp.Store(name, (word,), b.apply("bitor", (old, b.apply("bit", (at,), dt.i64)), dt.i64)))
+        self._set_above(workspace, 1, word, old)
+
+    def _set_above(self, workspace: str, depth: int, child: lp.LoopExpr, old: lp.LoopExpr) -> None:
+        """Set the bit of `child` in the bitmap above, unless the child held something before."""
+        if depth == DEPTH:
+            return
+        self.out.levels.append(Level([], branch=True))
+        word = self._let("word", b.floordiv(child, b.const(64)))
+        name = bits_of(workspace, depth)
+        above = self._let("bits", b.load(name, (word,), dt.i64))
+        self.out.emit(lp.Store(name, (word,), b.apply("bitor", (above, b.apply("bit", (child,), dt.i64)), dt.i64)))
+        self._set_above(workspace, depth + 1, word, above)
+        then = b.block(*self.out.levels.pop().stmts)
+        self.out.emit(lp.If(b.compare("eq", old, b.ZERO), then))
+
+    def drain(self, stream: po.Stream, counter: str | None, iterator: str, body: Block) -> None:
+        """The loops over what a workspace row holds, which empty it."""
+        source = stream.source
+        assert isinstance(source, po.Drain)
+
+        def found(at: lp.LoopExpr) -> None:
+            def meaning() -> None:
+                self.out.virtual[f"{stream.name}.next{stream.level}"] = at
+                self._position(stream, counter, iterator)
+
+            self.out.emit(self._taken(body, meaning, counter))
+
+        self._bitmap(source.workspace, self.out.size(stream.extent), found)
+
+    def count(self, stream: po.Stream, register: str, factor: lp.LoopExpr) -> None:
+        """register += factor * how many elements the row holds, which empties it."""
+        source = stream.source
+        assert isinstance(source, po.Drain)
+
+        def found(word: lp.LoopExpr) -> None:
+            name = bits_of(source.workspace, 0)
+            held = b.apply("popcount", (b.load(name, (word,), dt.i64),), dt.i64)
+            self.out.emit(lp.Store(register, (), b.add(self._read(register), b.mul(held, factor))))
+            self.out.emit(lp.Store(name, (word,), b.ZERO))
+
+        self._bitmap(source.workspace, self.out.size(stream.extent), found, down_to=1)
+
+    def _bitmap(self, workspace: str, extent: lp.LoopExpr, found: Callable[[lp.LoopExpr], None], down_to: int = 0) -> None:
+        """`found` for each child in the bitmaps above `down_to`, in order; the bitmaps are cleared."""
+        words = extent
+        for _ in range(DEPTH):
+            words = b.floordiv(b.add(words, b.const(63)), b.const(64))
+        root = self.out.names.fresh("root")
+        self.out.levels.append(Level([]))
+        self.out.home[root] = len(self.out.levels) - 1
+        self._word(workspace, DEPTH - 1, b.var(root), found, down_to)
+        inner = b.block(*self.out.levels.pop().stmts)
+        self.out.emit(lp.For(root, b.ZERO, words, inner))
+
+    def _word(self, workspace: str, depth: int, word: lp.LoopExpr, found: Callable[[lp.LoopExpr], None], down_to: int) -> None:
+        name = bits_of(workspace, depth)
+        left = self.register("left", b.load(name, (word,), dt.i64))
+        self.out.levels.append(Level([]))
+        bits = self._let("bits", self._read(left))
+        lowest = b.apply("ctz", (bits,), dt.i64)
+        child = self._let("child", b.add(b.mul(word, b.const(64)), lowest))
+        self.out.emit(lp.Store(left, (), b.apply("bitand", (bits, b.add(bits, b.const(-1))), dt.i64)))
+        if depth == down_to:
+            found(child)
+        else:
+            self._word(workspace, depth - 1, child, found, down_to)
+        inner = b.block(*self.out.levels.pop().stmts)
+        self.out.emit(lp.If(b.compare("ne", self._read(left), b.ZERO), b.block(lp.While(b.compare("ne", self._read(left), b.ZERO), inner), lp.Store(name, (word,), b.ZERO))))

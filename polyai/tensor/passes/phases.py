@@ -1,0 +1,286 @@
+"""Cut a program where the size of a sparse result must be known before it can be stored: count, then fill.
+
+    J[i: n, j: m] csr = join A(i, j) | B(i, j)
+    C[i_1: n, j_1: m within J(i_1, j_1)] f64 = A[i_1, j_1] + B[i_1, j_1]
+    output C
+    ->
+    count J:  J.count[i_2: n] i64 = sum(j_2: m) 1   within J(i_2, j_2)
+              J.pos1[p: n + 1] i64 = where(p > 0, J.pos1[p - 1] + J.count[p - 1], 0)
+    fill J:   J.crd1[i_3: n, j_3: m within J(i_3, j_3)] i32 = i32(j_3)
+              C[i_1: n, j_1: m within J(i_1, j_1)] f64 = A[i_1, j_1] + B[i_1, j_1]
+
+Each phase is a program of its own. Between two of them the caller reads how much `J.pos1` ends with, and makes room. A phase
+computes again what is cheap; what is not is handed on as an output of the first phase that needs it. A join is assembled only
+if something is stored along it: within a sum it is merged where it stands. Proves legality: a phase holds what its outputs
+depend on, in program order.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from polyai.errors import UnsupportedError
+from polyai.scalar import dtype as dt
+from polyai.scalar.expr import Const, Load
+from polyai.tensor.bodies import apply, convert, loads, names_of, parts_within, reads_of, reduces, rename, stem, stored_at, var
+from polyai.tensor.nodes import (
+    Comprehension,
+    Index,
+    Input,
+    Join,
+    Pattern,
+    Program,
+    Reduce,
+    Scatter,
+    Step,
+    TensorType,
+    Within,
+    owns_a_pattern,
+    regroups,
+    targets_of,
+    types_of,
+)
+from polyai.term.node import node
+
+
+@node
+class Phase:
+    """One kernel of a program. `counts`: the pattern whose fibres it counts, into `J.pos1`; `fills`: the one it stores, as `J.crd1`
+    and, for a scatter, `J.val`."""
+
+    program: Program
+    counts: str = ""
+    fills: str = ""
+
+
+def run(program: Program) -> tuple[Phase, ...]:
+    """The phases of a program in order; one if it assembles nothing."""
+    made = {step.target: step for step in program.body if isinstance(step, (Join, Scatter)) and owns_a_pattern(step)}
+    if not made:
+        return (Phase(program),)
+    return _Cut(program, made).phases()
+
+
+class _Cut:
+    def __init__(self, program: Program, made: Mapping[str, Join | Scatter]) -> None:
+        self.program, self.made = program, made
+        self.types, self.names = types_of(program), names_of(program)
+        self.assembled = [name for name in made if self._is_assembled(name)]
+
+    def phases(self) -> tuple[Phase, ...]:
+        first = self._phases(frozenset())
+        seen: dict[str, int] = {}
+        for phase in first:
+            for step in phase.program.body:
+                for name in targets_of(step):
+                    seen[name] = seen.get(name, 0) + (_is_dear(step) and not owns_a_pattern(step))
+        shared = frozenset(name for name, count in seen.items() if count > 1)
+        return self._phases(shared) if shared else first
+
+    def _is_assembled(self, name: str) -> bool:
+        """Values lie along it, or another pattern is made from it."""
+        if isinstance(self.made[name], Scatter) or name in self.program.outputs:
+            return True
+        stored = {t for t, type in self.types.items() if t != name and type.pattern is not None and type.pattern.owner == name}
+        if stored & set(self.program.outputs):
+            return True
+        walked_elsewhere = any(
+            isinstance(s, Join) and any(w.tensor == name for w in s.parts) for s in self.program.body if s is not self.made[name]
+        )
+        return walked_elsewhere or bool(stored)
+
+    def _phases(self, shared: frozenset[str]) -> tuple[Phase, ...]:
+        """The phases if the tensors `shared` are handed on by the first phase that computes them."""
+        out: list[Phase] = []
+        ready: dict[str, TensorType] = {i.name: i.type for i in self.program.inputs}
+        done: set[str] = set()
+        for name in self.assembled:
+            counted = self._count(name)
+            self._add(out, [counted[-1].target], ready, shared, done, more=counted, counting=name)
+            stored = self._fill(name)
+            followers = self._followers(name, ready, done)
+            goals = [*(s.target for s in stored), *followers]
+            if regroups(self.made[name]):
+                followers, goals = [], [name]
+            self._add(out, goals, ready, shared, done, more=stored, filling=name)
+            ready.update((f, self.types[f]) for f in followers)
+            done.add(name)
+        rest = [o for o in self.program.outputs if o not in ready and o not in done]
+        if rest:
+            self._add(out, rest, ready, shared, done)
+        return tuple(out)
+
+    def _add(
+        self,
+        out: list[Phase],
+        goals: list[str],
+        ready: dict[str, TensorType],
+        shared: frozenset[str],
+        done: set[str],
+        more: Sequence[Step] = (),
+        counting: str = "",
+        filling: str = "",
+    ) -> None:
+        steps = self._closure(goals, ready, done, more, counting)
+        exported = [n for s in steps for n in targets_of(s) if n in shared and n not in goals]
+        if filling or not counting:
+            exported += [n for s in steps for n in targets_of(s) if n in self.program.outputs and n not in goals and n not in exported and n not in ready]
+        inner = {n for s in steps for n in targets_of(s)}
+        inputs: dict[str, TensorType] = {}
+        for step in steps:
+            for name in sorted(reads_of(step) - inner):
+                inputs[name] = self.types[name] if name in self.types else ready[name]
+                pattern = inputs[name].pattern
+                if pattern is not None and pattern.owner not in inner:
+                    inputs[pattern.owner] = self.types[pattern.owner]
+        for given in self.program.inputs:  # sizes may come from arguments that no step reads
+            inputs.setdefault(given.name, given.type)
+        unique = {i.name for i in self.program.inputs if i.unique}
+        order = [*(i.name for i in self.program.inputs), *sorted(inputs)]
+        taken = tuple(Input(n, inputs[n], n in unique) for n in dict.fromkeys(order) if n in inputs)
+        along = {p.owner for s in steps for n in targets_of(s) if n != counting and (p := self._pattern(s, n)) is not None}
+        along |= {t.pattern.owner for t in inputs.values() if t.pattern is not None}
+        assembled = tuple(n for n in inner & set(self.made) if n in along and n != counting and (n == filling or n in done))
+        if filling and regroups(self.made[filling]):
+            goals, assembled = [f"{filling}.crd1", f"{filling}.val"], (*assembled, filling)
+        name = f"{self.program.name}_{len(out)}"
+        program = Program(name, taken, tuple(steps), (*goals, *exported), self.program.facts, tuple(sorted(assembled)))
+        out.append(Phase(program, counting, filling))
+        ready.update((n, self.types[n]) for n in exported)
+
+    def _pattern(self, step: Step, name: str) -> Pattern | None:
+        if isinstance(step, Comprehension):
+            return step.type.pattern
+        known = self.types.get(name)
+        return known.pattern if known is not None and not owns_a_pattern(step) else None
+
+    def _closure(self, goals: Sequence[str], ready: Mapping[str, TensorType], done: set[str], more: Sequence[Step], counting: str) -> list[Step]:
+        """The steps that `goals` need, in order; patterns that are done and whose parts nobody reads are inputs."""
+        wanted = set(goals)
+        kept: list[Step] = []
+        for step in (*reversed(more), *reversed(self.program.body)):
+            names = set(targets_of(step))
+            if not wanted & names or names <= ready.keys():
+                continue
+            if names & done and not (isinstance(step, Join) and self._reads_parts(step, kept)):
+                continue
+            if counting in names and isinstance(step, Scatter):
+                step = _occupancy(step)
+            elif owns_a_pattern(step) and not names & done and counting not in names and not (names & set(self.assembled)) and isinstance(step, Scatter):
+                raise UnsupportedError(f"{step.target} is made sparse and never assembled", "report this program")
+            kept.append(step)
+            wanted |= reads_of(step)
+        return kept[::-1]
+
+    def _reads_parts(self, join: Join, steps: Sequence[Step]) -> bool:
+        """Whether some step within the join reads what it joins."""
+        for step in steps:
+            if not isinstance(step, (Comprehension, Scatter)):
+                continue
+            roots = (step.body, *(step.at if isinstance(step, Scatter) else ()))
+            for root in roots:
+                around = (*step.within, *(w for r in reduces(root) for w in r.within))
+                parts = {p for w in around if w.tensor == join.target for p in parts_within(w, {join.target: join})}
+                if any(self.types[load.array].is_sparse and stored_at(load, self.types) in parts for load in loads(root) if load.array in self.types):
+                    return True
+        return False
+
+    def _followers(self, name: str, ready: Mapping[str, TensorType], done: set[str]) -> list[str]:
+        """What is stored along the pattern, and computed from what is there when it is filled."""
+        out: list[str] = []
+        known = {*ready, *done, name}
+        for step in self.program.body:
+            if owns_a_pattern(step):
+                continue
+            computable = all(r in known for r in reads_of(step))
+            if computable and isinstance(step, Comprehension):
+                known.add(step.target)
+                if step.type.pattern is not None and step.type.pattern.owner == name and (self._is_wanted(step.target) or isinstance(step.body, Reduce)):
+                    out.append(step.target)
+            elif computable:
+                known.update(targets_of(step))
+        return out
+
+    def _is_wanted(self, target: str) -> bool:
+        """An output, or read by a step of another pattern."""
+        if target in self.program.outputs:
+            return True
+        mine = self.types[target].pattern
+        for step in self.program.body:
+            if target in reads_of(step) and not (isinstance(step, Comprehension) and step.type.pattern == mine):
+                return True
+        return False
+
+    # --- what is counted and stored ---
+
+    def _count(self, name: str) -> tuple[Comprehension | Scatter, ...]:
+        step = self.made[name]
+        form, shape = step.type.format, step.type.shape
+        assert form is not None
+        if form.rank != 2 or [level.name for level in form.levels] != ["dense", "compressed"]:
+            raise UnsupportedError(
+                f"{name} is to be stored as {form.name} with {form.rank} dimensions",
+                "assembled are matrices with compressed rows or columns",
+                "sum over a dimension, or make an operand dense",
+            )
+        row, column = (Index(self.names.fresh(s), shape[d]) for s, d in zip("ij", form.order))
+        within = Within(name, tuple(x.name for _, x in sorted(zip(form.order, (row, column)), key=lambda p: p[0])))
+        if regroups(step):
+            assert isinstance(step, Scatter)
+            count = self._counted_in_any_order(name, step, row)
+        else:
+            count = self._counted_by_rows(name, row, column, within)
+        at = Index(self.names.fresh("p"), row.extent + 1)
+        before = apply("sub", dt.i64, var(at), Const(1, dt.i64))
+        total = apply("add", dt.i64, *(Load(a, (before,), dt.i64) for a in (f"{name}.pos1", count[-1].target)))
+        body = apply("where", dt.i64, apply("gt", dt.bool_, var(at), Const(0, dt.i64)), total, Const(0, dt.i64))
+        return (*count, Comprehension(f"{name}.pos1", TensorType(dt.i64, (at.extent,)), (at,), body))
+
+    def _counted_by_rows(self, name: str, row: Index, column: Index, within: Within) -> tuple[Comprehension | Scatter, ...]:
+        """How many elements each row of a pattern holds that is walked row by row."""
+        one = Reduce("add", (column,), Const(1, dt.i64), dt.i64, (within,))
+        return (Comprehension(f"{name}.count", TensorType(dt.i64, (row.extent,)), (row,), one),)
+
+    def _counted_in_any_order(self, name: str, step: Scatter, row: Index) -> tuple[Comprehension | Scatter, ...]:
+        """How many elements each row gets, of a pattern whose elements come in another order."""
+        type = TensorType(dt.i64, (row.extent,))
+        zeros = Comprehension(f"{name}.none", type, (row,), Const(0, dt.i64))
+        fresh = {i.name: self.names.fresh(stem(i.name)) for i in step.indices}
+        again: Scatter = rename(step, fresh)
+        assert step.type.format is not None
+        place = (again.at[step.type.format.order[0]],)
+        return zeros, Scatter(f"{name}.count", type, zeros.target, "add", again.indices, place, Const(1, dt.i64), again.within)
+
+    def _fill(self, name: str) -> list[Comprehension]:
+        step = self.made[name]
+        form, shape = step.type.format, step.type.shape
+        assert form is not None
+        pattern = Pattern(name, (0, 1))
+
+        def along(target: str, dtype: dt.DType, values: bool) -> Comprehension:
+            indices = tuple(Index(self.names.fresh(s), e) for s, e in zip("ij", shape))
+            within = Within(name, tuple(i.name for i in indices))
+            inner = indices[form.order[1]]
+            body = Load(name, tuple(var(i) for i in indices), dtype) if values else convert(var(inner), dtype)
+            return Comprehension(target, TensorType(dtype, shape, None, pattern), indices, body, (within,))
+
+        out = [along(f"{name}.crd1", dt.BY_NAME[f"i{form.index_bits}"], False)]
+        if regroups(step):
+            return []
+        if isinstance(step, Scatter) and self._is_wanted(name):
+            out.append(along(f"{name}.val", step.type.dtype, True))
+        return out
+
+
+def _occupancy(step: Scatter) -> Scatter:
+    """The scatter without its values: what it touches."""
+    return dataclasses.replace(step, type=dataclasses.replace(step.type, dtype=dt.bool_), monoid="or", body=Const(True, dt.bool_))
+
+
+def _is_dear(step: Step) -> bool:
+    """Worth more to keep than to compute again."""
+    if isinstance(step, Comprehension):
+        return next(reduces(step.body), None) is not None
+    return not isinstance(step, Join)
+

@@ -1,0 +1,104 @@
+"""Give each walk of a sparse tensor within one step a name of its own.
+
+    C[i, j] f64 += A[i, k] * A[k, j]   for [i: n, k: n, j: n within A(i, k), A(k, j)] from [n, n] f64 csr
+    ->
+    input A_again[n, n] f64 csr
+    C[i, j] f64 += A[i, k] * A_again[k, j]   for [i: n, k: n, j: n within A(i, k), A_again(k, j)] from [n, n] f64 csr
+
+The second name is a second view of the same argument, so that below this level a tensor is walked in one way at a time: its
+fibre at hand, its length and its position need no further name. Proves legality: both names hold the same elements.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from polyai.errors import UnsupportedError
+from polyai.scalar.expr import Load
+from polyai.tensor.bodies import map_regions, names_of, stored_at
+from polyai.tensor.nodes import Comprehension, Input, Pattern, Program, Reduce, Scatter, Step, TensorType, Within, types_of
+from polyai.tensor.tree import bottom_up
+from polyai.term.names import Names
+
+
+def run(program: Program) -> tuple[Program, tuple[tuple[str, str], ...]]:
+    """The program, and (new name, argument) for each name it was given."""
+    work = _Walks(program)
+    body = tuple(work.step(step) for step in program.body)
+    if not work.again:
+        return program, ()
+    inputs = {i.name: i for i in program.inputs}
+    more = tuple(_view(inputs[of], name) for name, of in work.again.items())
+    return dataclasses.replace(program, inputs=(*program.inputs, *more), body=body), tuple(work.again.items())
+
+
+def _view(given: Input, name: str) -> Input:
+    pattern = given.type.pattern
+    assert pattern is not None
+    return Input(name, dataclasses.replace(given.type, pattern=Pattern(name, pattern.dims)), given.unique)
+
+
+class _Walks:
+    def __init__(self, program: Program) -> None:
+        self.types: dict[str, TensorType] = types_of(program)
+        self.inputs = {i.name for i in program.inputs}
+        self.names: Names = names_of(program)
+        self.again: dict[str, str] = {}
+        self.spare: dict[str, list[str]] = {}
+
+    def step(self, step: Step) -> Step:
+        if not isinstance(step, (Comprehension, Scatter)):
+            return map_regions(step, lambda region: region)
+        inner = step.body.within if isinstance(step.body, Reduce) else ()
+        walks = dict.fromkeys((*step.within, *inner))
+        by_owner: dict[str, list[Within]] = {}
+        for w in walks:
+            by_owner.setdefault(w.tensor, []).append(w)
+        instead: dict[Within, str] = {}
+        for owner, found in by_owner.items():
+            for number, w in enumerate(found[1:]):
+                instead[w] = self._name(owner, number)
+        return _renamed(step, instead, self.types) if instead else step
+
+    def _name(self, owner: str, number: int) -> str:
+        if owner not in self.inputs:
+            raise UnsupportedError(
+                f"{owner} is walked twice in one step", "it is a pattern that the program makes", "compute it by a call of its own, and pass it as an argument"
+            )
+        spare = self.spare.setdefault(owner, [])
+        while len(spare) <= number:
+            name = self.names.fresh(f"{owner}_again")
+            spare.append(name)
+            self.again[name] = owner
+        return spare[number]
+
+
+def _renamed(step: Any, instead: Mapping[Within, str], types: Mapping[str, TensorType]) -> Any:
+    """`step` with the walks `instead`, and what is read by them, under new names."""
+
+    def withins(given: tuple[Within, ...]) -> tuple[Within, ...]:
+        return tuple(Within(instead.get(w, w.tensor), w.indices) for w in given)
+
+    def change(n: Any) -> Any:
+        match n:
+            case Load(array, indices, dtype) if types[array].is_sparse:
+                at = stored_at(n, types)
+                if at is None or at not in instead:
+                    return n
+                if array != at.tensor:
+                    raise UnsupportedError(
+                        f"{array} is read by a second walk of {at.tensor}", "it lies along that pattern", "compute it by a call of its own"
+                    )
+                return Load(instead[at], indices, dtype)
+            case Reduce():
+                return dataclasses.replace(n, within=withins(n.within))
+            case _:
+                return n
+
+    body = bottom_up(step.body, change)
+    if isinstance(step, Scatter):
+        at = tuple(bottom_up(a, change) for a in step.at)
+        return dataclasses.replace(step, body=body, at=at, within=withins(step.within))
+    return dataclasses.replace(step, body=body, within=withins(step.within))
