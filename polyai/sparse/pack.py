@@ -18,14 +18,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from polyai.errors import ShapeError, SparseStructureError, UnsupportedError
+from polyai.scalar import dtype as dt
+from polyai.scalar.expr import Var
+from polyai.scalar.interp import evaluate as evaluate_expr
 from polyai.shapes.expr import evaluate
 from polyai.sparse.format import Format
 from polyai.sparse.interp import walk
-from polyai.sparse.level import Level
+from polyai.sparse.level import Level, length_of
 from polyai.sparse.storage import Storage
 from polyai.sparse.verify import verify_format
 
 Array = NDArray[Any]
+
+_QUESTION = tuple(Var(name, dt.i64) for name in ("parent", "coordinate", "extent"))
 
 
 def pack(format: Format, shape: Sequence[int], coordinates: Sequence[ArrayLike], values: ArrayLike, *, merge: bool = True) -> Storage:
@@ -83,8 +88,21 @@ def _assemble(format: Format, shape: tuple[int, ...], keys: list[Array], data: A
     for number, (level, size) in enumerate(zip(format.levels, format.level_extents(shape))):
         key, extent = keys[number], evaluate(size, {})
         match _kind(level):
-            case "strip":
-                position, count = position * extent + key, count * extent
+            case "located":
+                length = level.width(extent) if level.sized else extent
+                env = {"parent": position, "coordinate": key, "extent": np.int64(extent), length_of("A", number): np.int64(length)}
+                slot = np.asarray(evaluate_expr(level.locate("A", number, *_QUESTION), env, {}), dtype=np.int64) - position * length
+                if ((slot < 0) | (slot >= length)).any():
+                    at = int(np.argmax((slot < 0) | (slot >= length)))
+                    raise SparseStructureError(
+                        f"{format.name} has no room for coordinate {key[at]} under position {position[at]} of level {number}",
+                        f"a {level.name} level has {length} there",
+                        "choose a format that holds it",
+                    )
+                position, count = position * length + slot, count * length
+                if level.gaps:
+                    arrays[f"bit{number}"] = np.zeros(count, dtype=index)
+                    arrays[f"bit{number}"][position] = 1
             case "slots":
                 own = position
                 listed, first = _listed(position, key, level.unique)
@@ -131,8 +149,10 @@ def _listed(parent: Array, key: Array, unique: bool) -> tuple[Array, Array]:
 
 def _kind(level: Level) -> str:
     roles = {a.role for a in level.arrays("A", 0, 1, 1)}
-    if level.sized:
-        return "slots" if roles else "strip"
+    if level.sized and roles:
+        return "slots" if roles == {"crd"} else "unknown"
+    if level.sized or roles == {"bit"}:
+        return "located"
     if level.full and not roles:
         return "full"
     if level.branchless and roles == {"crd"}:
