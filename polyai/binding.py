@@ -435,7 +435,7 @@ class _Sources:
             found = interop.describe(value)
             if found is None or found.converted or type_.format is None or found.kind not in ("csr", "csc", "bsr", "dia", "coo") or len(found.shape) != 2:
                 return None
-            index = dt.i32 if type_.format.index_bits == 32 else dt.i64
+            index = dt.BY_NAME[f"i{type_.format.index_bits}"]
             block = (type_.format.block(0) or 1, type_.format.block(1) or 1)
             return SparseArg(found.kind, type(value), type_.dtype, index, block)  # type: ignore[arg-type]
         if slot.kind == "scalar":

@@ -20,7 +20,7 @@ from polyai.term.node import node
 
 def index_dtype(bits: int) -> DType:
     """The element type of index arrays of `bits` bits."""
-    return dt.i32 if bits == 32 else dt.i64
+    return dt.BY_NAME[f"i{bits}"]
 
 
 @node

@@ -62,7 +62,7 @@ Part = Union[Whole, Block, Inner, Shift]
 
 @node
 class Format:
-    """`levels[l]` stores `parts[l]` of dimension `order[l]`; `index_bits` is the width of its index arrays, 32 or 64."""
+    """`levels[l]` stores `parts[l]` of dimension `order[l]`; `index_bits` is the width of its index arrays, 8, 16, 32 or 64."""
 
     name: str
     order: tuple[int, ...]
