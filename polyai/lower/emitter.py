@@ -255,6 +255,14 @@ class Emitter:
                 f"it selects from dimension {dimension} of {array}",
                 f"rebuild {owner.name}, for example with scipy.sparse",
             )
+        tensor, dot, part = source.array.partition(".") if source is not None else ("", "", "")
+        if dot and part.startswith("crd"):  # of padded storage, whose arrays are inputs of their own
+            return lp.Site(
+                "SparseStructureError",
+                f"index {{value}} of {tensor} is outside 0 <= index < {limit}, and not -1",
+                f"level {part.removeprefix('crd')} lists it; it selects from dimension {dimension} of {array}",
+                f"rebuild {tensor}, for example with polyai.SparseArray.pack",
+            )
         return lp.Site(
             "IndexOutOfRangeError",
             f"index {{value}} is out of range for dimension {dimension} of {array}, whose extent is {limit}",

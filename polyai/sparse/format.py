@@ -194,8 +194,8 @@ def bsr(rows: int, columns: int, index_bits: int = 32) -> Format:
 
 
 def dia(index_bits: int = 32) -> Format:
-    """Diagonals j - i = const: their offsets listed, their elements by column."""
-    return Format("dia", (0, 1), (Slots(), Strip()), index_bits, (Shift(1), Whole()))
+    """Diagonals j - i = const: their offsets listed in any order, their elements by column."""
+    return Format("dia", (0, 1), (Slots(ordered=False), Strip()), index_bits, (Shift(1), Whole()))
 
 
 def ell(index_bits: int = 32) -> Format:
