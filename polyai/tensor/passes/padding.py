@@ -22,7 +22,7 @@ from polyai.errors import UnsupportedError
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Apply, Const, Load, Var
 from polyai.scalar.ops import MONOIDS
-from polyai.shapes.expr import Size, symbol, symbols
+from polyai.shapes.expr import Size, minimum, symbol, symbols
 from polyai.sparse.format import Format, Shift
 from polyai.sparse.level import length_of
 from polyai.tensor.bodies import (
@@ -220,11 +220,21 @@ class _Padding:
         nowhere = Const(0, dt.i64)
         return dataclasses.replace(
             step,
-            indices=(*walk.indices.values(), *rest),
+            indices=(*self._unless_empty(walk), *rest),
             at=tuple(walk.guarded(self._read(a, walk), nowhere) for a in step.at),
             body=walk.guarded(convert(self._read(step.body, walk), step.type.dtype), identity),
             within=tuple(w for w in step.within if owner_within(w, self.types) != walk.within),
         )
+
+    def _unless_empty(self, walk: _Walk) -> Iterator[Index]:
+        """The indices of the walk, the first of which has no iteration if the tensor has no element: padding could be put nowhere."""
+        first, *rest = walk.indices.values()
+        elements: Size = first.extent
+        for name, extent in zip(walk.within.indices, self.owners[walk.within.tensor].shape):
+            if name in walk.values:
+                elements = elements * extent
+        yield Index(first.name, minimum(first.extent, elements))
+        yield from rest
 
     def _read(self, body: Body, walk: _Walk) -> Body:
         """`body` with what is stored along the walk read at its place in the arrays."""
