@@ -300,7 +300,8 @@ class Variant:
         stored = found if found is not None else arrays[f"{name}.val"].copy()
         if owner.kind == "storage":
             return interop.with_values(owner.holder, stored, type_.pattern.dims)
-        parts = {s: a for s in ("pos0", "pos1", "crd0", "crd1") if (a := arrays.get(f"{type_.pattern.owner}.{s}")) is not None}
+        prefix = f"{type_.pattern.owner}."
+        parts = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix) and n != f"{prefix}val"}
         kind, shape = owner.kind, owner.shape
         if type_.pattern.dims != tuple(range(len(shape))):
             shape = tuple(shape[d] for d in type_.pattern.dims)
@@ -309,7 +310,7 @@ class Variant:
                 return interop.result(kind, owner.shape, {**parts, "val": stored}, like=owner.holder).T.tobsr()
             kind = {"csr": "csc", "csc": "csr"}.get(kind, kind)
             if kind == "coo":
-                parts["crd0"], parts["crd1"] = parts["crd1"], parts["crd0"]
+                parts |= {f"crd{n}": parts[f"crd{d}"] for n, d in enumerate(type_.pattern.dims)}
         return interop.result(kind, shape, {**parts, "val": stored}, like=owner.holder)
 
     def _assembled(self, name: str, arrays: Mapping[str, Array], values: Mapping[str, int]) -> Any:

@@ -153,9 +153,9 @@ STAGES: tuple[Stage, ...] = (
     Stage("reassociate", "tensor", _program(lambda b: reassociate.run(b.program, b.hints))),
     Stage("fuse", "tensor", _program(lambda b: fuse.run(b.program))),
     Stage("library", "tensor", _library),
+    Stage("walks", "tensor", _walks),
     Stage("padding", "tensor", _program(lambda b: padding.run(b.program))),
     Stage("blocks", "tensor", _program(lambda b: blocks.run(b.program))),
-    Stage("walks", "tensor", _walks),
     Stage("statements", "poly", _statements),
     Stage("schedule", "poly", _schedule),
     Stage("contract", "poly", _contract),
@@ -165,7 +165,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("object", "object", lambda b: replace(b, code=jit.compile_object(b.ir, b.target))),
 )
 
-FIRST_OF_A_PHASE = "padding"
+FIRST_OF_A_PHASE = "walks"
 """The stage at which a program that has phases goes on in each of them."""
 
 

@@ -169,8 +169,15 @@ class _Padding:
             )
 
     def _padded(self, withins: tuple[Within, ...]) -> Within | None:
-        owned = (owner_within(w, self.types) for w in withins)
-        return next((w for w in owned if w.tensor in self.owners), None)
+        owned = dict.fromkeys(owner_within(w, self.types) for w in withins)
+        found = [w for w in owned if w.tensor in self.owners]
+        if found and len(owned) > 1:
+            raise UnsupportedError(
+                f"{found[0].tensor} is stored with padding and walked together with another sparse tensor",
+                f"that is not compiled for its format {self._format(found[0].tensor).name}",
+                f"convert it: {found[0].tensor}.tocsr()",
+            )
+        return found[0] if found else None
 
     def _along(self, step: Comprehension, owner: str) -> Comprehension:
         """A step along the owner's pattern becomes one along its storage."""
