@@ -383,9 +383,8 @@ class _Sources:
         self.position = {slot.name: n for n, slot in enumerate(variant.traced.inputs)}
         self.symbols: dict[str, tuple[Any, ...]] = {}
         for s in variant.traced.symbols:
-            known = {"extent": ("dim", s.input, s.dim), "nnz": ("nnz", s.input), "value": ("value", s.input)}
-            if s.what in known:
-                self.symbols.setdefault(s.symbol, known[s.what])
+            known = {"extent": ("dim", s.input, s.dim), "nnz": ("nnz", s.input), "value": ("value", s.input), "length": ("length", s.input, s.dim)}
+            self.symbols.setdefault(s.symbol, known[s.what])
 
     def spec(self) -> DispatchSpec | None:
         kernel = self.variant.kernel
@@ -400,7 +399,11 @@ class _Sources:
         slots = [self._slot(p, name) for p in kernel.signature.parameters]
         if None in kinds or None in guards or None in shape or None in slots:
             return None
-        work = tuple((source, ("const", 2 * self._fill(s.removesuffix(".nnz")))) for s, source in self.symbols.items() if s.endswith(".nnz"))
+        work = tuple(
+            (*self._stored(owner)[:2], ("const", 2)) if self._padded(owner) else (source, ("const", 2 * self._fill(owner)))
+            for s, source in self.symbols.items()
+            if s.endswith(".nnz") and (owner := s.removesuffix(".nnz"))
+        )
         dense = tuple(e if isinstance(e, tuple) else ("const", e) for e in shape)
         return DispatchSpec(
             tuple(k for k in kinds if k is not None),
@@ -414,9 +417,15 @@ class _Sources:
         format = self.variant._types[owner].format
         return 1 if format is None else format.fill
 
+    def _padded(self, owner: str) -> bool:
+        format = self.variant._types[owner].format
+        return format is not None and format.padded
+
     def _stored(self, owner: str) -> list[Any]:
         """The shape of values along the pattern of `owner`."""
         format = self.variant._types[owner].format
+        if self._padded(owner):
+            return [("length", self.position[owner], level) for level in range(2)]
         block = [format.block(0), format.block(1)] if format is not None and format.blocked else []
         return [("nnz", self.position[owner]), *block]
 
@@ -425,9 +434,9 @@ class _Sources:
         type_ = self.variant._types[slot.name]
         if type_.is_sparse:
             found = interop.describe(value)
-            if found is None or found.converted or type_.format is None or found.kind not in ("csr", "csc", "bsr", "coo") or len(found.shape) != 2:
+            if found is None or found.converted or type_.format is None or found.kind not in ("csr", "csc", "bsr", "dia", "coo") or len(found.shape) != 2:
                 return None
-            index = dt.i32 if type_.format.index_bits == 32 else dt.i64
+            index = dt.BY_NAME[f"i{type_.format.index_bits}"]
             block = (type_.format.block(0) or 1, type_.format.block(1) or 1)
             return SparseArg(found.kind, type(value), type_.dtype, index, block)  # type: ignore[arg-type]
         if slot.kind == "scalar":
@@ -448,7 +457,7 @@ class _Sources:
         if suffix == "val":
             return ("val", n)
         found = interop.describe(self.args[n])
-        return ("crd", n, int(suffix[3:])) if found is not None and found.kind == "coo" else ("crd", n)
+        return ("crd", n, int(suffix[3:])) if found is not None and found.kind in ("coo", "dia") else ("crd", n)
 
     def _size(self, size: Size) -> Any:
         if isinstance(size, int):

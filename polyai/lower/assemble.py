@@ -74,7 +74,7 @@ def _parts(program: tn.Program) -> list[tn.Program | tn.Extern | tn.Cond | tn.Wh
             owners = dict.fromkeys(p.owner for n in (*outside, *made) if (p := types[n].pattern) is not None and p.owner not in made)
             inputs = tuple(tn.Input(n, types[n], n in unique) for n in dict.fromkeys((*outside, *owners)))
             outputs = tuple(s.target for s in run if s.target in wanted_later[position])
-            out.append(tn.Program(f"{program.name}_{len(out)}", inputs, tuple(run), outputs, program.facts))
+            out.append(tn.Program(f"{program.name}_{len(out)}", inputs, tuple(run), outputs, program.facts, sizes=program.sizes))
             run.clear()
 
     for position, step in enumerate(program.body):

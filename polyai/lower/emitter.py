@@ -67,6 +67,7 @@ class Emitter:
                 size_expr(s, note)
             if i.type.format is not None:
                 out[tn.nnz_of(i.name)] = None
+        out.update(dict.fromkeys(self.program.sizes))
         out.update((tn.nnz_of(name), None) for name in self.program.assembled)
         return list(out)
 
@@ -267,6 +268,14 @@ class Emitter:
                 f"{word} index {{value}} of {owner.name} is outside 0 <= index < {limit}",
                 f"it selects from dimension {dimension} of {array}",
                 f"rebuild {owner.name}, for example with scipy.sparse",
+            )
+        tensor, dot, part = source.array.partition(".") if source is not None else ("", "", "")
+        if dot and part.startswith("crd"):  # of padded storage, whose arrays are inputs of their own
+            return lp.Site(
+                "SparseStructureError",
+                f"index {{value}} of {tensor} is outside 0 <= index < {limit}, and not -1",
+                f"level {part.removeprefix('crd')} lists it; it selects from dimension {dimension} of {array}",
+                f"rebuild {tensor}, for example with polyai.SparseArray.pack",
             )
         return lp.Site(
             "IndexOutOfRangeError",

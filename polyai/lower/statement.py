@@ -157,10 +157,6 @@ class Body:
             found.append(x)
         return found
 
-    def _streamed(self, index: Expr) -> bool:
-        """True for a coordinate or a place that a stream gives: in range by construction."""
-        return isinstance(index, Load) and self.out.storage.arrays[index.array].role == "stream"
-
     def _proved(self, index: Expr, array: str, dimension: int) -> bool:
         """True if the condition around says that 0 <= index < extent: where it does not hold, nothing is read."""
         extent = self.out.storage.arrays[array].extents[dimension]
@@ -168,6 +164,10 @@ class Body:
             return False
         wanted = (Apply("ge", (index, Const(0, dt.i64)), dt.bool_), Apply("lt", (index, from_size(extent)), dt.bool_))  # type: ignore[arg-type]
         return all(w in self.held for w in wanted)
+
+    def _streamed(self, index: Expr) -> bool:
+        """True for a coordinate or a place that a stream gives: in range by construction."""
+        return isinstance(index, Load) and self.out.storage.arrays[index.array].role == "stream"
 
     def _coordinates(self, index: Expr) -> bool:
         """True if `index` reads stored coordinates only: those are valid, or the matrix is not."""

@@ -20,7 +20,7 @@ from polyai.term.node import node
 
 def index_dtype(bits: int) -> DType:
     """The element type of index arrays of `bits` bits."""
-    return dt.i32 if bits == 32 else dt.i64
+    return dt.BY_NAME[f"i{bits}"]
 
 
 @node
@@ -43,7 +43,7 @@ def stored(name: str, type: tn.TensorType) -> Stored:
     if type.format is None:
         raise VerifyError(f"{name} has no format")
     levels = type.format.levels
-    last = max(k for k, level in enumerate(levels) if isinstance(level, Compressed))
+    last = max((k for k, level in enumerate(levels) if isinstance(level, Compressed)), default=-1)
     arrays: list[ArraySpec] = []
     counts: list[Size] = []
     above: Size = 1

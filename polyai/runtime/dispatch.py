@@ -38,10 +38,10 @@ class ArrayArg:
 
 @node
 class SparseArg:
-    """A scipy.sparse value of exactly the class `type`; `kind` csr, csc, bsr or coo. Its element and index types, and the block
+    """A scipy.sparse value of exactly the class `type`; `kind` csr, csc, bsr, dia or coo. Its element and index types, and the block
     of bsr, are as given."""
 
-    kind: Literal["csr", "csc", "bsr", "coo"]
+    kind: Literal["csr", "csc", "bsr", "dia", "coo"]
     type: type
     dtype: DType
     index: DType
@@ -64,6 +64,7 @@ Source = tuple[Any, ...]
     ("pos", arg)          address of row pointers; of COO, of [0, nnz]       ("nnz", arg)         how many are stored
     ("crd", arg, level)   address of coordinates; `level` for COO only       ("value", arg)       an int argument itself
     ("val", arg)          address of stored values                           ("const", n)         n
+    ("length", arg, l)    how long the fibres of level l of DIA are
     ("out", k)            address of the k-th result
 """
 
@@ -208,10 +209,14 @@ class Program:
             self._do(Op.INT, item, d=extents[axis])
             self._do(Op.WITHIN, extents[axis], 0, BIG)
             self._known["dim", k, axis] = extents[axis]
-        values = self._array(self._attribute(k, "data"), arg.dtype, 3 if arg.kind == "bsr" else 1)
+        values = self._array(self._attribute(k, "data"), arg.dtype, {"bsr": 3, "dia": 2}.get(arg.kind, 1))
         self._known["val", k] = values
         if arg.kind == "coo":
             self._coordinates(k, arg, values)
+        elif arg.kind == "dia":
+            offsets = self._array(self._attribute(k, "offsets"), arg.index, 1)
+            self._do(Op.EQUAL, offsets + 1, values + 1)
+            self._known.update({("crd", k, 0): offsets, ("length", k, 0): offsets + 1, ("length", k, 1): values + 2})
         elif arg.kind == "bsr":
             for axis, size in enumerate(arg.block):
                 self._do(Op.WITHIN, values + 2 + axis, size, size)

@@ -21,6 +21,8 @@ from typing import Any, Union, assert_never
 
 from polyai.shapes.expr import Size, floordiv
 from polyai.sparse.level import Level
+from polyai.sparse.levels.banded import Banded
+from polyai.sparse.levels.bitmap import Bitmap
 from polyai.sparse.levels.compressed import Compressed
 from polyai.sparse.levels.dense import Dense
 from polyai.sparse.levels.singleton import Singleton
@@ -60,7 +62,7 @@ Part = Union[Whole, Block, Inner, Shift]
 
 @node
 class Format:
-    """`levels[l]` stores `parts[l]` of dimension `order[l]`; `index_bits` is the width of its index arrays, 32 or 64."""
+    """`levels[l]` stores `parts[l]` of dimension `order[l]`; `index_bits` is the width of its index arrays, 8, 16, 32 or 64."""
 
     name: str
     order: tuple[int, ...]
@@ -97,7 +99,7 @@ class Format:
     @property
     def padded(self) -> bool:
         """True if some positions may lie outside the tensor."""
-        return any(level.sized for level in self.levels)
+        return any(level.sized or level.gaps for level in self.levels)
 
     @property
     def fill(self) -> int:
@@ -192,13 +194,23 @@ def bsr(rows: int, columns: int, index_bits: int = 32) -> Format:
 
 
 def dia(index_bits: int = 32) -> Format:
-    """Diagonals j - i = const: their offsets listed, their elements by column."""
-    return Format("dia", (0, 1), (Slots(), Strip()), index_bits, (Shift(1), Whole()))
+    """Diagonals j - i = const: their offsets listed in any order, their elements by column."""
+    return Format("dia", (0, 1), (Slots(ordered=False), Strip()), index_bits, (Shift(1), Whole()))
 
 
 def ell(index_bits: int = 32) -> Format:
     """Rows dense, each with the same number of slots for its columns; empty slots have column -1."""
     return Format("ell", (0, 1), (Dense(), Slots()), index_bits)
+
+
+def banded(below: int, above: int) -> Format:
+    """Rows dense, each with its columns from `below` before the diagonal to `above` after it."""
+    return Format("banded", (0, 1), (Dense(), Banded(below, above)))
+
+
+def bitmap(index_bits: int = 32) -> Format:
+    """Rows dense, and a flag for each column of each."""
+    return Format("bitmap", (0, 1), (Dense(), Bitmap()), index_bits)
 
 
 def coo(rank: int = 2, index_bits: int = 32) -> Format:

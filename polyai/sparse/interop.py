@@ -142,7 +142,7 @@ def arrays_of(value: Any, described: Described) -> dict[str, Array]:
     own = _storage(holder)
     if own is not None:
         return dict(own.arrays)
-    index = np.int32 if described.format.index_bits == 32 else np.int64
+    index = np.dtype(f"i{described.format.index_bits // 8}")
     out: dict[str, Array] = {}
     if holder.format == "coo":
         out["pos0"] = np.array([0, nnz], dtype=index)

@@ -51,10 +51,15 @@ class Level(abc.ABC):
     branchless: bool  # exactly one position under each parent position (singleton)
     compact: bool
     sized: bool = False  # every fibre is as long as a size of the tensor says (`length_of`), not as an extent or an array
+    gaps: bool = False  # positions whose coordinate is -1 hold nothing
 
     @abc.abstractmethod
     def arrays(self, tensor: str, level: int, parents: Size, positions: Size) -> tuple[ArraySpec, ...]:
         """The index arrays of this level, given how many positions the parent level and this level have."""
+
+    def width(self, extent: int) -> int:
+        """The length of the fibres of a sized level without index arrays, when a tensor is packed."""
+        return extent
 
     @abc.abstractmethod
     def bounds(self, tensor: str, level: int, parent: Expr, extent: Expr) -> tuple[Expr, Expr]:

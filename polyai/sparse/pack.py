@@ -11,21 +11,26 @@ Level by level, outermost first, each entry is given its position, as assembly d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from polyai.errors import ShapeError, SparseStructureError, UnsupportedError
+from polyai.scalar import dtype as dt
+from polyai.scalar.expr import Var
+from polyai.scalar.interp import evaluate as evaluate_expr
 from polyai.shapes.expr import evaluate
 from polyai.sparse.format import Format
 from polyai.sparse.interp import walk
-from polyai.sparse.level import Level
+from polyai.sparse.level import Level, length_of
 from polyai.sparse.storage import Storage
 from polyai.sparse.verify import verify_format
 
 Array = NDArray[Any]
+
+_QUESTION = tuple(Var(name, dt.i64) for name in ("parent", "coordinate", "extent"))
 
 
 def pack(format: Format, shape: Sequence[int], coordinates: Sequence[ArrayLike], values: ArrayLike, *, merge: bool = True) -> Storage:
@@ -77,14 +82,27 @@ def _merged(keys: list[Array], data: Array) -> tuple[list[Array], Array]:
 
 
 def _assemble(format: Format, shape: tuple[int, ...], keys: list[Array], data: Array) -> Storage:
-    index = np.int32 if format.index_bits == 32 else np.int64
-    arrays: dict[str, Array] = {}
+    index = np.dtype(f"i{format.index_bits // 8}")
+    arrays: dict[str, Array] = {}  # of i64 until all are known to fit
     position, count = np.zeros(len(data), dtype=np.int64), 1
     for number, (level, size) in enumerate(zip(format.levels, format.level_extents(shape))):
         key, extent = keys[number], evaluate(size, {})
         match _kind(level):
-            case "strip":
-                position, count = position * extent + key, count * extent
+            case "located":
+                length = level.width(extent) if level.sized else extent
+                env = {"parent": position, "coordinate": key, "extent": np.int64(extent), length_of("A", number): np.int64(length)}
+                slot = np.asarray(evaluate_expr(level.locate("A", number, *_QUESTION), env, {}), dtype=np.int64) - position * length
+                if ((slot < 0) | (slot >= length)).any():
+                    at = int(np.argmax((slot < 0) | (slot >= length)))
+                    raise SparseStructureError(
+                        f"{format.name} has no room for coordinate {key[at]} under position {position[at]} of level {number}",
+                        f"a {level.name} level has {length} there",
+                        "choose a format that holds it",
+                    )
+                position, count = position * length + slot, count * length
+                if level.gaps:
+                    arrays[f"bit{number}"] = np.zeros(count, dtype=np.int64)
+                    arrays[f"bit{number}"][position] = 1
             case "slots":
                 own = position
                 listed, first = _listed(position, key, level.unique)
@@ -93,29 +111,40 @@ def _assemble(format: Format, shape: tuple[int, ...], keys: list[Array], data: A
                 longest = int(lengths.max(initial=0))
                 position = own * longest + (listed - starts[own])
                 count *= longest
-                crd = np.full(count, -1, dtype=index)
+                crd = np.full(count, -1, dtype=np.int64)
                 crd[position[first]] = key[first]
                 arrays[f"crd{number}"] = crd
             case "full":
                 position, count = position * extent + key, count * extent
             case "branchless":
-                crd = np.zeros(count, dtype=index)
+                crd = np.zeros(count, dtype=np.int64)
                 crd[position] = key
                 arrays[f"crd{number}"] = crd
             case "listed":
                 own = position
                 position, first = _listed(position, key, level.unique)
                 lengths = np.bincount(own[first], minlength=count)
-                arrays[f"pos{number}"] = np.concatenate([[0], np.cumsum(lengths)]).astype(index)
-                arrays[f"crd{number}"] = key[first].astype(index)
+                arrays[f"pos{number}"] = np.concatenate([[0], np.cumsum(lengths)])
+                arrays[f"crd{number}"] = key[first]
                 count = len(first)
+    indices_fit(format, shape, arrays)
     values = np.zeros(count, dtype=data.dtype)
     values[position] = data
     if len(np.unique(position)) < len(position):
         raise SparseStructureError(
             f"{format.name} cannot hold a coordinate twice", "its levels are unique", "pack with merge=True, or into coo"
         )
-    return Storage(format, shape, {**arrays, "val": values})
+    return Storage(format, shape, {**{n: a.astype(index) for n, a in arrays.items()}, "val": values})
+
+
+def indices_fit(format: Format, shape: tuple[int, ...], arrays: Mapping[str, Array]) -> None:
+    """Raise SparseStructureError if some index does not fit in the format's width."""
+    limit = np.iinfo(f"i{format.index_bits // 8}").max
+    for name, array in arrays.items():
+        if len(array) and array.max() > limit:
+            raise SparseStructureError(
+                f"{name} needs {array.max()} in a tensor of shape {shape}", f"indices of {format.name} have {format.index_bits} bits", "use a wider index type"
+            )
 
 
 def _listed(parent: Array, key: Array, unique: bool) -> tuple[Array, Array]:
@@ -131,8 +160,10 @@ def _listed(parent: Array, key: Array, unique: bool) -> tuple[Array, Array]:
 
 def _kind(level: Level) -> str:
     roles = {a.role for a in level.arrays("A", 0, 1, 1)}
-    if level.sized:
-        return "slots" if roles else "strip"
+    if level.sized and roles:
+        return "slots" if roles == {"crd"} else "unknown"
+    if level.sized or roles == {"bit"}:
+        return "located"
     if level.full and not roles:
         return "full"
     if level.branchless and roles == {"crd"}:

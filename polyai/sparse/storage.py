@@ -47,7 +47,7 @@ class Storage:
                 above *= self.length(number)
             elif not level.branchless:
                 pos = self.arrays.get(f"pos{number}")
-                above = above * evaluate(extent, {}) if level.full else int(pos[-1]) if pos is not None and len(pos) else 0
+                above = above * evaluate(extent, {}) if level.full or level.gaps else int(pos[-1]) if pos is not None and len(pos) else 0
             out.append(above)
         return tuple(out)
 

@@ -61,8 +61,8 @@ def blocks_have_an_inside(format: Format) -> None:
 
 
 def index_width_is_known(format: Format) -> None:
-    good = format.index_bits in (32, 64)
-    _require(good, f"format {format.name}: index_bits={format.index_bits}", "index arrays are int32 or int64", "use 32 or 64")
+    good = format.index_bits in (8, 16, 32, 64)
+    _require(good, f"format {format.name}: index_bits={format.index_bits}", "index arrays hold signed integers of 8, 16, 32 or 64 bits", "use one of these")
 
 
 def branchless_levels_follow_listed_ones(format: Format) -> None:
@@ -108,7 +108,7 @@ def arrays_are_complete(storage: Storage) -> None:
     expected = array_lengths(storage)
     missing, extra = sorted(set(expected) - set(storage.arrays)), sorted(set(storage.arrays) - set(expected))
     _require(not missing and not extra, f"arrays missing: {missing}, not known: {extra}", f"{storage.format.name} has {sorted(expected)}")
-    width = np.dtype(np.int32 if storage.format.index_bits == 32 else np.int64)
+    width = np.dtype(f"i{storage.format.index_bits // 8}")
     for name, length in expected.items():
         array = storage.arrays[name]
         good = array.shape == (length,) or (name == "val" and array.size == length)

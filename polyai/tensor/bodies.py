@@ -208,7 +208,7 @@ def joins_of(program: Program) -> dict[str, Join]:
 
 def size_symbols(program: Program) -> set[str]:
     """Names of the sizes a program may mention: symbols of its inputs' shapes, and counts of stored elements of all that own a pattern."""
-    out: set[str] = set()
+    out: set[str] = set(program.sizes)
     for given in program.inputs:
         for extent in given.type.shape:
             out |= symbols(extent)

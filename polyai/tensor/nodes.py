@@ -201,8 +201,8 @@ class Fact:
 @node
 class Program:
     """`outputs` names inputs or targets. Every symbol in a shape is the extent of an input's dimension or a count
-    `A.nnz` of what owns a pattern; a symbol is at least 0 unless `facts` say more. `assembled`: patterns that the program makes
-    and whose fibres the caller has counted: `J.pos1` is an argument, so that arrays may lie along them."""
+    `A.nnz` of what owns a pattern, or one of `sizes`; a symbol is at least 0 unless `facts` say more. `assembled`: patterns that
+    the program makes and whose fibres the caller has counted: `J.pos1` is an argument, so that arrays may lie along them."""
 
     name: str
     inputs: tuple[Input, ...]
@@ -210,6 +210,7 @@ class Program:
     outputs: tuple[str, ...]
     facts: tuple[Fact, ...] = ()
     assembled: tuple[str, ...] = ()
+    sizes: tuple[str, ...] = ()
 
 
 def targets_of(step: Step) -> tuple[str, ...]:

@@ -110,7 +110,7 @@ def test_pack_refuses():
 BROKEN_FORMATS = [
     (Format("a", (0, 0), (Dense(), Compressed())), "order"),
     (Format("b", (0, 1), (Dense(),)), "has 1 levels"),
-    (Format("c", (0, 1), (Dense(), Compressed()), 16), "index_bits=16"),
+    (Format("c", (0, 1), (Dense(), Compressed()), 24), "index_bits=24"),
     (Format("d", (0,), (Singleton(),)), "no list above"),
     (Format("e", (0, 1), (Dense(), Singleton())), "no list above"),
     (Format("f", (0, 1), (Compressed(unique=False), Dense())), "repeats coordinates"),

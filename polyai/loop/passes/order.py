@@ -10,6 +10,7 @@ from polyai.loop.passes.flatten import flatten
 from polyai.loop.passes.jam import jam
 from polyai.loop.passes.prefetch import prefetch
 from polyai.loop.passes.simplify import prune, simplify
+from polyai.loop.passes.unmask import unmask
 from polyai.loop.passes.vectorize import vectorize
 
 Pass = Callable[[Kernel], Kernel]
@@ -25,6 +26,7 @@ def passes(
         ("bind", bind),
         ("jam", lambda kernel: jam(kernel, notes)),
         ("vectorize", lambda kernel: vectorize(kernel, vector_bits, registers, notes)),
+        ("unmask", unmask),
         ("prune", prune),
         ("prefetch", lambda kernel: prefetch(kernel, sizes or {})),
     )

@@ -211,7 +211,9 @@ def _access(s: Statement, load: Load, write: bool) -> Access:
     strides, places, used = [], [], []
     for index in load.indices:
         inside = frozenset(variables_in(index)) & dims
-        linear = linear_in(index, dims) if next(loads_in(index), None) is None else None
+        linear = linear_in(index, dims)
+        if next(loads_in(index), None) is not None and (linear is None or 1 not in linear.values()):
+            linear = None  # nothing but what memory says; beside a dim, it is a jump along the dims that it depends on
         known = None if linear is None else tuple(sorted((d, f) for d, f in linear.items() if f))
         used.append(inside)
         strides.append(known)

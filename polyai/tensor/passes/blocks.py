@@ -28,6 +28,7 @@ from polyai.tensor.nodes import (
     Fact,
     Index,
     Input,
+    Join,
     Pattern,
     Program,
     Reduce,
@@ -36,6 +37,7 @@ from polyai.tensor.nodes import (
     TensorType,
     While,
     Within,
+    owns_a_pattern,
     targets_of,
     types_of,
 )
@@ -62,7 +64,7 @@ class _Plan:
 
     def __init__(self, program: Program, whole: frozenset[str]) -> None:
         self.program, self.types, self.sizes = program, types_of(program), size_symbols(program)
-        whole |= {n for s in program.body if not isinstance(s, (Comprehension, Scatter)) for n in (*reads_of(s), *targets_of(s))}
+        whole |= {n for s in program.body if _plain(s) is None for n in (*reads_of(s), *targets_of(s))}
         links = list(self._links())
         rigid = {d for d, v in links if v is None or d[0] in whole}
         wanted = self._wanted()
@@ -77,11 +79,10 @@ class _Plan:
 
     def _links(self) -> Iterator[tuple[Place, Place | None]]:
         """Dimensions with what is cut like them; None beside one that cannot be cut."""
-        for step in self.program.body:
-            if not isinstance(step, (Comprehension, Scatter)):
-                continue
+        for step in _plain_steps(self.program):
             if isinstance(step, Scatter) and step.base is not None:
-                yield from (((step.target, d), (step.base, d)) for d in range(step.type.rank))
+                base = step.base
+                yield from (((step.target, d), (base, d)) for d in range(step.type.rank))
             at = tuple(var(i) for i in step.indices) if isinstance(step, Comprehension) else step.at
             accesses: list[tuple[str, Iterable[Body]]] = [(step.target, at), *((load.array, load.indices) for load in step_reads(step))]
             for array, indices in accesses:
@@ -93,9 +94,7 @@ class _Plan:
     def _wanted(self) -> dict[Place, int]:
         """The blocks of the variables that walk stored coordinates, by their owners' formats."""
         out: dict[Place, int] = {}
-        for step in self.program.body:
-            if not isinstance(step, (Comprehension, Scatter)):
-                continue
+        for step in _plain_steps(self.program):
             for within in _withins(step):
                 owned = owner_within(within, self.types)
                 format = self.types[owned.tensor].format
@@ -138,6 +137,10 @@ class _Cutter:
         return dataclasses.replace(self.given, inputs=inputs, body=body, facts=(*self.given.facts, *self.facts))
 
     def _step(self, step: Step) -> Iterator[Step]:
+        if _plain(step) is None and isinstance(step, (Join, Scatter)):
+            _refuse_blocks(step, self.types)
+            yield step
+            return
         match step:
             case Comprehension():
                 cut = dataclasses.replace(
@@ -164,7 +167,7 @@ class _Cutter:
                 yield dataclasses.replace(step, then=_region(step.then), orelse=_region(step.orelse))
             case While():
                 yield dataclasses.replace(step, condition=_region(step.condition), body=_region(step.body))
-            case Extern():
+            case Extern() | Join():
                 yield step
 
     def _copied(self, step: Comprehension, cut: Comprehension) -> Iterator[Comprehension]:
@@ -234,6 +237,29 @@ class _Cutter:
         if size and isinstance(index, Var):
             return index, var(self.inner[index.name])
         return (self._body(index),)
+
+
+def _plain(step: Step) -> Comprehension | Scatter | None:
+    """The step if its loops may be cut: it makes no pattern of its own."""
+    return step if isinstance(step, (Comprehension, Scatter)) and not owns_a_pattern(step) else None
+
+
+def _plain_steps(program: Program) -> Iterator[Comprehension | Scatter]:
+    for step in program.body:
+        if (plain := _plain(step)) is not None:
+            yield plain
+
+
+def _refuse_blocks(step: Step, types: dict[str, TensorType]) -> None:
+    for name in sorted(reads_of(step)):
+        pattern = types[name].pattern
+        format = None if pattern is None else types[pattern.owner].format
+        if format is not None and format.blocked:
+            raise UnsupportedError(
+                f"{name} is stored in blocks and takes part in a sparse result of another pattern",
+                "merges of blocks are not compiled",
+                f"convert it: {name}.tocsr()",
+            )
 
 
 def _region(region: Program) -> Program:

@@ -20,15 +20,16 @@ from typing import assert_never
 
 from polyai.errors import UnsupportedError
 from polyai.scalar import dtype as dt
-from polyai.scalar.expr import Const, Load
+from polyai.scalar.expr import Apply, Const, Load, Var
 from polyai.scalar.ops import MONOIDS
-from polyai.shapes.expr import Size, symbol
+from polyai.shapes.expr import Size, minimum, symbol, symbols
 from polyai.sparse.format import Format, Shift
 from polyai.sparse.level import length_of
 from polyai.tensor.bodies import (
     apply,
     convert,
     from_size,
+    loads,
     names_of,
     owner_within,
     reads_of,
@@ -53,8 +54,10 @@ from polyai.tensor.nodes import (
     TensorType,
     While,
     Within,
+    owns_a_pattern,
     types_of,
 )
+from polyai.tensor.tree import map_parts
 
 
 def run(program: Program) -> Program:
@@ -92,7 +95,8 @@ class _Padding:
         body = tuple(s for given in self.given.body for s in self._step(given))
         inputs = tuple(i for given in self.given.inputs for i in self._inputs(given))
         outputs = tuple(o for o in self.given.outputs if o not in self.owners)
-        return dataclasses.replace(self.given, inputs=inputs, body=body, outputs=outputs)
+        sizes = tuple(sorted({s for type_ in self.owners.values() for extent in type_.shape for s in symbols(extent)}))
+        return dataclasses.replace(self.given, inputs=inputs, body=body, outputs=outputs, sizes=(*self.given.sizes, *sizes))
 
     def _inputs(self, given: Input) -> Iterator[Input]:
         if given.name not in self.owners:
@@ -101,8 +105,8 @@ class _Padding:
         format, shape = self._format(given.name), self._shape(given.name)
         index = dt.BY_NAME[f"i{format.index_bits}"]
         for number, level in enumerate(format.levels):
-            if any(a.role == "crd" for a in level.arrays(given.name, number, 1, 1)):
-                yield Input(f"{given.name}.crd{number}", TensorType(index, shape[: number + 1]))
+            for spec in level.arrays(given.name, number, 1, 1):
+                yield Input(spec.name, TensorType(index, shape[: number + 1]))
         yield Input(f"{given.name}.val", TensorType(given.type.dtype, shape))
 
     def _format(self, owner: str) -> Format:
@@ -114,10 +118,11 @@ class _Padding:
         """The extents of the owner's arrays, level by level."""
         format, out = self._format(owner), list[Size]()
         for number, (level, extent) in enumerate(zip(format.levels, format.level_extents(self.owners[owner].shape))):
-            if not (level.full or level.sized) or format.blocked:
+            one_each = all(a.length == 1 for a in level.arrays(owner, number, 0, 1))
+            if not (level.full or level.sized or level.gaps) or not one_each or format.blocked:
                 raise UnsupportedError(
                     f"{owner} has a {level.name} level in the padded format {format.name}",
-                    "what is compiled of padded formats are dense, slots and strip levels",
+                    "compiled are levels whose fibres have one length and whose arrays have one element per position",
                     "convert it to CSR, CSC or COO",
                 )
             out.append(symbol(length_of(owner, number)) if level.sized else extent)
@@ -126,6 +131,10 @@ class _Padding:
     # --- steps ------------------------------------------------------------------------------------------------------------
 
     def _step(self, step: Step) -> Iterator[Step]:
+        if owns_a_pattern(step):
+            self._refuse(step, "takes part in a sparse result of another pattern")
+            yield step
+            return
         match step:
             case Comprehension():
                 owner = None if step.type.pattern is None else step.type.pattern.owner
@@ -145,21 +154,30 @@ class _Padding:
                 inside = self._padded(step.within)
                 yield step if inside is None else self._scatter(step, self._walk(inside, set()))
             case Cond() | While() | Extern() | Join():
-                used = reads_of(step) & self.owners.keys()
-                if used:
-                    name = min(used)
-                    raise UnsupportedError(
-                        f"{name} is stored with padding and enters a branch, a loop or a merge",
-                        f"its format {self._format(name).name} is compiled in straight programs",
-                        f"convert it: {name}.tocsr()",
-                    )
+                self._refuse(step, "enters a branch or a loop")
                 yield step
             case _:
                 assert_never(step)
 
+    def _refuse(self, step: Step, what: str) -> None:
+        patterns = (self.types[name].pattern for name in reads_of(step))
+        used = {p.owner for p in patterns if p is not None} & self.owners.keys()
+        if used:
+            name = min(used)
+            raise UnsupportedError(
+                f"{name} is stored with padding and {what}", f"that is not compiled for its format {self._format(name).name}", f"convert it: {name}.tocsr()"
+            )
+
     def _padded(self, withins: tuple[Within, ...]) -> Within | None:
-        owned = (owner_within(w, self.types) for w in withins)
-        return next((w for w in owned if w.tensor in self.owners), None)
+        owned = dict.fromkeys(owner_within(w, self.types) for w in withins)
+        found = [w for w in owned if w.tensor in self.owners]
+        if found and len(owned) > 1:
+            raise UnsupportedError(
+                f"{found[0].tensor} is stored with padding and walked together with another sparse tensor",
+                f"that is not compiled for its format {self._format(found[0].tensor).name}",
+                f"convert it: {found[0].tensor}.tocsr()",
+            )
+        return found[0] if found else None
 
     def _along(self, step: Comprehension, owner: str) -> Comprehension:
         """A step along the owner's pattern becomes one along its storage."""
@@ -209,11 +227,21 @@ class _Padding:
         nowhere = Const(0, dt.i64)
         return dataclasses.replace(
             step,
-            indices=(*walk.indices.values(), *rest),
+            indices=(*self._unless_empty(walk), *rest),
             at=tuple(walk.guarded(self._read(a, walk), nowhere) for a in step.at),
             body=walk.guarded(convert(self._read(step.body, walk), step.type.dtype), identity),
             within=tuple(w for w in step.within if owner_within(w, self.types) != walk.within),
         )
+
+    def _unless_empty(self, walk: _Walk) -> Iterator[Index]:
+        """The indices of the walk, the first of which has no iteration if the tensor has no element: padding could be put nowhere."""
+        first, *rest = walk.indices.values()
+        elements: Size = first.extent
+        for name, extent in zip(walk.within.indices, self.owners[walk.within.tensor].shape):
+            if name in walk.values:
+                elements = elements * extent
+        yield Index(first.name, minimum(first.extent, elements))
+        yield from rest
 
     def _read(self, body: Body, walk: _Walk) -> Body:
         """`body` with what is stored along the walk read at its place in the arrays."""
@@ -234,22 +262,21 @@ class _Padding:
         format, shape, storage = self._format(owner), self.owners[owner].shape, self._shape(owner)
         walk, shifts = _Walk(within), list[tuple[str, str, Body, int]]()
         known = {v for v in within.indices if v in outside}
-        for number, level in enumerate(format.levels):
-            dimension, part = format.order[number], format.part(number)
+        for number, dimension in enumerate(format.order):
+            part = format.part(number)
             name = within.indices[dimension]
-            listed = any(a.role == "crd" for a in level.arrays(owner, number, 1, 1))
-            if listed:
-                slot = Index(self.names.fresh("s"), storage[number])
+            slot = Index(self.names.fresh("s"), storage[number])
+            found = self._coordinate(owner, number, walk.places, slot, shape[dimension])
+            if found != var(slot):
                 walk.indices[slot.name] = slot
                 walk.places.append(var(slot))
-                crd = convert(Load(f"{owner}.crd{number}", tuple(walk.places), dt.BY_NAME[f"i{format.index_bits}"]), dt.i64)  # type: ignore[arg-type]
                 if isinstance(part, Shift):
-                    self._shifted(walk, known, name, within.indices[part.to], crd, (shape[dimension], shape[part.to]), shifts)
+                    self._shifted(walk, known, name, within.indices[part.to], found, (shape[dimension], shape[part.to]), shifts)
                     continue
                 if name in known:
                     walk.unsolved.append(name)
-                walk.values[name] = crd
-                walk.stored.append(apply("ne", dt.bool_, crd, Const(-1, dt.i64)))
+                walk.values[name], stored = _stored(found, shape[dimension])
+                walk.stored += stored
             elif name not in known and name not in walk.values:
                 walk.indices[name] = Index(name, storage[number])
                 walk.places.append(var(name))
@@ -265,6 +292,34 @@ class _Padding:
             walk.stored += _inside(walk.values[name], shape[dimension])
         return walk
 
+    def _coordinate(self, owner: str, number: int, above: list[Body], slot: Index, extent: Size) -> Body:
+        """What the level says is the coordinate of `slot` below the places `above`: its own arrays are read at places, not positions."""
+        format = self._format(owner)
+        index = dt.BY_NAME[f"i{format.index_bits}"]
+        parent, position, whole = (Var(n, dt.i64) for n in ("parent", "position", "extent"))
+        length = Var(length_of(owner, number), dt.i64) if format.levels[number].sized else whole
+
+        def change(body: Body) -> Body:
+            match body:
+                case Apply("sub", (first, Apply("mul", (second, third)))) if (first, second, third) == (position, parent, length):
+                    return var(slot)
+                case Load(array, (at,)) if at == position:
+                    return convert(Load(array, (*above, var(slot)), index), dt.i64)  # type: ignore[arg-type]
+                case Var("extent"):
+                    return from_size(extent)
+                case Var("parent") if len(above) <= 1:
+                    return above[0] if above else Const(0, dt.i64)
+                case Var("parent" | "position"):
+                    raise UnsupportedError(
+                        f"a {format.levels[number].name} level computes with positions below level {number - 1}",
+                        "compiled are coordinates of slots, of the outermost position and of the level's own arrays",
+                        f"convert {owner} to CSR",
+                    )
+                case _:
+                    return map_parts(body, change)  # type: ignore[no-any-return]
+
+        return change(format.levels[number].coordinate(owner, number, parent, position, whole))
+
     def _shifted(
         self, walk: _Walk, known: set[str], name: str, to: str, crd: Body, extents: tuple[Size, Size], shifts: list[tuple[str, str, Body, int]]
     ) -> None:
@@ -279,6 +334,17 @@ class _Padding:
             walk.stored += _inside(walk.values[name], extents[0])
         else:
             shifts.append((name, to, crd, walk.within.indices.index(name)))
+
+
+def _stored(coordinate: Body, extent: Size) -> tuple[Body, list[Body]]:
+    """A coordinate, and when it is one. What is read from memory is checked by the kernel, unless it is -1."""
+    match coordinate:
+        case Apply("where", (condition, value, Const(-1))):
+            return value, [condition]
+        case _ if next(loads(coordinate), None) is None:
+            return coordinate, _inside(coordinate, extent)
+        case _:
+            return coordinate, [apply("ne", dt.bool_, coordinate, Const(-1, dt.i64))]
 
 
 def _below(value: Body, extent: Size) -> Body:
