@@ -165,6 +165,10 @@ class _Binder:
         self.levels.define(loop.var)
         self.values[loop.var] = self._fresh()
         self.instead.pop(loop.var, None)
+        if loop.stretch is not None:
+            self.levels.define(loop.stretch)
+            self.values[loop.stretch] = self._fresh()
+            self.instead.pop(loop.stretch, None)
         if lower == b.ZERO:
             self.ranges[loop.var] = loop.upper
         for name in changed:
@@ -174,7 +178,7 @@ class _Binder:
         self.ranges.pop(loop.var, None)
         for name in changed:
             self._write(name)
-        self._emit(For(loop.var, lower, upper, body, loop.kind, loop.step, loop.weight, loop.cost, loop.jam))
+        self._emit(dataclasses.replace(loop, lower=lower, upper=upper, body=body))
 
     def _let(self, let: Let) -> None:
         number, level = self.number(let.value), self._level(let.value)
