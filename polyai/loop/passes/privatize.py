@@ -74,7 +74,7 @@ class _Privatize:
         """`s`, which no loop is around."""
         match s:
             case Block(stmts):
-                return b.block(*map(self.stmt, stmts))
+                return Block(tuple(map(self.stmt, stmts)))
             case If(condition, then, orelse):
                 return If(condition, self.stmt(then), None if orelse is None else self.stmt(orelse))
             case For(kind=Kind.SERIAL, step=1):
