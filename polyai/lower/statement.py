@@ -122,10 +122,6 @@ class Body:
         value = b.convert(b.load(array, at, out.storage.dtype(array)), dtype)
         if array in out.storage.levels:
             return out.let(array, value, out.hoisted(value))
-        if guard is None and out.storage.is_input(array) and all(affine(i, self.names) is not None for i in expr.indices):
-            level = out.hoisted(value)  # isl proved it in range whatever the loops below do
-            if level < len(out.levels) - 1:
-                return out.let(f"{array}_at", value, level)
         return value
 
     def _in_range(self, expr: Load) -> bool:
