@@ -92,8 +92,8 @@ class Function:
         self._lock = threading.RLock()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._fast is not None and not kwargs:
-            return self._fast(*args)
+        if self._fast is not None and (not kwargs or (len(kwargs) == 1 and "out" in kwargs)):
+            return self._fast(*args, **kwargs)
         return self._slow(*args, **kwargs)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -107,7 +107,7 @@ class Function:
             kwargs = in_order(self._fn, kwargs)
         variant = self._variant(args, kwargs, options)
         result = variant.run(args, kwargs, options, out)
-        if not kwargs and out is None:
+        if not kwargs:
             self._add_fast(variant, args, options)
         return result
 

@@ -126,8 +126,11 @@ def _stmt(stmt: Stmt, state: _State) -> None:
             state.arrays[name] = _fresh((lanes,) if space is Space.REGISTER and lanes > 1 else shape, dtype)
         case Store():
             _store(stmt, state)
-        case For(var, lower, upper, body, kind, step):
+        case For(var, lower, upper, body, kind, step, stretch=stretch):
             steps = range(int(_eval(lower, state)), int(_eval(upper, state)), step)
+            if stretch is not None:
+                _stretches(stmt, steps, stretch, state)
+                return
             for k in reversed(steps) if kind is Kind.PARALLEL and state.backwards else steps:
                 state.values[var] = np.int64(k)
                 _stmt(body, state)
@@ -155,6 +158,16 @@ def _stmt(stmt: Stmt, state: _State) -> None:
             found(*(state.arrays[a] if isinstance(a, str) else _eval(a, state) for a in args))
         case _:
             assert_never(stmt)
+
+
+def _stretches(loop: For, steps: range, end: str, state: _State) -> None:
+    """All iterations at once; backwards, one at a time."""
+    parts = [range(k, k + 1) for k in reversed(steps)] if state.backwards else [steps] if len(steps) else []
+    for part in parts:
+        state.values[loop.var], state.values[end] = np.int64(part.start), np.int64(part.stop)
+        _stmt(loop.body, state)
+    state.values.pop(loop.var, None)
+    state.values.pop(end, None)
 
 
 def _fresh(shape: tuple[int, ...], dtype: DType) -> Any:

@@ -104,7 +104,9 @@ class Block:
 class For:
     """for (var = lower; var < upper; var += step). `weight` names the `pos` array whose differences measure the work of
     one iteration of a parallel loop (None: all iterations alike), `cost` the estimated scalar operations per unit of work.
-    `jam` is the number of copies a JAM loop is unrolled to, and the most vectors at once of a VECTOR loop (1: no limit)."""
+    `jam` is the number of copies a JAM loop is unrolled to, and the most vectors at once of a VECTOR loop (1: no limit).
+    `stretch` of a parallel loop names the end of several iterations that are run at once: the body runs once for
+    var..stretch, and does for them what it would do for each."""
 
     var: str
     lower: LoopExpr
@@ -115,6 +117,7 @@ class For:
     weight: str | None = None
     cost: int = 1
     jam: int = 1
+    stretch: str | None = None
 
 
 @node

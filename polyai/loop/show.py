@@ -67,7 +67,7 @@ def _stmt(stmt: Stmt, pad: str, lines: list[str]) -> None:
                 lines.append(f"{pad}pass")
             for s in stmts:
                 _stmt(s, pad, lines)
-        case For(var, lower, upper, body, kind, step, weight, _, jam):
+        case For(var, lower, upper, body, kind, step, weight, _, jam, stretch):
             words = [f"{pad}for {var} in {show_expr(lower)}..{show_expr(upper)}"]
             if step != 1:
                 words.append(f"step {step}")
@@ -75,6 +75,8 @@ def _stmt(stmt: Stmt, pad: str, lines: list[str]) -> None:
                 words.append(f"{kind.value}={jam}" if kind is Kind.JAM else kind.value)
             if weight is not None:
                 words.append(f"weight={weight}")
+            if stretch is not None:
+                words.append(f"stretch={stretch}")
             lines.append(" ".join(words) + ":")
             _stmt(body, inner, lines)
         case While(condition, body):

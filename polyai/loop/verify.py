@@ -161,10 +161,16 @@ def _for(loop: For, scope: _Scope) -> None:
     if loop.weight is not None and loop.weight not in scope.arrays:
         raise scope.fail(f"weight {loop.weight} of loop {loop.var} is no array here")
     parallel = loop.kind is Kind.PARALLEL
+    if loop.stretch is not None:
+        name_is_new(loop.stretch, scope)
+        if not parallel or loop.step != 1 or loop.weight is not None:
+            raise scope.fail(f"loop {loop.var} has a stretch", "only a parallel loop of step 1 without a weight can")
     if parallel and (scope.parallel or not scope.host):
         raise scope.fail(f"parallel loop {loop.var} is not at host level", "it may stand in blocks, while, if and serial loops only")
     inner = scope.inner(parallel=parallel, host=scope.host and loop.kind is Kind.SERIAL)
     inner.values[loop.var] = (dt.i64, 1)
+    if loop.stretch is not None:
+        inner.values[loop.stretch] = (dt.i64, 1)
     _stmt(loop.body, inner)
 
 

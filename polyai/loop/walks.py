@@ -89,8 +89,8 @@ def map_stmt(stmt: Stmt, change: Change) -> Stmt:
     match stmt:
         case Block(stmts):
             return Block(tuple(map_stmt(s, change) for s in stmts))
-        case For(var, lower, upper, body, kind, step, weight, cost, jam):
-            return For(var, change(lower), change(upper), map_stmt(body, change), kind, step, weight, cost, jam)
+        case For(var, lower, upper, body, kind, step, weight, cost, jam, stretch):
+            return For(var, change(lower), change(upper), map_stmt(body, change), kind, step, weight, cost, jam, stretch)
         case While(condition, body):
             return While(change(condition), map_stmt(body, change))
         case If(condition, then, orelse):
@@ -186,4 +186,6 @@ def supply(kernel: Kernel) -> Names:
             taken.add(s.name)
         elif isinstance(s, For):
             taken.add(s.var)
+            if s.stretch is not None:
+                taken.add(s.stretch)
     return Names(taken)

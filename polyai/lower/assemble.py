@@ -328,10 +328,10 @@ class _Renamer:
         match stmt:
             case lp.Block(stmts):
                 return lp.Block(tuple(self.stmt(s) for s in stmts))
-            case lp.For(var, lower, upper, body, kind, step, weight, cost, jam):
+            case lp.For(var, lower, upper, body, kind, step, weight, cost, jam, stretch):
                 owner = None if weight is None else self.arrays.get(weight, weight)
                 bounds = self.expr(lower), self.expr(upper)
-                return lp.For(self.values.get(var, var), *bounds, self.stmt(body), kind, step, owner, cost, jam)
+                return lp.For(self.values.get(var, var), *bounds, self.stmt(body), kind, step, owner, cost, jam, stretch)
             case lp.While(condition, body):
                 return lp.While(self.expr(condition), self.stmt(body))
             case lp.If(condition, then, orelse):

@@ -114,7 +114,7 @@ def _chunks(body: Body, s: lp.For, lower: Num, upper: Num, rounds: Num) -> Num:
     threads = Num(fn, "i64", 1, body.read_field("threads"))
     pool = Num(fn, "ptr", 1, body.read_field("parallel", "ptr"))
     worth = units.ge(-(-SMALL // cost)) & threads.gt(1) & _is_set(pool)
-    most = threads * CHUNKS_PER_THREAD
+    most = threads if s.stretch is not None else threads * CHUNKS_PER_THREAD  # each run of a stretch costs a pass
     wanted = units._two("sdiv", max(1, GRAIN // cost))
     wanted = wanted.lt(most).where(wanted, most)
     wanted = wanted.lt(rounds).where(wanted, rounds)

@@ -58,6 +58,9 @@ def region(b: Body, stmts: tuple[lp.Stmt, ...]) -> None:
 def loop(b: Body, s: lp.For, lower: Num, upper: Num) -> None:
     """A counted loop, tested at its end so that it costs one branch per round."""
     fn = b.fn
+    if s.stretch is not None:
+        _stretch(b, s, s.stretch, lower, upper)
+        return
     body, after, before = fn.label("loop"), fn.label("done"), fn.at
     fn.do(f"br i1 {lower.lt(upper).ref}, label %{body}, label %{after}")
     fn.start(body)
@@ -70,6 +73,20 @@ def loop(b: Body, s: lp.For, lower: Num, upper: Num) -> None:
     more = fn.op(f"icmp slt i64 {following}, {upper.ref}")
     close([(lower.ref, before), (following, fn.at)])
     fn.do(f"br i1 {more}, label %{body}, label %{after}")
+    fn.start(after)
+
+
+def _stretch(b: Body, s: lp.For, end: str, lower: Num, upper: Num) -> None:
+    """All iterations of lower..upper, if there are any, in one run of the body."""
+    fn = b.fn
+    run, after = fn.label("stretch"), fn.label("done")
+    fn.do(f"br i1 {lower.lt(upper).ref}, label %{run}, label %{after}")
+    fn.start(run)
+    saved = b.scope.enter()
+    b.scope.values[s.var], b.scope.values[end] = (Value(dt.i64, 1, bound) for bound in (lower, upper))
+    region(b, (s.body,))
+    b.scope.leave(saved)
+    fn.do(f"br label %{after}")
     fn.start(after)
 
 

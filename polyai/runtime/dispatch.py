@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+import sys
 from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any, Literal, Union
@@ -98,6 +99,8 @@ class DispatchSpec:
 
 
 BIG = (1 << 63) - 1
+OUT = sys.intern("out")
+"""The one keyword of a native call."""
 
 
 class Program:
@@ -110,6 +113,7 @@ class Program:
         self._numbers = 0
         self._objects = len(spec.args)
         self._known: dict[Source, int] = {}
+        self._arrays: list[tuple[int, int]] = []  # places of the arrays of the call, with their item size << 8 | rank
         if token is not None:
             self._do(Op.CONTEXT, self._hold(token[0]), self._hold(token[1]))
         for k, arg in enumerate(spec.args):
@@ -117,11 +121,17 @@ class Program:
         for guard in spec.guards:
             self._guard(guard)
         self.outputs = self._allocate()
+        self._keep_apart()
         for product in spec.work:
             for source in product:
                 self._do(Op.FACTOR, self.place(source))
             self._do(Op.TERM)
         self.gather = [self.place(source) for source in spec.slots]
+
+    @property
+    def takes_out(self) -> bool:
+        """Whether the result may be given as `out`: there is one."""
+        return len(self.spec.outputs) == 1
 
     @property
     def room(self) -> int:
@@ -175,6 +185,7 @@ class Program:
         first = self.number(1 + ndim)
         descr = to_numpy(dtype)
         self._do(Op.ARRAY, thing, self._hold(descr), ndim, first, type_numbers(descr))
+        self._arrays.append((first, descr.itemsize << 8 | ndim))
         return first
 
     def _scalar(self, k: int, dtype: DType) -> None:
@@ -278,12 +289,21 @@ class Program:
         for n, output in enumerate(self.spec.outputs):
             sources = [("const", s) if isinstance(s, int) else s for s in output.shape]
             places = [self.place(source) for source in sources]
-            dims, data = self.number(max(1, len(places))), self.number()
+            data = self.number(1 + len(places))
             for axis, place in enumerate(places):
-                self._do(Op.COPY, place, d=dims + axis)
-            self._do(Op.ALLOC, self._hold(to_numpy(output.dtype)), len(places), dims, data, first + n)
+                self._do(Op.COPY, place, d=data + 1 + axis)
+            self._do(Op.ALLOC, self._hold(to_numpy(output.dtype)), len(places), data + 1, data, first + n)
             self._known["out", n] = data
         return first
+
+    def _keep_apart(self) -> None:
+        """A result given as `out` may share no memory with what the kernel reads."""
+        if not self.takes_out:
+            return
+        output = self.spec.outputs[0]
+        form = to_numpy(output.dtype).itemsize << 8 | len(output.shape)
+        for place, other in self._arrays:
+            self._do(Op.APART, place, other, self._known["out", 0], form)
 
 
 def type_numbers(descr: np.dtype[Any]) -> int:
@@ -307,7 +327,7 @@ def make_dispatcher(
 ) -> Callable[..., Any]:
     """A function that calls `kernel` as `spec` says, and `slow` with the same arguments whenever a call does not fit it.
 
-    The result is the array, or a tuple of several, or `finish(*outputs, *args)`. With `token` a call only fits while the
+    The result is the array, or a tuple of several, or `finish(*outputs, *args)`. A single array may be given as `out=`. With `token` a call only fits while the
     context variable has exactly that value. `calls_of` tells how many calls fitted.
     """
     if len(spec.slots) != len(kernel.signature.parameters):
@@ -328,6 +348,7 @@ def make_dispatcher(
         "slow": id(slow), "finish": id(finish) if finish is not None else 0, "entry": kernel.address, "session": session.address,
         "nargs": len(spec.args), "program": code.address, "gather": gather.address, "slots": len(program.gather),
         "outputs": program.outputs, "results": len(spec.outputs), "api": api_table().address, "run": session.native["run"],
+        "out_name": id(OUT) if program.takes_out and finish is None else 0,
         "ready": session.pool.address + JOB["ready"] if session.pool is not None else 0,
     }  # fmt: skip
     for field, value in values.items():

@@ -1,6 +1,6 @@
 """The native call path: a function for CPython's vectorcall that follows a short program over the call's arguments.
 
-    dispatch(self, args, nargs, kwnames)        self is a bytes object that holds the address of a TABLE
+    dispatch(self, args, nargs, kwnames)        self is a bytes object that holds the address of a TABLE; `out=` may be given
 
 The program checks the arguments, reads addresses and sizes from them and allocates outputs; then the kernel runs. Whatever
 does not fit, and whatever result is not OK, ends in a call of the table's `slow` with the same arguments: nothing is
@@ -39,21 +39,23 @@ class Op(IntEnum):
     WITHIN = 14  #   b <= V[a] <= c
     ATMOST = 15  #   V[a] <= V[b]
     MULTIPLE = 16  # V[a] is a multiple of b
-    ALLOC = 17  #    O[e] = new array of dtype a, b dimensions V[c...]; V[d] its data
+    ALLOC = 17  #    O[e] = new array of dtype a, b dimensions V[c...], or the one given as `out`; V[d] its data
     FACTOR = 18  #   product *= V[a]
     TERM = 19  #     work += product; product = 1
     CONTEXT = 20  #  the context variable a has the value b
     QUOTIENT = 21  # V[d] = V[a] / b, rounded down, of a number >= 0 by a constant > 0
+    APART = 22  #    if `out` is given: the arrays at V[a] and V[c], their extents behind them, do not overlap; b, d: item size << 8 | rank
 
 
 TABLE = Fields(
     slow=0, finish=8, entry=16, session=24, nargs=32, program=40, gather=48, slots=56, outputs=64, results=72,
-    threshold=80, ready=88, api=96, hits=104, misses=112, run=120,
+    threshold=80, ready=88, api=96, hits=104, misses=112, run=120, out_name=128,
 )  # fmt: skip
 """Byte offsets in a table. `gather` lists which V are the kernel's slots, `outputs` the first result's place in O, `ready`
-the address of a word that must not be zero (or null), `threshold` the work above which the interpreter lock is released."""
+the address of a word that must not be zero (or null), `threshold` the work above which the interpreter lock is released,
+`out_name` the string "out" if the keyword is taken (else null)."""
 
-TABLE_BYTES = 128
+TABLE_BYTES = 136
 
 API = Fields(
     **{
@@ -72,6 +74,8 @@ DTYPE = Fields(order=26, number=28)
 
 PLAIN = 0x101
 """Array flags: C-contiguous, aligned."""
+WRITABLE = PLAIN | 0x400
+"""Array flags: the same, and writeable."""
 
 
 def text() -> str:
@@ -122,6 +126,26 @@ done:
   ret void
 }}
 
+define internal i64 @bytes_of(ptr %at, i64 %form) {{
+entry:
+  %rank = and i64 %form, 255
+  %item = lshr i64 %form, 8
+  br label %dim
+dim:
+  %k = phi i64 [ 0, %entry ], [ %k.next, %count ]
+  %bytes = phi i64 [ %item, %entry ], [ %bytes.next, %count ]
+  %more = icmp slt i64 %k, %rank
+  br i1 %more, label %count, label %done
+count:
+  %k.next = add i64 %k, 1
+  %extent.p = getelementptr i64, ptr %at, i64 %k.next
+  %extent = load i64, ptr %extent.p
+  %bytes.next = mul i64 %bytes, %extent
+  br label %dim
+done:
+  ret i64 %bytes
+}}
+
 define ptr @dispatch(ptr %self, ptr %args, i64 %nargs, ptr %kwnames) {{
 entry:
   %V = alloca [{ROOM} x i64], align 16
@@ -142,11 +166,30 @@ entry:
   {api}
   %wanted = load i64, ptr %t.nargs
   %right = icmp eq i64 %nargs, %wanted
+  br i1 %right, label %keywords, label %slow
+keywords:
   %positional = icmp eq ptr %kwnames, null
-  %plain.call = and i1 %right, %positional
-  br i1 %plain.call, label %arguments, label %slow
+  br i1 %positional, label %arguments.begin, label %keyword
+keyword:
+  {OBJECT.at("size", "kwnames")}
+  %kw.n = load i64, ptr %kwnames.size
+  {OBJECT.at("items", "kwnames")}
+  %kw.first = load ptr, ptr %kwnames.items
+  %kw.out = load ptr, ptr %t.out_name
+  %kw.one = icmp eq i64 %kw.n, 1
+  %kw.is = icmp eq ptr %kw.first, %kw.out
+  %kw.ok = and i1 %kw.one, %kw.is
+  br i1 %kw.ok, label %keyword.given, label %slow
+keyword.given:
+  %kw.p = getelementptr ptr, ptr %args, i64 %nargs
+  %kw.array = load ptr, ptr %kw.p
+  br label %arguments.begin
+arguments.begin:
+  %given = phi ptr [ null, %keywords ], [ %kw.array, %keyword.given ]
+  %is.given = icmp ne ptr %given, null
+  br label %arguments
 arguments:
-  %k = phi i64 [ 0, %entry ], [ %k.next, %argument ]
+  %k = phi i64 [ 0, %arguments.begin ], [ %k.next, %argument ]
   %k.more = icmp slt i64 %k, %nargs
   br i1 %k.more, label %argument, label %begin
 argument:
@@ -356,19 +399,74 @@ op.multiple:
   %y.ok = icmp eq i64 %y.rest, 0
   br i1 %y.ok, label %advance, label %slow
 op.alloc:
-  call void %incref(ptr %a.ptr)
   %v.dims = getelementptr i64, ptr %V, i64 %c
+  br i1 %is.given, label %op.out, label %op.alloc.new
+op.out:
+  {type_of("given")}
+  %v.isarray = icmp eq ptr %given.is, %ndarray
+  br i1 %v.isarray, label %op.out.form, label %slow
+op.out.form:
+  {ARRAY.at("ndim", "given")}
+  %given.nd = load i32, ptr %given.ndim
+  %given.nd64 = sext i32 %given.nd to i64
+  %given.rank = icmp eq i64 %given.nd64, %b
+  {ARRAY.at("flags", "given")}
+  %given.fl = load i32, ptr %given.flags
+  %given.all = and i32 %given.fl, {WRITABLE}
+  %given.plain = icmp eq i32 %given.all, {WRITABLE}
+  {ARRAY.at("dtype", "given")}
+  %given.dt = load ptr, ptr %given.dtype
+  %given.kind = icmp eq ptr %given.dt, %a.ptr
+  %given.fits.1 = and i1 %given.rank, %given.plain
+  %given.fits = and i1 %given.fits.1, %given.kind
+  br i1 %given.fits, label %op.out.shape, label %slow
+op.out.shape:
+  {ARRAY.at("shape", "given")}
+  %given.dims = load ptr, ptr %given.shape
+  br label %op.out.dim
+op.out.dim:
+  %w.k = phi i64 [ 0, %op.out.shape ], [ %w.next, %op.out.same ]
+  %w.more = icmp slt i64 %w.k, %b
+  br i1 %w.more, label %op.out.compare, label %op.alloc.keep
+op.out.compare:
+  %w.mine.p = getelementptr i64, ptr %given.dims, i64 %w.k
+  %w.mine = load i64, ptr %w.mine.p
+  %w.want.p = getelementptr i64, ptr %v.dims, i64 %w.k
+  %w.want = load i64, ptr %w.want.p
+  %w.same = icmp eq i64 %w.mine, %w.want
+  br i1 %w.same, label %op.out.same, label %slow
+op.out.same:
+  %w.next = add i64 %w.k, 1
+  br label %op.out.dim
+op.alloc.new:
+  call void %incref(ptr %a.ptr)
   %v.nd = trunc i64 %b to i32
-  %v = call ptr %empty(i32 %v.nd, ptr %v.dims, ptr %a.ptr, i32 0)
-  %v.bad = icmp eq ptr %v, null
-  br i1 %v.bad, label %clear.error, label %op.alloc.keep
+  %v.new = call ptr %empty(i32 %v.nd, ptr %v.dims, ptr %a.ptr, i32 0)
+  %v.bad = icmp eq ptr %v.new, null
+  br i1 %v.bad, label %clear.error, label %op.alloc.own
+op.alloc.own:
+  {own("%v.new")}
+  br label %op.alloc.keep
 op.alloc.keep:
-  {own("%v")}
+  %v = phi ptr [ %v.new, %op.alloc.own ], [ %given, %op.out.dim ]
   %v.place = getelementptr ptr, ptr %O, i64 %e
   store ptr %v, ptr %v.place
   {ARRAY.at("data", "v")}
   %v.address = load i64, ptr %v.data
   {give("%v.address")}
+op.apart:
+  br i1 %is.given, label %op.apart.test, label %advance
+op.apart.test:
+  {number("ap1", "a")}
+  {number("ap2", "c")}
+  %ap1.bytes = call i64 @bytes_of(ptr %ap1.p, i64 %b)
+  %ap2.bytes = call i64 @bytes_of(ptr %ap2.p, i64 %d)
+  %ap1.end = add i64 %ap1, %ap1.bytes
+  %ap2.end = add i64 %ap2, %ap2.bytes
+  %ap.before = icmp ule i64 %ap1.end, %ap2
+  %ap.behind = icmp ule i64 %ap2.end, %ap1
+  %ap.apart = or i1 %ap.before, %ap.behind
+  br i1 %ap.apart, label %advance, label %slow
 op.factor:
   {number("g", "a")}
   %g.real = sitofp i64 %g to double

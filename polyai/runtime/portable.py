@@ -6,6 +6,7 @@ It means what `dispatch_code` means, step by step, so each is the test of the ot
 from __future__ import annotations
 
 import ctypes
+import math
 import struct
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -33,6 +34,8 @@ class _Program(Protocol):
     outputs: int
 
     @property
+    def takes_out(self) -> bool: ...
+    @property
     def room(self) -> int: ...
     @property
     def spec(self) -> _Spec: ...
@@ -51,11 +54,15 @@ def portable(
     slots, room = len(kernel.signature.parameters), program.room
 
     def dispatcher(*args: Any, **kwargs: Any) -> Any:
-        if len(args) == nargs and not kwargs:
+        given = kwargs.get("out")
+        if len(args) == nargs and (not kwargs or (given is not None and len(kwargs) == 1 and program.takes_out and finish is None)):
             numbers = (ctypes.c_int64 * room)()
             things: list[Any] = [*args, *([None] * (room - nargs))]
             try:
                 for step in program.steps:
+                    if given is not None and step[0] in (Op.ALLOC, Op.APART):
+                        _GIVEN[Op(step[0])](numbers, things, known, given, *step[1:])
+                        continue
                     _STEPS[Op(step[0])](numbers, things, known, *step[1:])
                 runtime.launch(kernel, [numbers[k] for k in program.gather[:slots]], threads)
             except (Misfit, PolyAIError):
@@ -167,6 +174,19 @@ def _alloc(v: Any, o: Any, known: Any, a: int, b: int, c: int, d: int, e: int) -
     v[d] = address(o[e])
 
 
+def _given(v: Any, o: Any, known: Any, given: Any, a: int, b: int, c: int, d: int, e: int) -> None:
+    _need(type(given) is np.ndarray)
+    _need(given.dtype is known[a] and fits(given) and given.flags.writeable and given.shape == tuple(v[c : c + b]))
+    o[e], v[d] = given, address(given)
+
+
+def _apart(v: Any, o: Any, known: Any, given: Any, a: int, b: int, c: int, d: int, e: int) -> None:
+    begins, ends = [v[a], v[c]], []
+    for at, form in ((a, b), (c, d)):
+        ends.append(v[at] + (form >> 8) * math.prod(v[at + 1 : at + 1 + (form & 255)]))
+    _need(ends[0] <= begins[1] or ends[1] <= begins[0])
+
+
 def _context(v: Any, o: Any, known: Any, a: int, b: int, c: int, d: int, e: int) -> None:
     try:
         value = known[a].get()
@@ -202,4 +222,8 @@ _STEPS: dict[Op, Callable[..., None]] = {
     Op.FACTOR: _nothing,
     Op.TERM: _nothing,
     Op.CONTEXT: _context,
+    Op.APART: _nothing,
 }
+
+_GIVEN: dict[Op, Callable[..., None]] = {Op.ALLOC: _given, Op.APART: _apart}
+"""What these do where the result is given as `out`."""

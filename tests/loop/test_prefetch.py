@@ -28,3 +28,9 @@ def test_the_early_coordinate_stays_inside_its_array() -> None:
     text = show(lower_loops(kernels.spmm(), sizes={}))
     early = [line for line in text.splitlines() if "_soon" in line and ".crd1[" in line]
     assert early and all("min(" in line and "- 1" in line for line in early)
+
+
+def test_a_line_is_asked_for_once_however_narrow_the_vectors() -> None:
+    found = {bits: [s for s in all_stmts(lower_loops(kernels.spmm(), vector_bits=bits, sizes={}).body) if isinstance(s, Prefetch)] for bits in (512, 256)}
+    text = show(lower_loops(kernels.spmm(), vector_bits=256, sizes={}))
+    assert len(found[256]) <= len(found[512]) and "_soon + 8]" not in text and "_soon + 16]" in text

@@ -82,7 +82,7 @@ def test_sparse_attention_is_one_pass_over_the_rows() -> None:
 
 
 def test_columns_of_a_scattered_product_are_shared_out() -> None:
-    """Rows collide, columns do not."""
+    """Rows collide, columns do not. A row of the dense operand is read once for all the rows it is added to."""
     scop = _small("spmm_csc", m=64)
     _is(
         scop,
@@ -93,8 +93,8 @@ def test_columns_of_a_scattered_product_are_shared_out() -> None:
         parallel for j // 16
           for k
             bind A.1
-              for q
-                vector for j
+              vector for j
+                for q
                   Y_upd
         """,
     )

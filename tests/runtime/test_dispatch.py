@@ -524,3 +524,62 @@ def test_no_malformed_argument_crashes_or_gives_a_wrong_result(runtime):
                 assert abs(result[i] - sum(matrix.data[k] * x[matrix.indices[k]] for k in span)) < 1e-9
     assert 100 < fast < 1500
     assert calls_of(f) == (fast, 2000 - fast)
+
+
+def test_a_result_array_that_fits_is_filled(runtime, way):
+    f, x = add_one(runtime), np.arange(5.0)
+    y = np.empty(5)
+    before = sys.getrefcount(y)
+    assert f(x, out=y) is y
+    np.testing.assert_array_equal(y, x + 1)
+    assert sys.getrefcount(y) == before
+    empty = np.empty(0)
+    assert f(np.zeros(0), out=empty) is empty
+    assert calls_of(f) == (2, 0)
+
+
+def test_a_result_array_beside_an_argument_is_apart_from_it(runtime, way):
+    f, both = add_one(runtime), np.arange(10.0)
+    assert f(both[:5], out=both[5:]).base is both
+    np.testing.assert_array_equal(both, [0, 1, 2, 3, 4, 1, 2, 3, 4, 5])
+    assert calls_of(f) == (1, 0)
+
+
+def read_only():
+    y = np.empty(5)
+    y.flags.writeable = False
+    return y
+
+
+@pytest.mark.parametrize(
+    "out",
+    [np.empty(4), np.empty((5, 1)), np.empty(5, np.float32), np.empty(5, ">f8"), np.empty(10)[::2], read_only(), np.empty(5).view(Sub), [0.0] * 5, None, (np.empty(5),)],
+    ids=["short", "rank", "f32", "swapped", "strided", "read-only", "subclass", "list", "none", "tuple"],
+)  # fmt: skip
+def test_another_result_array_goes_the_slow_way(runtime, way, out):
+    f, x = add_one(runtime), np.arange(5.0)
+    result = f(x, out=out)
+    assert went_slow(result) and result[1][0] is x and result[2]["out"] is out
+    assert calls_of(f) == (0, 1)
+
+
+def test_a_result_array_that_overlaps_an_argument_goes_the_slow_way(runtime, way):
+    f, x = add_one(runtime), np.arange(8.0)
+    for given, out in ((x[:5], x[:5]), (x[:5], x[3:]), (x[3:], x[:5])):
+        assert went_slow(f(given, out=out))
+    np.testing.assert_array_equal(x, np.arange(8.0))
+
+
+def test_a_result_array_over_the_values_of_a_matrix_goes_the_slow_way(runtime, way, matrix):
+    matrix = sp.csr_matrix((np.ones(30), np.arange(30, dtype=np.int32), np.arange(31, dtype=np.int32)), shape=(30, 30))
+    f = spmv(runtime, matrix)
+    assert went_slow(f(matrix, np.ones(30), out=matrix.data))
+    y = np.empty(30)
+    assert f(matrix, np.ones(30), out=y) is y and y.sum() == 30
+    assert calls_of(f) == (1, 1)
+
+
+def test_other_keywords_go_the_slow_way(runtime, way):
+    f, x = add_one(runtime), np.arange(5.0)
+    assert went_slow(f(x, other=np.empty(5))) and went_slow(f(x, out=np.empty(5), other=1))
+    assert calls_of(f) == (0, 2)

@@ -83,7 +83,7 @@ class _Binder:
         self.ticks = 0
         self.registers: set[str] = set()
         self.extents = {p.name: p.extents for p in kernel.params if p.extents is not None}
-        self.ranges: dict[str, LoopExpr] = {}  # loop variables that run from 0, and where they end
+        self.ranges: dict[str, tuple[LoopExpr, ...]] = {}  # loop variables that are never negative, and what they stay below
         self.levels_of: dict[int, int] = {}  # level by id of an expression, within one statement
         self.number_of: dict[int, int] = {}
 
@@ -165,8 +165,12 @@ class _Binder:
         self.levels.define(loop.var)
         self.values[loop.var] = self._fresh()
         self.instead.pop(loop.var, None)
-        if lower == b.ZERO:
-            self.ranges[loop.var] = loop.upper
+        if loop.stretch is not None:
+            self.levels.define(loop.stretch)
+            self.values[loop.stretch] = self._fresh()
+            self.instead.pop(loop.stretch, None)
+        if self._never_negative(loop.lower):
+            self.ranges[loop.var] = _smallest_of(loop.upper)
         for name in changed:
             self._write(name)
         self.stmt(loop.body)
@@ -174,7 +178,7 @@ class _Binder:
         self.ranges.pop(loop.var, None)
         for name in changed:
             self._write(name)
-        self._emit(For(loop.var, lower, upper, body, loop.kind, loop.step, loop.weight, loop.cost, loop.jam))
+        self._emit(dataclasses.replace(loop, lower=lower, upper=upper, body=body))
 
     def _let(self, let: Let) -> None:
         number, level = self.number(let.value), self._level(let.value)
@@ -303,7 +307,26 @@ class _Binder:
         if not extents:
             return True
         index = expr.indices[0]
-        return len(extents) == 1 and isinstance(index, Var) and self.ranges.get(index.name) == extents[0]
+        if len(extents) == 1:
+            return self._below(index, extents[0])
+        match index:
+            case Apply("add", (Apply("mul", (row, width)), column)) if len(extents) == 2 and width == extents[1]:
+                return self._below(row, extents[0]) and self._below(column, extents[1])
+            case _:
+                return False
+
+    def _below(self, index: LoopExpr, extent: LoopExpr) -> bool:
+        """Whether `index` is the variable of a loop around that stays inside `extent`."""
+        return isinstance(index, Var) and extent in self.ranges.get(index.name, ())
+
+    def _never_negative(self, lower: LoopExpr) -> bool:
+        match lower:
+            case Const(value):
+                return value.real >= 0
+            case Apply("mul", (Var(name), Const(value))):
+                return name in self.ranges and value.real >= 0
+            case _:
+                return False
 
     def _level(self, expr: LoopExpr) -> int:
         return self.levels_of[id(expr)]
@@ -354,6 +377,15 @@ class _Binder:
                 return True
             case _:
                 return False
+
+
+def _smallest_of(upper: LoopExpr) -> tuple[LoopExpr, ...]:
+    """Expressions that `upper` is at most."""
+    match upper:
+        case Apply("min", (x, y)):
+            return (upper, *_smallest_of(x), *_smallest_of(y))
+        case _:
+            return (upper,)
 
 
 def _stem(expr: LoopExpr) -> str:

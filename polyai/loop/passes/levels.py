@@ -159,13 +159,15 @@ def rebuild(stmt: Stmt, levels: Levels, special: Callable[[For], bool]) -> None:
                 rebuild(s, levels, special)
             if nested:
                 levels.emit(levels.pop())
-        case For(var, lower, upper, body, kind, step, weight, cost, jam):
+        case For(var, lower, upper, body, kind, step, weight, cost, jam, stretch):
             if special(stmt):
                 return
             levels.push(loop=True, parallel=kind is Kind.PARALLEL)
             levels.define(var)
+            if stretch is not None:
+                levels.define(stretch)
             rebuild(body, levels, special)
-            levels.emit(For(var, lower, upper, levels.pop(), kind, step, weight, cost, jam))
+            levels.emit(For(var, lower, upper, levels.pop(), kind, step, weight, cost, jam, stretch))
         case While(condition, body):
             levels.push(loop=True)
             rebuild(body, levels, special)

@@ -9,7 +9,9 @@ from polyai.loop.passes.bind import bind
 from polyai.loop.passes.flatten import flatten
 from polyai.loop.passes.jam import jam
 from polyai.loop.passes.prefetch import prefetch
+from polyai.loop.passes.privatize import privatize
 from polyai.loop.passes.simplify import prune, simplify
+from polyai.loop.passes.stretch import stretch
 from polyai.loop.passes.unmask import unmask
 from polyai.loop.passes.vectorize import vectorize
 
@@ -22,7 +24,9 @@ def passes(
     """Names and passes. `notes` collects what could not be done; `sizes` are typical values of size parameters."""
     return (
         ("simplify", simplify),
+        ("stretch", lambda kernel: stretch(kernel, sizes or {})),
         ("flatten", flatten),
+        ("privatize", lambda kernel: privatize(kernel, sizes or {})),
         ("bind", bind),
         ("jam", lambda kernel: jam(kernel, notes)),
         ("vectorize", lambda kernel: vectorize(kernel, vector_bits, registers, notes)),

@@ -12,6 +12,7 @@ vectors. Proves nothing and needs no proof: a hint touches no memory, and the in
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 
 from polyai.loop import build as b
@@ -25,6 +26,8 @@ AHEAD = 8
 """How many iterations ahead. Fewer come too late from memory, more fall out of short rows."""
 LARGE = 1 << 20
 """Bytes of an array that do not stay near a core."""
+LINE = 64
+"""Bytes of a line of a cache."""
 VECTORS = 4
 """How many vectors of one row must be read for its hints to pay."""
 
@@ -66,6 +69,10 @@ def _value(expr: LoopExpr, sizes: Mapping[str, int]) -> int | None:
             return None
 
 
+Asked = dict[tuple[str, LoopExpr], set[int]]
+"""Lines that were hinted at already, by the array and the start they are counted from."""
+
+
 class _Prefetch:
     """`soon` maps names that depend on a coordinate to the names of the same values some iterations later."""
 
@@ -78,7 +85,7 @@ class _Prefetch:
                 return Block(self._block(stmts, soon))
             case For():
                 body = self._loop(s) if s.kind is Kind.SERIAL and not soon else self.stmt(s.body, dict(soon))
-                return s if body is s.body else For(s.var, s.lower, s.upper, body, s.kind, s.step, s.weight, s.cost, s.jam)
+                return s if body is s.body else dataclasses.replace(s, body=body)
             case If(condition, then, orelse):
                 return If(condition, self.stmt(then, dict(soon)), None if orelse is None else self.stmt(orelse, dict(soon)))
             case While(condition, body):
@@ -107,12 +114,13 @@ class _Prefetch:
             return self.stmt(loop.body, {})
         out: list[Stmt] = []
         soon: dict[str, str] = {}
+        asked: Asked = {}
         for s in stmts:
             if isinstance(s, Let) and s.name in ahead:
                 name = soon[s.name] = self.names.fresh(f"{s.name}_soon")
                 out += [s, Let(name, ahead[s.name])]
             else:
-                out += self._block((s,), soon)
+                out += self._block((s,), soon, asked)
         return Block(tuple(out))
 
     def _worth(self, stmts: tuple[Stmt, ...], coordinates: set[str]) -> bool:
@@ -126,12 +134,13 @@ class _Prefetch:
                 names.add(s.name)
         return found >= VECTORS * len(coordinates)
 
-    def _block(self, stmts: tuple[Stmt, ...], soon: dict[str, str]) -> tuple[Stmt, ...]:
+    def _block(self, stmts: tuple[Stmt, ...], soon: dict[str, str], asked: Asked | None = None) -> tuple[Stmt, ...]:
         out: list[Stmt] = []
+        asked = {} if asked is None else asked
         for s in stmts:
             if soon:
                 for e in expressions(s):
-                    out += self._hints(e, soon)
+                    out += self._hints(e, soon, asked)
             out.append(self.stmt(s, soon))
             if soon and isinstance(s, Let) and _is_arithmetic(s.value) and any(_uses(s.value, n) for n in soon):
                 name = self.names.fresh(f"{s.name}_soon")
@@ -139,14 +148,30 @@ class _Prefetch:
                 soon[s.name] = name
         return tuple(out)
 
-    def _hints(self, expr: LoopExpr, soon: dict[str, str]) -> list[Stmt]:
-        out: dict[Stmt, None] = {}
+    def _hints(self, expr: LoopExpr, soon: dict[str, str], asked: Asked) -> list[Stmt]:
+        """Hints for the rows that `expr` reads, one for each line of a cache; `asked` knows those of the statements before."""
+        out: list[Stmt] = []
         for x in all_exprs(expr):
             if isinstance(x, Load) and x.array in self.large and _is_row(x, set(soon)):
                 ramp = x.indices[0]
                 assert isinstance(ramp, Ramp)
-                out[Prefetch(x.array, _renamed(ramp.base, soon))] = None
-        return list(out)
+                index = _renamed(ramp.base, soon)
+                start, offset = _parted(index)
+                lines = asked.setdefault((x.array, start), set())
+                line = offset * x.dtype.bytes // LINE
+                if line not in lines:
+                    lines.add(line)
+                    out.append(Prefetch(x.array, index))
+        return out
+
+
+def _parted(index: LoopExpr) -> tuple[LoopExpr, int]:
+    """An index as a sum of something and a number."""
+    if isinstance(index, Apply) and index.op == "add":
+        last = b.number(index.args[1])
+        if last is not None:
+            return index.args[0], last
+    return index, 0
 
 
 def _coordinate(value: LoopExpr) -> Load | None:

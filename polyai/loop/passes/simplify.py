@@ -119,7 +119,7 @@ class _Folder:
         if trips is not None and trips <= loop.step and loop.kind is not Kind.PARALLEL:
             return self.stmt(b.block(Let(loop.var, lower), loop.body))
         body = self.stmt(loop.body)
-        return For(loop.var, lower, upper, body, loop.kind, loop.step, loop.weight, loop.cost, loop.jam)
+        return dataclasses.replace(loop, lower=lower, upper=upper, body=body)
 
 
 def fold(expr: Apply) -> LoopExpr:

@@ -43,6 +43,7 @@ from polyai.loop.nodes import (
     MaskedLoad,
     Ramp,
     Space,
+    Stmt,
     Store,
     Var,
 )
@@ -109,6 +110,7 @@ def _plan(loop: For, levels: Levels, bits: int, registers: int) -> _Plan:
     types: list[DType] = []
     weight, accumulators, inner, gathers, heavy = 0, 0, False, False, False
     reduced: list[tuple[str, str, DType]] = []
+    held = sum(_is_held(s, names) for s in b.statements(loop.body))
     for s in all_stmts(loop.body):
         inner = inner or isinstance(s, For)
         if isinstance(s, Alloc) and s.name in names:
@@ -134,10 +136,15 @@ def _plan(loop: For, levels: Levels, bits: int, registers: int) -> _Plan:
         copies = max(1, min(copies, _power(registers * 3 // 4 // len(reduced))))
     elif inner:
         copies = min(_COPIES if loop.jam == 1 else loop.jam, _power(registers * 3 // 4 // max(accumulators, 1)))
-        copies = copies if accumulators else 2
+        copies = copies if accumulators else min(_COPIES, _power(registers * 3 // 4 // held)) if held else 2
     else:
         copies = 1 if heavy or weight > 12 else 2
     return _Plan(lanes, copies, inner and (accumulators > 1 or loop.jam > 1), tuple(reduced), bool(reduced) and gathers, frozenset(names))
+
+
+def _is_held(stmt: Stmt, names: set[str]) -> bool:
+    """A vector from memory that the loops inside use."""
+    return isinstance(stmt, Let) and depends(stmt.value, names) and any(isinstance(x, Load) and x.indices for x in all_exprs(stmt.value))
 
 
 def _lanes(types: list[DType], bits: int) -> int:

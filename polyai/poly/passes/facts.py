@@ -71,6 +71,10 @@ class Facts:
         outer = [d for d in self.free if d != self.vector and d not in self.jams] + [d for d in self.jams if d != self.vector]
         mine = [self.vector] if self.vector is not None else []
         summed = [d for d in self.summed if d != self.vector]
+        if self.serial and self.statement.monoid is not None and self.vector in self.free:
+            reused = [d for d in self.serial if not any(a.uses(self.vector) and a.uses(d) for a in self.accesses if a.array != self.statement.target)]
+            if reused and len(reused) < len(self.serial):  # what is scattered is loaded once for all the places it goes to
+                return tuple(_parents_first(self.statement, [*outer, *(d for d in self.serial if d not in reused), *mine, *reused, *summed]))
         if self.serial or self.vector not in self.free:
             wanted = [*outer, *self.serial, *summed, *mine]
         else:

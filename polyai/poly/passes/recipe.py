@@ -23,6 +23,8 @@ from polyai.scalar.expr import Apply, Const, Expr, Var
 
 CHUNK = 4096
 """Iterations of one task where the only free dim is cut for both threads and vectors."""
+LINE_BYTES = 64
+"""Threads share no line of a cache where they write."""
 TOGETHER = 4
 """How many sums along memory run at once."""
 BLOCK_ROWS = 6
@@ -109,9 +111,11 @@ class _Recipe:
     def _chunk(self, main: Facts) -> int:
         """How much of the vectorised dim one task gets: all of a cache line at least, and less where much is done for each element."""
         dim = main.free[0]
-        line = max(1, self.vector_bytes // main.statement.value.dtype.bytes)
+        line = max(self.vector_bytes, LINE_BYTES) // main.statement.value.dtype.bytes
         if not main.summed and not main.serial:
             return CHUNK
+        if main.order()[-1] != dim:
+            return line  # a thread runs its pieces in one pass
         return max(line, min(16 * line, main.trip(dim) // 8 // line * line))
 
     def _partial_sums(self, kept: tuple[Facts, ...]) -> st.Tree:
