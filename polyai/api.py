@@ -16,8 +16,9 @@ from polyai.binding import Variant, cache_key, cost_hints
 from polyai.errors import GuardError
 from polyai.explain import Explanation
 from polyai.frontend.arguments import has_traced, in_order, leaves, signature
+from polyai.frontend.declare import DECLARED
 from polyai.frontend.sizes import Guard
-from polyai.frontend.spec import Spec
+from polyai.frontend.spec import Relation, Spec
 from polyai.frontend.trace import Traced, trace
 from polyai.machine.cpu import host_key
 from polyai.options import ACTIVE, Options, current
@@ -81,10 +82,12 @@ class Function:
     sparse formats, static values), and sizes that break a guard, are traced and compiled anew, each once.
     """
 
-    def __init__(self, fn: Callable[..., Any], *, name: str | None = None, static: Sequence[str | int] = (), dynamic: Any = "all") -> None:
+    def __init__(
+        self, fn: Callable[..., Any], *, name: str | None = None, static: Sequence[str | int] = (), dynamic: Any = "all", where: Sequence[Relation] = ()
+    ) -> None:
         functools.update_wrapper(self, fn)
         self._fn, self._name = fn, name or getattr(fn, "__name__", "function")
-        self._static, self._dynamic = frozenset(static), dynamic
+        self._static, self._dynamic, self._where = frozenset(static), dynamic, tuple(where)
         self._variants: dict[Any, list[Variant]] = {}
         self._fast: Callable[..., Any] | None = None
         self._fast_for: set[Any] = set()
@@ -137,15 +140,20 @@ class Function:
             broken = variant.traced.broken_guard(values)
             if broken is None and variant.suits(values):
                 return variant
+            if broken is not None and broken.why == DECLARED:
+                raise variant.traced.refusal(broken, values)
             why = "the products are too small for the library" if broken is None else f"a guard does not hold: {broken.text}"
         with self._lock:
             if self._variants.get(key, []) != known:  # another thread made one while this one waited
                 return self._variant(args, kwargs, options)
-            traced = trace(self._fn, args, kwargs, name=self._name, dynamic=self._dynamic, static=self._static)
+            traced = self._trace(args, kwargs)
             variant = variant_of(traced, options)
             self._variants.setdefault(key, []).insert(0, variant)
             self._reasons.append(why)
         return variant
+
+    def _trace(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Traced:
+        return trace(self._fn, args, kwargs, name=self._name, dynamic=self._dynamic, static=self._static, where=self._where)
 
     @property
     def reasons(self) -> tuple[str, ...]:
@@ -159,7 +167,7 @@ class Function:
 
     def explain(self, *args: Any, **kwargs: Any) -> Explanation:
         """Every stage of the compilation for these arguments, or for specs. Compiles, does not run."""
-        traced = trace(self._fn, args, kwargs, name=self._name, dynamic=self._dynamic, static=self._static)
+        traced = self._trace(args, kwargs)
         explained: Explanation = _compiler().explain_program(traced.program, cost_hints(traced.program, traced.hints), current(), traced.guards)
         return explained
 
@@ -170,11 +178,13 @@ class Function:
 class Declared:
     """A function compiled ahead of its calls for declared sizes; see `compile`."""
 
-    def __init__(self, fn: Callable[..., Any], specs: tuple[Any, ...], kwargs: Mapping[str, Any], name: str | None) -> None:
+    def __init__(
+        self, fn: Callable[..., Any], specs: tuple[Any, ...], kwargs: Mapping[str, Any], name: str | None, where: Sequence[Relation] = ()
+    ) -> None:
         functools.update_wrapper(self, fn)
         self._options = current()
         self._fn, self._name = fn, name or getattr(fn, "__name__", "function")
-        self._traced = trace(fn, specs, kwargs, name=self._name)
+        self._traced = trace(fn, specs, kwargs, name=self._name, where=where)
         self._specs: dict[Any, Any] = {**dict(enumerate(specs)), **kwargs}
         self._variant = variant_of(self._traced, self._options)
 
@@ -231,29 +241,40 @@ def _kind(dtype: str, rank: int, format: Any) -> str:
     )
 
 
-def jit(fn: Callable[..., Any] | None = None, *, name: str | None = None, static: Sequence[str | int] = (), dynamic: Any = "all") -> Any:
+def jit(
+    fn: Callable[..., Any] | None = None,
+    *,
+    name: str | None = None,
+    static: Sequence[str | int] = (),
+    dynamic: Any = "all",
+    where: Sequence[Relation] = (),
+) -> Any:
     """Compile `fn` at its first call, for every size; use as `@jit`, `@jit(static=("axis",))` or `jit(fn)`.
 
     Args:
         fn: A function of arrays (NumPy, scipy.sparse), numbers, and tuples, lists and dicts of them.
         name: What messages and explanations call it.
         static: Names or positions of arguments that are baked into the code, whatever they are.
-        dynamic: "all" keeps every size a symbol, "none" fixes all sizes, a mapping from argument names to dimensions chooses.
+        dynamic: "all" keeps every size a symbol, "none" fixes all sizes, a mapping from argument names to dimensions chooses, and
+            may declare them: `{"X": {0: dim("n", max=512)}}`. What it does not name is fixed.
+        where: Relations between declared sizes, such as `[n <= m, n % 8 == 0]`.
 
-    Returns a `Function`. Calling it raises TraceError where `fn` needs a value that only the call knows, ShapeError and
+    Returns a `Function`. Calling it raises GuardError for sizes that are not as declared, TraceError where `fn` needs a value that only the call knows, ShapeError and
     DTypeError for operands that do not fit, SparseStructureError for broken index arrays.
     """
     if fn is None:
-        return functools.partial(jit, name=name, static=static, dynamic=dynamic)
-    return Function(fn, name=name, static=static, dynamic=dynamic)
+        return functools.partial(jit, name=name, static=static, dynamic=dynamic, where=where)
+    return Function(fn, name=name, static=static, dynamic=dynamic, where=where)
 
 
-def compile(fn: Callable[..., Any], *specs: Any, name: str | None = None, **kwargs: Any) -> Declared:
+def compile(fn: Callable[..., Any], *specs: Any, name: str | None = None, where: Sequence[Relation] = (), **kwargs: Any) -> Declared:
     """Compile `fn` now, for arguments described by specs such as `csr[n, m]` and `f32[m, 64]` with `n = dim("n")`.
 
-    Returns a function that never compiles again. It raises GuardError for a call outside what was declared.
+    `where` promises relations between the sizes: `[n <= m, m == n // 2]`; each call is checked for them.
+    Returns a function that never compiles again. It raises GuardError for a call outside what was declared. Raises ShapeError
+    for declarations that contradict each other, or a size that no argument gives a value to.
     """
-    return Declared(fn._fn if isinstance(fn, Function) else fn, specs, kwargs, name)
+    return Declared(fn._fn if isinstance(fn, Function) else fn, specs, kwargs, name, where)
 
 
 def explain(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Explanation:
