@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from polyai import errors
-from polyai.api import Function, cache_clear, cache_info, compile, explain, jit, stats
+from polyai.api import Function, cache_clear, cache_export, cache_import, cache_info, compile, explain, jit, stats
 from polyai.frontend.spec import (
     bf16,
     bool_,
@@ -313,6 +313,8 @@ __all__ = [
     "c64",
     "c128",
     "cache_clear",
+    "cache_export",
+    "cache_import",
     "cache_info",
     "ceil",
     "ceildiv",

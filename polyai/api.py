@@ -9,10 +9,13 @@ from __future__ import annotations
 import functools
 import importlib
 import threading
+import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from polyai.binding import Variant, cache_key, cost_hints
+from polyai.binding import Variant, cache_key, compiler_contents, compiler_stamp, cost_hints
 from polyai.errors import GuardError
 from polyai.explain import Explanation
 from polyai.frontend.arguments import has_traced, in_order, leaves, signature
@@ -22,9 +25,13 @@ from polyai.frontend.spec import Relation, Spec
 from polyai.frontend.trace import Traced, trace
 from polyai.machine.cpu import host_key
 from polyai.options import ACTIVE, Options, current
-from polyai.runtime import staging
+from polyai.report import RecompileWarning, Report, advice, log
+from polyai.runtime import archive, staging
+from polyai.runtime.archive import Imported
 from polyai.runtime.kernel import Kernel
 from polyai.runtime.launch import Runtime
+from polyai.shapes import expr as sx
+from polyai.warming import bindings, stand_in
 
 MAX_FAST = 8
 """How many native dispatchers one function tries before it looks a call up in Python."""
@@ -56,12 +63,16 @@ def variant_of(traced: Traced, options: Options) -> Variant:
         return Variant(traced, (), engine)
     hints = cost_hints(traced.program, traced.hints)
     key = cache_key(traced.program, hints, options, host_key())
+    start, before = time.perf_counter(), engine.stats["disk_hits"]
     with _LOCK:
         kernels = _found(engine, key)
+        origin = "disk" if engine.stats["disk_hits"] > before else "memory"
         if kernels is None:
             engine.prepare()
-            kernels = _compiler().compile_kernels(traced.program, hints, options, key, engine)
-    return Variant(traced, kernels, engine)
+            kernels, origin = _compiler().compile_kernels(traced.program, hints, options, key, engine), "compiled"
+    variant = Variant(traced, kernels, engine)
+    variant.origin, variant.made_in = origin, time.perf_counter() - start
+    return variant
 
 
 def _found(engine: Runtime, key: str) -> tuple[Kernel, ...] | None:
@@ -75,6 +86,12 @@ def _found(engine: Runtime, key: str) -> tuple[Kernel, ...] | None:
     return tuple(found) if len(found) == len(rest) + 1 else None
 
 
+def reported(name: str, variants: Sequence[Variant]) -> Report:
+    """The report of a function with these kernels."""
+    found = [v.report() for v in variants]
+    return Report(name, tuple(k for k, _ in found), sum(fast for _, fast in found), runtime().stats.notes)
+
+
 class Function:
     """A compiled function. Call it like the function it was made from; `out=` receives dense results.
 
@@ -86,12 +103,14 @@ class Function:
         self, fn: Callable[..., Any], *, name: str | None = None, static: Sequence[str | int] = (), dynamic: Any = "all", where: Sequence[Relation] = ()
     ) -> None:
         functools.update_wrapper(self, fn)
-        self._fn, self._name = fn, name or getattr(fn, "__name__", "function")
+        self._fn = fn
+        self._name: str = name or str(getattr(fn, "__name__", "function"))
         self._static, self._dynamic, self._where = frozenset(static), dynamic, tuple(where)
         self._variants: dict[Any, list[Variant]] = {}
         self._fast: Callable[..., Any] | None = None
         self._fast_for: set[Any] = set()
-        self._reasons: list[str] = []
+        self._made: list[Variant] = []
+        self._broken: dict[Any, list[tuple[str, str, str]]] = {}
         self._lock = threading.RLock()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -134,7 +153,7 @@ class Function:
             known = list(self._variants.get(key, []))
         except TypeError:
             key, known = repr(key), list(self._variants.get(repr(key), []))
-        why = "first call with arguments of this kind"
+        why, asked = "first call with arguments of this kind", None
         for variant in known:
             values = variant.traced.values(variant.traced.arguments(args, kwargs))
             broken = variant.traced.broken_guard(values)
@@ -143,14 +162,49 @@ class Function:
             if broken is not None and broken.why == DECLARED:
                 raise variant.traced.refusal(broken, values)
             why = "the products are too small for the library" if broken is None else f"a guard does not hold: {broken.text}"
+            asked = broken
         with self._lock:
             if self._variants.get(key, []) != known:  # another thread made one while this one waited
                 return self._variant(args, kwargs, options)
             traced = self._trace(args, kwargs)
             variant = variant_of(traced, options)
+            variant.reason = why
             self._variants.setdefault(key, []).insert(0, variant)
-            self._reasons.append(why)
+            self._made.append(variant)
+        log("kernel", f"{self._name}: {variant.origin} in {variant.made_in * 1e3:.0f} ms, {why}", (("function", self._name), ("origin", variant.origin), ("seconds", variant.made_in), ("reason", why)))
+        if asked is not None:
+            self._warn_of(key, asked, options)
         return variant
+
+    def _warn_of(self, key: Any, asked: Guard, options: Options) -> None:
+        """Say which size to declare when kernels are made for one value after another."""
+        names = sorted(sx.symbols(asked.left))
+        newest = self._made[-1].traced
+        value = ", ".join(str(newest.hints.get(n, "?")) for n in names)
+        broken = self._broken.setdefault(key, [])
+        broken.append((newest.texts.get(names[0], names[0]) if names else asked.text, value, asked.why))
+        if len(broken) + 1 == options.recompile_limit or len(broken) + 1 == 8 * options.recompile_limit:
+            text = advice(self._name, broken)
+            log("recompiled often", text, (("function", self._name), ("times", len(broken) + 1)), "warning")
+            warnings.warn(text, RecompileWarning, stacklevel=5)
+
+    def report(self) -> Report:
+        """The kernels of this function: what each serves, why and how it was made, how often and how long it ran."""
+        return reported(self._name, self._made)
+
+    def warm(self, *args: Any, sizes: Mapping[str, int | Sequence[int]] | None = None, **kwargs: Any) -> Report:
+        """Make the kernels for these arguments without running them.
+
+        Arguments are examples, or descriptions of dense arrays such as `f32[128, 64]`; the values of declared sizes in them
+        are given by `sizes`, each a number or several: `f.warm(f32[n, 64], sizes={"n": (1, 64, 256)})`.
+        Raises ShapeError for a size without a value, GuardError for one outside its range.
+        """
+        options = current()
+        for values in bindings(sizes or {}):
+            given = tuple(stand_in(a, values) for a in args)
+            named = {k: stand_in(v, values) for k, v in kwargs.items()}
+            self._variant(given, in_order(self._fn, named), options)
+        return self.report()
 
     def _trace(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Traced:
         return trace(self._fn, args, kwargs, name=self._name, dynamic=self._dynamic, static=self._static, where=self._where)
@@ -158,7 +212,7 @@ class Function:
     @property
     def reasons(self) -> tuple[str, ...]:
         """Why each kernel of this function was made, in order."""
-        return tuple(self._reasons)
+        return tuple(v.reason for v in self._made)
 
     @property
     def guards(self) -> tuple[Guard, ...]:
@@ -172,7 +226,7 @@ class Function:
         return explained
 
     def __repr__(self) -> str:
-        return f"<polyai function {self._name}: {len(self._reasons)} kernels>"
+        return f"<polyai function {self._name}: {len(self._made)} kernels>"
 
 
 class Declared:
@@ -183,10 +237,12 @@ class Declared:
     ) -> None:
         functools.update_wrapper(self, fn)
         self._options = current()
-        self._fn, self._name = fn, name or getattr(fn, "__name__", "function")
+        self._fn = fn
+        self._name: str = name or str(getattr(fn, "__name__", "function"))
         self._traced = trace(fn, specs, kwargs, name=self._name, where=where)
         self._specs: dict[Any, Any] = {**dict(enumerate(specs)), **kwargs}
         self._variant = variant_of(self._traced, self._options)
+        self._variant.reason = "declared"
 
     def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
         specs = tuple(self._specs[n] for n in range(len(args)) if n in self._specs)
@@ -198,6 +254,10 @@ class Declared:
             )
         self._traced.check(self._traced.values(self._traced.arguments(args, kwargs)))
         return self._variant.run(args, kwargs, current(), out)
+
+    def report(self) -> Report:
+        """The kernel of this function: how it was made, how often and how long it ran."""
+        return reported(self._name, [self._variant])
 
     @property
     def guards(self) -> tuple[Guard, ...]:
@@ -308,3 +368,21 @@ def cache_info() -> dict[str, Any]:
 def cache_clear() -> int:
     """Remove every entry of the disk cache; returns how many there were."""
     return runtime().cache.clear()
+
+
+def cache_export(path: str | Path) -> int:
+    """Write every compiled kernel of this machine and this version to one file; how many.
+
+    Another process, or another machine with the same processor features, reads it with `cache_import` and starts without
+    compiling. Raises OSError if the file cannot be written.
+    """
+    return archive.write(Path(path), runtime().cache, compiler_stamp(), compiler_contents())
+
+
+def cache_import(path: str | Path) -> Imported:
+    """Take the kernels of a file that `cache_export` wrote into the cache; how many were taken, and how many refused and why.
+
+    Entries are checked one by one; what is damaged or made for another machine or by another version is refused. Machine
+    code is run later: import only files from those you trust. Raises OptionError for a file that is no such archive.
+    """
+    return archive.read(Path(path), runtime().cache, compiler_stamp(), compiler_contents())

@@ -18,9 +18,10 @@ from polyai.errors import DTypeError, PolyAIError, ShapeError, SparseStructureEr
 from polyai.frontend.sizes import Guard
 from polyai.frontend.trace import ArrayOut, Traced
 from polyai.options import Options
+from polyai.report import KernelReport
 from polyai.runtime import staging
 from polyai.runtime.bind import address, apart, input_array, no_overlap, output_array
-from polyai.runtime.dispatch import ArrayArg, DispatchSpec, Output, ScalarArg, SparseArg, make_dispatcher
+from polyai.runtime.dispatch import ArrayArg, DispatchSpec, Output, ScalarArg, SparseArg, calls_of, make_dispatcher, ticks_of
 from polyai.runtime.kernel import Kernel, Parameter
 from polyai.runtime.launch import Runtime
 from polyai.scalar import dtype as dt
@@ -50,6 +51,13 @@ def compiler_stamp() -> str:
     return digest(tuple(parts))
 
 
+@lru_cache(maxsize=1)
+def compiler_contents() -> str:
+    """Changes whenever the text of a file of the compiler does: the same in every installation of one version."""
+    root = Path(__file__).parent
+    return digest(tuple((str(path.relative_to(root)), path.read_bytes()) for path in sorted(root.rglob("*.py"))))
+
+
 def rounded(value: int) -> int:
     """A typical size as costs see it: exact below 65, else the next power of two. Equal roundings give equal code."""
     return value if value <= 64 else 1 << (value - 1).bit_length()
@@ -75,9 +83,9 @@ def cost_hints(program: tn.Program, hints: Mapping[str, int]) -> dict[str, int]:
 
 
 def cache_key(program: tn.Program, hints: Mapping[str, int], options: Options, host: str) -> str:
-    """Everything that may change the code, in one place."""
+    """Everything that may change the code, in one place. It starts with what says which compiler made it; see `runtime.archive`."""
     chosen = (options.vector_bits or 0, options.scheduler, options.blas)
-    return digest(compiler_stamp(), host, program, tuple(sorted(hints.items())), chosen)
+    return f"{compiler_stamp()}-{digest(host, program, tuple(sorted(hints.items())), chosen)}"
 
 
 class Variant:
@@ -95,6 +103,20 @@ class Variant:
         formats = {i.name: i.type.format for i in traced.program.inputs}
         self._looked_through = {n for n in traced.needs_unique if regions or not checks_its_order(formats[n])}
         self._written = {p.name for k in kernels for p in k.signature.parameters if p.role == "output"}
+        self.reason, self.origin, self.made_in = "", "none", 0.0
+        self.served, self.ticks = 0, 0  # calls of the slow path, and the time of the kernel in them
+        self.dispatchers: list[Callable[..., Any]] = []
+
+    def report(self) -> tuple[KernelReport, int]:
+        """What became of the kernel, and how many of its calls were dispatched natively."""
+        fast = sum(calls_of(d)[0] for d in self.dispatchers)
+        ticks = self.ticks + sum(map(ticks_of, self.dispatchers))
+        guards = ", ".join(dict.fromkeys(g.text for g in self.traced.guards))
+        size = sum(len(k.code) for k in self.kernels)
+        seconds = self.runtime.seconds(ticks) if ticks else 0.0
+        name = self.traced.program.name
+        made = KernelReport(name, guards or "every size", self.reason, self.origin, self.made_in, size, self.served + fast, seconds)
+        return made, fast
 
     @property
     def calls_a_library(self) -> bool:
@@ -130,6 +152,7 @@ class Variant:
                 if not self._sort(described, arrays, values):
                     raise
                 self._launch(values, arrays, results, options)
+        self.served += 1
         finished = [self._finish(name, results, described, arrays, values) for name in self._outputs]
         return self.traced.rebuild([self._wrapped(o, finished) for o in self._ordered()], values)
 
@@ -138,8 +161,10 @@ class Variant:
         given = self._out_arrays(values, arrays, out)
 
         def launch(kernel: Kernel, slots: Sequence[int], known: Mapping[str, int]) -> None:
+            start = self.runtime.ticks()
             try:
                 self.runtime.launch(kernel, slots, options.num_threads)
+                self.ticks += self.runtime.ticks() - start
             except PolyAIError as error:
                 raise type(error)(*(self._in_words(text, known) for text in (error.what, error.why, error.remedy))) from None
 
@@ -151,6 +176,7 @@ class Variant:
                 raise
             made = dict(arrays)
             staging.run(self.kernels, made, values, given, launch)
+        self.served += 1
         finished = [self._finish(name, made, described, made, values) for name in self._outputs]
         return self.traced.rebuild([self._wrapped(o, finished) for o in self._ordered()], values)
 
@@ -213,8 +239,10 @@ class Variant:
     def _launch(self, values: Mapping[str, int], arrays: Mapping[str, Array], results: Mapping[str, Array], options: Options) -> None:
         assert self.kernel is not None
         slots = [self._slot(p, values, arrays, results) for p in self.kernel.signature.parameters]
+        start = self.runtime.ticks()
         try:
             self.runtime.launch(self.kernel, slots, options.num_threads)
+            self.ticks += self.runtime.ticks() - start
         except PolyAIError as error:
             raise type(error)(*(self._in_words(text, values) for text in (error.what, error.why, error.remedy))) from None
 
@@ -366,7 +394,9 @@ class Variant:
             if owner is None or type_.pattern.dims != tuple(range(type_.rank)):
                 return None
             finish = functools.partial(_along, owner, self._looks_at_indices(type_.pattern.owner))
-        return make_dispatcher(spec, kernel, self.runtime, slow, finish=finish, token=token, threads=options.num_threads)
+        made = make_dispatcher(spec, kernel, self.runtime, slow, finish=finish, token=token, threads=options.num_threads)
+        self.dispatchers.append(made)
+        return made
 
 
 class _Sources:

@@ -33,6 +33,7 @@ class Options:
     cache_bytes     bound of that directory; 0 keeps nothing on disk
     scheduler       "recipe": our own schedules, isl's scheduler for the rest; "isl": always isl's scheduler
     blas            "auto": large dense products may go to the BLAS of SciPy; "never": generated code only
+    recompile_limit a warning names the size to declare when a function is compiled this often for one kind of arguments
     verify          check every compiler stage's result, not only the last ones
     """
 
@@ -43,6 +44,7 @@ class Options:
     scheduler: str = "recipe"
     blas: str = "auto"
     verify: bool = False
+    recompile_limit: int = 8
 
     def __post_init__(self) -> None:
         for name, known in CHOICES.items():
@@ -53,6 +55,8 @@ class Options:
             raise _unknown("num_threads", self.num_threads, f"a whole number from 1 to {MAX_THREADS}, or None, is needed")
         if not (_whole(self.cache_bytes) and self.cache_bytes >= 0):
             raise _unknown("cache_bytes", self.cache_bytes, "a whole number of bytes, 0 or more, is needed")
+        if not (_whole(self.recompile_limit) and self.recompile_limit >= 1):
+            raise _unknown("recompile_limit", self.recompile_limit, "a whole number, 1 or more, is needed")
         if self.cache_dir is not None and not (isinstance(self.cache_dir, str) and self.cache_dir):
             raise _unknown("cache_dir", self.cache_dir, "the path of a directory, or None, is needed")
         if not isinstance(self.verify, bool):
@@ -83,6 +87,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "scheduler": str.strip,
     "blas": str.strip,
     "verify": _flag,
+    "recompile_limit": _number,
 }
 
 

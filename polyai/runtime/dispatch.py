@@ -324,6 +324,15 @@ def make_dispatcher(
     return builtin(name or kernel.signature.name, doc, session.native["dispatch"], myself)  # type: ignore[no-any-return]
 
 
+def ticks_of(dispatcher: Any) -> int:
+    """The time that the kernel ran for calls of a dispatcher, in ticks of the processor's clock; see `Runtime.seconds`."""
+    if hasattr(dispatcher, "counts"):
+        spent: int = dispatcher.counts[2]
+        return spent
+    table: Shared = dispatcher.__self__.keep[3]
+    return table.word(TABLE["ticks"])
+
+
 def _word(value: int) -> int:
     return value - (1 << 64) if value > BIG else value
 
@@ -331,10 +340,10 @@ def _word(value: int) -> int:
 def calls_of(dispatcher: Any) -> tuple[int, int]:
     """How many calls of a dispatcher went the fast way, and how many were handed on."""
     if hasattr(dispatcher, "counts"):
-        fast, handed_on = dispatcher.counts
+        fast, handed_on = dispatcher.counts[:2]
         return fast, handed_on
     table: Shared = dispatcher.__self__.keep[3]
     return table.word(TABLE["hits"]), table.word(TABLE["misses"])
 
 
-__all__ = ["BY_NAME", "ArrayArg", "DispatchSpec", "Output", "ScalarArg", "SparseArg", "calls_of", "make_dispatcher"]
+__all__ = ["BY_NAME", "ArrayArg", "DispatchSpec", "Output", "ScalarArg", "SparseArg", "calls_of", "make_dispatcher", "ticks_of"]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from polyai.runtime.run_code import CLOCK, CLOCK_NAMES
 from polyai.runtime.shared import Fields
 
 STEP = 48
@@ -47,12 +48,13 @@ class Op(IntEnum):
 
 TABLE = Fields(
     slow=0, finish=8, entry=16, session=24, nargs=32, program=40, gather=48, slots=56, outputs=64, results=72,
-    threshold=80, ready=88, api=96, hits=104, misses=112, run=120,
+    threshold=80, ready=88, api=96, hits=104, misses=112, run=120, ticks=128,
 )  # fmt: skip
 """Byte offsets in a table. `gather` lists which V are the kernel's slots, `outputs` the first result's place in O, `ready`
-the address of a word that must not be zero (or null), `threshold` the work above which the interpreter lock is released."""
+the address of a word that must not be zero (or null), `threshold` the work above which the interpreter lock is released,
+`ticks` the time spent in the kernel by the processor's clock (see `run_code.CLOCK`)."""
 
-TABLE_BYTES = 128
+TABLE_BYTES = 192
 
 API = Fields(
     **{
@@ -95,6 +97,8 @@ def text() -> str:
         return f"call void @own(ptr %owned, ptr %owned.n, ptr {value})"
 
     return f"""
+{CLOCK_NAMES}
+
 define internal void @own(ptr %owned, ptr %count, ptr %object) alwaysinline {{
   %n = load i64, ptr %count
   %place = getelementptr ptr, ptr %owned, i64 %n
@@ -422,6 +426,7 @@ launch:
   %threshold = load double, ptr %t.threshold
   %work.sum = load double, ptr %work
   %large = fcmp ogt double %work.sum, %threshold
+  %ticks.from = {CLOCK}
   br i1 %large, label %launch.free, label %launch.held
 launch.free:
   %state = call ptr %save()
@@ -433,6 +438,11 @@ launch.held:
   br label %ran
 ran:
   %code = phi i64 [ %code.1, %launch.free ], [ %code.2, %launch.held ]
+  %ticks.to = {CLOCK}
+  %ticks.spent = sub i64 %ticks.to, %ticks.from
+  %ticks.before = load i64, ptr %t.ticks
+  %ticks.after = add i64 %ticks.before, %ticks.spent
+  store i64 %ticks.after, ptr %t.ticks
   %good = icmp eq i64 %code, 0
   br i1 %good, label %result, label %slow
 result:
