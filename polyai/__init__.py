@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from polyai import errors
-from polyai.api import Function, cache_clear, cache_export, cache_import, cache_info, compile, explain, jit, stats
+from polyai.api import Function, cache_clear, cache_export, cache_import, cache_info, compile, explain, jit, policy, stats
 from polyai.frontend.spec import (
     bf16,
     bool_,
@@ -450,6 +450,7 @@ __all__ = [
     "outer",
     "pad",
     "permute_dims",
+    "policy",
     "positive",
     "pow",
     "power",

@@ -24,13 +24,16 @@ from polyai.frontend.sizes import Guard
 from polyai.frontend.spec import Relation, Spec
 from polyai.frontend.trace import Traced, trace
 from polyai.machine.cpu import host_key
-from polyai.options import ACTIVE, Options, current
+from polyai.options import ACTIVE, Options, current, options
 from polyai.report import RecompileWarning, Report, advice, log
 from polyai.runtime import archive, staging
 from polyai.runtime.archive import Imported
+from polyai.runtime.helper import Helper
 from polyai.runtime.kernel import Kernel
 from polyai.runtime.launch import Runtime
 from polyai.shapes import expr as sx
+from polyai.shapes.bucket import Never, parse
+from polyai.specialise import helper_command
 from polyai.warming import bindings, stand_in
 
 MAX_FAST = 8
@@ -38,6 +41,7 @@ MAX_FAST = 8
 
 _LOCK = threading.RLock()
 _RUNTIMES: dict[tuple[str | None, int], Runtime] = {}
+_HELPERS: dict[Runtime, Helper] = {}
 
 
 def runtime() -> Runtime:
@@ -56,8 +60,13 @@ def _compiler() -> Any:
     return importlib.import_module("polyai.pipeline")
 
 
-def variant_of(traced: Traced, options: Options) -> Variant:
-    """The variant of a trace: its kernel from memory, from disk, or compiled now."""
+def _special() -> Any:
+    """The compiler of specialised kernels."""
+    return importlib.import_module("polyai.special")
+
+
+def variant_of(traced: Traced, options: Options, policy: str | None = None) -> Variant:
+    """The variant of a trace: its kernel from memory, from disk, or compiled now. `policy` None: as the options say."""
     engine = runtime()
     if not traced.program.body:
         return Variant(traced, (), engine)
@@ -72,6 +81,9 @@ def variant_of(traced: Traced, options: Options) -> Variant:
             kernels, origin = _compiler().compile_kernels(traced.program, hints, options, key, engine), "compiled"
     variant = Variant(traced, kernels, engine)
     variant.origin, variant.made_in = origin, time.perf_counter() - start
+    chosen = parse(policy or options.policy)
+    if not isinstance(chosen, Never):
+        variant.specialise(chosen, options, helper_of(engine))
     return variant
 
 
@@ -88,8 +100,16 @@ def _found(engine: Runtime, key: str) -> tuple[Kernel, ...] | None:
 
 def reported(name: str, variants: Sequence[Variant]) -> Report:
     """The report of a function with these kernels."""
-    found = [v.report() for v in variants]
-    return Report(name, tuple(k for k, _ in found), sum(fast for _, fast in found), runtime().stats.notes)
+    found = [v.reports() for v in variants]
+    return Report(name, tuple(k for kernels, _ in found for k in kernels), sum(fast for _, fast in found), runtime().stats.notes)
+
+
+def helper_of(engine: Runtime) -> Helper:
+    """The process that makes specialised kernels for a runtime."""
+    with _LOCK:
+        if engine not in _HELPERS:
+            _HELPERS[engine] = Helper(helper_command(), engine.stats)
+        return _HELPERS[engine]
 
 
 class Function:
@@ -100,12 +120,14 @@ class Function:
     """
 
     def __init__(
-        self, fn: Callable[..., Any], *, name: str | None = None, static: Sequence[str | int] = (), dynamic: Any = "all", where: Sequence[Relation] = ()
+        self, fn: Callable[..., Any], *, name: str | None = None, static: Sequence[str | int] = (), dynamic: Any = "all", where: Sequence[Relation] = (), policy: str | None = None
     ) -> None:
         functools.update_wrapper(self, fn)
         self._fn = fn
         self._name: str = name or str(getattr(fn, "__name__", "function"))
         self._static, self._dynamic, self._where = frozenset(static), dynamic, tuple(where)
+        self._policy = policy
+        Options(policy=policy or "none")
         self._variants: dict[Any, list[Variant]] = {}
         self._fast: Callable[..., Any] | None = None
         self._fast_for: set[Any] = set()
@@ -145,7 +167,7 @@ class Function:
 
     def _key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Options) -> Any:
         key = signature(leaves(self._fn, args, kwargs, self._static))
-        return (key, options.vector_bits, options.scheduler, options.blas, options.cache_dir, options.cache_bytes)
+        return (key, options.vector_bits, options.scheduler, options.blas, options.cache_dir, options.cache_bytes, options.policy)
 
     def _variant(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Options) -> Variant:
         key = self._key(args, kwargs, options)
@@ -167,7 +189,7 @@ class Function:
             if self._variants.get(key, []) != known:  # another thread made one while this one waited
                 return self._variant(args, kwargs, options)
             traced = self._trace(args, kwargs)
-            variant = variant_of(traced, options)
+            variant = variant_of(traced, options, self._policy)
             variant.reason = why
             self._variants.setdefault(key, []).insert(0, variant)
             self._made.append(variant)
@@ -203,7 +225,11 @@ class Function:
         for values in bindings(sizes or {}):
             given = tuple(stand_in(a, values) for a in args)
             named = {k: stand_in(v, values) for k, v in kwargs.items()}
-            self._variant(given, in_order(self._fn, named), options)
+            named = in_order(self._fn, named)
+            variant = self._variant(given, named, options)
+            if variant.specialiser is not None:
+                known = variant.traced.values(variant.traced.arguments(given, named))
+                variant.specialiser.want(tuple((n, known[n], known[n]) for n in variant.specialiser.names), "warmed", _special().compiled)
         return self.report()
 
     def _trace(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Traced:
@@ -308,6 +334,7 @@ def jit(
     static: Sequence[str | int] = (),
     dynamic: Any = "all",
     where: Sequence[Relation] = (),
+    policy: str | None = None,
 ) -> Any:
     """Compile `fn` at its first call, for every size; use as `@jit`, `@jit(static=("axis",))` or `jit(fn)`.
 
@@ -318,13 +345,14 @@ def jit(
         dynamic: "all" keeps every size a symbol, "none" fixes all sizes, a mapping from argument names to dimensions chooses, and
             may declare them: `{"X": {0: dim("n", max=512)}}`. What it does not name is fixed.
         where: Relations between declared sizes, such as `[n <= m, n % 8 == 0]`.
+        policy: Which sizes get kernels of their own, made in the background; see `policy`. None: as the options say.
 
     Returns a `Function`. Calling it raises GuardError for sizes that are not as declared, TraceError where `fn` needs a value that only the call knows, ShapeError and
     DTypeError for operands that do not fit, SparseStructureError for broken index arrays.
     """
     if fn is None:
-        return functools.partial(jit, name=name, static=static, dynamic=dynamic, where=where)
-    return Function(fn, name=name, static=static, dynamic=dynamic, where=where)
+        return functools.partial(jit, name=name, static=static, dynamic=dynamic, where=where, policy=policy)
+    return Function(fn, name=name, static=static, dynamic=dynamic, where=where, policy=policy)
 
 
 def compile(fn: Callable[..., Any], *specs: Any, name: str | None = None, where: Sequence[Relation] = (), **kwargs: Any) -> Declared:
@@ -335,6 +363,17 @@ def compile(fn: Callable[..., Any], *specs: Any, name: str | None = None, where:
     for declarations that contradict each other, or a size that no argument gives a value to.
     """
     return Declared(fn._fn if isinstance(fn, Function) else fn, specs, kwargs, name, where)
+
+
+def policy(name: str, *, kernels: int = 8) -> options:
+    """`with policy("learned"): ...`: sizes that occur often get kernels of their own, at most `kernels` for each general one.
+
+    They are made by a helper process while calls go on, taken from the disk cache where it has them, and serve the sizes they were made
+    for as soon as they are there. `name`: `exact`: each size; `pow2`, `pow2:64`: ranges that end at powers of two; `multiple:32`: ranges of
+    32 sizes; `ranges:16,64,512`: ranges with these ends; `learned`: ranges chosen from the sizes seen so far; `none`.
+    Raises OptionError for anything else. For one function: `jit(policy=...)`.
+    """
+    return options(policy=name, specialised_kernels=kernels)
 
 
 def explain(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Explanation:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import re
@@ -17,20 +18,25 @@ from numpy.typing import NDArray
 from polyai.errors import DTypeError, PolyAIError, ShapeError, SparseStructureError
 from polyai.frontend.sizes import Guard
 from polyai.frontend.trace import ArrayOut, Traced
+from polyai.machine.cpu import host_key
 from polyai.options import Options
 from polyai.report import KernelReport
 from polyai.runtime import staging
 from polyai.runtime.bind import address, apart, input_array, no_overlap, output_array
 from polyai.runtime.dispatch import ArrayArg, DispatchSpec, Output, ScalarArg, SparseArg, calls_of, make_dispatcher, ticks_of
+from polyai.runtime.helper import Helper
 from polyai.runtime.kernel import Kernel, Parameter
 from polyai.runtime.launch import Runtime
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import to_numpy
 from polyai.shapes import expr as sx
+from polyai.shapes.bucket import Never, Policy
 from polyai.shapes.expr import Size
 from polyai.sparse import interop
 from polyai.sparse.format import Format
+from polyai.specialise import FIRST_REVIEW, Specialiser
 from polyai.tensor import nodes as tn
+from polyai.tensor.bodies import size_symbols
 from polyai.tensor.passes import library
 from polyai.term.digest import digest
 
@@ -106,9 +112,52 @@ class Variant:
         self.reason, self.origin, self.made_in = "", "none", 0.0
         self.served, self.ticks = 0, 0  # calls of the slow path, and the time of the kernel in them
         self.dispatchers: list[Callable[..., Any]] = []
+        self.sources: dict[str, tuple[Any, ...]] = {}
+        self.specialiser: Specialiser | None = None
 
-    def report(self) -> tuple[KernelReport, int]:
-        """What became of the kernel, and how many of its calls were dispatched natively."""
+    def specialise(self, policy: Policy, options: Options, helper: Helper) -> None:
+        """From now on make kernels for the sizes that occur, as `policy` says."""
+        if self.kernel is None or isinstance(policy, Never) or self.kernel.signature.externs:
+            return
+        known = {p.name for p in self.kernel.signature.parameters if p.rank is None} & size_symbols(self.traced.program)
+        names = dict.fromkeys(s.symbol for s in self.traced.symbols if s.what == "extent" and s.symbol in known)
+        if names:
+            self.specialiser = Specialiser(self, tuple(names), policy, options, helper)
+
+    @property
+    def general(self) -> Kernel:
+        """The kernel for all sizes."""
+        assert self.kernel is not None
+        return self.kernel
+
+    @property
+    def program(self) -> tn.Program:
+        """What the kernel computes."""
+        return self.traced.program
+
+    @property
+    def texts(self) -> Mapping[str, str]:
+        """The user's names of sizes."""
+        return self.traced.texts
+
+    def total(self) -> tuple[int, float]:
+        """Calls so far, and seconds in kernels."""
+        ticks = self.ticks + sum(map(ticks_of, self.dispatchers))
+        return self.served + sum(calls_of(d)[0] for d in self.dispatchers), self.runtime.seconds(ticks) if ticks else 0.0
+
+    def key_for(self, program: tn.Program, hints: Mapping[str, int], options: Options) -> tuple[str, dict[str, int], str]:
+        """The cache key of a specialised form of the program, its typical sizes, and the machine."""
+        typical = cost_hints(program, {**self.traced.hints, **hints})
+        return cache_key(program, typical, options, host_key()), typical, host_key()
+
+    def reports(self) -> tuple[list[KernelReport], int]:
+        """What became of the kernel and of its specialised forms, and how many calls were dispatched natively."""
+        own, fast = self._report()
+        special = self.specialiser.report() if self.specialiser is not None else []
+        hits, seconds = own.hits - sum(s.hits for s in special), max(0.0, own.seconds - sum(s.seconds for s in special))
+        return [dataclasses.replace(own, hits=hits, seconds=seconds), *special], fast
+
+    def _report(self) -> tuple[KernelReport, int]:
         fast = sum(calls_of(d)[0] for d in self.dispatchers)
         ticks = self.ticks + sum(map(ticks_of, self.dispatchers))
         guards = ", ".join(dict.fromkeys(g.text for g in self.traced.guards))
@@ -153,6 +202,8 @@ class Variant:
                     raise
                 self._launch(values, arrays, results, options)
         self.served += 1
+        if self.specialiser is not None:
+            self.specialiser.observe(values)
         finished = [self._finish(name, results, described, arrays, values) for name in self._outputs]
         return self.traced.rebuild([self._wrapped(o, finished) for o in self._ordered()], values)
 
@@ -239,10 +290,15 @@ class Variant:
     def _launch(self, values: Mapping[str, int], arrays: Mapping[str, Array], results: Mapping[str, Array], options: Options) -> None:
         assert self.kernel is not None
         slots = [self._slot(p, values, arrays, results) for p in self.kernel.signature.parameters]
+        special = self.specialiser.kernel_for(values) if self.specialiser is not None else None
         start = self.runtime.ticks()
         try:
-            self.runtime.launch(self.kernel, slots, options.num_threads)
-            self.ticks += self.runtime.ticks() - start
+            self.runtime.launch(self.kernel if special is None else special.kernel, slots, options.num_threads)
+            spent = self.runtime.ticks() - start
+            self.ticks += spent
+            if special is not None:
+                special.calls += 1
+                special.ticks += spent
         except PolyAIError as error:
             raise type(error)(*(self._in_words(text, values) for text in (error.what, error.why, error.remedy))) from None
 
@@ -394,8 +450,15 @@ class Variant:
             if owner is None or type_.pattern.dims != tuple(range(type_.rank)):
                 return None
             finish = functools.partial(_along, owner, self._looks_at_indices(type_.pattern.owner))
-        made = make_dispatcher(spec, kernel, self.runtime, slow, finish=finish, token=token, threads=options.num_threads)
+        self.sources = sources.symbols
+        watched = tuple(sources.symbols[n] for n in self.specialiser.names) if self.specialiser is not None else ()
+        spec = dataclasses.replace(spec, watched=watched)
+        made = make_dispatcher(
+            spec, kernel, self.runtime, slow, finish=finish, token=token, threads=options.num_threads, review=FIRST_REVIEW if watched else 0
+        )
         self.dispatchers.append(made)
+        if self.specialiser is not None:
+            self.specialiser.equip(made)
         return made
 
 
@@ -407,6 +470,8 @@ class _Sources:
         self.position = {slot.name: n for n, slot in enumerate(variant.traced.inputs)}
         self.symbols: dict[str, tuple[Any, ...]] = {}
         for s in variant.traced.symbols:
+            if (s.factor, s.offset) != (1, 0):
+                continue
             source = {"extent": ("dim", s.input, s.dim), "nnz": ("nnz", s.input), "value": ("value", s.input)}[s.what]
             self.symbols.setdefault(s.symbol, source)
 
@@ -472,6 +537,11 @@ class _Sources:
         return None
 
     def _guard(self, guard: Guard) -> tuple[Any, ...] | None:
+        if isinstance(guard.left, sx.SizeExpr) and guard.relation == "==" and guard.right == 0:
+            match guard.left.terms:
+                case (((sx.Mod(num, int() as divisor),), 1),) if divisor > 0:
+                    whole = self._size(num)
+                    return None if whole is None else ("multiple", whole, divisor)
         left, right = self._size(guard.left), self._size(guard.right)
         if left is None or right is None:
             return None
@@ -482,7 +552,15 @@ class _Sources:
             return _against_number(right, flipped, left)
         if isinstance(right, int):
             return _against_number(left, guard.relation, right)
-        return ("equal", left, right) if guard.relation == "==" else None
+        match guard.relation:
+            case "==":
+                return ("equal", left, right)
+            case "<=":
+                return ("atmost", left, right)
+            case ">=":
+                return ("atmost", right, left)
+            case _:
+                return None
 
 
 def _along(owner: int, checked: bool, values: Array, *args: Any) -> Any:

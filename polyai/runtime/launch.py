@@ -148,10 +148,10 @@ class Runtime:
             return None
         return self._kernels.setdefault(key, kernel)
 
-    def add(self, key: str, signature: Signature, code: bytes, extra: dict[str, Any] | None = None) -> Kernel:
+    def add(self, key: str, signature: Signature, code: bytes, extra: dict[str, Any] | None = None, *, compiled_here: bool = True) -> Kernel:
         """Keep newly compiled code, in memory and on disk, and make it callable. `extra` must be JSON."""
         kernel = self._load(signature, code, extra or {})
-        self.stats.count("compiles")
+        self.stats.count("compiles" if compiled_here else "helper_compiles")
         self.cache.put(key, {"signature": signature.to_json(), "extra": kernel.extra}, code)
         self._kernels[key] = kernel
         return kernel
