@@ -290,15 +290,15 @@ class Variant:
     def _launch(self, values: Mapping[str, int], arrays: Mapping[str, Array], results: Mapping[str, Array], options: Options) -> None:
         assert self.kernel is not None
         slots = [self._slot(p, values, arrays, results) for p in self.kernel.signature.parameters]
-        special = self.specialiser.kernel_for(values) if self.specialiser is not None else None
+        special = self.specialiser.special_for(values) if self.specialiser is not None else None
+        kernel = self.kernel if special is None or special.kernel is None else special.kernel
         start = self.runtime.ticks()
         try:
-            self.runtime.launch(self.kernel if special is None else special.kernel, slots, options.num_threads)
+            self.runtime.launch(kernel, slots, options.num_threads)
             spent = self.runtime.ticks() - start
             self.ticks += spent
             if special is not None:
-                special.calls += 1
-                special.ticks += spent
+                special.count(spent)
         except PolyAIError as error:
             raise type(error)(*(self._in_words(text, values) for text in (error.what, error.why, error.remedy))) from None
 

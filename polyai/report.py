@@ -17,7 +17,7 @@ class RecompileWarning(UserWarning):
 @node
 class KernelReport:
     """One kernel. `serves`: the relations it relies on, or the sizes it is specialised for. `origin`: compiled, disk, memory,
-    helper, or none for a function that computes nothing. `hits` counts calls, `seconds` is the time inside the kernel."""
+    helper, cache, pending, or none for a function that computes nothing. `hits` counts calls, `seconds` is the time inside the kernel."""
 
     name: str
     serves: str
@@ -65,7 +65,7 @@ class Report:
         lines = [
             "  ".join(t.ljust(w) if c in (0, 5, 7) else t.rjust(w) for c, (t, w) in enumerate(zip(r, widths))).rstrip() for r in rows
         ]
-        title = f"{self.function}: {len(self.kernels)} kernels, {self.compilations} compiled, {self.hits} calls, {self.fast} of them dispatched natively"
+        title = f"{self.function}: {sum(k.origin != 'pending' for k in self.kernels)} kernels, {self.compilations} compiled, {self.hits} calls, {self.fast} of them dispatched natively"
         return "\n".join((title, *lines, *self.notes))
 
 

@@ -50,7 +50,7 @@ def as_general(kernel: lp.Kernel, parameters: tuple[Parameter, ...]) -> lp.Kerne
 def serve(jobs: BinaryIO, answers: BinaryIO) -> None:
     """Compile jobs until there are no more. Jobs come from the process that started this one."""
     if hasattr(os, "nice"):
-        os.nice(10)
+        os.nice(5)
     sys.stdout = sys.stderr  # answers alone go out
     while True:
         head = jobs.read(LENGTH.size)

@@ -7,15 +7,18 @@ one word; a call takes the general kernel until then, and wherever no box holds.
 
 from __future__ import annotations
 
+import itertools
 import math
 import pickle
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from polyai.errors import PolyAIError
+from polyai.machine.load import ObjectError
 from polyai.options import Options
 from polyai.report import KernelReport, log
 from polyai.runtime.cache import Entry, unpack
@@ -41,6 +44,9 @@ FIRST_REVIEW = 64
 
 HOT = 16
 """Calls that a box must have had."""
+
+TRIAL, SLOWER = 32, 1.05
+"""A specialised kernel that after so many calls takes so many times the general kernel's time in its box is withdrawn."""
 
 GRID = 1 << 14
 """Cells of a selection at most."""
@@ -68,15 +74,22 @@ def helper_command() -> str:
 
 
 class Special:
-    """A specialised kernel, the box it is for, and the guards that say so."""
+    """A box, the guards that say so, and its kernel: None until it is made. `before` and `after` count calls and ticks in the box,
+    of the general kernel until then and of this one since; `withdrawn` says why it does not serve any more."""
 
-    __slots__ = ("box", "calls", "guards", "kernel", "origin", "reason", "seconds", "texts", "ticks")
+    __slots__ = ("after", "before", "box", "guards", "kernel", "made_in", "origin", "reason", "texts", "withdrawn")
 
-    def __init__(self, box: Box, kernel: Kernel, reason: str, origin: str, texts: Mapping[str, str]) -> None:
-        self.box, self.kernel, self.reason, self.origin, self.texts = box, kernel, reason, origin, texts
+    def __init__(self, box: Box, reason: str, texts: Mapping[str, str]) -> None:
+        self.box, self.reason, self.texts = box, reason, texts
+        self.kernel: Kernel | None = None
         self.guards = tuple(guards_of(box, texts))
-        self.calls, self.ticks = 0, 0  # of the slow path
-        self.seconds = 0.0
+        self.origin, self.withdrawn, self.made_in = "", "", 0.0
+        self.before, self.after = [0, 0], [0, 0]
+
+    @property
+    def live(self) -> bool:
+        """Whether the kernel serves its box."""
+        return self.kernel is not None and not self.withdrawn
 
     def holds(self, values: Mapping[str, int]) -> bool:
         """Whether the kernel is right for these sizes."""
@@ -89,6 +102,12 @@ class Special:
             return ""
         names = [n for n, _, _ in self.box if broken.left == symbol(n)]
         return f"{broken} fails: {', '.join(f'{self.texts.get(n, n)} = {values[n]}' for n in names)}"
+
+    def count(self, ticks: int) -> None:
+        """One call in the box that took so long."""
+        counter = self.after if self.live else self.before
+        counter[0] += 1
+        counter[1] += ticks
 
     def __str__(self) -> str:
         return ", ".join(str(g) for g in self.guards)
@@ -124,7 +143,13 @@ def boxes(policy: Policy, names: Sequence[str], seen: Mapping[tuple[int, ...], f
             low, high = bucket_of(policy, size) if k in varying else (size, size)
             box.append((name, low, high))
         found[tuple(box)] += calls  # type: ignore[assignment]
-    return [(box, calls) for box, calls in sorted(found.items(), key=lambda f: (-f[1], f[0][0][1])) if calls >= HOT]
+    hot = [(box, calls) for box, calls in found.items() if calls >= HOT and not is_empty(box)]
+    return sorted(hot, key=lambda f: (-f[1], [low for _, low, _ in f[0]]))
+
+
+def is_empty(box: Box) -> bool:
+    """Whether a size is 0, where there is next to nothing to save."""
+    return any(high == 0 for _, _, high in box)
 
 
 def learned(histogram: Iterable[tuple[int, float]], compile_seconds: float, call_seconds: float) -> Edges:
@@ -165,7 +190,6 @@ class Specialiser:
         self.variant, self.names, self.policy, self.options, self.helper = variant, tuple(names), policy, options, helper
         self.seen: Counter[tuple[int, ...]] = Counter()
         self.specials: tuple[Special, ...] = ()
-        self.tried: set[Box] = set()
         self.next_review = FIRST_REVIEW
         self._read: dict[int, int] = {}
         self._selections: list[Selection] = []
@@ -173,14 +197,15 @@ class Specialiser:
         renew_after_fork(self)
 
     def after_fork(self) -> None:
+        """What the parent's helper makes will not come here."""
         self._lock = threading.RLock()
-        self.tried = {s.box for s in self.specials}
+        self.specials = tuple(s for s in self.specials if s.kernel is not None)
 
     # -- at a call
 
-    def kernel_for(self, values: Mapping[str, int]) -> Special | None:
-        """The narrowest specialised kernel for these sizes."""
-        return next((s for s in self.specials if s.holds(values)), None)
+    def special_for(self, values: Mapping[str, int]) -> Special | None:
+        """The narrowest box that holds these sizes, whether its kernel is there or not."""
+        return next((s for s in self.specials if not s.withdrawn and s.holds(values)), None)
 
     def observe(self, values: Mapping[str, int]) -> None:
         """Count a call that did not go the native way, and look at the profile when it is time."""
@@ -193,7 +218,7 @@ class Specialiser:
                 self._lock.release()
 
     def review(self, calls: int) -> None:
-        """Read what native calls recorded, choose boxes, and have their kernels made."""
+        """Read what native calls recorded, judge the kernels there are, choose boxes, and have their kernels made."""
         self.next_review = 2 * calls
         for dispatcher in self.variant.dispatchers:
             hits = calls_of(dispatcher)[0]
@@ -203,27 +228,50 @@ class Specialiser:
             for row in rows:
                 self.seen[row] += new / len(rows)  # type: ignore[assignment]
             review_at(dispatcher, 2 * hits + FIRST_REVIEW)
+        self._judge()
         count, seconds = self.variant.total()
         for box, calls_of_box in boxes(self.policy, self.names, self.seen, max(self.variant.made_in, 0.05), seconds / max(1, count)):
             self.want(box, f"{round(calls_of_box)} calls")
 
+    def _judge(self) -> None:
+        """Withdraw kernels that turned out slower than the general one was in the same box."""
+        counts, changed = self._counts(), False
+        for s in self.specials:
+            (old, old_ticks), (new, new_ticks) = (self._both(s, counts, live) for live in (False, True))
+            if s.live and old >= TRIAL and new >= TRIAL and new_ticks / new > SLOWER * old_ticks / old:
+                s.withdrawn = f"{new_ticks / new / (old_ticks / old):.2f} times as slow as the general kernel"
+                self.variant.runtime.stats.count("withdrawn")
+                log("withdrawn", f"{s}: {s.withdrawn}", (("box", s.box),))
+                changed = True
+        if changed:
+            self._equip_all()
+
     # -- making
 
-    def want(self, box: Box, reason: str, wait: Callable[[Job], Entry] | None = None) -> bool:
-        """Have the kernel of a box made, in the background or, with `wait`, now. False if there is no room, or it was asked for before."""
+    def want(self, box: Box, reason: str, make: Callable[[Job], Entry] | None = None) -> bool:
+        """Have the kernel of a box made, in the background or, with `make`, now. False if there is no room, or it was asked for before."""
         with self._lock:
-            if box in self.tried or len(self.tried) >= self.options.specialised_kernels:
+            if is_empty(box) or len(self.specials) >= self.options.specialised_kernels or any(s.box == box for s in self.specials):
                 return False
-            self.tried.add(box)
+            special = Special(box, reason, self.variant.texts)
+            self.specials = tuple(sorted((*self.specials, special), key=lambda s: _volume(s.box)))
+        start = time.perf_counter()
         job = self._job(box)
         known = self.variant.runtime.find(job.key)
         if known is not None:
-            self._take(box, known, reason, "cache")
-        elif wait is not None:
-            self._adopt(box, job, wait(job), reason, "compiled")
+            self._take(special, known, "cache", start)
+        elif make is not None:
+            self._adopt(special, job, make(job), "compiled", start)
+        elif self.helper.submit(pickle.dumps(job), lambda answer: self._arrived(special, job, answer, start)):
+            self._equip_all()  # counts how fast the general kernel is in this box
         else:
-            return self.helper.submit(pickle.dumps(job), lambda answer: self._arrived(box, job, answer, reason))
+            self._drop(special)
+            return False
         return True
+
+    def _drop(self, special: Special) -> None:
+        with self._lock:
+            self.specials = tuple(s for s in self.specials if s is not special)
 
     def _job(self, box: Box) -> Job:
         fixed = {name: low for name, low, high in box if low == high}
@@ -240,64 +288,78 @@ class Specialiser:
         inside = sorted(s[k] for s in self.seen if low <= s[k] and (high is None or s[k] <= high))
         return inside[len(inside) // 2] if inside else high if high is not None else max(1, low)
 
-    def _arrived(self, box: Box, job: Job, answer: bytes | None, reason: str) -> None:
+    def _arrived(self, special: Special, job: Job, answer: bytes | None, start: float) -> None:
         """What the helper said, in its thread."""
-        stats = self.variant.runtime.stats
-        if answer is None:
-            self.tried.discard(box)  # the helper's fault: another time
+        if answer is None:  # the helper's fault: it may be tried another time
+            self._drop(special)
             return
         entry = unpack(answer, job.key, job.host)
         if entry is None:
-            stats.count("specialise_failed")
-            stats.note(f"specialise: {answer[:300].decode(errors='replace')}; calls go on with the general kernel")
-            return
-        self._adopt(box, job, entry, reason, "helper")
+            self._refuse(special, answer[:300].decode(errors="replace"))
+        else:
+            self._adopt(special, job, entry, "helper", start)
 
-    def _adopt(self, box: Box, job: Job, entry: Entry, reason: str, origin: str) -> None:
-        runtime = self.variant.runtime
+    def _refuse(self, special: Special, why: str) -> None:
+        special.withdrawn = why
+        self.variant.runtime.stats.count("specialise_failed")
+        self.variant.runtime.stats.note(f"specialise: {why}; calls go on with the general kernel")
+
+    def _adopt(self, special: Special, job: Job, entry: Entry, origin: str, start: float) -> None:
         try:
-            kernel = runtime.add(job.key, Signature.from_json(entry.metadata["signature"]), entry.code, compiled_here=origin == "compiled")
-        except (PolyAIError, KeyError, ValueError) as error:
-            runtime.stats.count("specialise_failed")
-            runtime.stats.note(f"specialise: {error}; calls go on with the general kernel")
-            return
-        self._take(box, kernel, reason, origin)
+            signature = Signature.from_json(entry.metadata["signature"])
+            kernel = self.variant.runtime.add(job.key, signature, entry.code, compiled_here=origin == "compiled")
+        except (PolyAIError, ObjectError, KeyError, ValueError) as error:
+            self._refuse(special, str(error))
+        else:
+            self._take(special, kernel, origin, start)
 
-    def _take(self, box: Box, kernel: Kernel, reason: str, origin: str) -> None:
+    def _take(self, special: Special, kernel: Kernel, origin: str, start: float) -> None:
         """Let a kernel serve its box from now on."""
         if not same_parameters(self.variant.general.signature, kernel.signature):
-            self.variant.runtime.stats.count("specialise_failed")
+            self._refuse(special, f"{kernel.signature.name} has other parameters than the general kernel")
             return
-        special = Special(box, kernel, reason, origin, self.variant.texts)
+        special.origin, special.made_in, special.kernel = origin, time.perf_counter() - start, kernel
+        self.variant.runtime.stats.count("specialised")
+        self._equip_all()
+        log("specialised", f"{kernel.signature.name} for {special}", (("box", special.box), ("origin", origin), ("reason", special.reason)))
+
+    def _equip_all(self) -> None:
         with self._lock:
-            self.specials = tuple(sorted((*self.specials, special), key=lambda s: _volume(s.box)))
-            self.variant.runtime.stats.count("specialised")
             for dispatcher in list(self.variant.dispatchers):
                 self.equip(dispatcher)
-        log("specialised", f"{kernel.signature.name} for {special}", (("box", box), ("origin", origin), ("reason", reason)))
 
     def equip(self, dispatcher: Callable[..., Any]) -> None:
         """Let a native dispatcher choose among the kernels that there are."""
-        chosen = selection(self.specials, self.variant.sources)
+        chosen = selection([s for s in self.specials if not s.withdrawn], self.variant.general, self.variant.sources)
         if chosen is not None:
             self._selections.append(chosen)
             select(dispatcher, chosen)
 
     # -- telling
 
+    def _counts(self) -> dict[tuple[Box, bool], tuple[int, int]]:
+        """Native calls and ticks by box, before and after its kernel was there."""
+        out: dict[tuple[Box, bool], tuple[int, int]] = {}
+        for chosen in list(self._selections):
+            for tag, (hits, ticks) in chosen.counts().items():
+                before = out.get(tag, (0, 0))
+                out[tag] = (before[0] + hits, before[1] + ticks)
+        return out
+
+    @staticmethod
+    def _both(s: Special, counts: Mapping[tuple[Box, bool], tuple[int, int]], live: bool) -> tuple[int, int]:
+        native, own = counts.get((s.box, live), (0, 0)), s.after if live else s.before
+        return native[0] + own[0], native[1] + own[1]
+
     def report(self) -> list[KernelReport]:
         """What became of each specialised kernel."""
-        native: Counter[int] = Counter()
-        ticks: Counter[int] = Counter()
-        for chosen in list(self._selections):
-            for address, (hits, spent) in chosen.counts().items():
-                native[address] += hits
-                ticks[address] += spent
-        out = []
+        out, counts = [], self._counts()
         for s in self.specials:
-            at = s.kernel.address
-            seconds = self.variant.runtime.seconds(s.ticks + ticks[at]) if s.ticks + ticks[at] else 0.0
-            out.append(KernelReport(s.kernel.signature.name, f"  {s}", s.reason, s.origin, s.seconds, len(s.kernel.code), s.calls + native[at], seconds))
+            calls, ticks = self._both(s, counts, True)
+            name, size = (s.kernel.signature.name, len(s.kernel.code)) if s.kernel is not None else (self.variant.general.signature.name, 0)
+            state = f"  {s}" + (f" ({'withdrawn' if s.kernel is not None else 'refused'}: {s.withdrawn})" if s.withdrawn else "")
+            origin = s.origin or "pending"
+            out.append(KernelReport(name, state, s.reason, origin, s.made_in, size, calls, self.variant.runtime.seconds(ticks) if ticks else 0.0))
         return out
 
 
@@ -312,29 +374,27 @@ def _volume(box: Box) -> float:
     return math.prod(math.inf if high is None else high - low + 1 for _, low, high in box)
 
 
-def selection(specials: Sequence[Special], sources: Mapping[str, tuple[Any, ...]]) -> Selection | None:
-    """Which of the kernels serves which sizes, as a grid; fewer of them if the grid would be large."""
+def selection(specials: Sequence[Special], general: Kernel, sources: Mapping[str, tuple[Any, ...]]) -> Selection | None:
+    """Which of the kernels serves which sizes, as a grid; fewer of them if the grid would be large. The general kernel stands in for those
+    that are being made, so that its calls in their boxes are counted. None if sizes of the boxes have no source."""
     chosen = list(specials)
-    while chosen:
+    while True:
         edges: dict[str, set[int]] = {}
         for special in chosen:
             for name, low, high in special.box:
                 edges.setdefault(name, set()).update((low,) if high is None else (low, high + 1))
-        names = [n for n in edges if n in sources]
-        if len(names) < len(edges):
+        if not edges.keys() <= sources.keys():
             return None
-        axes = [tuple(sorted(edges[n])) for n in names]
-        if math.prod(len(a) + 1 for a in axes) <= GRID:
-            return Selection(tuple((sources[n], a) for n, a in zip(names, axes)), tuple(_cells(chosen, names, axes)))
+        axes = {n: tuple(sorted(e)) for n, e in edges.items()}
+        if math.prod(len(a) + 1 for a in axes.values()) <= GRID:
+            cells = list(_cells(chosen, general, axes))
+            return Selection(tuple((sources[n], a) for n, a in axes.items()), tuple(k for k, _ in cells), tuple(t for _, t in cells))
         chosen.pop()
-    return None
 
 
-def _cells(specials: Sequence[Special], names: Sequence[str], axes: Sequence[tuple[int, ...]]) -> Iterable[Kernel | None]:
-    """The kernel of every cell, the last axis first to move. Below the first edge of an axis no box holds."""
-    corners: list[dict[str, int]] = [{}]
-    for name, axis in zip(names, axes):
-        corners = [{**corner, name: value} for corner in corners for value in (-1, *axis)]
-    for corner in corners:
-        yield next((s.kernel for s in specials if s.holds(corner)), None)
-
+def _cells(specials: Sequence[Special], general: Kernel, axes: Mapping[str, tuple[int, ...]]) -> Iterable[tuple[Kernel | None, Any]]:
+    """Kernel and tag of every cell, the last axis first to move. Below the first edge of an axis no box holds."""
+    for values in itertools.product(*((-1, *axis) for axis in axes.values())):
+        corner = dict(zip(axes, values))
+        found = next((s for s in specials if s.holds(corner)), None)
+        yield (None, None) if found is None else (found.kernel or general, (found.box, found.live))

@@ -118,6 +118,14 @@ def test_the_first_size_does_not_matter() -> None:
         assert made() - before == 1
 
 
+def test_fixed_sizes_may_be_0() -> None:
+    f = pa.jit(lambda a, b: pa.softmax(a @ b + 1), dynamic="none")
+    for n, k, m in ((0, 1, 0), (2, 0, 3), (0, 2, 3), (2, 3, 2)):
+        a, b = x(n, k), x(k, m)
+        e = np.exp(a @ b + 1)
+        np.testing.assert_allclose(f(a, b), e / e.sum(axis=-1, keepdims=True), rtol=1e-12)
+
+
 def test_static_arguments() -> None:
     f, before = pa.jit(lambda a, axis: a.sum(axis=axis), static=("axis",)), made()
     for axis, count in ((0, 1), (1, 2), (0, 2), (None, 3), (-1, 3), (1, 3)):

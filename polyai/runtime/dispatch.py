@@ -103,10 +103,10 @@ BIG = (1 << 63) - 1
 class Selection:
     """Which kernel serves which sizes: a grid over a few sources. `axes` are pairs of a source and ascending edges; a value v lies in the
     cell of its axis numbered by how many edges are <= v. `kernels` has one entry for each cell, the last axis first to move;
-    None where the general kernel serves."""
+    None where the general kernel serves. `tags` say, cell by cell, under what its calls are counted."""
 
-    def __init__(self, axes: tuple[tuple[Source, tuple[int, ...]], ...], kernels: tuple[Kernel | None, ...]) -> None:
-        self.axes, self.kernels = axes, kernels
+    def __init__(self, axes: tuple[tuple[Source, tuple[int, ...]], ...], kernels: tuple[Kernel | None, ...], tags: tuple[Any, ...] = ()) -> None:
+        self.axes, self.kernels, self.tags = axes, kernels, tags or kernels
         if math.prod(len(edges) + 1 for _, edges in axes) != len(kernels):
             raise VerifyError("a selection has one kernel for each cell", f"{len(kernels)} kernels")
         self.edges = [Shared(8 * len(edges) + 8) for _, edges in axes]
@@ -117,14 +117,14 @@ class Selection:
         for n, kernel in enumerate(kernels):
             self.cells.set(CELL_BYTES * n + CELL["entry"], 0 if kernel is None else kernel.address)
 
-    def counts(self) -> dict[int, tuple[int, int]]:
-        """Calls and ticks by the address of a kernel's code."""
-        out: dict[int, tuple[int, int]] = {}
-        for n, kernel in enumerate(self.kernels):
+    def counts(self) -> dict[Any, tuple[int, int]]:
+        """Calls and ticks by tag."""
+        out: dict[Any, tuple[int, int]] = {}
+        for n, (kernel, tag) in enumerate(zip(self.kernels, self.tags)):
             if kernel is not None:
-                hits, ticks = out.get(kernel.address, (0, 0))
+                hits, ticks = out.get(tag, (0, 0))
                 at = CELL_BYTES * n
-                out[kernel.address] = (hits + self.cells.word(at + CELL["hits"]), ticks + self.cells.word(at + CELL["ticks"]))
+                out[tag] = (hits + self.cells.word(at + CELL["hits"]), ticks + self.cells.word(at + CELL["ticks"]))
         return out
 
 

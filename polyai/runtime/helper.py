@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import os
 import queue
 import struct
 import subprocess
@@ -104,14 +105,11 @@ class Helper:
         try:
             process = self._start()
             assert process.stdin is not None and process.stdout is not None
-            process.stdin.write(LENGTH.pack(len(job)) + job)
-            process.stdin.flush()
-            head = process.stdout.read(LENGTH.size)
-            (length,) = LENGTH.unpack(head) if len(head) == LENGTH.size else (LIMIT + 1,)
-            answer = process.stdout.read(length) if length <= LIMIT else b""
-            if len(answer) == length:
-                return answer
-            raise EOFError("it ended before its job was done")
+            _write(process.stdin.fileno(), LENGTH.pack(len(job)) + job)
+            (length,) = LENGTH.unpack(_read(process.stdout.fileno(), LENGTH.size))
+            if length > LIMIT:
+                raise EOFError("it answered nonsense")
+            return _read(process.stdout.fileno(), length)
         except (OSError, EOFError, ValueError) as error:
             self.failures += 1
             self._stats.count("helper_failures")
@@ -125,7 +123,12 @@ class Helper:
         if self.process is None:
             self._stats.count("helpers")
             self.process = subprocess.Popen(
-                [sys.executable, "-c", self._code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, close_fds=True
+                [sys.executable, "-c", self._code],
+                bufsize=0,  # buffers have locks, which a fork may copy while they are held
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                close_fds=True,
             )
         return self.process
 
@@ -148,3 +151,21 @@ class Helper:
         """End the process now; a job at hand is lost."""
         self.failures = FAILURES
         self._kill()
+
+
+def _write(pipe: int, data: bytes) -> None:
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(pipe, rest) :]
+
+
+def _read(pipe: int, count: int) -> bytes:
+    """Exactly `count` bytes. Raises EOFError if the other side ended before."""
+    parts, missing = [], count
+    while missing:
+        part = os.read(pipe, min(missing, 1 << 20))
+        if not part:
+            raise EOFError("it ended before its job was done")
+        parts.append(part)
+        missing -= len(part)
+    return b"".join(parts)

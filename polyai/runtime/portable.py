@@ -71,7 +71,7 @@ def portable(
                 runtime.launch(chosen, [numbers[k] for k in program.gather[:slots]], threads)
                 spent = runtime.ticks() - start
                 dispatcher.counts[2] += spent  # type: ignore[attr-defined]
-                if chosen is not kernel:
+                if program.selection is not None and program.selection.kernels[cell] is not None:
                     cells, at = program.selection.cells, CELL_BYTES * cell
                     cells.set(at + CELL["hits"], cells.word(at + CELL["hits"]) + 1)
                     cells.set(at + CELL["ticks"], cells.word(at + CELL["ticks"]) + spent)
