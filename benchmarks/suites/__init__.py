@@ -17,6 +17,7 @@ ALL = (
     "gemm",
     "gemm_few_rows",
     "rowwise",
+    "dynamic",
     "call_overhead",
     "cold_start",
     "scaling",

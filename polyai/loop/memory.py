@@ -13,7 +13,27 @@ from collections.abc import Callable, Mapping
 from functools import reduce
 from typing import assert_never
 
-from polyai.loop.nodes import Alloc, Apply, Block, Call, Cast, Check, Const, For, If, Kernel, Kind, Let, LoopExpr, Prefetch, Space, Stmt, Store, Var, While
+from polyai.loop.nodes import (
+    Alloc,
+    Apply,
+    Block,
+    Call,
+    Cast,
+    Check,
+    Const,
+    For,
+    If,
+    Kernel,
+    Kind,
+    Let,
+    LoopExpr,
+    Prefetch,
+    Space,
+    Stmt,
+    Store,
+    Var,
+    While,
+)
 from polyai.loop.walks import all_stmts
 from polyai.shapes import expr as sx
 from polyai.shapes.expr import Size, SizeExpr
