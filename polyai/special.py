@@ -28,6 +28,8 @@ def compiled(job: Job) -> Entry:
     """The entry for a job. Raises UnsupportedError if its kernel cannot have the general one's parameters."""
     stages = {s.name: s for s in pipeline.STAGES}
     build = pipeline.compile_program(job.program, dict(job.sizes), job.options, pipeline.target_for(job.options), until="tidy", verify=job.options.verify)
+    if build.phases:
+        raise UnsupportedError(f"{job.program.name} has no specialised form", "it counts a sparse result before it fills it", "use the general kernel")
     kernel = as_general(build.loops, job.parameters)
     build = stages["object"].run(stages["code"].run(dataclasses.replace(build, kernel=kernel)))
     parallel = any(isinstance(n, lp.For) and n.kind is lp.Kind.PARALLEL for n in walk(build.loops.body))

@@ -281,7 +281,7 @@ class _Binder:
             names = sx.symbols(guard.left) | sx.symbols(guard.right)
             if names <= sizes.hints.keys() and not guard.holds(sizes.hints):
                 empty = tn.Program("", (), (), ())
-                known = Traced(empty, tuple(self.slots), tuple(self.sources), (), {}, (), {}, (), tree.flatten(())[1], (), dict(sizes.texts), self.declared.dims)
+                known = Traced(empty, tuple(self.slots), tuple(self.sources), (), {}, (), {}, (), tree.flatten(())[1], texts=dict(sizes.texts), dims=self.declared.dims)
                 raise known.refusal(guard, sizes.hints)
 
     def bind(self, leaf: Leaf) -> Array:
