@@ -66,3 +66,24 @@ def test_the_larger_of_two_sizes() -> None:
     n, m = sx.symbol("n"), sx.symbol("m")
     assert larger(n, n + m) == n + m and larger(2 * n, n) == 2 * n
     assert larger(n, m) == sx.maximum(n, m) and larger(3, n + 3) == n + 3 and larger(n * m, 0) == n * m
+
+
+def test_arrays_that_are_never_alive_together_share_memory(tmp_path: Path) -> None:
+    def chain(a: Any, w: Any) -> Any:
+        for _ in range(5):
+            a = pa.relu(a @ w)
+        return a
+
+    def grows(a: Any, v: Any, w: Any) -> Any:
+        return ((a @ v) @ v.T) @ w @ w.T
+
+    with pa.options(cache_dir=str(tmp_path), num_threads=1, blas="never"):
+        f, g = pa.jit(chain), pa.jit(grows)
+        a, w = x(200, 32), x(32, 32) / 6
+        want = a.astype(np.float64)
+        for _ in range(5):
+            want = np.maximum(want @ w, 0)
+        np.testing.assert_allclose(f(a, w), want, rtol=1e-3, atol=1e-4)
+        assert f.explain(a, w)["memory"].splitlines()[-1] == "at most 128*((4*a_d0*a_d1 + 63) // 64) bytes"  # two of four temporaries
+        v, w = x(32, 16) / 6, x(32, 48) / 6
+        np.testing.assert_allclose(g(a, v, w), a.astype(np.float64) @ v @ v.T @ w @ w.T, rtol=1e-3, atol=1e-3)

@@ -9,6 +9,7 @@ from polyai.loop.passes.bind import bind
 from polyai.loop.passes.flatten import flatten
 from polyai.loop.passes.jam import jam
 from polyai.loop.passes.prefetch import prefetch
+from polyai.loop.passes.reuse import reuse
 from polyai.loop.passes.simplify import prune, simplify
 from polyai.loop.passes.vectorize import vectorize
 
@@ -26,6 +27,7 @@ def passes(
         ("jam", lambda kernel: jam(kernel, notes)),
         ("vectorize", lambda kernel: vectorize(kernel, vector_bits, registers, notes)),
         ("prune", prune),
+        ("reuse", reuse),
         ("prefetch", lambda kernel: prefetch(kernel, sizes or {})),
     )
 
