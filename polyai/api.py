@@ -269,8 +269,16 @@ class Declared:
         self._specs: dict[Any, Any] = {**dict(enumerate(specs)), **kwargs}
         self._variant = variant_of(self._traced, self._options)
         self._variant.reason = "declared"
+        self._fast: Callable[..., Any] | None = None
+        self._fast_for: set[Any] = set()
+        self._lock = threading.RLock()
 
-    def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._fast is not None and not kwargs:
+            return self._fast(*args)
+        return self._slow(*args, **kwargs)
+
+    def _slow(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
         specs = tuple(self._specs[n] for n in range(len(args)) if n in self._specs)
         wanted = signature_of_specs(self._fn, specs, {k: self._specs[k] for k in kwargs if k in self._specs})
         given = signature_of_values(self._fn, args, kwargs)
@@ -279,7 +287,16 @@ class Declared:
                 f"the arguments of {self._name} are not those it was compiled for", f"declared {wanted}, given {given}", "pass arguments of the declared kinds"
             )
         self._traced.check(self._traced.values(self._traced.arguments(args, kwargs)))
-        return self._variant.run(args, kwargs, current(), out)
+        options = current()
+        result = self._variant.run(args, kwargs, options, out)
+        if not kwargs and out is None:
+            active = ACTIVE.get()
+            what = (id(active), tuple(map(type, args)))
+            if what not in self._fast_for and len(self._fast_for) < MAX_FAST:
+                with self._lock:
+                    self._fast_for.add(what)
+                    self._fast = self._variant.dispatcher(args, self._fast or self._slow, (ACTIVE, active), options) or self._fast
+        return result
 
     def report(self) -> Report:
         """The kernel of this function: how it was made, how often and how long it ran."""

@@ -22,7 +22,7 @@ from polyai.machine.load import ObjectError
 from polyai.options import Options
 from polyai.report import KernelReport, log
 from polyai.runtime.cache import Entry, unpack
-from polyai.runtime.dispatch import Selection, calls_of, recent, review_at, select
+from polyai.runtime.dispatch import Selection, calls_of, recent, review_at, review_of, select
 from polyai.runtime.helper import Helper
 from polyai.runtime.kernel import Kernel, Parameter, Signature
 from polyai.runtime.launch import Runtime
@@ -47,6 +47,9 @@ HOT = 16
 
 TRIAL, SLOWER = 32, 1.05
 """A specialised kernel that after so many calls takes so many times the general kernel's time in its box is withdrawn."""
+
+REMEMBERED = 4096
+"""Sizes that a profile holds at most."""
 
 GRID = 1 << 14
 """Cells of a selection at most."""
@@ -211,7 +214,12 @@ class Specialiser:
         """Count a call that did not go the native way, and look at the profile when it is time."""
         self.seen[tuple(values[n] for n in self.names)] += 1
         calls, _ = self.variant.total()
-        if calls >= self.next_review and self._lock.acquire(blocking=False):
+        if calls < self.next_review:
+            for dispatcher in self.variant.dispatchers:  # what went the native way so far is looked at later
+                hits = calls_of(dispatcher)[0]
+                if hits >= review_of(dispatcher):
+                    review_at(dispatcher, 2 * hits + FIRST_REVIEW)
+        elif self._lock.acquire(blocking=False):
             try:
                 self.review(calls)
             finally:
@@ -228,9 +236,11 @@ class Specialiser:
             for row in rows:
                 self.seen[row] += new / len(rows)  # type: ignore[assignment]
             review_at(dispatcher, 2 * hits + FIRST_REVIEW)
+        if len(self.seen) > REMEMBERED:
+            self.seen = Counter(dict(self.seen.most_common(REMEMBERED // 2)))
         self._judge()
         count, seconds = self.variant.total()
-        for box, calls_of_box in boxes(self.policy, self.names, self.seen, max(self.variant.made_in, 0.05), seconds / max(1, count)):
+        for box, calls_of_box in boxes(self.policy, self.names, dict(self.seen), max(self.variant.made_in, 0.05), seconds / max(1, count)):
             self.want(box, f"{round(calls_of_box)} calls")
 
     def _judge(self) -> None:
@@ -285,7 +295,7 @@ class Specialiser:
 
     def _middle(self, k: int, low: int, high: int | None) -> int:
         """The typical value of size number k in a range: the middle one of those seen."""
-        inside = sorted(s[k] for s in self.seen if low <= s[k] and (high is None or s[k] <= high))
+        inside = sorted(s[k] for s in tuple(self.seen) if low <= s[k] and (high is None or s[k] <= high))
         return inside[len(inside) // 2] if inside else high if high is not None else max(1, low)
 
     def _arrived(self, special: Special, job: Job, answer: bytes | None, start: float) -> None:

@@ -126,3 +126,18 @@ def test_a_declared_function_reports() -> None:
     f = pa.compile(lambda a: a + 1, pa.f64[pa.dim("n")])
     f(np.ones(3))
     assert f.report().hits == 1 and f.report().reasons == ("declared",)
+
+
+def test_declared_functions_are_dispatched_natively_and_refuse_all_the_same() -> None:
+    n, k = pa.dim("n", 0, 64, 4), pa.dim("k")
+    f = pa.compile(lambda a, b: a[: b.shape[0]] + b, pa.f64[n], pa.f64[k], where=[k <= n])
+    for rows, cols in ((8, 3), (4, 4), (64, 0), (0, 0), (12, 5)):
+        np.testing.assert_array_equal(f(np.arange(float(rows)), np.ones(cols)), np.arange(float(rows))[:cols] + 1)
+    assert f.report().fast == 4 and f.report().hits == 5
+    for rows, cols in ((6, 3), (68, 3), (4, 5)):
+        with pytest.raises(GuardError):
+            f(np.ones(rows), np.ones(cols))
+    with pytest.raises(GuardError, match="not those it was compiled for"):
+        f(np.ones(8, np.float32), np.ones(3))
+    out = np.empty(3)
+    assert f(np.ones(8), np.ones(3), out=out) is out

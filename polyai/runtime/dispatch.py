@@ -445,6 +445,12 @@ def review_at(dispatcher: Any, calls: int) -> None:
         memory.limit.set(0, calls)
 
 
+def review_of(dispatcher: Any) -> int:
+    """After how many calls one goes to `slow`."""
+    memory = parts_of(dispatcher).memory
+    return BIG if memory is None else memory.limit.word(0)
+
+
 def ticks_of(dispatcher: Any) -> int:
     """The time that the kernel ran for calls of a dispatcher, in ticks of the processor's clock; see `Runtime.seconds`."""
     if hasattr(dispatcher, "counts"):
@@ -467,4 +473,4 @@ def calls_of(dispatcher: Any) -> tuple[int, int]:
     return table.word(TABLE["hits"]), table.word(TABLE["misses"])
 
 
-__all__ = ["BY_NAME", "ArrayArg", "DispatchSpec", "Output", "ScalarArg", "Selection", "SparseArg", "calls_of", "make_dispatcher", "recent", "review_at", "select", "ticks_of"]
+__all__ = ["BY_NAME", "ArrayArg", "DispatchSpec", "Output", "ScalarArg", "Selection", "SparseArg", "calls_of", "make_dispatcher", "recent", "review_at", "review_of", "select", "ticks_of"]
