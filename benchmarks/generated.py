@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import scipy.sparse as sp
 
 from benchmarks.matrices import canonical
@@ -21,3 +22,19 @@ def rmat(edges: int) -> Any:
     """An R-MAT graph of about `edges` stored elements, 16 per row."""
     scale = max(1, round(edges / 16) - 1).bit_length()
     return canonical(sp.csr_array(datasets.rmat(scale, edges, seed=SEED)))
+
+
+def stencil(points: int, shape: tuple[int, ...]) -> Any:
+    """A finite-difference stencil with random values, so that a mix-up of its elements shows."""
+    out = canonical(sp.csr_array(datasets.stencil(points, shape)))
+    out.data = np.random.default_rng(SEED).standard_normal(out.nnz)
+    return out
+
+
+def blocks(rows: int, block: int, density: float, dtype: Any) -> Any:
+    """A square BSR matrix whose blocks lie at random places, `density` of them stored."""
+    numbers = np.random.default_rng(SEED)
+    count = rows // block
+    pattern = canonical(sp.random_array((count, count), density=density, format="csr", rng=numbers))
+    data = numbers.standard_normal((pattern.nnz, block, block)).astype(dtype)
+    return sp.bsr_array((data, pattern.indices, pattern.indptr), shape=(count * block, count * block))

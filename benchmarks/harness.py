@@ -19,6 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 
 SUBJECT = "polyai"
+BEST_OF = "best of "
 
 Run = Callable[[], Any]
 Prepare = Callable[..., Run]
@@ -44,7 +45,8 @@ class Peer(Protocol):
 class Case:
     """One problem. The result of every contender must satisfy |result - reference| <= bound element by element.
 
-    `reference` returns (values, bound) in float64. `flops` and `bytes` are the work and the compulsory memory traffic of one
+    `reference` returns (values, bound) in float64; `compared` lays a result out as `values` are, untimed (a sparse result on the
+    pattern that structure allows). `flops` and `bytes` are the work and the compulsory memory traffic of one
     call (each operand read once, each result written once), from which GFLOP/s and the place under the roofline follow.
     """
 
@@ -55,11 +57,14 @@ class Case:
     flops: float
     bytes: float
     facts: Mapping[str, Any] = field(default_factory=dict)
+    compared: Callable[[Any], Any] = lambda result: result
 
 
 @dataclass(frozen=True)
 class Target:
-    """The aim of a suite: geometric mean over cases of peer time / PolyAI time >= ratio, and no case below `floor`."""
+    """The aim of a suite: geometric mean over cases of peer time / PolyAI time >= ratio, and no case below `floor`.
+
+    `peer` may be "best of X, Y": the fastest of them on each case, by its median."""
 
     peer: str
     ratio: float
@@ -97,6 +102,11 @@ class Timing:
     def median(self) -> float:
         return statistics.median(self.times) if self.times else math.nan
 
+    @property
+    def unsupported(self) -> bool:
+        """The contender refused the case with a message of its own."""
+        return self.problem.startswith("UnsupportedError")
+
 
 @dataclass
 class Result:
@@ -109,10 +119,19 @@ class Result:
     flops: float = 0.0
     bytes: float = 0.0
     facts: dict[str, Any] = field(default_factory=dict)
+    unit: str = "s"
+    """Of what `timings` hold: seconds, or bytes ("B") in a suite that measures memory."""
+
+    def _peer(self, name: str) -> Timing | None:
+        """The timing of one peer, or of the fastest of those after "best of"."""
+        if not name.startswith(BEST_OF):
+            return self.timings.get(name)
+        timed = [self.timings[n] for n in name.removeprefix(BEST_OF).split(", ") if n in self.timings and self.timings[n].times]
+        return min(timed, key=lambda t: t.median, default=None)
 
     def ratio(self, peer: str, subject: str = SUBJECT) -> float:
-        """Median over rounds of peer time / subject time; nan if either has no times."""
-        a, b = self.timings.get(peer), self.timings.get(subject)
+        """Median over rounds of peer time / subject time; nan if either has no times. `peer` as in Target."""
+        a, b = self._peer(peer), self.timings.get(subject)
         if a is None or b is None or not a.times or not b.times:
             return math.nan
         return statistics.median(x / y for x, y in zip(a.times, b.times))
@@ -132,7 +151,7 @@ def measure(suite: str, case: Case, peers: Sequence[Peer], threads: int, setting
                 if prepare is None:
                     raise Unavailable(f"{peer.name} has no {case.kernel}")
                 run = prepare(**case.operands)
-                timing.error = relative_excess(run(), values, bound)
+                timing.error = relative_excess(case.compared(run()), values, bound)
             except Unavailable as reason:
                 timing.problem = str(reason)
                 continue

@@ -84,15 +84,16 @@ def _read_smtx(path: Path) -> Any:
     return canonical(sp.csr_array((values, indices, indptr), shape=(rows, cols)))
 
 
-def load(settings: Settings, least: int = REAL, graphs: bool = False, most: int = 0) -> Iterator[Matrix]:
-    """Matrices with at least `least` stored elements. `graphs`: square ones of the graph folders only. `most` > 0: that
-    many, spread over the list by size. In quick mode four."""
+def load(settings: Settings, least: int = REAL, graphs: bool = False, most: int = 0, folders: tuple[str, ...] = ()) -> Iterator[Matrix]:
+    """Matrices with at least `least` stored elements. `graphs`: square ones of the graph folders only. `folders`: those of these
+    folders only. `most` > 0: that many, spread over the list by size. In quick mode four."""
     if settings.data is None:
         raise Unavailable("this suite needs --data FOLDER with matrix files")
     folder = Path(settings.data)
     if not folder.is_dir():
         raise Unavailable(f"--data {folder} is not a folder")
-    chosen = [p for p in files(folder) if not graphs or p.parent.name in GRAPH_FOLDERS]
+    wanted = GRAPH_FOLDERS if graphs else folders
+    chosen = [p for p in files(folder) if not wanted or p.parent.name in wanted]
     found = []
     for path in chosen:
         matrix = read(path)

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from scipy import special
 
+from benchmarks.sparse_results import on_pattern
+
 Bounded = tuple[np.ndarray, np.ndarray]
 
 
@@ -125,3 +127,53 @@ def block(X: np.ndarray, weights: dict[str, np.ndarray]) -> Bounded:
     h = x + (e / e.sum(axis=-1, keepdims=True) @ v).transpose(1, 0, 2).reshape(n, width) @ w["wo"]
     y = h + _gelu(_norm(h, w["g2"], w["n2"]) @ w["w1"] + w["b1"]) @ w["w2"] + w["b2"]
     return y, np.full(y.shape, 64 * np.finfo(X.dtype).eps * np.abs(y).max(initial=1.0))
+
+
+SparseBounded = tuple[Any, np.ndarray]
+"""(values on the pattern that structure allows, as canonical CSR; a bound for each stored element)"""
+
+
+def _ones(A: Any) -> Any:
+    out = A.astype(np.float64)
+    out.data = np.ones(A.nnz)
+    return out
+
+
+def _sorted(A: Any) -> Any:
+    A.sort_indices()
+    return A
+
+
+def spgemm(A: Any, B: Any) -> SparseBounded:
+    """A @ B. SciPy's product keeps what cancels, so both products below have the structural pattern in the same order."""
+    a, b = A.astype(np.float64), B.astype(np.float64)
+    values, scale = _sorted(a @ b), _sorted(abs(a) @ abs(b))
+    count = np.repeat(_lengths(A, 1) + 2, np.diff(values.indptr))
+    return values, gamma(count, A.dtype) * scale.data + underflow(count, A.dtype)
+
+
+def masked_spgemm(M: Any, A: Any, B: Any) -> SparseBounded:
+    """M * (A @ B) on the pattern of M."""
+    product, bound = spgemm(A, B)
+    slack = product.copy()
+    slack.data = bound
+    values, wide = M.astype(np.float64), M.astype(np.float64)
+    values.data = on_pattern(wide * product, M)
+    limit = on_pattern(abs(wide) * slack, M)
+    return values, limit + gamma(1, M.dtype) * np.abs(values.data) + underflow(1, M.dtype)
+
+
+def sparse_add(A: Any, B: Any) -> SparseBounded:
+    """A + B on the union of the patterns: SciPy drops what cancels, which is put back."""
+    values = _sorted(_ones(A) + _ones(B))
+    a, b = A.astype(np.float64), B.astype(np.float64)
+    scale = on_pattern(abs(a) + abs(b), values)
+    values.data = on_pattern(a + b, values)
+    return values, gamma(1, A.dtype) * scale
+
+
+def sparse_multiply(A: Any, B: Any) -> SparseBounded:
+    """A * B element by element, on the intersection of the patterns."""
+    values = _sorted(_ones(A) * _ones(B))
+    values.data = on_pattern(A.astype(np.float64) * B.astype(np.float64), values)
+    return values, gamma(1, A.dtype) * np.abs(values.data) + underflow(1, A.dtype)

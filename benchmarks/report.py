@@ -7,6 +7,7 @@ import math
 import platform
 import statistics
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -28,6 +29,13 @@ def human(seconds: float) -> str:
         if seconds >= scale:
             return f"{seconds / scale:.3g} {unit}"
     return f"{seconds / 1e-9:.0f} ns"
+
+
+def amount(value: float, unit: str = "s") -> str:
+    """A time, or a number of bytes."""
+    if unit == "s" or math.isnan(value):
+        return human(value)
+    return f"{value / 1e6:.3g} MB"
 
 
 def ratio(value: float) -> str:
@@ -63,20 +71,21 @@ def suite_markdown(title: str, peers: Sequence[str], results: Sequence[Result], 
     for r in results:
         own = r.timings.get(SUBJECT)
         t = own.median if own else math.nan
-        cells = [r.case, str(r.threads), human(t) if own and own.times else (own.problem if own else "-")]
+        cells = [r.case, str(r.threads), amount(t, r.unit) if own and own.times else (own.problem if own else "-")]
         for p in others:
             timing = r.timings.get(p)
             if timing is None or not timing.times:
                 cells.append("-")
             else:
-                cells.append(f"{human(timing.median)} ({ratio(r.ratio(p))})" if own and own.times else human(timing.median))
+                shown = amount(timing.median, r.unit)
+                cells.append(f"{shown} ({ratio(r.ratio(p))})" if own and own.times else shown)
         rate = "-" if math.isnan(t) or not r.flops else f"{r.flops / t / 1e9:.3g}"
         flow = "-" if math.isnan(t) or not r.bytes else f"{r.bytes / t / 1e9:.3g}"
         rows.append([*cells, rate, flow])
     parts += [table(rows, ["case", "threads", "PolyAI", *others, "GFLOP/s", "GB/s"]), ""]
-    problems = sorted({f"{t.peer}: {t.problem}" for r in results for t in r.timings.values() if t.problem})
+    problems = Counter(f"{t.peer}: {t.problem}" for r in results for t in r.timings.values() if t.problem)
     if problems:
-        parts += ["Not timed:", "", *(f"- {p}" for p in problems), ""]
+        parts += ["Not timed:", "", *(f"- {p} ({count} of {len(results)})" for p, count in sorted(problems.items())), ""]
     return "\n".join(parts)
 
 

@@ -30,6 +30,7 @@ from polyai.frontend.spec import (
     u64,
 )
 from polyai.options import options
+from polyai.sparse.tensor import SparseArray
 from polyai.surface import (
     abs,
     absolute,
@@ -271,6 +272,7 @@ def __getattr__(name: str) -> Any:
 
 __all__ = [
     "Function",
+    "SparseArray",
     "abs",
     "absolute",
     "acos",

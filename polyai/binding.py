@@ -80,7 +80,7 @@ def cost_hints(program: tn.Program, hints: Mapping[str, int]) -> dict[str, int]:
             continue
         first = given.type.format.levels[0]
         if first.full and given.type.rank > 1:
-            extent = given.type.shape[given.type.format.order[0]]
+            extent = given.type.format.level_extents(given.type.shape)[0]
             if sx.symbols(extent) <= hints.keys():
                 out[f"{given.name}_len1"] = rounded(-(-count // max(1, sx.evaluate(extent, hints))))
         else:
@@ -187,7 +187,7 @@ class Variant:
         values.update((tn.nnz_of(n), described[n].nnz) for n in self.traced.merged if n in described)
         if len(self.kernels) > 1:
             return self._run_phases(values, arrays, described, options, out)
-        results = self._results(values, described, out)
+        results = self._results(values, arrays, out)
         if self.kernel is not None:
             if out is not None:
                 names = [n for n in arrays if arrays[n].size]
@@ -341,7 +341,7 @@ class Variant:
     def _shape(self, shape: tuple[Size, ...], values: Mapping[str, int]) -> tuple[int, ...]:
         return tuple(e if isinstance(e, int) else sx.evaluate(e, values) for e in shape)
 
-    def _results(self, values: Mapping[str, int], described: Mapping[str, interop.Described], out: Any) -> dict[str, Array]:
+    def _results(self, values: Mapping[str, int], arrays: Mapping[str, Array], out: Any) -> dict[str, Array]:
         results: dict[str, Array] = {}
         wanted = dict(zip(self._outputs, self._given_outputs(out))) if out is not None else {}
         for name in self._outputs:
@@ -350,7 +350,7 @@ class Variant:
             if written not in self._written:
                 continue
             if type_.pattern is not None:
-                shape: tuple[int, ...] = (described[type_.pattern.owner].nnz,)
+                shape: tuple[int, ...] = arrays[f"{type_.pattern.owner}.val"].shape
             else:
                 shape = self._shape(type_.shape, values)
             if name in wanted:
@@ -382,13 +382,19 @@ class Variant:
         if not self._looks_at_indices(type_.pattern.owner):
             interop.validate_fully(owner.holder)
         stored = found if found is not None else arrays[f"{name}.val"].copy()
-        parts = {s: a for s in ("pos0", "pos1", "crd0", "crd1") if (a := arrays.get(f"{type_.pattern.owner}.{s}")) is not None}
+        if owner.kind == "storage":
+            return interop.with_values(owner.holder, stored, type_.pattern.dims)
+        prefix = f"{type_.pattern.owner}."
+        parts = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix) and n != f"{prefix}val"}
         kind, shape = owner.kind, owner.shape
         if type_.pattern.dims != tuple(range(len(shape))):
             shape = tuple(shape[d] for d in type_.pattern.dims)
+            if kind == "bsr":  # SciPy has no blocks by columns
+                self.runtime.stats.count("conversions")
+                return interop.result(kind, owner.shape, {**parts, "val": stored}, like=owner.holder).T.tobsr()
             kind = {"csr": "csc", "csc": "csr"}.get(kind, kind)
             if kind == "coo":
-                parts["crd0"], parts["crd1"] = parts["crd1"], parts["crd0"]
+                parts |= {f"crd{n}": parts[f"crd{d}"] for n, d in enumerate(type_.pattern.dims)}
         return interop.result(kind, shape, {**parts, "val": stored}, like=owner.holder)
 
     def _assembled(self, name: str, arrays: Mapping[str, Array], values: Mapping[str, int]) -> Any:
@@ -471,7 +477,10 @@ def _along(owner: int, checked: bool, values: Array, *args: Any) -> Any:
 
 def checks_its_order(format: Format | None) -> bool:
     """Whether kernels check, fibre by fibre, that the coordinates of this format ascend strictly."""
-    return format is not None and len(format.levels) == 2 and format.levels[0].full and format.levels[1].name == "compressed"
+    if format is None or len(format.levels) < 2:
+        return False
+    first, second, *rest = format.levels
+    return first.full and second.name == "compressed" and all(level.full for level in rest)
 
 
 def _repeated(text: str) -> SparseStructureError:

@@ -33,7 +33,7 @@ from polyai.tensor import cost as tensor_costs
 from polyai.tensor import nodes as tn
 from polyai.tensor import show as tensor_show
 from polyai.tensor import verify as tensor_verify
-from polyai.tensor.passes import canonical, factor, fold, fuse, library, phases, reassociate, restrict, walks
+from polyai.tensor.passes import blocks, canonical, factor, fold, fuse, library, padding, phases, reassociate, restrict, walks
 from polyai.term.node import node, walk
 
 
@@ -155,6 +155,8 @@ STAGES: tuple[Stage, ...] = (
     Stage("fuse", "tensor", _program(lambda b: fuse.run(b.program))),
     Stage("library", "tensor", _library),
     Stage("walks", "tensor", _walks),
+    Stage("padding", "tensor", _program(lambda b: padding.run(b.program))),
+    Stage("blocks", "tensor", _program(lambda b: blocks.run(b.program))),
     Stage("statements", "poly", _statements),
     Stage("schedule", "poly", _schedule),
     Stage("contract", "poly", _contract),

@@ -28,8 +28,9 @@ class Sources:
         for s in traced.symbols:
             if (s.factor, s.offset) != (1, 0):
                 continue
-            source = {"extent": ("dim", s.input, s.dim), "nnz": ("nnz", s.input), "value": ("value", s.input)}[s.what]
-            self.symbols.setdefault(s.symbol, source)
+            known = {"extent": ("dim", s.input, s.dim), "nnz": ("nnz", s.input), "value": ("value", s.input)}
+            if s.what in known:
+                self.symbols.setdefault(s.symbol, known[s.what])
 
     def spec(self) -> DispatchSpec | None:
         """The call as native code follows it; None if it is not plain."""
@@ -39,11 +40,11 @@ class Sources:
         pattern = self.types[name].pattern
         if pattern is not None and pattern.owner not in self.position:
             return None
-        shape = [self._size(e) for e in self.types[name].shape] if pattern is None else [("nnz", self.position[pattern.owner])]
+        shape = [self._size(e) for e in self.types[name].shape] if pattern is None else self._stored(pattern.owner)
         slots = [self._slot(p, name) for p in self.kernel.signature.parameters]
         if None in kinds or None in guards or None in shape or None in slots:
             return None
-        work = tuple((source, ("const", 2)) for s, source in self.symbols.items() if s.endswith(".nnz"))
+        work = tuple((source, ("const", 2 * self._fill(s.removesuffix(".nnz")))) for s, source in self.symbols.items() if s.endswith(".nnz"))
         dense = tuple(e if isinstance(e, tuple) else ("const", e) for e in shape)
         return DispatchSpec(
             tuple(k for k in kinds if k is not None),
@@ -53,15 +54,26 @@ class Sources:
             (*work, dense) if dense else work,
         )
 
+    def _fill(self, owner: str) -> int:
+        format = self.types[owner].format
+        return 1 if format is None else format.fill
+
+    def _stored(self, owner: str) -> list[Any]:
+        """The shape of values along the pattern of `owner`."""
+        format = self.types[owner].format
+        block = [format.block(0), format.block(1)] if format is not None and format.blocked else []
+        return [("nnz", self.position[owner]), *block]
+
     def _arg(self, n: int, value: Any) -> ArrayArg | SparseArg | ScalarArg | None:
         slot = self.traced.inputs[n]
         type_ = self.types[slot.name]
         if type_.is_sparse:
             found = interop.describe(value)
-            if found is None or found.converted or type_.format is None or found.kind not in ("csr", "csc", "coo") or len(found.shape) != 2:
+            if found is None or found.converted or type_.format is None or found.kind not in ("csr", "csc", "bsr", "coo") or len(found.shape) != 2:
                 return None
             index = dt.i32 if type_.format.index_bits == 32 else dt.i64
-            return SparseArg(found.kind, type(value), type_.dtype, index)  # type: ignore[arg-type]
+            block = (type_.format.block(0) or 1, type_.format.block(1) or 1)
+            return SparseArg(found.kind, type(value), type_.dtype, index, block)  # type: ignore[arg-type]
         if slot.kind == "scalar":
             return ScalarArg(type_.dtype) if type_.dtype.name in ("i64", "f64") and type(value) in (int, float) else None
         return ArrayArg(type_.dtype, type_.rank) if type(value) is np.ndarray else None

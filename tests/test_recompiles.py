@@ -84,7 +84,7 @@ PATTERNS: dict[str, tuple[Callable[..., Any], Callable[..., Any], list[Call]]] =
     "index widths": (product, product, [((matrix(6, 5), x(5, 3)), 1), ((matrix(6, 5, index=np.int64), x(5, 3)), 2), ((matrix(5, 5), x(5, 3)), 2)]),
     "values of sparse matrices": (product, product, [((matrix(6, 5), x(5, 3)), 1), ((matrix(6, 5, dtype=np.float32), x(5, 3, dtype=np.float32)), 2)]),
     "arrays and matrices of SciPy": (product, product, [((matrix(6, 5), x(5, 3)), 1), ((sp.csr_matrix(matrix(6, 5)), x(5, 3)), 1), ((sp.csr_matrix(matrix(4, 5)), x(5, 2)), 1)]),
-    "formats that convert": (product, product, [((matrix(6, 6, "bsr"), x(6, 3)), 1), ((matrix(6, 6, "csr"), x(6, 3)), 1), ((matrix(6, 6, "lil"), x(6, 3)), 1)]),
+    "formats that convert": (product, product, [((matrix(6, 6, "dok"), x(6, 3)), 1), ((matrix(6, 6, "csr"), x(6, 3)), 1), ((matrix(6, 6, "lil"), x(6, 3)), 1)]),
     "a layer": (gcn, gcn_reference, [((matrix(6, 6), x(6, 4), x(4, 2)), 1), ((matrix(9, 9), x(9, 3), x(3, 5)), 1), ((matrix(2, 2), x(2, 2), x(2, 2)), 1)]),
     "stretched sizes": (shifted, shifted, [((x(4, 5), x(4, 5)), 1), ((x(4, 5), x(1, 5)), 2), ((x(7, 6), x(7, 6)), 2), ((x(3, 2), x(1, 2)), 2), ((x(1, 5), x(4, 5)), 3), ((x(4, 5), x(5)), 4), ((x(1, 5), x(1, 5)), 4)]),
     "Python numbers": (scaled, scaled, [((x(4), 2.5), 1), ((x(4), -1.0), 1), ((x(9), np.pi), 1), ((x(4), 3), 2), ((x(4), 10**9), 2), ((x(4), True), 3), ((x(4), False), 3), ((x(4), 1j), 4)]),

@@ -1,6 +1,7 @@
 """Adapters with one protocol (`harness.Peer`); `load` imports one, or says why it cannot.
 
-Load in the order of ALL: PyTorch holds an MKL of its own, and binds to the other one if that is in the process first.
+Load in the order of ALL: PyTorch holds an MKL of its own, and binds to the other one if that is in the process first;
+GraphBLAS brings an OpenMP runtime of its own.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import importlib
 
 from benchmarks.harness import Peer, Unavailable
 
-ALL = ("polyai", "torch", "scipy", "mkl", "numba", "openblas", "onnxruntime", "openvino")
+ALL = ("polyai", "torch", "scipy", "mkl", "numba", "openblas", "onnxruntime", "openvino", "graphblas")
 
 
 def load(name: str) -> Peer:

@@ -16,6 +16,7 @@ import numba
 import numpy as np
 
 from benchmarks.harness import Run, Unavailable
+from benchmarks.peers import numba_sparse
 
 _jit = numba.njit(parallel=True, fastmath=True, nogil=True)
 
@@ -180,7 +181,7 @@ def gcn(A: Any, X: np.ndarray, W: np.ndarray, b: np.ndarray) -> Run:
 
 class Numba:
     name = "numba"
-    kernels = {"spmv": spmv, "spmm": spmm, "sddmm": sddmm, "attention": attention, "gcn": gcn}
+    kernels = {"spmv": spmv, "spmm": spmm, "sddmm": sddmm, "attention": attention, "gcn": gcn} | numba_sparse.KERNELS
 
     def version(self) -> str:
         return str(numba.__version__)

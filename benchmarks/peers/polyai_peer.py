@@ -101,10 +101,77 @@ def any_rows(model: str, weights: Weights, **changes: Any) -> tuple[Any, Callabl
     return compiled, lambda X: compiled(X, weights)
 
 
+def _sum(A: Any, B: Any) -> Any:
+    return A + B
+
+
+def _elements(A: Any, B: Any) -> Any:
+    return A * B
+
+
+def _masked(M: Any, A: Any, B: Any) -> Any:
+    return M * (A @ B)
+
+
+def _transposed(A: Any, X: Any) -> Any:
+    return A.T @ X
+
+
+def _sparse(function: Callable[..., Any], *args: Any) -> Run:
+    """A call that returns a sparse matrix of its own."""
+    compiled = pa.jit(function)
+    return lambda: compiled(*args)
+
+
+def spgemm(A: Any, B: Any) -> Run:
+    return _sparse(_product, A, B)
+
+
+def spgemm_reuse(A: Any, B: Any, A2: Any, B2: Any) -> Run:
+    """A handle that keeps the pattern of the product: its calls compute values alone."""
+    handle = pa.pattern(_product, A, B)
+    return lambda: handle(A2, B2)
+
+
+def masked_spgemm(M: Any, A: Any, B: Any) -> Run:
+    return _sparse(_masked, M, A, B)
+
+
+def sparse_add(A: Any, B: Any) -> Run:
+    return _sparse(_sum, A, B)
+
+
+def sparse_multiply(A: Any, B: Any) -> Run:
+    return _sparse(_elements, A, B)
+
+
+def bsr_spmm(A: Any, X: np.ndarray) -> Run:
+    return _run(_product, (A, X), (A.shape[0], X.shape[1]), X.dtype)
+
+
+def spmm_transposed(A: Any, X: np.ndarray) -> Run:
+    return _run(_transposed, (A, X), (A.shape[1], X.shape[1]), X.dtype)
+
+
+def csr_to_csc(A: Any) -> Run:
+    return lambda: pa.asformat(A, "csc")
+
+
+def coo_to_csr(A: Any) -> Run:
+    return lambda: pa.asformat(A, "csr")
+
+
+def csr_to_bsr(A: Any, block: int) -> Run:
+    return lambda: pa.asformat(A, "bsr", blocksize=(block, block))
+
+
 class PolyAI:
     name = "polyai"
     kernels = {
         "spmv": spmv, "spmm": spmm, "sddmm": sddmm, "attention": attention, "gcn": gcn, "gemm": gemm, "rowwise": rowwise,
+        "spgemm": spgemm, "spgemm_reuse": spgemm_reuse, "masked_spgemm": masked_spgemm, "sparse_add": sparse_add,
+        "sparse_multiply": sparse_multiply, "bsr_spmm": bsr_spmm, "spmm_transposed": spmm_transposed,
+        "csr_to_csc": csr_to_csc, "coo_to_csr": coo_to_csr, "csr_to_bsr": csr_to_bsr,
     }  # fmt: skip
 
     any_rows = {name: lambda weights, name=name: any_rows(name, weights)[1] for name in MODELS}

@@ -11,6 +11,7 @@ import scipy
 from scipy import special
 
 from benchmarks.harness import Run
+from benchmarks.peers import scipy_sparse
 from benchmarks.peers.openblas_peer import PEER as OPENBLAS
 
 
@@ -70,7 +71,7 @@ def rowwise(X: np.ndarray, gamma: np.ndarray, beta: np.ndarray, eps: float) -> R
 
 class Scipy:
     name = "scipy"
-    kernels = {"spmv": spmv, "spmm": spmm, "sddmm": sddmm, "attention": attention, "gcn": gcn, "rowwise": rowwise}
+    kernels = {"spmv": spmv, "spmm": spmm, "sddmm": sddmm, "attention": attention, "gcn": gcn, "rowwise": rowwise} | scipy_sparse.KERNELS
 
     def version(self) -> str:
         return f"{scipy.__version__} (NumPy {np.__version__})"

@@ -10,13 +10,15 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 import torch.nn.functional as F
 
 from benchmarks.harness import Run
 from benchmarks.reference import EPS, HEADS
+from benchmarks.sparse_results import Compressed
 
-warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+warnings.filterwarnings("ignore", message="Sparse (CSR|BSR|CSC) tensor support is in beta")
 warnings.filterwarnings("ignore", message="Sparse invariant checks are implicitly disabled")
 
 
@@ -41,6 +43,53 @@ def spmv(A: Any, x: np.ndarray) -> Run:
 def spmm(A: Any, X: np.ndarray) -> Run:
     a, b = _csr(A), torch.from_numpy(X)
     return _run(lambda: a @ b)
+
+
+def spgemm(A: Any, B: Any) -> Run:
+    """Without MKL's own sparse product PyTorch has none for CSR; with it, this is it."""
+    a, b = _csr(A), _csr(B)
+    return _sparse(lambda: a @ b)
+
+
+def sparse_add(A: Any, B: Any) -> Run:
+    a, b = _csr(A), _csr(B)
+    return _sparse(lambda: a + b)
+
+
+def _sparse(call: Callable[[], torch.Tensor]) -> Run:
+    """The result as a CSR tensor."""
+
+    def run() -> Compressed:
+        with torch.inference_mode():
+            out = call()
+        arrays = (t.numpy() for t in (out.crow_indices(), out.col_indices(), out.values()))
+        return Compressed((out.shape[0], out.shape[1]), *arrays)
+
+    return run
+
+
+def bsr_spmm(A: Any, X: np.ndarray) -> Run:
+    blocks = (torch.from_numpy(t) for t in (A.indptr, A.indices, A.data))
+    a, b = torch.sparse_bsr_tensor(*blocks, size=A.shape), torch.from_numpy(X)
+    return _run(lambda: a @ b)
+
+
+def spmm_transposed(A: Any, X: np.ndarray) -> Run:
+    """The transpose of a CSR tensor is a view, a CSC tensor."""
+    transposed, b = _csr(A).t(), torch.from_numpy(X)
+    return _run(lambda: transposed @ b)
+
+
+def csr_to_csc(A: Any) -> Run:
+    a = _csr(A)
+
+    def run() -> Any:
+        with torch.inference_mode():
+            out = a.to_sparse_csc()
+        arrays = (t.numpy() for t in (out.values(), out.row_indices(), out.ccol_indices()))
+        return sp.csc_array(tuple(arrays), shape=A.shape)
+
+    return run
 
 
 def sddmm(A: Any, U: np.ndarray, V: np.ndarray) -> Run:
@@ -122,6 +171,7 @@ class Torch:
     name = "torch"
     kernels = {
         "spmv": spmv, "spmm": spmm, "sddmm": sddmm, "attention": attention, "gcn": gcn, "gemm": gemm, "rowwise": rowwise,
+        "spgemm": spgemm, "sparse_add": sparse_add, "bsr_spmm": bsr_spmm, "spmm_transposed": spmm_transposed, "csr_to_csc": csr_to_csc,
     }  # fmt: skip
 
     any_rows = {"mlp": lambda weights: _any_rows(_mlp, weights), "block": lambda weights: _any_rows(_block, weights)}

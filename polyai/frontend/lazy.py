@@ -7,15 +7,15 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from polyai.errors import TraceError, UnsupportedError
+from polyai.errors import TraceError
 from polyai.frontend import elementwise as ew
 from polyai.frontend import functions, indexing, linalg, protocol, reductions, shaping, sparse
-from polyai.frontend.core import Array
+from polyai.frontend.methods import SparseMethods
 from polyai.scalar import dtype as dt
 from polyai.shapes.expr import symbol
 
 
-class LazyArray(Array):
+class LazyArray(SparseMethods):
     """A dense or sparse tensor of the program being traced. Its values are not known; its shape and dtype are."""
 
     __slots__ = ()
@@ -389,51 +389,3 @@ class LazyArray(Array):
 
     def trace(self, offset: int = 0) -> Any:
         return linalg.trace(self, offset)
-
-    # -- methods of SciPy's sparse arrays
-
-    def toarray(self) -> Any:
-        return sparse.toarray(self)
-
-    todense = toarray
-
-    def multiply(self, other: Any) -> Any:
-        """Element by element product."""
-        return ew.multiply(self, other)
-
-    def power(self, n: Any, dtype: Any = None) -> Any:
-        """Element-wise power."""
-        out = ew.pow(self, n)
-        return out if dtype is None else ew.astype(out, dtype)
-
-    def maximum(self, other: Any) -> Any:
-        """The larger of each element and `other`."""
-        return ew.maximum(self, other)
-
-    def minimum(self, other: Any) -> Any:
-        """The smaller of each element and `other`."""
-        return ew.minimum(self, other)
-
-    def sqrt(self) -> Any:
-        """The square root of each element."""
-        return ew.sqrt(self)
-
-    def getnnz(self, axis: Any = None) -> Any:
-        """The number of stored elements, over all or along an axis."""
-        return sparse.nnz_of(self) if axis is None else reductions.sum(sparse.ones_where_stored(self), axis, np.int64)
-
-    def tocsr(self) -> Any:
-        return self._to("csr")
-
-    def tocsc(self) -> Any:
-        return self._to("csc")
-
-    def tocoo(self) -> Any:
-        return self._to("coo")
-
-    def _to(self, name: str) -> Any:
-        if self.format == name:
-            return self
-        raise UnsupportedError(
-            f"conversion of {self.tracer.text(self)} to {name} while tracing", "patterns are not rebuilt by kernels", "convert before the call"
-        )

@@ -115,7 +115,7 @@ def _extreme(monoid: str, x: Any, axis: Any, keepdims: bool) -> Array:
     keepdims = keepdims or (a.is_matrix and axis is not None)
     stored = fold(f"stored_{monoid}", monoid, [a], axes, keepdims)
     found = fold("count", "add", [a], axes, keepdims, lambda e: _one())
-    total = tracer.size_term(count(tracer, a, axes))
+    total = _elements(a, axes)
     rule: Rule = lambda best, n: apply("where", n < total, apply(monoid, best, 0), best)  # noqa: E731
     return cast(Array, pointwise(monoid, rule, stored, found))
 
@@ -138,10 +138,20 @@ def mean(x: Any, axis: Any = None, dtype: Any = None, keepdims: bool = False) ->
     axes = normalized_axes(axis, a.rank, "mean")
     wanted = as_dtype(dtype) if dtype is not None else _floating(a.type.dtype)
     held = dt.compute_type(wanted)
-    total = a.tracer.size_term(count(a.tracer, a, axes))
+    total = _elements(a, axes)
     if a.is_matrix and axis is not None:
         keepdims = True
     return fold("mean", "add", [a], axes, keepdims, lambda e: convert(e, held), lambda s: convert(s / total, wanted))
+
+
+def _elements(a: Array, axes: tuple[int, ...]) -> Term:
+    """The number of elements over `axes`, a weak number. Those of a sparse array may be more than i64 can count: a float."""
+    if not a.is_sparse or len(axes) < 2:
+        return a.tracer.size_term(count(a.tracer, a, axes))
+    out = convert(a.tracer.size_term(a.extents[axes[0]]), dt.f64)
+    for d in axes[1:]:
+        out = out * convert(a.tracer.size_term(a.extents[d]), dt.f64)
+    return Term(out.body, True, a.tracer)
 
 
 def _floating(dtype: DType) -> DType:

@@ -38,7 +38,9 @@ def nnz_of(x: Any) -> Any:
     """The number of stored elements, a size."""
     a = sparse_only(x, "nnz")
     assert a.type.pattern is not None
-    return a.tracer.sizes.value(symbol(tn.nnz_of(a.type.pattern.owner)))
+    owner = a.type.pattern.owner
+    format = a.tracer.types[owner].format
+    return a.tracer.sizes.value(symbol(tn.nnz_of(owner)) * (1 if format is None else format.fill))
 
 
 def map_stored(function: Rule, x: Any, *others: Any) -> Any:

@@ -23,6 +23,8 @@ from polyai.shapes import expr as sx
 from polyai.shapes.dim import Dim
 from polyai.shapes.expr import Size
 from polyai.sparse import interop
+from polyai.sparse.format import Format
+from polyai.sparse.level import length_of
 from polyai.tensor import nodes as tn
 from polyai.term.node import node
 
@@ -41,7 +43,8 @@ class InputSlot:
 class SymbolSource:
     """Where the value of a size symbol comes from: dimension `dim` of an input, its count of stored elements, its value.
 
-    `what`: "extent", "nnz" or "value". `input` is the position in `Traced.inputs`. An extent is factor * symbol + offset.
+    `what`: "extent", "nnz", "length" (of the fibres of level `dim`) or "value". `input` is the position in `Traced.inputs`.
+    An extent is factor * symbol + offset.
     """
 
     symbol: str
@@ -117,6 +120,10 @@ class Traced:
                 described = interop.describe(value)
                 assert described is not None
                 out[source.symbol] = described.nnz
+            elif source.what == "length":
+                described = interop.describe(value)
+                assert described is not None
+                out[source.symbol] = dict(described.lengths)[f"length{source.dim}"]
             else:
                 out[source.symbol] = int(value)
         return out
@@ -198,6 +205,7 @@ def trace(
         binder.slots.append(InputSlot(captured.name, (), captured.name, "sparse" if captured.is_sparse else "array"))
         if captured.is_sparse:
             binder.sources.append(SymbolSource(tn.nnz_of(captured.name), len(binder.slots) - 1, "nnz"))
+            binder.add_lengths(captured.name, captured.name, captured.type.format, {})
     tracer.root.open = False
     return _finished(tracer, binder, found, outputs, shape, names)
 
@@ -300,21 +308,30 @@ class _Binder:
         if leaf.kind == "sparse":
             described = interop.describe(value)
             assert described is not None
-            return self._sparse(leaf, described.shape, described.shape, described.dtype, described.format, described.is_matrix, described.nnz)
+            return self._sparse(leaf, described.shape, described.shape, described.dtype, described.format, described.is_matrix, described.nnz, dict(described.lengths))
         spec: Spec = value
         if spec.format is not None:
             return self._sparse(leaf, spec.shape, None, spec.dtype, spec.format, spec.is_matrix, None)
         name = self._slot(leaf, False)
         return tracer.add_input(name, tn.TensorType(spec.dtype, self._shape(name, leaf.text, spec.shape, None)), leaf.text)
 
-    def _sparse(self, leaf: Leaf, extents: Any, hints: Any, dtype: Any, format: Any, is_matrix: bool, nnz: int | None) -> Array:
+    def _sparse(self, leaf: Leaf, extents: Any, hints: Any, dtype: Any, format: Any, is_matrix: bool, nnz: int | None, lengths: Mapping[str, int] | None = None) -> Array:
         name = self._slot(leaf, True)
         shape = self._shape(name, leaf.text, extents, hints)
         symbol = tn.nnz_of(name)
         self.tracer.sizes.add(symbol, f"{leaf.text}.nnz", nnz)
         self.sources.append(SymbolSource(symbol, len(self.slots) - 1, "nnz"))
+        self.add_lengths(name, leaf.text, format, lengths or {})
         pattern = tn.Pattern(name, tuple(range(len(shape))))
         return self.tracer.add_input(name, tn.TensorType(dtype, shape, format, pattern), leaf.text, is_matrix=is_matrix)
+
+    def add_lengths(self, name: str, text: str, format: Format | None, hints: Mapping[str, int]) -> None:
+        """The sizes of a sparse input's levels that are no extents."""
+        for number, level in enumerate(() if format is None else format.levels):
+            if level.sized:
+                symbol = length_of(name, number)
+                self.tracer.sizes.add(symbol, f"the length of level {number} of {text}", hints.get(f"length{number}"))
+                self.sources.append(SymbolSource(symbol, len(self.slots) - 1, "length", number))
 
     def _slot(self, leaf: Leaf, is_sparse: bool) -> str:
         stem = identifier(leaf.text)

@@ -180,7 +180,7 @@ class Emitter:
 
     def fibre_site(self, tensor: str, level: int) -> int:
         format_ = self.storage.stored[tensor].type.format
-        part = {"csr": "row", "csc": "column"}.get(format_.name if format_ is not None else "", "fibre")
+        part = {"csr": "row", "csc": "column", "bsr": "block row"}.get(format_.name if format_ is not None else "", "fibre")
         array = f"indptr of {tensor}" if part != "fibre" else f"the array of positions of level {level} of {tensor}"
         return self.site(
             lp.Site(
@@ -245,7 +245,9 @@ class Emitter:
             format_ = owner.type.format
             level = int(spec.name.rpartition("crd")[2])
             d = format_.order[level] if format_ is not None else level
-            word = ("row", "column")[d] if owner.type.rank == 2 else f"dimension {d}"
+            words = {"csr": ("row", "column"), "bsr": ("block row", "row", "block column", "column")}
+            named = words.get("csr" if owner.type.rank == 2 else format_.name if format_ is not None else "")
+            word = named[d] if named else f"dimension {d}"
             return lp.Site(
                 "SparseStructureError",
                 f"{word} index {{value}} of {owner.name} is outside 0 <= index < {limit}",

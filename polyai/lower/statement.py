@@ -25,6 +25,7 @@ from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType
 from polyai.scalar.expr import Apply, Cast, Const, Expr, Load, Var
 from polyai.scalar.ops import MONOIDS
+from polyai.tensor.bodies import from_size
 
 
 class Body:
@@ -34,6 +35,7 @@ class Body:
         self.out, self.statement, self.values, self.streams = out, statement, values, streams
         self.names = {*statement.dims, *out.scop.parameters}
         self.certain: set[tuple[str, tuple[Expr, ...]]] = set()
+        self.held: tuple[Expr, ...] = ()  # conditions that hold where the expression at hand is wanted
 
     def store(self) -> None:
         """Append the instance."""
@@ -89,7 +91,10 @@ class Body:
                     test = self.out.let("inside", test)
                 yes = test if guard is None else b.both(guard, test)
                 no = b.negation(test) if guard is None else b.both(guard, b.negation(test))
-                return b.where(test, b.convert(self.value(a, yes), dtype), b.convert(self.value(c, no), dtype))
+                before, self.held = self.held, (*self.held, *_conjuncts(condition))
+                taken = b.convert(self.value(a, yes), dtype)
+                self.held = before
+                return b.where(test, taken, b.convert(self.value(c, no), dtype))
             case Apply(op, args, dtype):
                 return rebuild(op, tuple(self.value(a, guard) for a in args), dtype)
             case _:
@@ -137,7 +142,7 @@ class Body:
         for d, index in enumerate(indices):
             under = None if self._coordinates(index) else guard
             x = b.convert(self.value(index, under), dt.i64)
-            if affine(index, self.names) is None and not self._streamed(index):
+            if affine(index, self.names) is None and not self._streamed(index) and not self._proved(index, array, d):
                 if not isinstance(x, (lp.Var, lp.Const)):
                     x = out.let("index", x, out.hoisted(x) if under is None else None)
                 extent = out.storage.arrays[array].extents[d]
@@ -156,10 +161,26 @@ class Body:
         """True for a coordinate or a place that a stream gives: in range by construction."""
         return isinstance(index, Load) and self.out.storage.arrays[index.array].role == "stream"
 
+    def _proved(self, index: Expr, array: str, dimension: int) -> bool:
+        """True if the condition around says that 0 <= index < extent: where it does not hold, nothing is read."""
+        extent = self.out.storage.arrays[array].extents[dimension]
+        if not self.held or isinstance(extent, po.Ragged):
+            return False
+        wanted = (Apply("ge", (index, Const(0, dt.i64)), dt.bool_), Apply("lt", (index, from_size(extent)), dt.bool_))  # type: ignore[arg-type]
+        return all(w in self.held for w in wanted)
+
     def _coordinates(self, index: Expr) -> bool:
         """True if `index` reads stored coordinates only: those are valid, or the matrix is not."""
         sources = [x.array for x in loads_in(index)]
         return bool(sources) and all(a in self.out.storage.levels for a in sources)
+
+
+def _conjuncts(condition: Expr) -> tuple[Expr, ...]:
+    match condition:
+        case Apply("and", (a, c)):
+            return (*_conjuncts(a), *_conjuncts(c))
+        case _:
+            return (condition,)
 
 
 def _counted_from_the_end(index: Expr) -> Expr | None:

@@ -39,12 +39,14 @@ class ArrayArg:
 
 @node
 class SparseArg:
-    """A scipy.sparse value of exactly the class `type`; `kind` csr, csc or coo. Its element and index types are as given."""
+    """A scipy.sparse value of exactly the class `type`; `kind` csr, csc, bsr or coo. Its element and index types, and the block
+    of bsr, are as given."""
 
-    kind: Literal["csr", "csc", "coo"]
+    kind: Literal["csr", "csc", "bsr", "coo"]
     type: type
     dtype: DType
     index: DType
+    block: tuple[int, int] = (1, 1)
 
 
 @node
@@ -262,10 +264,17 @@ class Program:
             self._do(Op.INT, item, d=extents[axis])
             self._do(Op.WITHIN, extents[axis], 0, BIG)
             self._known["dim", k, axis] = extents[axis]
-        values = self._array(self._attribute(k, "data"), arg.dtype, 1)
+        values = self._array(self._attribute(k, "data"), arg.dtype, 3 if arg.kind == "bsr" else 1)
         self._known["val", k] = values
         if arg.kind == "coo":
             self._coordinates(k, arg, values)
+        elif arg.kind == "bsr":
+            for axis, size in enumerate(arg.block):
+                self._do(Op.WITHIN, values + 2 + axis, size, size)
+                self._do(Op.MULTIPLE, extents[axis], size)
+            rows = self.number()
+            self._do(Op.QUOTIENT, extents[0], arg.block[0], d=rows)
+            self._compressed(k, arg, values, rows)
         else:
             self._compressed(k, arg, values, extents[arg.kind == "csc"])
 

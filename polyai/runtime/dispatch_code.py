@@ -44,10 +44,11 @@ class Op(IntEnum):
     FACTOR = 18  #   product *= V[a]
     TERM = 19  #     work += product; product = 1
     CONTEXT = 20  #  the context variable a has the value b
-    RECORD = 21  #   word hits % RING of the ring at b = V[a]
-    REVIEW = 22  #   hits < the word at a
-    RANK = 23  #     V[d] = V[d] * (c + 1) + how many of the c ascending numbers at b are <= V[a]
-    SELECT = 24  #   the kernel to run is that of cell V[a] of the CELLs at b, if it has one
+    QUOTIENT = 21  # V[d] = V[a] / b, rounded down, of a number >= 0 by a constant > 0
+    RECORD = 22  #   word hits % RING of the ring at b = V[a]
+    REVIEW = 23  #   hits < the word at a
+    RANK = 24  #     V[d] = V[d] * (c + 1) + how many of the c ascending numbers at b are <= V[a]
+    SELECT = 25  #   the kernel to run is that of cell V[a] of the CELLs at b, if it has one
 
 
 RING = 256
@@ -343,6 +344,10 @@ op.shift:
   {number("h", "a")}
   %h.up = shl i64 %h, %b
   {give("%h.up")}
+op.quotient:
+  {number("qt", "a")}
+  %qt.part = udiv i64 %qt, %b
+  {give("%qt.part")}
 op.copy:
   {number("cp", "a")}
   {give("%cp")}

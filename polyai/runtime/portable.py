@@ -153,6 +153,10 @@ def _shift(v: Any, o: Any, known: Any, a: int, b: int, c: int, d: int, e: int) -
     v[d] = v[a] << b
 
 
+def _quotient(v: Any, o: Any, known: Any, a: int, b: int, c: int, d: int, e: int) -> None:
+    v[d] = v[a] // b
+
+
 def _copy(v: Any, o: Any, known: Any, a: int, b: int, c: int, d: int, e: int) -> None:
     v[d] = v[a]
 
@@ -218,6 +222,7 @@ _STEPS: dict[Op, Callable[..., None]] = {
     Op.ADD: _add,
     Op.CONST: _const,
     Op.SHIFT: _shift,
+    Op.QUOTIENT: _quotient,
     Op.COPY: _copy,
     Op.EQUAL: _equal,
     Op.WITHIN: _within,

@@ -1,30 +1,178 @@
-"""A format: an order of dimensions and a level for each. CSR, CSC, COO are values of this one class."""
+"""A format: an affine map from dimensions to levels, and the levels. CSR, CSC, COO, BSR are values of this one class.
+
+    Format       name, order, levels, index_bits, parts
+    level l      stores part `parts[l]` of dimension `order[l]`
+    Part         Whole                  the coordinate i
+               | Block(size)            i // size
+               | Inner(size)            i % size
+               | Shift(to)              j - i, for j the coordinate of dimension `to`, which a later level stores
+
+A format without `parts` stores whole dimensions. A 2x3 BSR matrix: levels (dense, compressed, dense, dense) of
+(i // 2, j // 3, i % 2, j % 3). DIA: levels (slots, strip) of (j - i, j).
+
+A format is *padded* if it may hold positions outside the tensor: they are not stored, whatever their values say.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Union, assert_never
+
+from polyai.shapes.expr import Size, floordiv
 from polyai.sparse.level import Level
 from polyai.sparse.levels.compressed import Compressed
 from polyai.sparse.levels.dense import Dense
 from polyai.sparse.levels.singleton import Singleton
+from polyai.sparse.levels.slots import Slots
+from polyai.sparse.levels.strip import Strip
 from polyai.term.node import node
 
 
 @node
+class Whole:
+    """The coordinate itself."""
+
+
+@node
+class Block:
+    """The number of the block of `size` coordinates: i // size. The extent is a multiple of `size`."""
+
+    size: int
+
+
+@node
+class Inner:
+    """The place inside a block of `size` coordinates: i % size."""
+
+    size: int
+
+
+@node
+class Shift:
+    """How far dimension `to` lies beyond this one: the number of the diagonal, j - i."""
+
+    to: int
+
+
+Part = Union[Whole, Block, Inner, Shift]
+
+
+@node
 class Format:
-    """`levels[l]` stores dimension `order[l]`; `index_bits` is the width of its index arrays, 32 or 64."""
+    """`levels[l]` stores `parts[l]` of dimension `order[l]`; `index_bits` is the width of its index arrays, 32 or 64."""
 
     name: str
     order: tuple[int, ...]
     levels: tuple[Level, ...]
     index_bits: int = 32
+    parts: tuple[Part, ...] = ()
 
     @property
     def rank(self) -> int:
-        return len(self.order)
+        return len(set(self.order))
+
+    def part(self, level: int) -> Part:
+        """What level `level` stores of its dimension."""
+        return self.parts[level] if self.parts else Whole()
 
     def level_of(self, dimension: int) -> int:
-        """The level that stores `dimension`."""
+        """The first level that stores (a part of) `dimension`."""
         return self.order.index(dimension)
+
+    def levels_of(self, dimension: int) -> tuple[int, ...]:
+        """The levels that store `dimension`, blocks before what is inside them."""
+        return tuple(level for level, d in enumerate(self.order) if d == dimension)
+
+    def block(self, dimension: int) -> int:
+        """The size of the blocks that `dimension` is cut into; 0 if it is whole."""
+        sizes = (part.size for level in self.levels_of(dimension) if isinstance(part := self.part(level), (Block, Inner)))
+        return next(sizes, 0)
+
+    @property
+    def blocked(self) -> bool:
+        """True if some dimension is cut into blocks."""
+        return any(isinstance(part, (Block, Inner)) for part in self.parts)
+
+    @property
+    def padded(self) -> bool:
+        """True if some positions may lie outside the tensor."""
+        return any(level.sized for level in self.levels)
+
+    @property
+    def fill(self) -> int:
+        """How many elements each position of the last level with index arrays holds: the size of a dense block below it."""
+        out = 1
+        for level in range(len(self.levels) - 1, -1, -1):
+            part = self.part(level)
+            if not self.levels[level].full or not isinstance(part, Inner):
+                break
+            out *= part.size
+        return out
+
+    def level_extents(self, shape: Sequence[Size]) -> tuple[Size, ...]:
+        """How far the coordinates of each level run, for a tensor of `shape`."""
+        return tuple(extent(self.part(level), shape[d]) for level, d in enumerate(self.order))
+
+    def taken_apart(self, coordinates: Sequence[Any]) -> tuple[Any, ...]:
+        """The coordinates of each level of numbers or NumPy arrays, one per dimension."""
+        return tuple(_apart(self.part(level), d, coordinates) for level, d in enumerate(self.order))
+
+    def put_together(self, coordinates: Sequence[Any]) -> tuple[Any, ...]:
+        """The inverse of `taken_apart`: one number or array per dimension."""
+        out: dict[int, Any] = {}
+        for level, dimension in enumerate(self.order):
+            mine = coordinates[level]
+            part = self.part(level)
+            if isinstance(part, Block):
+                mine = mine * part.size
+            out[dimension] = out[dimension] + mine if dimension in out else mine
+        for level, dimension in enumerate(self.order):
+            part = self.part(level)
+            if isinstance(part, Shift):
+                out[dimension] = out[part.to] - out[dimension]
+        return tuple(out[d] for d in range(self.rank))
+
+    def unblocked(self) -> Format:
+        """The format of the same storage seen as a tensor whose cut dimensions are two: block, then place inside.
+
+        BSR of (i, j) becomes order (0, 2, 1, 3) of (i // b, i % b, j // c, j % c).
+        """
+        if not self.blocked:
+            return self
+        first, count = {}, 0
+        for dimension in range(self.rank):
+            first[dimension] = count
+            count += len(self.levels_of(dimension))
+        order = tuple(first[d] + isinstance(self.part(level), Inner) for level, d in enumerate(self.order))
+        return replace(self, order=order, parts=())
+
+
+def extent(part: Part, whole: Size) -> Size:
+    """How far the coordinates of a part of a dimension of extent `whole` run."""
+    match part:
+        case Whole() | Shift():
+            return whole
+        case Block(size):
+            return floordiv(whole, size)
+        case Inner(size):
+            return size
+        case _:
+            assert_never(part)
+
+
+def _apart(part: Part, dimension: int, coordinates: Sequence[Any]) -> Any:
+    match part:
+        case Whole():
+            return coordinates[dimension]
+        case Block(size):
+            return coordinates[dimension] // size
+        case Inner(size):
+            return coordinates[dimension] % size
+        case Shift(to):
+            return coordinates[to] - coordinates[dimension]
+        case _:
+            assert_never(part)
 
 
 def csr(index_bits: int = 32) -> Format:
@@ -35,6 +183,22 @@ def csr(index_bits: int = 32) -> Format:
 def csc(index_bits: int = 32) -> Format:
     """Columns dense, rows compressed."""
     return Format("csc", (1, 0), (Dense(), Compressed()), index_bits)
+
+
+def bsr(rows: int, columns: int, index_bits: int = 32) -> Format:
+    """Dense blocks of `rows` x `columns`: block rows dense, block columns compressed. The shape is a multiple of the block."""
+    parts = (Block(rows), Block(columns), Inner(rows), Inner(columns))
+    return Format("bsr", (0, 1, 0, 1), (Dense(), Compressed(), Dense(), Dense()), index_bits, parts)
+
+
+def dia(index_bits: int = 32) -> Format:
+    """Diagonals j - i = const: their offsets listed, their elements by column."""
+    return Format("dia", (0, 1), (Slots(), Strip()), index_bits, (Shift(1), Whole()))
+
+
+def ell(index_bits: int = 32) -> Format:
+    """Rows dense, each with the same number of slots for its columns; empty slots have column -1."""
+    return Format("ell", (0, 1), (Dense(), Slots()), index_bits)
 
 
 def coo(rank: int = 2, index_bits: int = 32) -> Format:

@@ -1,5 +1,7 @@
 """scipy.sparse in and out. The only file that knows SciPy's matrices, and it imports SciPy only to build one.
 
+What holds a `Storage` (polyai.SparseArray) is described here too, so that callers need not ask which of both they have.
+
 A value is described without reading its indices: SciPy's arrays are borrowed as they are (`arrays_of` copies only what no
 kernel can read in place, and conversions of other kinds are said in `Described.origin`). Borrowed index arrays may change
 between calls, so nothing about their contents is remembered: kernels check each index they use.
@@ -13,8 +15,10 @@ values) needs unique coordinates: ask `has_duplicates` first. Merges of two patt
 from __future__ import annotations
 
 import copy
+import math
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -23,21 +27,30 @@ from numpy.typing import NDArray
 
 from polyai.errors import SparseStructureError, UnsupportedError
 from polyai.scalar.dtype import DType, from_numpy
-from polyai.sparse.format import Format, coo, csc, csr
+from polyai.shapes.expr import evaluate
+from polyai.sparse.format import Format, bsr, coo, csc, csr, dia
+from polyai.sparse.interp import walk
 from polyai.sparse.levels.compressed import Compressed
 from polyai.sparse.levels.singleton import Singleton
 from polyai.sparse.storage import Storage
+from polyai.sparse.verify import arrays_are_complete, coordinates_are_in_range, fibres_tile_their_level
 
 Array = NDArray[Any]
 
+_IN_PLACE = ("csr", "csc", "bsr", "dia", "coo")
 _REBUILD = "rebuild it: type(A)((A.data, A.indices, A.indptr), shape=A.shape), then A.check_format(full_check=True)"
+
+_REBUILD_DIA = "rebuild it: scipy.sparse.dia_array((data, offsets), shape=A.shape)"
 
 
 class Described(NamedTuple):
-    """What a kernel needs to know of one scipy.sparse value.
+    """What a kernel needs to know of one sparse value.
 
-    `kind` is the layout used, "csr", "csc" or "coo" (a 1-D CSR array counts as "coo" of rank 1: both store one list).
-    `origin` is the layout that was passed; where it differs (bsr, dia, lil, dok), `holder` is a converted copy, else the
+    `kind` is the layout used, "csr", "csc", "bsr", "dia" or "coo" (a 1-D CSR array counts as "coo" of rank 1: both store one list), or
+    "storage" for a SparseArray.
+    `lengths` gives the sizes that are no extents, of sized levels (`length1`).
+    `nnz` counts positions of the last level with index arrays: blocks of a BSR matrix, else elements.
+    `origin` is the layout that was passed; where it differs (lil, dok), `holder` is a converted copy, else the
     value itself. `is_matrix` tells spmatrix (`*` multiplies matrices) from sparray.
     """
 
@@ -49,11 +62,12 @@ class Described(NamedTuple):
     kind: str
     origin: str
     holder: Any
+    lengths: tuple[tuple[str, int], ...] = ()
 
     @property
     def converted(self) -> bool:
         """True if the call paid for a conversion."""
-        return self.origin not in ("csr", "csc", "coo")
+        return self.origin not in (*_IN_PLACE, "storage")
 
 
 @cache
@@ -62,12 +76,16 @@ def _dtype(given: np.dtype[Any]) -> DType:
 
 
 @cache
-def scipy_format(kind: str, rank: int = 2, index_bits: int = 32) -> Format:
-    """The Format of SciPy's `kind`. SciPy's COO is neither ordered nor unique; CSR and CSC are, by SciPy's convention."""
+def scipy_format(kind: str, rank: int = 2, index_bits: int = 32, block: tuple[int, int] = (1, 1)) -> Format:
+    """The Format of SciPy's `kind`; `block` is that of BSR. SciPy's COO is neither ordered nor unique; CSR and CSC are, by SciPy's convention."""
     if kind == "csr":
         return csr(index_bits)
     if kind == "csc":
         return csc(index_bits)
+    if kind == "bsr":
+        return bsr(*block, index_bits)
+    if kind == "dia":
+        return dia(index_bits)
     if rank == 1:
         return coo(1, index_bits)
     below = (Singleton(ordered=False, unique=False),) * (rank - 1)
@@ -75,18 +93,30 @@ def scipy_format(kind: str, rank: int = 2, index_bits: int = 32) -> Format:
 
 
 def is_sparse(value: object) -> bool:
-    """True if `value` is a scipy.sparse matrix or array. Never imports SciPy."""
+    """True if `value` is a scipy.sparse matrix or array, or holds a Storage. Never imports SciPy."""
+    return _storage(value) is not None or _is_scipy(value)
+
+
+def _storage(value: object) -> Storage | None:
+    found = getattr(type(value), "storage", None) and getattr(value, "storage", None)
+    return found if isinstance(found, Storage) else None
+
+
+def _is_scipy(value: object) -> bool:
     sparse = sys.modules.get("scipy.sparse")
     return sparse is not None and bool(sparse.issparse(value))
 
 
 def describe(value: Any) -> Described | None:
-    """Format, shape, dtype and count of a scipy.sparse value; None for any other value.
+    """Format, shape, dtype and count of a sparse value; None for any other value.
 
     Reads no index but the last row pointer. Raises SparseStructureError if the arrays cannot belong together, DTypeError
     for element types without a kernel.
     """
-    if not is_sparse(value):
+    own = _storage(value)
+    if own is not None:
+        return Described(own.format, own.shape, _dtype(own.values.dtype), own.positions()[-1] // own.format.fill, False, "storage", "storage", value, tuple(own.lengths().items()))
+    if not _is_scipy(value):
         return None
     origin = value.format
     holder = _listed(value)
@@ -97,7 +127,9 @@ def describe(value: Any) -> Described | None:
         kind = "coo"
     bits = 32 if all(a.dtype == np.int32 for a in _index_arrays(holder)) else 64
     is_matrix = isinstance(value, sys.modules["scipy.sparse"].spmatrix)
-    return Described(scipy_format(kind, len(shape), bits), shape, _dtype(holder.dtype), nnz, is_matrix, kind, origin, holder)
+    lengths = (("length0", len(holder.offsets)), ("length1", int(holder.data.shape[1]))) if kind == "dia" else ()
+    block = tuple(map(int, holder.data.shape[1:])) if kind == "bsr" else (1, 1)
+    return Described(scipy_format(kind, len(shape), bits, block), shape, _dtype(holder.dtype), nnz, is_matrix, kind, origin, holder, lengths)
 
 
 def arrays_of(value: Any, described: Described) -> dict[str, Array]:
@@ -107,14 +139,20 @@ def arrays_of(value: Any, described: Described) -> dict[str, Array]:
     longer than the number of stored elements are cut to it.
     """
     holder, nnz = described.holder, described.nnz
+    own = _storage(holder)
+    if own is not None:
+        return dict(own.arrays)
     index = np.int32 if described.format.index_bits == 32 else np.int64
     out: dict[str, Array] = {}
     if holder.format == "coo":
         out["pos0"] = np.array([0, nnz], dtype=index)
         for level, coordinates in enumerate(_coords(holder)):
             out[f"crd{level}"] = _readable(coordinates, index, nnz)
+    elif holder.format == "dia":
+        out["crd0"] = _readable(holder.offsets, index, len(holder.offsets))
+        nnz = len(holder.data)
     else:
-        level = len(described.shape) - 1
+        level = len(described.shape) - 1  # of BSR too: its blocks' insides have no index arrays
         out[f"pos{level}"] = _readable(holder.indptr, index, len(holder.indptr))
         out[f"crd{level}"] = _readable(holder.indices, index, nnz)
     out["val"] = _readable(holder.data, holder.data.dtype.newbyteorder("="), nnz)
@@ -129,6 +167,25 @@ def storage_of(value: Any) -> Storage:
     return Storage(described.format, described.shape, arrays_of(value, described))
 
 
+def to_scipy(storage: Storage) -> Any:
+    """The tensor as a scipy.sparse array: with the same arrays if SciPy has the format, else in COO.
+
+    Raises UnsupportedError for a scalar.
+    """
+    form = storage.format
+    block = (form.block(0) or 1, form.block(1) or 1) if form.rank == 2 else (1, 1)
+    for kind in ("csr", "csc", "bsr", "dia"):
+        if form == scipy_format(kind, 2, form.index_bits, block):
+            inner = {"bsr": block, "dia": (storage.length(len(form.levels) - 1),) if kind == "dia" else ()}.get(kind, ())
+            values = storage.values.reshape(storage.positions()[-1] // max(1, math.prod(inner)), *inner)
+            return result(kind, storage.shape, {**storage.arrays, "val": values})
+    if not storage.shape:
+        raise UnsupportedError("a sparse array without dimensions", "SciPy has none", "use .toarray()")
+    stored = walk(storage.format, storage.shape, storage.arrays)
+    listed = {f"crd{d}": c for d, c in enumerate(stored.coordinates)}
+    return result("coo", storage.shape, {**listed, "val": storage.values.reshape(-1)[stored.positions]})
+
+
 def _readable(array: Array, dtype: Any, length: int) -> Array:
     if len(array) != length:
         array = array[:length]
@@ -141,15 +198,10 @@ def _in_place(array: Array) -> bool:
 
 
 def _listed(value: Any) -> Any:
-    """`value` itself if it is CSR, CSC or COO, else a CSR copy."""
+    """`value` itself if kernels read its layout, else a CSR copy."""
     origin = value.format
-    if origin in ("csr", "csc", "coo"):
+    if origin in _IN_PLACE:
         return value
-    if origin == "bsr":
-        try:
-            value.check_format(full_check=True)  # SciPy's own conversion trusts the indices
-        except ValueError as error:
-            raise SparseStructureError("the bsr matrix is malformed", str(error), "rebuild it from valid block indices") from None
     if value.ndim != 2:
         raise UnsupportedError(f"a {origin} array with {value.ndim} dimensions", "only matrices convert to CSR", "pass value.tocoo()")
     return value.tocsr()
@@ -161,6 +213,8 @@ def _coords(value: Any) -> tuple[Array, ...]:
 
 
 def _index_arrays(value: Any) -> tuple[Array, ...]:
+    if value.format == "dia":
+        return (value.offsets,)
     return _coords(value) if value.format == "coo" else (value.indptr, value.indices)
 
 
@@ -174,18 +228,26 @@ def validate(value: Any) -> int:
     Raises SparseStructureError naming the array. Indices and the order of row pointers are checked by kernels, element by
     element, and by `validate_fully`.
     """
+    own = _storage(value)
+    if own is not None:
+        arrays_are_complete(own)
+        return own.positions()[-1]
     value = _listed(value)
     return _check(value, value.format)
 
 
 def _check(value: Any, kind: str) -> int:
     data = value.data
+    if kind == "dia":
+        return _check_diagonals(value)
     if kind == "coo":
         arrays = [(f"coords[{d}]", c) for d, c in enumerate(_coords(value))]
     else:
         arrays = [("indptr", value.indptr), ("indices", value.indices)]
+    if kind == "bsr":
+        _check_blocks(data, value.shape)
     for name, array in (*arrays, ("data", data)):
-        if array.ndim != 1:
+        if array.ndim != 1 and (kind, name) != ("bsr", "data"):
             raise _bad(f"{kind}: {name} has {array.ndim} dimensions", f"its shape is {array.shape}; a list is needed")
         if name != "data" and array.dtype.kind not in "iu":
             raise _bad(f"{kind}: {name} has dtype {array.dtype}", "indices are integers", f"A.{name} = A.{name}.astype(np.int32)")
@@ -196,8 +258,9 @@ def _check(value: Any, kind: str) -> int:
         return len(data)
     indptr, indices = value.indptr, value.indices
     major = 1 if len(value.shape) == 1 else value.shape[1 if kind == "csc" else 0]
+    major = major // data.shape[1] if kind == "bsr" else major
     if len(indptr) != major + 1:
-        axis = "columns" if kind == "csc" else "rows"
+        axis = {"csc": "columns", "bsr": "block rows"}.get(kind, "rows")
         raise _bad(f"{kind}: indptr has {len(indptr)} entries", f"{major} {axis} need {major + 1}")
     if indptr[0] != 0:
         raise _bad(f"{kind}: indptr[0] is {indptr[0]}", "the first row starts at 0")
@@ -207,17 +270,43 @@ def _check(value: Any, kind: str) -> int:
     return nnz
 
 
+def _check_diagonals(value: Any) -> int:
+    offsets, data = value.offsets, value.data
+    if offsets.ndim != 1 or offsets.dtype.kind not in "iu":
+        raise _bad(f"dia: offsets has shape {offsets.shape} and dtype {offsets.dtype}", "a list of integers is needed", _REBUILD_DIA)
+    if data.ndim != 2 or len(data) != len(offsets):
+        raise _bad(f"dia: data has shape {data.shape}", f"{len(offsets)} offsets need as many rows", _REBUILD_DIA)
+    return int(value.nnz)
+
+
+def _check_blocks(data: Array, shape: tuple[int, ...]) -> None:
+    if data.ndim != 3 or 0 in data.shape[1:]:
+        raise _bad(f"bsr: data has shape {data.shape}", "it holds blocks: (blocks, rows, columns)")
+    for name, extent, size in zip(("rows", "columns"), shape, data.shape[1:]):
+        if extent % size:
+            raise _bad(f"bsr: blocks of {size} do not divide {extent} {name}", "every block is whole", "pad the matrix to a multiple")
+
+
 def validate_fully(value: Any) -> int:
     """`validate`, and every row pointer and index is in range. Reads all of them."""
+    own = _storage(value)
+    if own is not None:
+        arrays_are_complete(own)
+        fibres_tile_their_level(own)
+        coordinates_are_in_range(own)
+        return own.positions()[-1]
     value = _listed(value)
     kind = value.format
     nnz = _check(value, kind)
+    if kind == "dia":
+        return nnz  # any offset is good: what lies outside is not stored
     if kind == "coo":
         extents = value.shape
         for d, coordinates in enumerate(_coords(value)):
             _in_range(f"coo: coords[{d}]", coordinates, extents[d])
         return nnz
-    _check_fibres(kind, value.indptr, value.indices[:nnz], value.shape[0 if kind == "csc" else -1])
+    extent = value.shape[0 if kind == "csc" else -1]
+    _check_fibres(kind, value.indptr, value.indices[:nnz], extent // value.data.shape[2] if kind == "bsr" else extent)
     return nnz
 
 
@@ -237,31 +326,43 @@ def _in_range(what: str, indices: Array, extent: int) -> None:
 
 
 def coordinates(value: Any) -> tuple[Array, ...]:
-    """The coordinates of all stored elements by dimension, in storage order. Kinds other than CSR, CSC, COO are converted."""
+    """The coordinates of all stored elements by dimension, in storage order. Other kinds than CSR, CSC, BSR, COO are converted."""
+    own = _storage(value)
+    if own is not None:
+        return walk(own.format, own.shape, own.arrays).coordinates
     value = _listed(value)
+    if value.format == "dia":
+        described = describe(value)
+        assert described is not None
+        return walk(described.format, described.shape, arrays_of(value, described)).coordinates
     if value.format == "coo":
         return tuple(c.astype(np.int64, copy=False) for c in _coords(value))
     nnz = int(value.indptr[-1])
     major = np.repeat(np.arange(len(value.indptr) - 1, dtype=np.int64), np.diff(value.indptr))
     minor = value.indices[:nnz].astype(np.int64, copy=False)
+    if value.format == "bsr":
+        _, rows, columns = value.data.shape
+        row = major[:, None, None] * rows + np.arange(rows)[:, None]
+        column = minor[:, None, None] * columns + np.arange(columns)
+        return tuple(np.broadcast_to(c, (nnz, rows, columns)).reshape(-1) for c in (row, column))
     return (minor,) if value.ndim == 1 else (minor, major) if value.format == "csc" else (major, minor)
 
 
 def is_sorted(value: Any) -> bool:
     """True if coordinates ascend within each row (CSR), column (CSC), or lexicographically (COO); equal ones may repeat."""
-    value = _listed(value)
     validate_fully(value)
     return not (_order(value) < 0).any()
 
 
 def has_duplicates(value: Any) -> bool:
     """True if a coordinate is stored more than once. Reads the arrays as they are now: SciPy's own flag may be stale."""
-    value = _listed(value)
     validate_fully(value)
+    if getattr(value, "format", "") == "dia":
+        return len(np.unique(value.offsets)) < len(value.offsets)
     order = _order(value)
     if not (order < 0).any():
         return bool((order == 0).any())
-    columns = coordinates(value)
+    columns = coordinates(value) if getattr(value, "format", "") != "bsr" else _block_coordinates(value)
     by = np.lexsort(columns[::-1])
     same = np.ones(max(0, len(by) - 1), dtype=bool)
     for column in columns:
@@ -269,10 +370,19 @@ def has_duplicates(value: Any) -> bool:
     return bool(same.any())
 
 
+def _block_coordinates(value: Any) -> tuple[Array, ...]:
+    blocks = np.repeat(np.arange(len(value.indptr) - 1), np.diff(value.indptr))
+    return blocks, value.indices[: len(blocks)]
+
+
 def _order(value: Any) -> Array:
-    """Sign of each step from one stored coordinate to the next: 1 ascends, 0 repeats, -1 descends."""
-    if value.format == "coo":
+    """Sign of each step from one stored coordinate (of BSR: block) to the next: 1 ascends, 0 repeats, -1 descends."""
+    own = _storage(value)
+    value = value if own is not None else _listed(value)
+    if own is not None or value.format in ("coo", "dia"):
         columns = coordinates(value)
+        if own is not None:
+            columns = tuple(columns[d] for d in own.format.order)
         out: Array = np.sign(np.diff(columns[-1]))
         for column in columns[-2::-1]:
             step = np.sign(np.diff(column))
@@ -287,17 +397,18 @@ def _order(value: Any) -> Array:
 
 
 def sorted_fibres(described: Described, arrays: Mapping[str, Array]) -> tuple[dict[str, Array], bool]:
-    """The arrays of a CSR or CSC matrix with each row's (column's) entries in ascending order, and whether one repeats.
+    """The arrays of a CSR, CSC or BSR matrix with each row's (column's) entries in ascending order, and whether one repeats.
 
     Raises SparseStructureError for row pointers and indices out of range.
     """
     positions, indices = arrays["pos1"], arrays["crd1"]
-    _check_fibres(described.kind, positions, indices, described.shape[0 if described.kind == "csc" else 1])
+    extent = evaluate(described.format.level_extents(described.shape)[1], {})
+    _check_fibres(described.kind, positions, indices, extent)
     major = np.repeat(np.arange(len(positions) - 1), np.diff(positions))
     order = np.lexsort((indices, major))
     ascending = indices[order]
     repeats = bool(((major[1:] == major[:-1]) & (ascending[1:] == ascending[:-1])).any())
-    return {**arrays, "crd1": ascending, "val": arrays["val"][order]}, repeats
+    return {**arrays, "crd1": ascending, "val": arrays["val"].reshape(len(order), -1)[order].reshape(arrays["val"].shape)}, repeats
 
 
 def summed(described: Described) -> Described | None:
@@ -342,19 +453,32 @@ def result(kind: str, shape: tuple[int, ...], arrays: Mapping[str, Array], like:
 
     index = {name: _own(array, like) for name, array in arrays.items() if name != "val"}
     flavour = "matrix" if like is not None and isinstance(like, sparse.spmatrix) else "array"
-    cls = getattr(sparse, f"{kind}_{flavour}", None) if kind in ("csr", "csc", "coo") else None
+    cls = getattr(sparse, f"{kind}_{flavour}", None) if kind in _IN_PLACE else None
     if cls is None:
-        raise UnsupportedError(f"no SciPy result of kind {kind}", "results are csr, csc or coo", "convert it afterwards")
+        raise UnsupportedError(f"no SciPy result of kind {kind}", f"results are {', '.join(_IN_PLACE)}", "convert it afterwards")
     if kind == "coo":
         coords = tuple(index[f"crd{level}"] for level in range(len(shape)))
         return cls((arrays["val"], coords), shape=shape)
+    if kind == "dia":
+        return cls((arrays["val"], index["crd0"]), shape=shape)
     level = len(shape) - 1
     return cls((arrays["val"], index[f"crd{level}"], index[f"pos{level}"]), shape=shape)
 
 
-def with_values(like: Any, values: Array) -> Any:
-    """A SciPy value as `like`, which is CSR, CSC or COO, with index arrays of its own and the given stored values."""
-    if like.format in ("csr", "csc") and len(like.indices) == len(values):
+def with_values(like: Any, values: Array, dims: tuple[int, ...] | None = None) -> Any:
+    """A value as `like`, a SparseArray or SciPy's CSR, CSC, BSR or COO, with index arrays of its own and the given stored values.
+
+    `dims`, for a SparseArray: dimension d of the result is dimension dims[d] of `like`.
+    """
+    own = _storage(like)
+    if own is not None:
+        dims = tuple(range(len(own.shape))) if dims is None else dims
+        turned = replace(own.format, order=tuple(dims.index(d) for d in own.format.order))
+        arrays = {**{n: a.copy() for n, a in own.arrays.items()}, "val": values}
+        return type(like)(turned, tuple(own.shape[d] for d in dims), arrays)
+    if like.format == "dia":
+        return type(like)((values, like.offsets.copy()), shape=like.shape)
+    if like.format in ("csr", "csc", "bsr") and len(like.indices) == len(values):
         made = copy.copy(like)  # SciPy's constructors look at every array again
         made.data, made.indices, made.indptr = values, like.indices.copy(), like.indptr.copy()
         return made
@@ -365,6 +489,6 @@ def with_values(like: Any, values: Array) -> Any:
 
 
 def _own(array: Array, like: Any) -> Array:
-    if like is None or like.format not in ("csr", "csc", "coo"):
+    if like is None or like.format not in _IN_PLACE:
         return array
     return array.copy() if any(np.may_share_memory(array, theirs) for theirs in _index_arrays(like)) else array

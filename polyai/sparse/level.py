@@ -33,6 +33,11 @@ class ArraySpec:
     length: Size
 
 
+def length_of(tensor: str, level: int) -> str:
+    """The size that says how many positions a sized level has under each parent position."""
+    return f"{tensor}.length{level}"
+
+
 class Level(abc.ABC):
     """One storage level. Concrete levels are final, frozen nodes without state of their own but their parameters."""
 
@@ -45,6 +50,7 @@ class Level(abc.ABC):
     unique: bool
     branchless: bool  # exactly one position under each parent position (singleton)
     compact: bool
+    sized: bool = False  # every fibre is as long as a size of the tensor says (`length_of`), not as an extent or an array
 
     @abc.abstractmethod
     def arrays(self, tensor: str, level: int, parents: Size, positions: Size) -> tuple[ArraySpec, ...]:

@@ -5,6 +5,7 @@ Level by level, outermost first, each entry is given its position, as assembly d
     full levels         position = parent * extent + coordinate
     listed, unique      entries with the same parent and coordinate share a position
     listed, repeated    each entry has its own
+    slots               position = parent * length + place in the list, for the longest list
     branchless          the parent's position
 """
 
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from polyai.errors import ShapeError, SparseStructureError, UnsupportedError
+from polyai.shapes.expr import evaluate
 from polyai.sparse.format import Format
 from polyai.sparse.interp import walk
 from polyai.sparse.level import Level
@@ -35,7 +37,7 @@ def pack(format: Format, shape: Sequence[int], coordinates: Sequence[ArrayLike],
     verify_format(format)
     extents = tuple(int(s) for s in shape)
     entries, data = _checked(format, extents, coordinates, np.asarray(values))
-    keys = [entries[d] for d in format.order]
+    keys = list(format.taken_apart(entries))
     if any(level.ordered for level in format.levels):
         by = np.lexsort(keys[::-1])
         keys, data = [k[by] for k in keys], data[by]
@@ -54,6 +56,9 @@ def _checked(format: Format, shape: tuple[int, ...], coordinates: Sequence[Array
         if len(c) and (c.min() < 0 or c.max() >= extent):
             bad = c[(c < 0) | (c >= extent)][0]
             raise ShapeError(f"coordinate {bad} in dimension {d}", f"its extent is {extent}", "coordinates count from 0")
+    for d, extent in enumerate(shape):
+        if extent % (format.block(d) or 1):
+            raise ShapeError(f"dimension {d} has {extent} elements", f"{format.name} has blocks of {format.block(d)} there", "pad it to a multiple")
     return entries, values
 
 
@@ -75,9 +80,22 @@ def _assemble(format: Format, shape: tuple[int, ...], keys: list[Array], data: A
     index = np.int32 if format.index_bits == 32 else np.int64
     arrays: dict[str, Array] = {}
     position, count = np.zeros(len(data), dtype=np.int64), 1
-    for number, (level, dimension) in enumerate(zip(format.levels, format.order)):
-        key, extent = keys[number], shape[dimension]
+    for number, (level, size) in enumerate(zip(format.levels, format.level_extents(shape))):
+        key, extent = keys[number], evaluate(size, {})
         match _kind(level):
+            case "strip":
+                position, count = position * extent + key, count * extent
+            case "slots":
+                own = position
+                listed, first = _listed(position, key, level.unique)
+                lengths = np.bincount(own[first], minlength=count)
+                starts = np.concatenate([[0], np.cumsum(lengths)])
+                longest = int(lengths.max(initial=0))
+                position = own * longest + (listed - starts[own])
+                count *= longest
+                crd = np.full(count, -1, dtype=index)
+                crd[position[first]] = key[first]
+                arrays[f"crd{number}"] = crd
             case "full":
                 position, count = position * extent + key, count * extent
             case "branchless":
@@ -113,6 +131,8 @@ def _listed(parent: Array, key: Array, unique: bool) -> tuple[Array, Array]:
 
 def _kind(level: Level) -> str:
     roles = {a.role for a in level.arrays("A", 0, 1, 1)}
+    if level.sized:
+        return "slots" if roles else "strip"
     if level.full and not roles:
         return "full"
     if level.branchless and roles == {"crd"}:
@@ -125,7 +145,7 @@ def _kind(level: Level) -> str:
 def unpack(storage: Storage) -> tuple[tuple[Array, ...], Array]:
     """Coordinates by dimension, and values, of everything stored, in order of iteration. Fills of full levels come too."""
     stored = walk(storage.format, storage.shape, storage.arrays)
-    return stored.coordinates, storage.values[stored.positions]
+    return stored.coordinates, storage.values.reshape(-1)[stored.positions]
 
 
 def convert(storage: Storage, format: Format) -> Storage:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from polyai.errors import SparseStructureError
 from polyai.shapes.expr import Size, evaluate
-from polyai.sparse.format import Format
+from polyai.sparse.format import Block, Format, Inner, Shift, Whole
 from polyai.sparse.interp import walk
 from polyai.sparse.storage import Storage
 
@@ -24,20 +24,40 @@ def _require(holds: bool, what: str, why: str, remedy: str = "rebuild it with po
 def verify_format(format: Format) -> None:
     """Raise SparseStructureError unless the levels make sense in their order."""
     order_is_a_permutation(format)
-    one_level_per_dimension(format)
+    one_level_per_part(format)
+    blocks_have_an_inside(format)
     index_width_is_known(format)
     branchless_levels_follow_listed_ones(format)
     repeated_levels_are_followed_by_branchless_ones(format)
 
 
 def order_is_a_permutation(format: Format) -> None:
-    good = sorted(format.order) == list(range(len(format.order)))
+    named = set(format.order)
+    good = named == set(range(len(named))) and (bool(format.parts) or len(named) == len(format.order))
     _require(good, f"format {format.name}: order {format.order}", "each dimension must occur once", "use a permutation such as (1, 0)")
 
 
-def one_level_per_dimension(format: Format) -> None:
+def one_level_per_part(format: Format) -> None:
     given, needed = len(format.levels), len(format.order)
     _require(given == needed, f"format {format.name} has {given} levels", f"its order names {needed} dimensions", "give one per dimension")
+    parts = len(format.parts)
+    _require(parts in (0, needed), f"format {format.name} has {parts} parts", f"it has {needed} levels", "give one part per level, or none")
+
+
+def blocks_have_an_inside(format: Format) -> None:
+    """A dimension is whole, or cut once: its blocks above the places inside them, both of one positive size."""
+    for dimension in range(format.rank):
+        parts = tuple(format.part(level) for level in format.levels_of(dimension))
+        match parts:
+            case (Whole(),):
+                continue
+            case (Shift(to),) if to != dimension and format.order.index(to) > format.level_of(dimension):
+                continue
+            case (Block(size), Inner(inside)) if size == inside > 0:
+                continue
+            case _:
+                why = "it is stored whole, or as Block(n) in one level and Inner(n) in a later one, n > 0"
+                _require(False, f"format {format.name}: dimension {dimension} is stored as {parts}", why, "use polyai.sparse.format.bsr")
 
 
 def index_width_is_known(format: Format) -> None:
@@ -65,6 +85,7 @@ def verify(storage: Storage) -> None:
     """Raise SparseStructureError unless the arrays are what the format and the shape promise. Reads all of them."""
     verify_format(storage.format)
     one_extent_per_dimension(storage)
+    blocks_divide_their_dimensions(storage)
     arrays_are_complete(storage)
     fibres_tile_their_level(storage)
     coordinates_are_in_range(storage)
@@ -76,6 +97,12 @@ def one_extent_per_dimension(storage: Storage) -> None:
     _require(good, f"shape {storage.shape}", f"{storage.format.name} has {storage.format.rank} dimensions with extents >= 0")
 
 
+def blocks_divide_their_dimensions(storage: Storage) -> None:
+    for dimension, extent in enumerate(storage.shape):
+        size = storage.format.block(dimension) or 1
+        _require(extent % size == 0, f"dimension {dimension} has {extent} elements", f"blocks of {size} do not divide it", "pad it to a multiple")
+
+
 def arrays_are_complete(storage: Storage) -> None:
     """Names, types, dimensions and lengths of all arrays."""
     expected = array_lengths(storage)
@@ -84,7 +111,8 @@ def arrays_are_complete(storage: Storage) -> None:
     width = np.dtype(np.int32 if storage.format.index_bits == 32 else np.int64)
     for name, length in expected.items():
         array = storage.arrays[name]
-        _require(array.shape == (length,), f"{name} has shape {array.shape}", f"{length} elements are needed")
+        good = array.shape == (length,) or (name == "val" and array.size == length)
+        _require(good, f"{name} has shape {array.shape}", f"{length} elements are needed")
         _require(name == "val" or array.dtype == width, f"{name} has dtype {array.dtype}", f"the format says {width}")
 
 
@@ -92,22 +120,11 @@ def array_lengths(storage: Storage) -> dict[str, int]:
     """The length that each array must have, outer levels deciding those of inner ones."""
     out: dict[str, int] = {}
     parents = 1
-    for number, (level, dimension) in enumerate(zip(storage.format.levels, storage.format.order)):
-        positions = _positions(storage, number, parents, storage.shape[dimension])
+    for number, (level, positions) in enumerate(zip(storage.format.levels, storage.positions())):
         for spec in level.arrays("A", number, parents, positions):
             out[spec.name.removeprefix("A.")] = _number(spec.length)
         parents = positions
     return {**out, "val": parents}
-
-
-def _positions(storage: Storage, number: int, parents: int, extent: int) -> int:
-    level = storage.format.levels[number]
-    if level.branchless:
-        return parents
-    if level.full:
-        return parents * extent
-    pos = storage.arrays.get(f"pos{number}")
-    return int(pos[-1]) if pos is not None and len(pos) else 0
 
 
 def _number(size: Size) -> int:
@@ -125,10 +142,10 @@ def fibres_tile_their_level(storage: Storage) -> None:
 
 
 def coordinates_are_in_range(storage: Storage) -> None:
-    for number, dimension in enumerate(storage.format.order):
-        crd, extent = storage.arrays.get(f"crd{number}"), storage.shape[dimension]
-        if crd is not None and len(crd):
-            bad = (crd < 0) | (crd >= extent)
+    for number, (dimension, size) in enumerate(zip(storage.format.order, storage.format.level_extents(storage.shape))):
+        crd, extent = storage.arrays.get(f"crd{number}"), _number(size)
+        if crd is not None and len(crd) and not isinstance(storage.format.part(number), Shift):
+            bad = (crd < (-1 if storage.format.levels[number].sized else 0)) | (crd >= extent)
             at = int(np.argmax(bad))
             _require(not bad.any(), f"crd{number}[{at}] is {crd[at]}", f"the extent of dimension {dimension} is {extent}")
 
@@ -138,8 +155,8 @@ def coordinates_keep_their_order(storage: Storage) -> None:
     format = storage.format
     coordinates = walk(format, storage.shape, storage.arrays).coordinates
     step = np.zeros(max(0, len(coordinates[0]) - 1), dtype=np.int64) if coordinates else np.zeros(0, dtype=np.int64)
-    for dimension in reversed(format.order):
-        here = np.sign(np.diff(coordinates[dimension]))
+    for part in reversed(format.taken_apart(coordinates)):
+        here = np.sign(np.diff(part))
         step = np.where(here != 0, here, step)
     at = int(np.argmin(step)) if len(step) else 0
     if all(level.ordered for level in format.levels):

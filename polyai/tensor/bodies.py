@@ -10,6 +10,7 @@ from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType
 from polyai.scalar.expr import Apply, Cast, Const, Expr, Load, Var
 from polyai.shapes.expr import FloorDiv, Largest, Mod, Size, Smallest, Sym, symbols
+from polyai.sparse.level import length_of
 from polyai.tensor.nodes import (
     Body,
     Comprehension,
@@ -213,6 +214,8 @@ def size_symbols(program: Program) -> set[str]:
             out |= symbols(extent)
         if given.type.format is not None:
             out.add(nnz_of(given.name))
+            format = given.type.format
+            out.update(length_of(given.name, n) for n, level in enumerate(format.levels if format is not None else ()) if level.sized)
     return out | {nnz_of(name) for step in program.body if owns_a_pattern(step) for name in targets_of(step)}
 
 

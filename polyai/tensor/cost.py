@@ -47,7 +47,17 @@ class Counter:
         owner = type.pattern.owner
         given = self.sizes.get(nnz_of(owner))
         shape = self.types[owner].shape
+        if given is not None:
+            given *= self._inside(self.types[owner])
         return max(1, given) if given is not None else min(self.extent(shape[0]) * ROW, math.prod(self.extent(s) for s in shape))
+
+    def _inside(self, owner: TensorType) -> int:
+        """Elements below each position that the count of stored ones counts: of a block, all."""
+        if owner.format is None:
+            return 1
+        extents = owner.format.level_extents(owner.shape)
+        listed = [n for n, level in enumerate(owner.format.levels) if not level.full]
+        return math.prod(self.extent(e) for e in extents[1 + max(listed, default=-1) :]) if listed else 1
 
     def points(self, indices: Iterable[Index], within: Iterable[Within]) -> float:
         """Points of the given index variables that are stored as `within` says.

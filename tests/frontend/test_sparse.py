@@ -219,3 +219,10 @@ REFUSED: list[tuple[str, Call, type[PolyAIError], str]] = [
 def test_what_is_refused_says_why(fn: Call, error: type[PolyAIError], text: str) -> None:
     with pytest.raises(error, match=text):
         trace(fn, (matrix(), matrix()), {})
+
+
+@pytest.mark.parametrize("extent", [2**32, 2**33, 2**40, 2**62])
+def test_more_elements_than_an_integer_counts(extent: int) -> None:
+    values = np.array([-1.0, -2.0, -4.0])
+    a = sp.coo_array((values, (np.array([0, 5, extent - 1]), np.array([extent - 1, 7, 0]))), shape=(extent, extent))
+    compare(lambda a: (a.mean(), a.max(), (-a).min(), a.min(), a.sum()), lambda a: (np.float64(-7 / extent**2), 0.0, 0.0, -4.0, -7.0), a)

@@ -33,3 +33,14 @@ def test_indices_longer_than_needed() -> None:
     function = pa.jit(lambda a: abs(a) * 3.0)
     for _ in range(3):
         np.testing.assert_array_equal(function(a).toarray(), 3 * np.eye(4))
+
+
+@pytest.mark.parametrize("axes", [(0, 1, 2), (2, 0, 1), (1, 2, 0), (2, 1, 0)])
+def test_results_along_a_list_of_many_dimensions(axes: tuple[int, ...]) -> None:
+    rng = np.random.default_rng(4)
+    full = np.where(rng.random((3, 4, 5)) < 0.3, rng.standard_normal((3, 4, 5)), 0)
+    a = sp.coo_array(full)
+    for _ in range(3):
+        scaled, moved = (f(a) for f in (pa.jit(lambda t: t.transpose(axes) * 2), pa.jit(lambda t: t.transpose(axes))))
+        np.testing.assert_array_equal(scaled.toarray(), full.transpose(axes) * 2)
+        np.testing.assert_array_equal(moved.toarray(), full.transpose(axes))

@@ -4,15 +4,20 @@ import numpy as np
 import scipy.sparse as sp
 from hypothesis import strategies as st
 
-from polyai.sparse.format import Format, coo, csc, csf, csr, dcsr
+from polyai.sparse.format import Format, bsr, coo, csc, csf, csr, dcsr
 from polyai.sparse.levels.compressed import Compressed
 from polyai.sparse.levels.dense import Dense
 
 FORMATS = {
     1: [coo(1), csf(1), Format("dense", (0,), (Dense(),))],
-    2: [csr(), csr(64), csc(), coo(), coo(2, 64), dcsr(), csf(2), Format("cols", (1, 0), (Compressed(), Dense())), Format("dense", (1, 0), (Dense(), Dense()))],
+    2: [csr(), csr(64), csc(), coo(), coo(2, 64), dcsr(), csf(2), Format("cols", (1, 0), (Compressed(), Dense())), Format("dense", (1, 0), (Dense(), Dense())), bsr(1, 1), bsr(2, 1), bsr(1, 3, 64), bsr(2, 2)],
     3: [coo(3), csf(3), Format("rot", (2, 0, 1), (Compressed(), Compressed(), Compressed())), Format("mid", (0, 2, 1), (Dense(), Compressed(), Dense()))],
 }  # fmt: skip
+
+
+def formats_of(shape):
+    """Formats that can hold a tensor of `shape`: their blocks divide it."""
+    return [f for f in FORMATS[len(shape)] if all(extent % (f.block(d) or 1) == 0 for d, extent in enumerate(shape))]
 
 
 @st.composite

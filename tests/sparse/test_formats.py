@@ -21,14 +21,14 @@ from polyai.sparse.show import show, show_storage
 from polyai.sparse.storage import Storage
 from polyai.sparse.verify import verify, verify_format
 
-from .strategies import FORMATS, dense_of, tensors
+from .strategies import dense_of, formats_of, tensors
 
 
 @given(tensors(), st.data())
 @settings(max_examples=300, deadline=None, derandomize=True)
 def test_pack_and_walk_agree_with_dense(tensor, data):
     shape, coordinates, values = tensor
-    format = data.draw(st.sampled_from(FORMATS[len(shape)]))
+    format = data.draw(st.sampled_from(formats_of(shape)))
     storage = pack(format, shape, coordinates, values)
     verify(storage)
     want = dense_of(shape, coordinates, values)
@@ -37,7 +37,7 @@ def test_pack_and_walk_agree_with_dense(tensor, data):
     np.testing.assert_array_equal(dense_of(shape, found, stored), want)
     if not any(level.full for level in format.levels):
         assert len(stored) == len(set(zip(*map(np.ndarray.tolist, coordinates))))
-    other = data.draw(st.sampled_from(FORMATS[len(shape)]))
+    other = data.draw(st.sampled_from(formats_of(shape)))
     np.testing.assert_array_equal(dense(convert(storage, other)), want)
 
 

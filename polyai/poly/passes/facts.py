@@ -121,10 +121,9 @@ def _facts(s: Statement, hints: Mapping[str, int]) -> Facts:
     named = [d for d in free if d in target.places]  # not a coordinate: lanes would scatter
     scored = accesses if piece is None else accesses[1:]  # within a piece the element stays the same
     vector = _vector(scored, dict(trips), named, [] if indirect else summed, target)
-    ragged = {r.dim for r in s.ragged}
-    plain = not ragged & set(summed) and not serial
-    operands = _operands(accesses, vector, summed) if plain else []
-    jams = tuple(d for d in free if d != vector and d not in ragged and any(not a.uses(d) for a in operands))
+    walked = {p for r in s.ragged for p in (r.dim, *r.parents)}
+    operands = _operands(accesses, vector, summed) if not serial else []
+    jams = tuple(d for d in free if d != vector and d not in walked and any(not a.uses(d) for a in operands))
     heavy = any(len(a.used) > 1 and not a.uses(d) for a in operands for d in jams)
     arrays = frozenset(a.array for a in accesses)
     return Facts(s, accesses, arrays, trips, tuple(free), tuple(summed), tuple(serial), vector, jams, heavy, _is_dear(s.value), piece)

@@ -25,6 +25,8 @@ CHUNK = 4096
 """Iterations of one task where the only free dim is cut for both threads and vectors."""
 TOGETHER = 4
 """How many sums along memory run at once."""
+BLOCK_ROWS = 6
+"""Most rows of a stored block that are jammed: each element of the operand is loaded once for all of them."""
 SQUARE = 64
 """Rows of a square where an operand is read across memory."""
 ROWS = 96
@@ -61,7 +63,7 @@ class _Recipe:
             return self._partial_sums(statements[:3]), statements[3:]
         tied = [s for atom in rest for s in atom]
         rows = self._row_dim(main)
-        if main.jams and main.summed:
+        if main.jams and main.summed and not main.statement.ragged:
             dims, after = whole_group(main, first, rest)
             wide = 0
             if not main.heavy and rows is not None:
@@ -240,7 +242,12 @@ class _Recipe:
         return children[0] if len(children) == 1 else st.Sequence(tuple(children))
 
     def _together(self, members: Sequence[tuple[Facts, str]], placed: Placed) -> tuple[str, ...]:
-        """Jam a loop around one that reduces along memory: several sums at once share what they read and hide their latency."""
+        """Jam the rows of a stored block, which share what they read, and a loop around one that reduces along memory: several
+        sums at once hide their latency."""
+        jammed = [(s, d) for s, d in members if d in s.jams]
+        if jammed and all(d in s.free for s, d in members):
+            size = max(_block_rows(s.trip(d)) for s, d in jammed)
+            return (f"{JAM}={size}",) if size > 1 else ()
         inner = [s for s, _ in members if s.vector in s.summed and placed.left(s) == (s.vector,)]
         return (f"{JAM}={TOGETHER}",) if len(inner) == 1 and all(d in (*s.free, *s.summed) for s, d in members) else ()
 
@@ -268,6 +275,11 @@ def _crossed(main: Facts) -> str | None:
 def _cut(dim: str, tile: int) -> Expr:
     var = Var(dim, dt.i64)
     return var if tile == 1 else Apply("floordiv", (var, Const(tile, dt.i64)), dt.i64)
+
+
+def _block_rows(rows: int) -> int:
+    """How many of the rows of a stored block are jammed: a few that divide it, if there are such."""
+    return rows if rows <= BLOCK_ROWS else next((n for n in (4, 6, 5, 3) if rows % n == 0), 4)
 
 
 def _share(trip: int, step: int, most: int) -> int:

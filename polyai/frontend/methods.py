@@ -1,0 +1,101 @@
+"""The methods that traced arrays share with SciPy's sparse arrays, and clear words for those that they do not have.
+
+    A.sqrt(), A.sin(), ...    element-wise functions as methods
+    A.indptr, A.setdiag(1)    raise `NotTraced`, an UnsupportedError that is an AttributeError: hasattr(A, "indptr") is False
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from polyai.errors import UnsupportedError
+from polyai.frontend import elementwise as ew
+from polyai.frontend import reductions, sparse
+from polyai.frontend.core import Array
+
+
+class NotTraced(UnsupportedError, AttributeError):
+    """An attribute of SciPy's sparse arrays that traced arrays do not have."""
+
+
+_ARRAYS = ("data", "indices", "indptr", "coords", "row", "col", "offsets", "has_sorted_indices", "has_canonical_format", "blocksize")
+_CHANGES = ("setdiag", "eliminate_zeros", "sum_duplicates", "sort_indices", "sorted_indices", "resize", "prune", "check_format")
+_CONVERSIONS = ("tobsr", "todia", "tolil", "todok")
+_OTHERS = ("nonzero", "nanmax", "nanmin", "getrow", "getcol", "get", "setdefault", "update", "items", "keys")
+
+ABSENT: dict[str, tuple[str, str]] = {
+    **dict.fromkeys(_ARRAYS, ("what an array stores is known only when the kernel runs", "use map_stored(function, A) for stored values, or read it before")),
+    **dict.fromkeys(_CHANGES, ("traced arrays are not changed in place", "do it before the call")),
+    **dict.fromkeys(_CONVERSIONS, ("patterns are not rebuilt by kernels", "convert before the call")),
+    **dict.fromkeys(_OTHERS, ("it is not compiled yet", "compute it outside the compiled function")),
+}
+
+
+class SparseMethods(Array):
+    """Methods under SciPy's names; those of dense arrays are NumPy's, in `lazy`."""
+
+    __slots__ = ()
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in ABSENT:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        why, remedy = ABSENT[name]
+        raise NotTraced(f"{name} of {self.tracer.text(self)} while tracing", why, remedy)
+
+    sqrt, sign, expm1, log1p = ew.sqrt, ew.sign, ew.expm1, ew.log1p
+    sin, tan, sinh, tanh = ew.sin, ew.tan, ew.sinh, ew.tanh
+    arcsin, arctan, arcsinh, arctanh = ew.asin, ew.atan, ew.asinh, ew.atanh
+    floor, ceil, trunc, rint = ew.floor, ew.ceil, ew.trunc, ew.round
+    deg2rad, rad2deg = ew.deg2rad, ew.rad2deg
+
+    def toarray(self) -> Any:
+        return sparse.toarray(self)
+
+    todense = toarray
+
+    def multiply(self, other: Any) -> Any:
+        """Element by element product."""
+        return ew.multiply(self, other)
+
+    def power(self, n: Any, dtype: Any = None) -> Any:
+        """Element-wise power."""
+        out = ew.pow(self, n)
+        return out if dtype is None else ew.astype(out, dtype)
+
+    def maximum(self, other: Any) -> Any:
+        """The larger of each element and `other`."""
+        return ew.maximum(self, other)
+
+    def minimum(self, other: Any) -> Any:
+        """The smaller of each element and `other`."""
+        return ew.minimum(self, other)
+
+    def getnnz(self, axis: Any = None) -> Any:
+        """The number of stored elements, over all or along an axis."""
+        return sparse.nnz_of(self) if axis is None else reductions.sum(sparse.ones_where_stored(self), axis, np.int64)
+
+    def count_nonzero(self, axis: Any = None) -> Any:
+        """The number of elements that are not zero, over all or along an axis."""
+        return reductions.count_nonzero(self, axis)
+
+    def asformat(self, format: str | None, copy: bool = False) -> Any:
+        """The array itself if it has this format (or None is given). Raises UnsupportedError for another one."""
+        return self if format is None else self._to(format)
+
+    def tocsr(self) -> Any:
+        return self._to("csr")
+
+    def tocsc(self) -> Any:
+        return self._to("csc")
+
+    def tocoo(self) -> Any:
+        return self._to("coo")
+
+    def _to(self, name: str) -> Any:
+        if self.format == name:
+            return self
+        raise UnsupportedError(
+            f"conversion of {self.tracer.text(self)} to {name} while tracing", "patterns are not rebuilt by kernels", "convert before the call"
+        )

@@ -1,0 +1,111 @@
+"""Sparse arrays in formats that SciPy does not have: a `Storage` that was checked, with the look of an array."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from polyai.errors import SparseStructureError
+from polyai.sparse import interop, interp, pack
+from polyai.sparse.format import Format
+from polyai.sparse.show import show
+from polyai.sparse.storage import Storage
+from polyai.sparse.verify import verify
+
+Array = NDArray[Any]
+
+
+@final
+class SparseArray:
+    """A sparse array of any rank in any format, as an argument of compiled functions.
+
+    `arrays` by suffix: "pos1", "crd1" of the levels that have them, and "val". Arrays that are contiguous, aligned and in
+    native byte order are shared, not copied. All of them are read once, here: SparseStructureError says what is wrong.
+    Kernels still check each index that they use, since the arrays may be changed in place.
+    """
+
+    __slots__ = ("storage",)
+
+    storage: Storage
+
+    def __init__(self, format: Format, shape: Sequence[int], arrays: Mapping[str, ArrayLike]) -> None:
+        given = {name: np.asarray(a) for name, a in arrays.items()}
+        native = {name: np.require(a, a.dtype.newbyteorder("="), ("C", "A")) for name, a in given.items()}
+        if "val" not in native:
+            raise SparseStructureError("the array val is missing", f"given are {sorted(native)}", 'pass arrays={..., "val": values}')
+        self.storage = Storage(format, tuple(int(n) for n in shape), native)
+        verify(self.storage)
+
+    @classmethod
+    def pack(cls, format: Format, shape: Sequence[int], coordinates: Sequence[ArrayLike], values: ArrayLike) -> SparseArray:
+        """Store `values[e]` at `coordinates[d][e]` for all entries e; entries with equal coordinates are added.
+
+        Raises ShapeError for coordinates outside `shape`.
+        """
+        return cls._of(pack.pack(format, shape, coordinates, values))
+
+    @classmethod
+    def from_dense(cls, array: ArrayLike, format: Format) -> SparseArray:
+        """The elements of a dense array that are not zero."""
+        dense = np.asarray(array)
+        coordinates = np.nonzero(dense) if dense.ndim else ()
+        return cls.pack(format, dense.shape, coordinates, dense[coordinates])
+
+    @classmethod
+    def _of(cls, storage: Storage) -> SparseArray:
+        return cls(storage.format, storage.shape, storage.arrays)
+
+    @property
+    def format(self) -> Format:
+        return self.storage.format
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.storage.shape
+
+    @property
+    def ndim(self) -> int:
+        return len(self.storage.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.storage.values.dtype
+
+    @property
+    def data(self) -> Array:
+        """The stored values, one for each position of the last level."""
+        return self.storage.values
+
+    @property
+    def nnz(self) -> int:
+        """The number of stored elements; zeros that are stored count, padding does not."""
+        return interp.count(self.storage)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return self.storage.nbytes
+
+    def astype(self, dtype: DTypeLike) -> SparseArray:
+        """The same structure, shared, with values of another type."""
+        return SparseArray(self.format, self.shape, {**self.storage.arrays, "val": self.data.astype(dtype)})
+
+    def toarray(self) -> Array:
+        """The dense NumPy array with the same elements."""
+        return interp.dense(self.storage)
+
+    def convert(self, format: Format) -> SparseArray:
+        """The same array stored in another format."""
+        return SparseArray._of(pack.convert(self.storage, format))
+
+    def to_scipy(self) -> Any:
+        """The scipy.sparse array (SciPy has none of more than two dimensions but COO): in the same format and with shared
+        arrays where SciPy has that format, else in COO."""
+        return interop.to_scipy(self.storage)
+
+    def __repr__(self) -> str:
+        shape = "x".join(map(str, self.shape))
+        return f"<SparseArray {shape} {self.dtype}, {self.nnz} stored, {show(self.format)}>"
