@@ -96,6 +96,39 @@ def rowwise(X: np.ndarray, gamma_: np.ndarray, beta: np.ndarray, eps: float) -> 
     return y, y * 32 * unit * np.maximum(1, np.abs(normal).max(axis=1, keepdims=True))
 
 
+EPS, HEADS = 1e-5, 4
+"""Of the transformer block."""
+
+
+def _gelu(x: np.ndarray) -> np.ndarray:
+    return x * special.ndtr(x)
+
+
+def _norm(x: np.ndarray, scale: np.ndarray, shift: np.ndarray) -> np.ndarray:
+    centred = x - x.mean(axis=1, keepdims=True)
+    return centred / np.sqrt((centred**2).mean(axis=1, keepdims=True) + EPS) * scale + shift
+
+
+def mlp(X: np.ndarray, weights: dict[str, np.ndarray]) -> Bounded:
+    """gelu(X @ w1 + b1) @ w2 + b2. The bound takes 64 roundings of the largest element, as relative error."""
+    w = {k: _wide(v) for k, v in weights.items()}
+    y = _gelu(_wide(X) @ w["w1"] + w["b1"]) @ w["w2"] + w["b2"]
+    return y, np.full(y.shape, 64 * np.finfo(X.dtype).eps * np.abs(y).max(initial=1.0))
+
+
+def block(X: np.ndarray, weights: dict[str, np.ndarray]) -> Bounded:
+    """One transformer block over one sequence. The bound takes 64 roundings of the largest element, as relative error."""
+    w, x = {k: _wide(v) for k, v in weights.items()}, _wide(X)
+    n, width = x.shape
+    a = _norm(x, w["g1"], w["n1"])
+    q, k, v = ((a @ w[name]).reshape(n, HEADS, width // HEADS).transpose(1, 0, 2) for name in ("wq", "wk", "wv"))
+    score = q @ k.transpose(0, 2, 1) / np.sqrt(width // HEADS)
+    e = np.exp(score - score.max(axis=-1, keepdims=True))
+    h = x + (e / e.sum(axis=-1, keepdims=True) @ v).transpose(1, 0, 2).reshape(n, width) @ w["wo"]
+    y = h + _gelu(_norm(h, w["g2"], w["n2"]) @ w["w1"] + w["b1"]) @ w["w2"] + w["b2"]
+    return y, np.full(y.shape, 64 * np.finfo(X.dtype).eps * np.abs(y).max(initial=1.0))
+
+
 SparseBounded = tuple[Any, np.ndarray]
 """(values on the pattern that structure allows, as canonical CSR; a bound for each stored element)"""
 

@@ -6,7 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from polyai import errors
-from polyai.api import Function, cache_clear, cache_info, compile, explain, jit, stats
+from polyai.api import Function, cache_clear, cache_export, cache_import, cache_info, compile, explain, jit, policy, stats
 from polyai.frontend.spec import (
     bf16,
     bool_,
@@ -70,6 +70,7 @@ from polyai.surface import (
     broadcast_arrays,
     broadcast_to,
     ceil,
+    ceildiv,
     cholesky,
     clip,
     comprehension,
@@ -314,8 +315,11 @@ __all__ = [
     "c64",
     "c128",
     "cache_clear",
+    "cache_export",
+    "cache_import",
     "cache_info",
     "ceil",
+    "ceildiv",
     "cholesky",
     "clip",
     "compile",
@@ -448,6 +452,7 @@ __all__ = [
     "outer",
     "pad",
     "permute_dims",
+    "policy",
     "positive",
     "pow",
     "power",

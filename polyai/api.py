@@ -9,27 +9,39 @@ from __future__ import annotations
 import functools
 import importlib
 import threading
+import time
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from polyai.binding import Variant, cache_key, cost_hints
+from polyai.binding import Variant, cache_key, compiler_contents, compiler_stamp, cost_hints
 from polyai.errors import GuardError
 from polyai.explain import Explanation
 from polyai.frontend.arguments import has_traced, in_order, leaves, signature
+from polyai.frontend.declare import DECLARED
 from polyai.frontend.sizes import Guard
-from polyai.frontend.spec import Spec
+from polyai.frontend.spec import Relation, Spec
 from polyai.frontend.trace import Traced, trace
 from polyai.machine.cpu import host_key
-from polyai.options import ACTIVE, Options, current
-from polyai.runtime import staging
+from polyai.options import ACTIVE, Options, current, options
+from polyai.report import RecompileWarning, Report, advice, log
+from polyai.runtime import archive, staging
+from polyai.runtime.archive import Imported
+from polyai.runtime.helper import Helper
 from polyai.runtime.kernel import Kernel
 from polyai.runtime.launch import Runtime
+from polyai.shapes import expr as sx
+from polyai.shapes.bucket import Never, parse
+from polyai.specialise import helper_command
+from polyai.warming import bindings, stand_in
 
 MAX_FAST = 8
 """How many native dispatchers one function tries before it looks a call up in Python."""
 
 _LOCK = threading.RLock()
 _RUNTIMES: dict[tuple[str | None, int], Runtime] = {}
+_HELPERS: dict[Runtime, Helper] = {}
 
 
 def runtime() -> Runtime:
@@ -48,19 +60,31 @@ def _compiler() -> Any:
     return importlib.import_module("polyai.pipeline")
 
 
-def variant_of(traced: Traced, options: Options) -> Variant:
-    """The variant of a trace: its kernel from memory, from disk, or compiled now."""
+def _special() -> Any:
+    """The compiler of specialised kernels."""
+    return importlib.import_module("polyai.special")
+
+
+def variant_of(traced: Traced, options: Options, policy: str | None = None) -> Variant:
+    """The variant of a trace: its kernel from memory, from disk, or compiled now. `policy` None: as the options say."""
     engine = runtime()
     if not traced.program.body:
         return Variant(traced, (), engine)
     hints = cost_hints(traced.program, traced.hints)
     key = cache_key(traced.program, hints, options, host_key())
+    start, before = time.perf_counter(), engine.stats["disk_hits"]
     with _LOCK:
         kernels = _found(engine, key)
+        origin = "disk" if engine.stats["disk_hits"] > before else "memory"
         if kernels is None:
             engine.prepare()
-            kernels = _compiler().compile_kernels(traced.program, hints, options, key, engine)
-    return Variant(traced, kernels, engine)
+            kernels, origin = _compiler().compile_kernels(traced.program, hints, options, key, engine), "compiled"
+    variant = Variant(traced, kernels, engine)
+    variant.origin, variant.made_in = origin, time.perf_counter() - start
+    chosen = parse(policy or options.policy)
+    if not isinstance(chosen, Never):
+        variant.specialise(chosen, options, helper_of(engine))
+    return variant
 
 
 def _found(engine: Runtime, key: str) -> tuple[Kernel, ...] | None:
@@ -74,6 +98,20 @@ def _found(engine: Runtime, key: str) -> tuple[Kernel, ...] | None:
     return tuple(found) if len(found) == len(rest) + 1 else None
 
 
+def reported(name: str, variants: Sequence[Variant]) -> Report:
+    """The report of a function with these kernels."""
+    found = [v.reports() for v in variants]
+    return Report(name, tuple(k for kernels, _ in found for k in kernels), sum(fast for _, fast in found), runtime().stats.notes)
+
+
+def helper_of(engine: Runtime) -> Helper:
+    """The process that makes specialised kernels for a runtime."""
+    with _LOCK:
+        if engine not in _HELPERS:
+            _HELPERS[engine] = Helper(helper_command(), engine.stats)
+        return _HELPERS[engine]
+
+
 class Function:
     """A compiled function. Call it like the function it was made from; `out=` receives dense results.
 
@@ -81,14 +119,20 @@ class Function:
     sparse formats, static values), and sizes that break a guard, are traced and compiled anew, each once.
     """
 
-    def __init__(self, fn: Callable[..., Any], *, name: str | None = None, static: Sequence[str | int] = (), dynamic: Any = "all") -> None:
+    def __init__(
+        self, fn: Callable[..., Any], *, name: str | None = None, static: Sequence[str | int] = (), dynamic: Any = "all", where: Sequence[Relation] = (), policy: str | None = None
+    ) -> None:
         functools.update_wrapper(self, fn)
-        self._fn, self._name = fn, name or getattr(fn, "__name__", "function")
-        self._static, self._dynamic = frozenset(static), dynamic
+        self._fn = fn
+        self._name: str = name or str(getattr(fn, "__name__", "function"))
+        self._static, self._dynamic, self._where = frozenset(static), dynamic, tuple(where)
+        self._policy = policy
+        Options(policy=policy or "none")
         self._variants: dict[Any, list[Variant]] = {}
         self._fast: Callable[..., Any] | None = None
         self._fast_for: set[Any] = set()
-        self._reasons: list[str] = []
+        self._made: list[Variant] = []
+        self._broken: dict[Any, list[tuple[str, str, str]]] = {}
         self._lock = threading.RLock()
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
@@ -123,7 +167,7 @@ class Function:
 
     def _key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Options) -> Any:
         key = signature(leaves(self._fn, args, kwargs, self._static))
-        return (key, options.vector_bits, options.scheduler, options.blas, options.cache_dir, options.cache_bytes)
+        return (key, options.vector_bits, options.scheduler, options.blas, options.cache_dir, options.cache_bytes, options.policy)
 
     def _variant(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Options) -> Variant:
         key = self._key(args, kwargs, options)
@@ -131,26 +175,70 @@ class Function:
             known = list(self._variants.get(key, []))
         except TypeError:
             key, known = repr(key), list(self._variants.get(repr(key), []))
-        why = "first call with arguments of this kind"
+        why, asked = "first call with arguments of this kind", None
         for variant in known:
             values = variant.traced.values(variant.traced.arguments(args, kwargs))
             broken = variant.traced.broken_guard(values)
             if broken is None and variant.suits(values):
                 return variant
+            if broken is not None and broken.why == DECLARED:
+                raise variant.traced.refusal(broken, values)
             why = "the products are too small for the library" if broken is None else f"a guard does not hold: {broken.text}"
+            asked = broken
         with self._lock:
             if self._variants.get(key, []) != known:  # another thread made one while this one waited
                 return self._variant(args, kwargs, options)
-            traced = trace(self._fn, args, kwargs, name=self._name, dynamic=self._dynamic, static=self._static)
-            variant = variant_of(traced, options)
+            traced = self._trace(args, kwargs)
+            variant = variant_of(traced, options, self._policy)
+            variant.reason = why
             self._variants.setdefault(key, []).insert(0, variant)
-            self._reasons.append(why)
+            self._made.append(variant)
+        log("kernel", f"{self._name}: {variant.origin} in {variant.made_in * 1e3:.0f} ms, {why}", (("function", self._name), ("origin", variant.origin), ("seconds", variant.made_in), ("reason", why)))
+        if asked is not None:
+            self._warn_of(key, asked, options)
         return variant
+
+    def _warn_of(self, key: Any, asked: Guard, options: Options) -> None:
+        """Say which size to declare when kernels are made for one value after another."""
+        names = sorted(sx.symbols(asked.left))
+        newest = self._made[-1].traced
+        value = ", ".join(str(newest.hints.get(n, "?")) for n in names)
+        broken = self._broken.setdefault(key, [])
+        broken.append((newest.texts.get(names[0], names[0]) if names else asked.text, value, asked.why))
+        if len(broken) + 1 == options.recompile_limit or len(broken) + 1 == 8 * options.recompile_limit:
+            text = advice(self._name, broken)
+            log("recompiled often", text, (("function", self._name), ("times", len(broken) + 1)), "warning")
+            warnings.warn(text, RecompileWarning, stacklevel=5)
+
+    def report(self) -> Report:
+        """The kernels of this function: what each serves, why and how it was made, how often and how long it ran."""
+        return reported(self._name, self._made)
+
+    def warm(self, *args: Any, sizes: Mapping[str, int | Sequence[int]] | None = None, **kwargs: Any) -> Report:
+        """Make the kernels for these arguments without running them.
+
+        Arguments are examples, or descriptions of dense arrays such as `f32[128, 64]`; the values of declared sizes in them
+        are given by `sizes`, each a number or several: `f.warm(f32[n, 64], sizes={"n": (1, 64, 256)})`.
+        Raises ShapeError for a size without a value, GuardError for one outside its range.
+        """
+        options = current()
+        for values in bindings(sizes or {}):
+            given = tuple(stand_in(a, values) for a in args)
+            named = {k: stand_in(v, values) for k, v in kwargs.items()}
+            named = in_order(self._fn, named)
+            variant = self._variant(given, named, options)
+            if variant.specialiser is not None:
+                known = variant.traced.values(variant.traced.arguments(given, named))
+                variant.specialiser.want(tuple((n, known[n], known[n]) for n in variant.specialiser.names), "warmed", _special().compiled)
+        return self.report()
+
+    def _trace(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Traced:
+        return trace(self._fn, args, kwargs, name=self._name, dynamic=self._dynamic, static=self._static, where=self._where)
 
     @property
     def reasons(self) -> tuple[str, ...]:
         """Why each kernel of this function was made, in order."""
-        return tuple(self._reasons)
+        return tuple(v.reason for v in self._made)
 
     @property
     def guards(self) -> tuple[Guard, ...]:
@@ -159,26 +247,38 @@ class Function:
 
     def explain(self, *args: Any, **kwargs: Any) -> Explanation:
         """Every stage of the compilation for these arguments, or for specs. Compiles, does not run."""
-        traced = trace(self._fn, args, kwargs, name=self._name, dynamic=self._dynamic, static=self._static)
+        traced = self._trace(args, kwargs)
         explained: Explanation = _compiler().explain_program(traced.program, cost_hints(traced.program, traced.hints), current(), traced.guards)
         return explained
 
     def __repr__(self) -> str:
-        return f"<polyai function {self._name}: {len(self._reasons)} kernels>"
+        return f"<polyai function {self._name}: {len(self._made)} kernels>"
 
 
 class Declared:
     """A function compiled ahead of its calls for declared sizes; see `compile`."""
 
-    def __init__(self, fn: Callable[..., Any], specs: tuple[Any, ...], kwargs: Mapping[str, Any], name: str | None) -> None:
+    def __init__(
+        self, fn: Callable[..., Any], specs: tuple[Any, ...], kwargs: Mapping[str, Any], name: str | None, where: Sequence[Relation] = ()
+    ) -> None:
         functools.update_wrapper(self, fn)
         self._options = current()
-        self._fn, self._name = fn, name or getattr(fn, "__name__", "function")
-        self._traced = trace(fn, specs, kwargs, name=self._name)
+        self._fn = fn
+        self._name: str = name or str(getattr(fn, "__name__", "function"))
+        self._traced = trace(fn, specs, kwargs, name=self._name, where=where)
         self._specs: dict[Any, Any] = {**dict(enumerate(specs)), **kwargs}
         self._variant = variant_of(self._traced, self._options)
+        self._variant.reason = "declared"
+        self._fast: Callable[..., Any] | None = None
+        self._fast_for: set[Any] = set()
+        self._lock = threading.RLock()
 
-    def __call__(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self._fast is not None and not kwargs:
+            return self._fast(*args)
+        return self._slow(*args, **kwargs)
+
+    def _slow(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
         specs = tuple(self._specs[n] for n in range(len(args)) if n in self._specs)
         wanted = signature_of_specs(self._fn, specs, {k: self._specs[k] for k in kwargs if k in self._specs})
         given = signature_of_values(self._fn, args, kwargs)
@@ -187,7 +287,20 @@ class Declared:
                 f"the arguments of {self._name} are not those it was compiled for", f"declared {wanted}, given {given}", "pass arguments of the declared kinds"
             )
         self._traced.check(self._traced.values(self._traced.arguments(args, kwargs)))
-        return self._variant.run(args, kwargs, current(), out)
+        options = current()
+        result = self._variant.run(args, kwargs, options, out)
+        if not kwargs and out is None:
+            active = ACTIVE.get()
+            what = (id(active), tuple(map(type, args)))
+            if what not in self._fast_for and len(self._fast_for) < MAX_FAST:
+                with self._lock:
+                    self._fast_for.add(what)
+                    self._fast = self._variant.dispatcher(args, self._fast or self._slow, (ACTIVE, active), options) or self._fast
+        return result
+
+    def report(self) -> Report:
+        """The kernel of this function: how it was made, how often and how long it ran."""
+        return reported(self._name, [self._variant])
 
     @property
     def guards(self) -> tuple[Guard, ...]:
@@ -231,29 +344,53 @@ def _kind(dtype: str, rank: int, format: Any) -> str:
     )
 
 
-def jit(fn: Callable[..., Any] | None = None, *, name: str | None = None, static: Sequence[str | int] = (), dynamic: Any = "all") -> Any:
+def jit(
+    fn: Callable[..., Any] | None = None,
+    *,
+    name: str | None = None,
+    static: Sequence[str | int] = (),
+    dynamic: Any = "all",
+    where: Sequence[Relation] = (),
+    policy: str | None = None,
+) -> Any:
     """Compile `fn` at its first call, for every size; use as `@jit`, `@jit(static=("axis",))` or `jit(fn)`.
 
     Args:
         fn: A function of arrays (NumPy, scipy.sparse), numbers, and tuples, lists and dicts of them.
         name: What messages and explanations call it.
         static: Names or positions of arguments that are baked into the code, whatever they are.
-        dynamic: "all" keeps every size a symbol, "none" fixes all sizes, a mapping from argument names to dimensions chooses.
+        dynamic: "all" keeps every size a symbol, "none" fixes all sizes, a mapping from argument names to dimensions chooses, and
+            may declare them: `{"X": {0: dim("n", max=512)}}`. What it does not name is fixed.
+        where: Relations between declared sizes, such as `[n <= m, n % 8 == 0]`.
+        policy: Which sizes get kernels of their own, made in the background; see `policy`. None: as the options say.
 
-    Returns a `Function`. Calling it raises TraceError where `fn` needs a value that only the call knows, ShapeError and
+    Returns a `Function`. Calling it raises GuardError for sizes that are not as declared, TraceError where `fn` needs a value that only the call knows, ShapeError and
     DTypeError for operands that do not fit, SparseStructureError for broken index arrays.
     """
     if fn is None:
-        return functools.partial(jit, name=name, static=static, dynamic=dynamic)
-    return Function(fn, name=name, static=static, dynamic=dynamic)
+        return functools.partial(jit, name=name, static=static, dynamic=dynamic, where=where, policy=policy)
+    return Function(fn, name=name, static=static, dynamic=dynamic, where=where, policy=policy)
 
 
-def compile(fn: Callable[..., Any], *specs: Any, name: str | None = None, **kwargs: Any) -> Declared:
+def compile(fn: Callable[..., Any], *specs: Any, name: str | None = None, where: Sequence[Relation] = (), **kwargs: Any) -> Declared:
     """Compile `fn` now, for arguments described by specs such as `csr[n, m]` and `f32[m, 64]` with `n = dim("n")`.
 
-    Returns a function that never compiles again. It raises GuardError for a call outside what was declared.
+    `where` promises relations between the sizes: `[n <= m, m == n // 2]`; each call is checked for them.
+    Returns a function that never compiles again. It raises GuardError for a call outside what was declared. Raises ShapeError
+    for declarations that contradict each other, or a size that no argument gives a value to.
     """
-    return Declared(fn._fn if isinstance(fn, Function) else fn, specs, kwargs, name)
+    return Declared(fn._fn if isinstance(fn, Function) else fn, specs, kwargs, name, where)
+
+
+def policy(name: str, *, kernels: int = 8) -> options:
+    """`with policy("learned"): ...`: sizes that occur often get kernels of their own, at most `kernels` for each general one.
+
+    They are made by a helper process while calls go on, taken from the disk cache where it has them, and serve the sizes they were made
+    for as soon as they are there. `name`: `exact`: each size; `pow2`, `pow2:64`: ranges that end at powers of two; `multiple:32`: ranges of
+    32 sizes; `ranges:16,64,512`: ranges with these ends; `learned`: ranges chosen from the sizes seen so far; `none`.
+    Raises OptionError for anything else. For one function: `jit(policy=...)`.
+    """
+    return options(policy=name, specialised_kernels=kernels)
 
 
 def explain(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Explanation:
@@ -287,3 +424,21 @@ def cache_info() -> dict[str, Any]:
 def cache_clear() -> int:
     """Remove every entry of the disk cache; returns how many there were."""
     return runtime().cache.clear()
+
+
+def cache_export(path: str | Path) -> int:
+    """Write every compiled kernel of this machine and this version to one file; how many.
+
+    Another process, or another machine with the same processor features, reads it with `cache_import` and starts without
+    compiling. Raises OSError if the file cannot be written.
+    """
+    return archive.write(Path(path), runtime().cache, compiler_stamp(), compiler_contents())
+
+
+def cache_import(path: str | Path) -> Imported:
+    """Take the kernels of a file that `cache_export` wrote into the cache; how many were taken, and how many refused and why.
+
+    Entries are checked one by one; what is damaged or made for another machine or by another version is refused. Machine
+    code is run later: import only files from those you trust. Raises OptionError for a file that is no such archive.
+    """
+    return archive.read(Path(path), runtime().cache, compiler_stamp(), compiler_contents())

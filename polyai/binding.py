@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import re
@@ -15,21 +16,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyai.errors import DTypeError, PolyAIError, ShapeError, SparseStructureError
-from polyai.frontend.sizes import Guard
 from polyai.frontend.trace import ArrayOut, Traced
+from polyai.machine.cpu import host_key
 from polyai.options import Options
+from polyai.plain import Sources
+from polyai.report import KernelReport
 from polyai.runtime import staging
 from polyai.runtime.bind import address, apart, input_array, no_overlap, output_array
-from polyai.runtime.dispatch import ArrayArg, DispatchSpec, Output, ScalarArg, SparseArg, make_dispatcher
+from polyai.runtime.dispatch import calls_of, make_dispatcher, ticks_of
+from polyai.runtime.helper import Helper
 from polyai.runtime.kernel import Kernel, Parameter
 from polyai.runtime.launch import Runtime
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import to_numpy
 from polyai.shapes import expr as sx
+from polyai.shapes.bucket import Never, Policy
 from polyai.shapes.expr import Size
 from polyai.sparse import interop
 from polyai.sparse.format import Format
+from polyai.specialise import FIRST_REVIEW, Specialiser
 from polyai.tensor import nodes as tn
+from polyai.tensor.bodies import size_symbols
 from polyai.tensor.passes import library
 from polyai.term.digest import digest
 
@@ -48,6 +55,13 @@ def compiler_stamp() -> str:
                 found = os.stat(os.path.join(folder, name))
                 parts.append((os.path.relpath(os.path.join(folder, name), root), found.st_mtime_ns, found.st_size))
     return digest(tuple(parts))
+
+
+@lru_cache(maxsize=1)
+def compiler_contents() -> str:
+    """Changes whenever the text of a file of the compiler does: the same in every installation of one version."""
+    root = Path(__file__).parent
+    return digest(tuple((str(path.relative_to(root)), path.read_bytes()) for path in sorted(root.rglob("*.py"))))
 
 
 def rounded(value: int) -> int:
@@ -75,9 +89,9 @@ def cost_hints(program: tn.Program, hints: Mapping[str, int]) -> dict[str, int]:
 
 
 def cache_key(program: tn.Program, hints: Mapping[str, int], options: Options, host: str) -> str:
-    """Everything that may change the code, in one place."""
+    """Everything that may change the code, in one place. It starts with what says which compiler made it; see `runtime.archive`."""
     chosen = (options.vector_bits or 0, options.scheduler, options.blas)
-    return digest(compiler_stamp(), host, program, tuple(sorted(hints.items())), chosen)
+    return f"{compiler_stamp()}-{digest(host, program, tuple(sorted(hints.items())), chosen)}"
 
 
 class Variant:
@@ -95,6 +109,63 @@ class Variant:
         formats = {i.name: i.type.format for i in traced.program.inputs}
         self._looked_through = {n for n in traced.needs_unique if regions or not checks_its_order(formats[n])}
         self._written = {p.name for k in kernels for p in k.signature.parameters if p.role == "output"}
+        self.reason, self.origin, self.made_in = "", "none", 0.0
+        self.served, self.ticks = 0, 0  # calls of the slow path, and the time of the kernel in them
+        self.dispatchers: list[Callable[..., Any]] = []
+        self.sources: dict[str, tuple[Any, ...]] = {}
+        self.specialiser: Specialiser | None = None
+
+    def specialise(self, policy: Policy, options: Options, helper: Helper) -> None:
+        """From now on make kernels for the sizes that occur, as `policy` says."""
+        if self.kernel is None or isinstance(policy, Never) or self.kernel.signature.externs:
+            return
+        known = {p.name for p in self.kernel.signature.parameters if p.rank is None} & size_symbols(self.traced.program)
+        names = dict.fromkeys(s.symbol for s in self.traced.symbols if s.what == "extent" and s.symbol in known)
+        if names:
+            self.specialiser = Specialiser(self, tuple(names), policy, options, helper)
+
+    @property
+    def general(self) -> Kernel:
+        """The kernel for all sizes."""
+        assert self.kernel is not None
+        return self.kernel
+
+    @property
+    def program(self) -> tn.Program:
+        """What the kernel computes."""
+        return self.traced.program
+
+    @property
+    def texts(self) -> Mapping[str, str]:
+        """The user's names of sizes."""
+        return self.traced.texts
+
+    def total(self) -> tuple[int, float]:
+        """Calls so far, and seconds in kernels."""
+        ticks = self.ticks + sum(map(ticks_of, self.dispatchers))
+        return self.served + sum(calls_of(d)[0] for d in self.dispatchers), self.runtime.seconds(ticks) if ticks else 0.0
+
+    def key_for(self, program: tn.Program, hints: Mapping[str, int], options: Options) -> tuple[str, dict[str, int], str]:
+        """The cache key of a specialised form of the program, its typical sizes, and the machine."""
+        typical = cost_hints(program, {**self.traced.hints, **hints})
+        return cache_key(program, typical, options, host_key()), typical, host_key()
+
+    def reports(self) -> tuple[list[KernelReport], int]:
+        """What became of the kernel and of its specialised forms, and how many calls were dispatched natively."""
+        own, fast = self._report()
+        special = self.specialiser.report() if self.specialiser is not None else []
+        hits, seconds = own.hits - sum(s.hits for s in special), max(0.0, own.seconds - sum(s.seconds for s in special))
+        return [dataclasses.replace(own, hits=hits, seconds=seconds), *special], fast
+
+    def _report(self) -> tuple[KernelReport, int]:
+        fast = sum(calls_of(d)[0] for d in self.dispatchers)
+        ticks = self.ticks + sum(map(ticks_of, self.dispatchers))
+        guards = ", ".join(dict.fromkeys(g.text for g in self.traced.guards))
+        size = sum(len(k.code) for k in self.kernels)
+        seconds = self.runtime.seconds(ticks) if ticks else 0.0
+        name = self.traced.program.name
+        made = KernelReport(name, guards or "every size", self.reason, self.origin, self.made_in, size, self.served + fast, seconds)
+        return made, fast
 
     @property
     def calls_a_library(self) -> bool:
@@ -130,6 +201,9 @@ class Variant:
                 if not self._sort(described, arrays, values):
                     raise
                 self._launch(values, arrays, results, options)
+        self.served += 1
+        if self.specialiser is not None:
+            self.specialiser.observe(values)
         finished = [self._finish(name, results, described, arrays, values) for name in self._outputs]
         return self.traced.rebuild([self._wrapped(o, finished) for o in self._ordered()], values)
 
@@ -138,8 +212,10 @@ class Variant:
         given = self._out_arrays(values, arrays, out)
 
         def launch(kernel: Kernel, slots: Sequence[int], known: Mapping[str, int]) -> None:
+            start = self.runtime.ticks()
             try:
                 self.runtime.launch(kernel, slots, options.num_threads)
+                self.ticks += self.runtime.ticks() - start
             except PolyAIError as error:
                 raise type(error)(*(self._in_words(text, known) for text in (error.what, error.why, error.remedy))) from None
 
@@ -151,6 +227,7 @@ class Variant:
                 raise
             made = dict(arrays)
             staging.run(self.kernels, made, values, given, launch)
+        self.served += 1
         finished = [self._finish(name, made, described, made, values) for name in self._outputs]
         return self.traced.rebuild([self._wrapped(o, finished) for o in self._ordered()], values)
 
@@ -213,8 +290,15 @@ class Variant:
     def _launch(self, values: Mapping[str, int], arrays: Mapping[str, Array], results: Mapping[str, Array], options: Options) -> None:
         assert self.kernel is not None
         slots = [self._slot(p, values, arrays, results) for p in self.kernel.signature.parameters]
+        special = self.specialiser.special_for(values) if self.specialiser is not None else None
+        kernel = self.kernel if special is None or special.kernel is None else special.kernel
+        start = self.runtime.ticks()
         try:
-            self.runtime.launch(self.kernel, slots, options.num_threads)
+            self.runtime.launch(kernel, slots, options.num_threads)
+            spent = self.runtime.ticks() - start
+            self.ticks += spent
+            if special is not None:
+                special.count(spent)
         except PolyAIError as error:
             raise type(error)(*(self._in_words(text, values) for text in (error.what, error.why, error.remedy))) from None
 
@@ -362,7 +446,7 @@ class Variant:
         type_ = self._types[self._outputs[0]]
         if not type_.shape or not {self._outputs[0], f"{self._outputs[0]}.val"} & self._written:
             return None
-        sources = _Sources(self, args)
+        sources = Sources(traced, self._types, kernel, self._outputs[0], args)
         spec = sources.spec()
         if spec is None:
             return None
@@ -372,114 +456,16 @@ class Variant:
             if owner is None or type_.pattern.dims != tuple(range(type_.rank)):
                 return None
             finish = functools.partial(_along, owner, self._looks_at_indices(type_.pattern.owner))
-        return make_dispatcher(spec, kernel, self.runtime, slow, finish=finish, token=token, threads=options.num_threads)
-
-
-class _Sources:
-    """Says where each number of a plain call comes from."""
-
-    def __init__(self, variant: Variant, args: tuple[Any, ...]) -> None:
-        self.variant, self.args = variant, args
-        self.position = {slot.name: n for n, slot in enumerate(variant.traced.inputs)}
-        self.symbols: dict[str, tuple[Any, ...]] = {}
-        for s in variant.traced.symbols:
-            known = {"extent": ("dim", s.input, s.dim), "nnz": ("nnz", s.input), "value": ("value", s.input), "length": ("length", s.input, s.dim)}
-            self.symbols.setdefault(s.symbol, known[s.what])
-
-    def spec(self) -> DispatchSpec | None:
-        kernel = self.variant.kernel
-        assert kernel is not None
-        kinds = [self._arg(n, value) for n, value in enumerate(self.args)]
-        guards = [self._guard(g) for g in self.variant.traced.guards]
-        name = self.variant._outputs[0]
-        pattern = self.variant._types[name].pattern
-        if pattern is not None and pattern.owner not in self.position:
-            return None
-        shape = [self._size(e) for e in self.variant._types[name].shape] if pattern is None else self._stored(pattern.owner)
-        slots = [self._slot(p, name) for p in kernel.signature.parameters]
-        if None in kinds or None in guards or None in shape or None in slots:
-            return None
-        work = tuple(
-            (*self._stored(owner)[:2], ("const", 2)) if self._padded(owner) else (source, ("const", 2 * self._fill(owner)))
-            for s, source in self.symbols.items()
-            if s.endswith(".nnz") and (owner := s.removesuffix(".nnz"))
+        self.sources = sources.symbols
+        watched = tuple(sources.symbols[n] for n in self.specialiser.names) if self.specialiser is not None else ()
+        spec = dataclasses.replace(spec, watched=watched)
+        made = make_dispatcher(
+            spec, kernel, self.runtime, slow, finish=finish, token=token, threads=options.num_threads, review=FIRST_REVIEW if watched else 0
         )
-        dense = tuple(e if isinstance(e, tuple) else ("const", e) for e in shape)
-        return DispatchSpec(
-            tuple(k for k in kinds if k is not None),
-            tuple(s for s in slots if s is not None),
-            (Output(self.variant._types[name].dtype, tuple(shape)),),
-            tuple(g for g in guards if g is not None),
-            (*work, dense) if dense else work,
-        )
-
-    def _fill(self, owner: str) -> int:
-        format = self.variant._types[owner].format
-        return 1 if format is None else format.fill
-
-    def _padded(self, owner: str) -> bool:
-        format = self.variant._types[owner].format
-        return format is not None and format.padded
-
-    def _stored(self, owner: str) -> list[Any]:
-        """The shape of values along the pattern of `owner`."""
-        format = self.variant._types[owner].format
-        if self._padded(owner):
-            return [("length", self.position[owner], level) for level in range(2)]
-        block = [format.block(0), format.block(1)] if format is not None and format.blocked else []
-        return [("nnz", self.position[owner]), *block]
-
-    def _arg(self, n: int, value: Any) -> ArrayArg | SparseArg | ScalarArg | None:
-        slot = self.variant.traced.inputs[n]
-        type_ = self.variant._types[slot.name]
-        if type_.is_sparse:
-            found = interop.describe(value)
-            if found is None or found.converted or type_.format is None or found.kind not in ("csr", "csc", "bsr", "dia", "coo") or len(found.shape) != 2:
-                return None
-            index = dt.BY_NAME[f"i{type_.format.index_bits}"]
-            block = (type_.format.block(0) or 1, type_.format.block(1) or 1)
-            return SparseArg(found.kind, type(value), type_.dtype, index, block)  # type: ignore[arg-type]
-        if slot.kind == "scalar":
-            return ScalarArg(type_.dtype) if type_.dtype.name in ("i64", "f64") and type(value) in (int, float) else None
-        return ArrayArg(type_.dtype, type_.rank) if type(value) is np.ndarray else None
-
-    def _slot(self, p: Parameter, output: str) -> tuple[Any, ...] | None:
-        if p.rank is None:
-            return self.symbols.get(p.name)
-        if p.role == "output":
-            return ("out", 0) if p.name in (output, f"{output}.val") else None
-        tensor, _, suffix = p.name.partition(".")
-        if not suffix:
-            return ("data", self.position[tensor])
-        n = self.position[tensor]
-        if suffix.startswith("pos"):
-            return ("pos", n)
-        if suffix == "val":
-            return ("val", n)
-        found = interop.describe(self.args[n])
-        return ("crd", n, int(suffix[3:])) if found is not None and found.kind in ("coo", "dia") else ("crd", n)
-
-    def _size(self, size: Size) -> Any:
-        if isinstance(size, int):
-            return size
-        if len(size.terms) == 1 and size.terms[0][1] == 1 and len(size.terms[0][0]) == 1:
-            atom = size.terms[0][0][0]
-            if isinstance(atom, sx.Sym):
-                return self.symbols.get(atom.name)
-        return None
-
-    def _guard(self, guard: Guard) -> tuple[Any, ...] | None:
-        left, right = self._size(guard.left), self._size(guard.right)
-        if left is None or right is None:
-            return None
-        if isinstance(left, int):
-            if isinstance(right, int):
-                return ("equal", ("const", left), ("const", right)) if guard.relation == "==" else None
-            flipped = {"==": "==", "<": ">", "<=": ">=", ">": "<", ">=": "<="}.get(guard.relation)
-            return _against_number(right, flipped, left)
-        if isinstance(right, int):
-            return _against_number(left, guard.relation, right)
-        return ("equal", left, right) if guard.relation == "==" else None
+        self.dispatchers.append(made)
+        if self.specialiser is not None:
+            self.specialiser.equip(made)
+        return made
 
 
 def _along(owner: int, checked: bool, values: Array, *args: Any) -> Any:
@@ -487,15 +473,6 @@ def _along(owner: int, checked: bool, values: Array, *args: Any) -> Any:
     if not checked:
         interop.validate_fully(args[owner])
     return interop.with_values(args[owner], values)
-
-
-def _against_number(source: tuple[Any, ...], relation: str | None, number: int) -> tuple[Any, ...] | None:
-    top = (1 << 62) - 1
-    bounds = {"==": (number, number), "<": (0, number - 1), "<=": (0, number), ">": (number + 1, top), ">=": (number, top)}
-    if relation not in bounds:
-        return None
-    low, high = bounds[relation]
-    return ("within", source, max(low, 0), high)
 
 
 def checks_its_order(format: Format | None) -> bool:

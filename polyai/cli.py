@@ -79,6 +79,8 @@ def _parser() -> argparse.ArgumentParser:
     what = cache.add_mutually_exclusive_group()
     what.add_argument("--list", action="store_true", help="every entry: size, last use, key")
     what.add_argument("--clear", action="store_true", help="remove every entry")
+    cache.add_argument("action", nargs="?", choices=("export", "import"), help="write all entries to FILE, or take those of FILE")
+    cache.add_argument("file", nargs="?", type=Path, metavar="FILE")
     cache.set_defaults(run=_cache)
 
     info = commands.add_parser("info", help="versions, processor, threads, cache directory")
@@ -247,6 +249,15 @@ def _example(module: ModuleType, name: str, path: str) -> tuple[tuple[Any, ...],
 
 
 def _cache(chosen: argparse.Namespace) -> int:
+    if chosen.action is not None:
+        if chosen.file is None:
+            raise OptionError(f"cache {chosen.action} needs a file", "", f"write polyai cache {chosen.action} FILE")
+        if chosen.action == "export":
+            print(f"{pa.cache_export(chosen.file)} entries written to {chosen.file}")
+            return 0
+        imported = pa.cache_import(chosen.file)
+        print(imported)
+        return 0 if imported.taken or not imported.refused else 1
     if chosen.clear:
         print(f"{pa.cache_clear()} entries removed")
         return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar, Token
 from dataclasses import fields, replace
@@ -22,6 +23,9 @@ CHOICES: dict[str, tuple[Any, ...]] = {
 
 MAX_THREADS = 1024
 
+POLICY = re.compile(r"none|learned|exact|pow2(:[1-9]\d{0,9})?|multiple:[1-9]\d{0,9}|ranges:[1-9]\d{0,9}(,[1-9]\d{0,9})*")
+"""How a policy is spelled; `shapes.bucket.parse` reads it."""
+
 
 @node
 class Options:
@@ -33,6 +37,10 @@ class Options:
     cache_bytes     bound of that directory; 0 keeps nothing on disk
     scheduler       "recipe": our own schedules, isl's scheduler for the rest; "isl": always isl's scheduler
     blas            "auto": large dense products may go to the BLAS of SciPy; "never": generated code only
+    policy          which sizes get kernels of their own, made in the background: none, learned, exact, pow2, pow2:64, multiple:32,
+                    ranges:16,64,512
+    specialised_kernels   how many of them one kernel may have
+    recompile_limit a warning names the size to declare when a function is compiled this often for one kind of arguments
     verify          check every compiler stage's result, not only the last ones
     """
 
@@ -43,6 +51,9 @@ class Options:
     scheduler: str = "recipe"
     blas: str = "auto"
     verify: bool = False
+    recompile_limit: int = 8
+    policy: str = "none"
+    specialised_kernels: int = 8
 
     def __post_init__(self) -> None:
         for name, known in CHOICES.items():
@@ -53,6 +64,12 @@ class Options:
             raise _unknown("num_threads", self.num_threads, f"a whole number from 1 to {MAX_THREADS}, or None, is needed")
         if not (_whole(self.cache_bytes) and self.cache_bytes >= 0):
             raise _unknown("cache_bytes", self.cache_bytes, "a whole number of bytes, 0 or more, is needed")
+        if not (_whole(self.recompile_limit) and self.recompile_limit >= 1):
+            raise _unknown("recompile_limit", self.recompile_limit, "a whole number, 1 or more, is needed")
+        if not (_whole(self.specialised_kernels) and 1 <= self.specialised_kernels <= 1024):
+            raise _unknown("specialised_kernels", self.specialised_kernels, "a whole number from 1 to 1024 is needed")
+        if not (isinstance(self.policy, str) and POLICY.fullmatch(self.policy)):
+            raise _unknown("policy", self.policy, "known are none, learned, exact, pow2, pow2:64, multiple:32 and ranges:16,64,512")
         if self.cache_dir is not None and not (isinstance(self.cache_dir, str) and self.cache_dir):
             raise _unknown("cache_dir", self.cache_dir, "the path of a directory, or None, is needed")
         if not isinstance(self.verify, bool):
@@ -83,6 +100,9 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "scheduler": str.strip,
     "blas": str.strip,
     "verify": _flag,
+    "recompile_limit": _number,
+    "policy": str.strip,
+    "specialised_kernels": _number,
 }
 
 

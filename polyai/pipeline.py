@@ -12,6 +12,7 @@ from dataclasses import replace
 
 from polyai.errors import VerifyError
 from polyai.explain import Explanation, Section
+from polyai.loop import memory as loop_memory
 from polyai.loop import nodes as lp
 from polyai.loop import show as loop_show
 from polyai.loop import verify as loop_verify
@@ -257,13 +258,15 @@ def cost_table(program: tn.Program, sizes: Mapping[str, int]) -> str:
 
 
 def memory_plan(kernel: lp.Kernel) -> str:
-    """Every temporary array of a kernel: where it lives, its element type and its extents."""
+    """Every temporary array of a kernel: where it lives, its element type and its extents; how much all take, as a formula."""
     lines = []
     for n in walk(kernel.body):
         if isinstance(n, lp.Alloc) and n.space is not lp.Space.REGISTER:
             extents = " x ".join(loop_show.show_expr(e) for e in n.extents) or "1"
             lines.append(f"{n.name}: {n.dtype} {extents}, {'one per thread' if n.space is lp.Space.THREAD else 'one for the kernel'}")
-    return "\n".join(lines) or "no temporary array: everything between the statements lives in registers"
+    if not lines:
+        return "no temporary array: everything between the statements lives in registers"
+    return "\n".join((*lines, f"at most {loop_memory.show(loop_memory.peak(kernel))}"))
 
 
 def compile_program(

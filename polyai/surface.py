@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from polyai.api import Function
 from polyai.frontend import functions as f
+from polyai.frontend import spec
 from polyai.frontend.arguments import has_traced, leaves
 
 P = ParamSpec("P")
@@ -35,6 +36,19 @@ def eager(fn: Callable[P, R]) -> Callable[P, R]:
             function = compiled.setdefault(fixed, Function(fn, static=tuple(fixed)))
         result: Any = function(*args, **kwargs)
         return result  # type: ignore[no-any-return]
+
+    return call
+
+
+def _of_sizes(choose: Callable[..., Any], fn: Callable[P, R]) -> Callable[P, R]:
+    """`fn`, or `choose` where an argument is a declared size."""
+
+    @functools.wraps(fn)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        if builtins.any(isinstance(a, spec.DimExpr) for a in args):
+            result: R = choose(*args)
+            return result
+        return fn(*args, **kwargs)
 
     return call
 
@@ -77,6 +91,7 @@ bitwise_xor = eager(f.bitwise_xor)
 broadcast_arrays = eager(f.broadcast_arrays)
 broadcast_to = eager(f.broadcast_to)
 ceil = eager(f.ceil)
+ceildiv = spec.ceildiv
 cholesky = eager(f.cholesky)
 clip = eager(f.clip)
 comprehension = f.comprehension
@@ -168,12 +183,12 @@ matrix_transpose = eager(f.matrix_transpose)
 max = eager(f.max)
 max_pool1d = eager(f.max_pool1d)
 max_pool2d = eager(f.max_pool2d)
-maximum = eager(f.maximum)
+maximum = _of_sizes(spec.largest, eager(f.maximum))
 mean = eager(f.mean)
 median = eager(f.median)
 meshgrid = eager(f.meshgrid)
 min = eager(f.min)
-minimum = eager(f.minimum)
+minimum = _of_sizes(spec.smallest, eager(f.minimum))
 moveaxis = eager(f.moveaxis)
 multiply = eager(f.multiply)
 nan_to_num = eager(f.nan_to_num)
@@ -302,6 +317,7 @@ __all__ = [
     "broadcast_arrays",
     "broadcast_to",
     "ceil",
+    "ceildiv",
     "cholesky",
     "clip",
     "comprehension",

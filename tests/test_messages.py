@@ -118,9 +118,11 @@ MESSAGES: list[tuple[str, type[Exception], Callable[[], Any], str]] = [
      "the call breaks features.shape[1] == 8\n  why: features.shape[1] = 7\n"
      "  try: call it with the sizes that were declared, or use jit, which serves all sizes"),
     ("declared range", errors.GuardError, lambda: declared(sp.csr_array((65, 4)), np.ones((4, 8))),
-     "the call breaks n <= 64\n  why: n = 65\n  try: call it with the sizes that were declared, or use jit, which serves all sizes"),
+     "dimension n is 65, outside its range\n  why: graph.shape[0] gave the value; declared is 2 <= n <= 64\n"
+     "  try: pass an array within the range, or widen dim('n')"),
     ("declared multiple", errors.GuardError, lambda: declared(sp.csr_array((3, 6)), np.ones((6, 8))),
-     "the call breaks (m % 4) == 0\n  why: m = 6\n  try: call it with the sizes that were declared, or use jit, which serves all sizes"),
+     "dimension m is 6, outside its range\n  why: graph.shape[1] gave the value; declared is 0 <= m, a multiple of 4\n"
+     "  try: pass an array within the range, or widen dim('m')"),
     ("declared type", errors.GuardError, lambda: declared(sp.csr_array((3, 4)), np.ones((4, 8), np.float32)),
      "the arguments of declared are not those it was compiled for\n"
      "  why: declared ('graph: csr f64 with 2 dimensions, 32-bit indices', 'features: dense f64 with 2 dimensions'), "
@@ -128,7 +130,7 @@ MESSAGES: list[tuple[str, type[Exception], Callable[[], Any], str]] = [
     ("option", errors.OptionError, lambda: pa.options(scheduler="magic"),
      "option scheduler = 'magic'\n  why: known are 'recipe', 'isl'\n  try: leave it out for the default"),
     ("name of an option", errors.OptionError, lambda: pa.options(threads=2),
-     "no option is called 'threads'\n  why: known are blas, cache_bytes, cache_dir, num_threads, scheduler, vector_bits, verify"),
+     "no option is called 'threads'\n  why: known are blas, cache_bytes, cache_dir, num_threads, policy, recompile_limit, scheduler, specialised_kernels, vector_bits, verify"),
 ]  # fmt: skip
 
 

@@ -18,9 +18,10 @@ def test_the_environment_sets_each_option():
             "POLYAI_SCHEDULER": "isl",
             "POLYAI_BLAS": "never",
             "POLYAI_VERIFY": "1",
+            "POLYAI_RECOMPILE_LIMIT": "3",
         }
     )
-    assert read == Options(3, 256, "/somewhere", 1000, "isl", "never", True)
+    assert read == Options(3, 256, "/somewhere", 1000, "isl", "never", True, 3)
     assert from_environment({"POLYAI_NUM_THREADS": ""}) == Options()
 
 
@@ -37,6 +38,7 @@ def test_the_environment_sets_each_option():
         ("POLYAI_SCHEDULER", "magic"),
         ("POLYAI_BLAS", "mkl"),
         ("POLYAI_VERIFY", "maybe"),
+        ("POLYAI_RECOMPILE_LIMIT", "0"),
     ],
 )
 def test_a_bad_variable_is_named_with_its_value(variable, text):

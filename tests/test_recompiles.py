@@ -118,6 +118,67 @@ def test_the_first_size_does_not_matter() -> None:
         assert made() - before == 1
 
 
+def test_fixed_sizes_may_be_0() -> None:
+    f = pa.jit(lambda a, b: pa.softmax(a @ b + 1), dynamic="none")
+    for n, k, m in ((0, 1, 0), (2, 0, 3), (0, 2, 3), (2, 3, 2)):
+        a, b = x(n, k), x(k, m)
+        e = np.exp(a @ b + 1)
+        np.testing.assert_allclose(f(a, b), e / e.sum(axis=-1, keepdims=True), rtol=1e-12)
+
+
+def test_declared_dimensions() -> None:
+    """A size that is not as declared is refused: it costs no kernel."""
+    n = pa.dim("n", 1, 8)
+    f, before = pa.jit(product, dynamic={"a": {0: n}}), made()
+    for shape, count in (((4, 5, 6), 1), ((8, 5, 6), 1), ((1, 5, 6), 1), ((4, 3, 6), 2), ((7, 3, 6), 2), ((4, 5, 7), 3)):
+        a, b = x(shape[0], shape[1]), x(shape[1], shape[2])
+        np.testing.assert_allclose(f(a, b), a @ b)
+        assert made() - before == count
+    for rows in (0, 9):
+        with pytest.raises(pa.errors.GuardError):
+            f(x(rows, 5), x(5, 6))
+    assert made() - before == 3
+
+
+def test_all_dimensions_fixed() -> None:
+    f, before = pa.jit(product, dynamic="none"), made()
+    for shape, count in (((4, 5, 6), 1), ((4, 5, 6), 1), ((8, 5, 6), 2), ((4, 5, 1), 3), ((8, 5, 6), 3)):
+        a, b = x(shape[0], shape[1]), x(shape[1], shape[2])
+        np.testing.assert_allclose(f(a, b), a @ b)
+        assert made() - before == count
+
+
+def test_some_dimensions_dynamic() -> None:
+    f, before = pa.jit(product, dynamic={"a": (0,)}), made()
+    for shape, count in (((4, 5, 6), 1), ((9, 5, 6), 1), ((0, 5, 6), 1), ((4, 5, 7), 2), ((3, 5, 7), 2)):
+        a, b = x(shape[0], shape[1]), x(shape[1], shape[2])
+        np.testing.assert_allclose(f(a, b), a @ b)
+        assert made() - before == count
+
+
+def test_relations_of_a_declared_function() -> None:
+    n, k = pa.dim("n", 1, 64), pa.dim("k")
+    before = made()
+    f = pa.compile(lambda a, b: a[: b.shape[0]] + b, pa.f64[n], pa.f64[k], where=[k <= n])
+    for sizes in ((3, 3), (64, 1), (5, 0)):
+        a, b = x(sizes[0]), x(sizes[1])
+        np.testing.assert_array_equal(f(a, b), a[: sizes[1]] + b)
+    with pytest.raises(pa.errors.GuardError):
+        f(x(3), x(4))
+    assert made() - before == 1
+
+
+def test_policies_share_the_general_kernel() -> None:
+    """A policy is no other program: the general kernel comes from memory; each specialised one is compiled once."""
+    before, a, b = made(), x(4, 5), x(5, 6)
+    for policy, count in (("none", 1), ("exact", 2), ("pow2", 2), ("none", 2)):
+        f = pa.jit(product, policy=policy)
+        if policy != "none":
+            f.warm(a, b)
+        np.testing.assert_allclose(f(a, b), a @ b)
+        assert made() - before == count
+
+
 def test_static_arguments() -> None:
     f, before = pa.jit(lambda a, axis: a.sum(axis=axis), static=("axis",)), made()
     for axis, count in ((0, 1), (1, 2), (0, 2), (None, 3), (-1, 3), (1, 3)):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import onnxruntime
 
 from benchmarks.harness import Run
-from benchmarks.peers.onnx_model import rowwise_model
+from benchmarks.peers.onnx_model import block_model, mlp_model, rowwise_model
+from benchmarks.reference import EPS, HEADS
 
 
 class OnnxRuntime:
@@ -18,6 +19,7 @@ class OnnxRuntime:
     def __init__(self) -> None:
         self._threads = 1
         self.kernels = {"rowwise": self.rowwise}
+        self.any_rows = {"mlp": lambda weights: self._session(mlp_model(weights)), "block": lambda weights: self._session(block_model(weights, HEADS, EPS))}
 
     def version(self) -> str:
         return str(onnxruntime.__version__)
@@ -27,14 +29,22 @@ class OnnxRuntime:
         self._threads = count
         yield
 
-    def rowwise(self, X: np.ndarray, gamma: np.ndarray, beta: np.ndarray, eps: float) -> Run:
+    def _options(self) -> onnxruntime.SessionOptions:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_ALL
+        return options
+
+    def _session(self, model: bytes) -> Callable[[np.ndarray], np.ndarray]:
+        """A model for any number of rows."""
+        session = onnxruntime.InferenceSession(model, self._options(), providers=["CPUExecutionProvider"])
+        return lambda X: session.run(None, {"X": X})[0]
+
+    def rowwise(self, X: np.ndarray, gamma: np.ndarray, beta: np.ndarray, eps: float) -> Run:
         session = onnxruntime.InferenceSession(
-            rowwise_model(gamma, beta, eps, X.shape[0]), options, providers=["CPUExecutionProvider"]
+            rowwise_model(gamma, beta, eps, X.shape[0]), self._options(), providers=["CPUExecutionProvider"]
         )
         out = np.empty_like(X)
         binding = session.io_binding()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import numpy as np
 import openvino
 
 from benchmarks.harness import Run
-from benchmarks.peers.onnx_model import rowwise_model
+from benchmarks.peers.onnx_model import block_model, mlp_model, rowwise_model
+from benchmarks.reference import EPS, HEADS
 
 
 class OpenVino:
@@ -19,6 +20,7 @@ class OpenVino:
     def __init__(self) -> None:
         self._threads = 1
         self.kernels = {"rowwise": self.rowwise}
+        self.any_rows = {"mlp": lambda weights: self._request(mlp_model(weights)), "block": lambda weights: self._request(block_model(weights, HEADS, EPS))}
 
     def version(self) -> str:
         return str(openvino.__version__)
@@ -28,16 +30,23 @@ class OpenVino:
         self._threads = count
         yield
 
-    def rowwise(self, X: np.ndarray, gamma: np.ndarray, beta: np.ndarray, eps: float) -> Run:
+    def _compiled(self, model: bytes) -> openvino.InferRequest:
         core = openvino.Core()
-        model = core.read_model(io.BytesIO(rowwise_model(gamma, beta, eps, X.shape[0])))
         settings = {
             "INFERENCE_NUM_THREADS": self._threads,
             "NUM_STREAMS": 1,
             "INFERENCE_PRECISION_HINT": "f32",
             "PERFORMANCE_HINT": "LATENCY",
         }
-        request = core.compile_model(model, "CPU", settings).create_infer_request()
+        return core.compile_model(core.read_model(io.BytesIO(model)), "CPU", settings).create_infer_request()
+
+    def _request(self, model: bytes) -> Callable[[np.ndarray], np.ndarray]:
+        """A model for any number of rows."""
+        request = self._compiled(model)
+        return lambda X: next(iter(request.infer({0: X}, share_inputs=True).values()))
+
+    def rowwise(self, X: np.ndarray, gamma: np.ndarray, beta: np.ndarray, eps: float) -> Run:
+        request = self._compiled(rowwise_model(gamma, beta, eps, X.shape[0]))
         out = np.empty_like(X)
         request.set_input_tensor(openvino.Tensor(X, shared_memory=True))
         request.set_output_tensor(openvino.Tensor(out, shared_memory=True))

@@ -14,6 +14,7 @@ import numpy as np
 
 import polyai as pa
 from benchmarks.harness import Run
+from benchmarks.reference import EPS, HEADS
 
 LARGE = 1 << 20
 """Bytes from which a result is written into an array made once."""
@@ -73,6 +74,31 @@ def rowwise(X: np.ndarray, gamma: np.ndarray, beta: np.ndarray, eps: float) -> R
         return pa.softmax(pa.gelu(pa.layer_norm(X, gamma, beta, eps)), axis=1)
 
     return _run(chain, (X, gamma, beta), X.shape, X.dtype)
+
+
+Weights = dict[str, np.ndarray]
+
+
+def _mlp(x: Any, w: Any) -> Any:
+    return pa.gelu(x @ w["w1"] + w["b1"]) @ w["w2"] + w["b2"]
+
+
+def _block(x: Any, w: Any) -> Any:
+    n, width = x.shape
+    a = pa.layer_norm(x, w["g1"], w["n1"], EPS)
+    q, k, v = ((a @ w[name]).reshape(n, HEADS, width // HEADS).transpose(1, 0, 2) for name in ("wq", "wk", "wv"))
+    p = pa.softmax(q @ k.transpose(0, 2, 1) * np.float32((width // HEADS) ** -0.5), axis=-1)
+    h = x + (p @ v).transpose(1, 0, 2).reshape(n, width) @ w["wo"]
+    return h + pa.gelu(pa.layer_norm(h, w["g2"], w["n2"], EPS) @ w["w1"] + w["b1"]) @ w["w2"] + w["b2"]
+
+
+MODELS = {"mlp": _mlp, "block": _block}
+
+
+def any_rows(model: str, weights: Weights, **changes: Any) -> tuple[Any, Callable[[np.ndarray], np.ndarray]]:
+    """The compiled function, and one call of it with these weights; `changes` are keywords of `jit`."""
+    compiled = pa.jit(MODELS[model], **changes)
+    return compiled, lambda X: compiled(X, weights)
 
 
 def _sum(A: Any, B: Any) -> Any:
@@ -147,6 +173,8 @@ class PolyAI:
         "sparse_multiply": sparse_multiply, "bsr_spmm": bsr_spmm, "spmm_transposed": spmm_transposed,
         "csr_to_csc": csr_to_csc, "coo_to_csr": coo_to_csr, "csr_to_bsr": csr_to_bsr,
     }  # fmt: skip
+
+    any_rows = {name: lambda weights, name=name: any_rows(name, weights)[1] for name in MODELS}
 
     def version(self) -> str:
         return pa.__version__

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks.harness import Run
+from benchmarks.reference import EPS, HEADS
 from benchmarks.sparse_results import Compressed
 
 warnings.filterwarnings("ignore", message="Sparse (CSR|BSR|CSC) tensor support is in beta")
@@ -139,12 +140,41 @@ def rowwise(X: np.ndarray, gamma: np.ndarray, beta: np.ndarray, eps: float) -> R
     return _run(lambda: compiled(x))
 
 
+Weights = dict[str, np.ndarray]
+
+
+def _any_rows(model: Callable[[torch.Tensor, dict[str, torch.Tensor]], torch.Tensor], weights: Weights) -> Callable[[np.ndarray], np.ndarray]:
+    """torch.compile for any number of rows."""
+    torch._dynamo.reset()
+    compiled, held = torch.compile(model, dynamic=True), {k: torch.from_numpy(v) for k, v in weights.items()}
+
+    def call(X: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return compiled(torch.from_numpy(X), held).numpy()
+
+    return call
+
+
+def _mlp(x: torch.Tensor, w: dict[str, torch.Tensor]) -> torch.Tensor:
+    return F.gelu(x @ w["w1"] + w["b1"]) @ w["w2"] + w["b2"]
+
+
+def _block(x: torch.Tensor, w: dict[str, torch.Tensor]) -> torch.Tensor:
+    n, width = x.shape
+    a = F.layer_norm(x, (width,), w["g1"], w["n1"], EPS)
+    q, k, v = ((a @ w[name]).reshape(n, HEADS, width // HEADS).transpose(0, 1) for name in ("wq", "wk", "wv"))
+    h = x + F.scaled_dot_product_attention(q[None], k[None], v[None])[0].transpose(0, 1).reshape(n, width) @ w["wo"]
+    return h + F.gelu(F.layer_norm(h, (width,), w["g2"], w["n2"], EPS) @ w["w1"] + w["b1"]) @ w["w2"] + w["b2"]
+
+
 class Torch:
     name = "torch"
     kernels = {
         "spmv": spmv, "spmm": spmm, "sddmm": sddmm, "attention": attention, "gcn": gcn, "gemm": gemm, "rowwise": rowwise,
         "spgemm": spgemm, "sparse_add": sparse_add, "bsr_spmm": bsr_spmm, "spmm_transposed": spmm_transposed, "csr_to_csc": csr_to_csc,
     }  # fmt: skip
+
+    any_rows = {"mlp": lambda weights: _any_rows(_mlp, weights), "block": lambda weights: _any_rows(_block, weights)}
 
     def version(self) -> str:
         return str(torch.__version__)

@@ -27,6 +27,7 @@ ALL = (
     "spmm_transposed",
     "convert",
     "pruned",
+    "dynamic",
     "call_overhead",
     "cold_start",
     "scaling",

@@ -9,10 +9,13 @@ from typing import Any
 from polyai.errors import DTypeError, UnsupportedError
 from polyai.frontend.core import Array, find_tracer, tracer_among
 from polyai.frontend.pointwise import broadcast, operand, places, pointwise
+from polyai.frontend.sizes import SizeValue
 from polyai.frontend.spec import as_dtype
 from polyai.frontend.term import Term, apply, convert, logical_or_bits, number, power
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType
+from polyai.shapes import expr as sx
+from polyai.shapes.expr import Size
 
 Function = Callable[..., Any]
 
@@ -56,13 +59,27 @@ def _extreme(op: str, a: Term, b: Term) -> Term:
     return logical_or_bits("or" if op == "max" else "and", op, a, b) if a.dtype == b.dtype == dt.bool_ else apply(op, a, b)
 
 
+def _extreme_size(combine: Callable[..., Size], a: Any, b: Any) -> Any:
+    """The extreme of two sizes, or of a size and a number, as a size; None for anything else."""
+    owner = next((v.sizes for v in (a, b) if isinstance(v, SizeValue)), None)
+    if owner is None or not all(isinstance(v, SizeValue) or type(v) is int for v in (a, b)):
+        return None
+    return owner.value(combine(*(owner.resolve(v.size) if isinstance(v, SizeValue) else v for v in (a, b))))
+
+
 def maximum(x1: Any, x2: Any) -> Any:
-    """The larger of two operands; NaN if either is."""
+    """The larger of two operands; NaN if either is. Of sizes: a size."""
+    size = _extreme_size(sx.maximum, x1, x2)
+    if size is not None:
+        return size
     return pointwise("maximum", lambda a, b: _extreme("max", a, b), x1, x2)
 
 
 def minimum(x1: Any, x2: Any) -> Any:
-    """The smaller of two operands; NaN if either is."""
+    """The smaller of two operands; NaN if either is. Of sizes: a size."""
+    size = _extreme_size(sx.minimum, x1, x2)
+    if size is not None:
+        return size
     return pointwise("minimum", lambda a, b: _extreme("min", a, b), x1, x2)
 
 

@@ -8,13 +8,13 @@ is known (`compile` from specs), which raises.
 from __future__ import annotations
 
 import operator
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from polyai.errors import ShapeError, TraceError
 from polyai.shapes import expr as sx
 from polyai.shapes.expr import Size, SizeExpr
+from polyai.shapes.facts import NO, YES, Truth
 from polyai.tensor.nodes import Fact
 from polyai.term.node import node
 
@@ -56,6 +56,7 @@ class Sizes:
         self._known: dict[str, Size] = {}
         self._age: dict[str, int] = {}
         self.lift = lift
+        self.prove: Callable[[Size, str, Size], Truth] | None = None  # from the declarations, if there are any
 
     def add(self, name: str, text: str, hint: int | None, low: int = 0, high: int | None = None) -> SizeExpr:
         """A new symbol. `hint` is its value in the call that is traced; None if there is none."""
@@ -88,8 +89,7 @@ class Sizes:
 
     def text(self, size: Size) -> str:
         """`size` in the user's names: `X.shape[0]`."""
-        exact = sx.show(sx.substitute(size, {name: sx.symbol(self.texts[name]) for name in sx.symbols(size)}))
-        return re.sub(r"\(([\w.\[\]']+)\)", r"\1", exact.replace(" mod ", " % "))
+        return sx.spelled(size, self.texts)
 
     def described(self, size: Size) -> str:
         """`X.shape[0] = 5`, or `5`."""
@@ -110,6 +110,8 @@ class Sizes:
         ra, rb = self.resolve(a), self.resolve(b)
         if ra == rb or (self.multiples and self._divided(ra - rb) == 0):
             return True
+        if self.prove is not None and self.prove(ra, "==", rb) is YES:
+            return True
         ha, hb = self.hint(ra), self.hint(rb)
         if ha is None or hb is None or ha != hb:
             return False
@@ -125,6 +127,8 @@ class Sizes:
         exact = self._decide(difference, relation)
         if exact is None and self.multiples and isinstance(self._divided(difference), int):
             exact = self._decide(self._divided(difference), relation)
+        if exact is None and self.prove is not None:
+            exact = {YES: True, NO: False}.get(self.prove(difference, relation, 0))
         if exact is not None:
             return exact
         ha, hb = self.hint(a), self.hint(b)
@@ -133,7 +137,8 @@ class Sizes:
             raise TraceError(
                 f"{asked} is neither always true nor always false",
                 f"the sizes are only declared{': ' + why if why else ''}",
-                "declare a range that decides it, dim(..., min=, max=), or compile with arguments",
+                "declare a range that decides it, dim(..., min=, max=), or a relation, where=[...]; choose with where() or cond() in "
+                "the program itself; or use jit, which makes a kernel for each branch that calls take",
             )
         truth = RELATIONS[relation](ha, hb)
         self._record(a, relation if truth else NEGATED[relation], b, why)
@@ -150,7 +155,7 @@ class Sizes:
             raise TraceError(
                 f"the number {self.text(size)} is needed while tracing",
                 "the size is only declared" + (f": {why}" if why else ""),
-                "keep it symbolic, or declare a constant",
+                "keep it symbolic: arange(n), fori_loop(0, n, ...) and slices take sizes as they are; or declare a number in its place",
             )
         self.unify(size, hint, why)
         return hint

@@ -1,6 +1,7 @@
 """Arguments described without values: element types, sizes and formats that can be written in a signature.
 
     n, m = dim("n"), dim("m", min=1, multiple_of=8)
+    n <= m, n % 4 == 0    relations, for `where=[...]`
     f32[n, 64]            a dense array
     csr[n, m]             a CSR matrix of f64; csr(f32)[n, m] of f32
     f64[()]               a scalar
@@ -8,42 +9,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Union
 
 import numpy as np
 
-from polyai.errors import DTypeError, ShapeError
+from polyai.errors import DTypeError, ShapeError, TraceError
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType
 from polyai.shapes import expr as sx
+from polyai.shapes.dim import Dim, checked
 from polyai.shapes.expr import Size
+from polyai.shapes.facts import MAYBE, YES, Facts
 from polyai.sparse import format as fm
 from polyai.sparse.format import Format
 from polyai.term.node import node
 
 
 @node
-class Range:
-    """What is declared of one size: `min` <= value, value <= `max` (None: no bound), value a multiple of `multiple_of`."""
+class Relation:
+    """`left op right` between declared sizes, for `where=[...]`: `n <= m`, `m == n // 2`, `n % 8 == 0`."""
 
-    name: str
-    min: int = 0
-    max: int | None = None
-    multiple_of: int = 1
+    left: Size
+    op: str
+    right: Size
+    dims: frozenset[Dim]
+
+    def __bool__(self) -> bool:
+        answer = Facts(self.dims).prove(self.left, self.op, self.right)
+        if answer is not MAYBE:
+            return answer is YES
+        if self.op in ("==", "!="):
+            return (self.left == self.right) == (self.op == "==")
+        raise TraceError(f"{self} depends on the call", "it relates sizes that are declared, not known", f"pass it as a promise: where=[{self}]")
+
+    def __str__(self) -> str:
+        return f"{sx.spelled(self.left, {})} {self.op} {sx.spelled(self.right, {})}"
 
 
 @node
 class DimExpr:
-    """A declared size, or arithmetic on declared sizes: `2 * n + 1`."""
+    """A declared size, or arithmetic on declared sizes: `2 * n + 1`. Comparisons make a `Relation`."""
 
     size: Size
-    ranges: frozenset[Range]
+    dims: frozenset[Dim]
 
     def _with(self, other: DimExpr | int, combine: Callable[[Size, Size], Size], swap: bool = False) -> DimExpr:
-        size, ranges = (other.size, other.ranges) if isinstance(other, DimExpr) else (other, frozenset())
+        if not isinstance(other, (int, DimExpr)) or isinstance(other, bool):
+            raise TraceError(f"{self} and {other!r} do not combine", f"a {type(other).__name__} is no size", "use whole numbers and sizes made by dim()")
+        size, dims = (other.size, other.dims) if isinstance(other, DimExpr) else (other, frozenset[Dim]())
         left, right = (size, self.size) if swap else (self.size, size)
-        return DimExpr(combine(left, right), self.ranges | ranges)
+        return DimExpr(combine(left, right), self.dims | dims)
 
     def __add__(self, other: DimExpr | int) -> DimExpr:
         return self._with(other, lambda a, b: a + b)
@@ -58,25 +74,108 @@ class DimExpr:
         return self._with(other, lambda a, b: a * b)
 
     def __floordiv__(self, other: DimExpr | int) -> DimExpr:
-        return self._with(other, sx.floordiv)
+        return self._with(other, _quotient)
+
+    def __rfloordiv__(self, other: int) -> DimExpr:
+        return self._with(other, _quotient, swap=True)
 
     def __mod__(self, other: DimExpr | int) -> DimExpr:
-        return self._with(other, sx.mod)
+        return self._with(other, _remainder)
+
+    def __rmod__(self, other: int) -> DimExpr:
+        return self._with(other, _remainder, swap=True)
+
+    def __neg__(self) -> DimExpr:
+        return DimExpr(-1 * self.size, self.dims)
 
     __radd__ = __add__
     __rmul__ = __mul__
 
+    def _relation(self, op: str, other: Any) -> Any:
+        if isinstance(other, DimExpr):
+            return Relation(self.size, op, other.size, self.dims | other.dims)
+        if isinstance(other, int) and not isinstance(other, bool):
+            return Relation(self.size, op, other, self.dims)
+        return NotImplemented
+
+    def __eq__(self, other: object) -> Any:
+        return self._relation("==", other)
+
+    def __ne__(self, other: object) -> Any:
+        return self._relation("!=", other)
+
+    def __lt__(self, other: Any) -> Any:
+        return self._relation("<", other)
+
+    def __le__(self, other: Any) -> Any:
+        return self._relation("<=", other)
+
+    def __gt__(self, other: Any) -> Any:
+        return self._relation(">", other)
+
+    def __ge__(self, other: Any) -> Any:
+        return self._relation(">=", other)
+
+    def __hash__(self) -> int:
+        return hash((self.size, self.dims))
+
+    def __index__(self) -> int:
+        raise TraceError(f"the size {self} has no value yet", "it is known in a call only", "write the declaration with the size itself")
+
     def __str__(self) -> str:
-        return sx.show(self.size)
+        return sx.spelled(self.size, {})
 
 
-def dim(name: str, *, min: int = 0, max: int | None = None, multiple_of: int = 1) -> DimExpr:
-    """A size called `name`, known at the call. Raises ShapeError for an empty range or a name that is no identifier."""
+def _divisor(size: Size) -> Size:
+    if isinstance(size, int) and size <= 0:
+        raise ShapeError(f"a size is divided by {size}", "", "divide by a number of at least 1")
+    return size
+
+
+def _quotient(a: Size, b: Size) -> Size:
+    return sx.floordiv(a, _divisor(b))
+
+
+def _remainder(a: Size, b: Size) -> Size:
+    return sx.mod(a, _divisor(b))
+
+
+def largest(*sizes: DimExpr | int) -> DimExpr | int:
+    """The largest of declared sizes and numbers."""
+    return _extreme(sizes, sx.maximum)
+
+
+def smallest(*sizes: DimExpr | int) -> DimExpr | int:
+    """The smallest of declared sizes and numbers."""
+    return _extreme(sizes, sx.minimum)
+
+
+def _extreme(sizes: tuple[DimExpr | int, ...], combine: Callable[..., Size]) -> DimExpr | int:
+    out = combine(*(s.size if isinstance(s, DimExpr) else s for s in sizes))
+    return out if isinstance(out, int) else DimExpr(out, frozenset().union(*(s.dims for s in sizes if isinstance(s, DimExpr))))
+
+
+def ceildiv(a: Any, b: Any) -> Any:
+    """a / b rounded up, of numbers, declared sizes and sizes inside a traced function: `ceildiv(n, 64)` tiles of 64 cover n."""
+    return (a + (b - 1)) // b
+
+
+def dim(name: str, min: int = 0, max: int | None = None, multiple_of: int = 1, *, likely: int | Sequence[int] = ()) -> DimExpr:
+    """A size called `name`, known at the call.
+
+    Args:
+        name: An identifier; messages use it.
+        min: The least value.
+        max: The greatest value; None for no bound.
+        multiple_of: What divides every value.
+        likely: Values that are expected often. They choose tiles, never what is computed.
+
+    Raises ShapeError if no value is possible, or for a name that is no identifier.
+    """
     if not name.isidentifier():
         raise ShapeError(f"{name!r} is no name for a size", "it must be an identifier", 'write dim("n")')
-    if min < 0 or multiple_of < 1 or (max is not None and max < min):
-        raise ShapeError(f"size {name} has no possible value", f"min={min}, max={max}, multiple_of={multiple_of}", "use 0 <= min <= max")
-    return DimExpr(sx.symbol(name), frozenset({Range(name, min, max, multiple_of)}))
+    values = (likely,) if isinstance(likely, int) else tuple(likely)
+    return DimExpr(sx.symbol(name), frozenset({checked(Dim(name, min, max, multiple_of, values))}))
 
 
 Extent = Union[int, DimExpr]

@@ -8,17 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from polyai.errors import GuardError, ShapeError, TraceError
+from polyai.errors import GuardError, TraceError
 from polyai.frontend import tree
 from polyai.frontend.arguments import Leaf, identifier, leaves, take
 from polyai.frontend.core import Array, Tracer
+from polyai.frontend.declare import DECLARED, Declarations, DynamicDims, named_dims, outside
 from polyai.frontend.lazy import LazyArray
 from polyai.frontend.settle import settled
 from polyai.frontend.sizes import Guard, SizeValue
-from polyai.frontend.spec import DimExpr, Range, Spec
+from polyai.frontend.spec import DimExpr, Relation, Spec
 from polyai.frontend.term import Term
 from polyai.scalar import dtype as dt
 from polyai.shapes import expr as sx
+from polyai.shapes.dim import Dim
 from polyai.shapes.expr import Size
 from polyai.sparse import interop
 from polyai.sparse.format import Format
@@ -42,12 +44,15 @@ class SymbolSource:
     """Where the value of a size symbol comes from: dimension `dim` of an input, its count of stored elements, its value.
 
     `what`: "extent", "nnz", "length" (of the fibres of level `dim`) or "value". `input` is the position in `Traced.inputs`.
+    An extent is factor * symbol + offset.
     """
 
     symbol: str
     input: int
     what: str
     dim: int = 0
+    factor: int = 1
+    offset: int = 0
 
 
 @node
@@ -97,6 +102,7 @@ class Traced:
     needs_unique: tuple[str, ...] = ()
     merged: tuple[str, ...] = ()
     texts: dict[str, str] = field(default_factory=dict)
+    dims: dict[str, Dim] = field(default_factory=dict)
 
     def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The value of each input by name."""
@@ -108,7 +114,8 @@ class Traced:
         for source in self.symbols:
             value = arguments[self.inputs[source.input].name]
             if source.what == "extent":
-                out[source.symbol] = int(np.shape(value)[source.dim]) if not hasattr(value, "shape") else int(value.shape[source.dim])
+                extent = int(np.shape(value)[source.dim]) if not hasattr(value, "shape") else int(value.shape[source.dim])
+                out[source.symbol] = (extent - source.offset) // source.factor
             elif source.what == "nnz":
                 described = interop.describe(value)
                 assert described is not None
@@ -129,9 +136,29 @@ class Traced:
         """Raises GuardError for the first guard that does not hold."""
         broken = self.broken_guard(values)
         if broken is not None:
-            at_hand = ", ".join(f"{self.texts.get(n, n)} = {values[n]}" for n in sorted(sx.symbols(broken.left) | sx.symbols(broken.right)))
-            why = "" if broken.why in ("", "declared") else f"; relied on by {broken.why}"
-            raise GuardError(f"the call breaks {broken.text}", at_hand + why, "call it with the sizes that were declared, or use jit, which serves all sizes")
+            raise self.refusal(broken, values)
+
+    def refusal(self, broken: Guard, values: Mapping[str, int]) -> GuardError:
+        """The error for a guard that does not hold: it names the sizes, their values and the operands that gave them."""
+        names, places = sorted(sx.symbols(broken.left) | sx.symbols(broken.right)), self.places()
+        for name in names:
+            if name in self.dims and len(names) == 1 and not self.dims[name].admits(values[name]):
+                return outside(self.dims, places, name, values[name])
+        given = (f" by {places[n]}" if n in places and places[n] != self.texts.get(n, n) else "" for n in names)
+        at_hand = ", ".join(f"{self.texts.get(n, n)} = {values[n]}{by}" for n, by in zip(names, given))
+        why = "" if broken.why in ("", DECLARED) else f"; relied on by {broken.why}"
+        return GuardError(f"the call breaks {broken.text}", at_hand + why, "call it with the sizes that were declared, or use jit, which serves all sizes")
+
+    def places(self) -> dict[str, str]:
+        """The place in the arguments that gives each size its value, as the user spells it: `X.shape[0]`."""
+        out: dict[str, str] = {}
+        for s in self.symbols:
+            slot = self.inputs[s.input].text
+            whole = f"{slot}.shape[{s.dim}]" if s.what == "extent" else f"{slot}.nnz" if s.what == "nnz" else slot
+            if (s.factor, s.offset) != (1, 0):
+                whole += f", which is {sx.show(sx.symbol(s.symbol) * s.factor + s.offset)},"
+            out.setdefault(s.symbol, whole)
+        return out
 
     def rebuild(self, results: Sequence[Any], values: Mapping[str, int]) -> Any:
         """What the function returns, from the program's outputs in order and the values of the symbols."""
@@ -152,20 +179,23 @@ def trace(
     kwargs: Mapping[str, Any] | None = None,
     *,
     name: str | None = None,
-    dynamic: str | Mapping[str, Sequence[int]] = "all",
+    dynamic: str | DynamicDims = "all",
     static: frozenset[Any] = frozenset(),
+    where: Sequence[Relation] = (),
 ) -> Traced:
     """Run `fn` on symbolic arrays in place of `args` and `kwargs`, which may be specs, and record what it computes.
 
     `dynamic`: "all" keeps every size symbolic, "none" fixes every size by a guard, a mapping from argument names to
-    dimensions keeps those symbolic. `static`: names or positions of arguments that are baked in.
+    dimensions, or to dimensions and the sizes they are declared as, keeps those symbolic. `static`: names or positions of
+    arguments that are baked in. `where`: relations between declared sizes.
     Raises TraceError where the function needs a value, and what its operations raise for shapes and dtypes.
     """
     given = dict(kwargs or {})
     found = leaves(fn, args, given, static)
     tracer = Tracer(identifier(name or str(getattr(fn, "__name__", "function"))), LazyArray)
-    binder = _Binder(tracer, found, dynamic)
+    binder = _Binder(tracer, found, dynamic, where)
     values = {leaf.path: binder.bind(leaf) for leaf in found if leaf.kind != "static"}
+    binder.admit()
     called = [_rebuilt((n,), a, values) for n, a in enumerate(args)]
     result = fn(*called, **{k: _rebuilt((k,), v, values) for k, v in given.items()})
     out_leaves, shape = tree.flatten(result)
@@ -197,7 +227,7 @@ def _finished(tracer: Tracer, binder: _Binder, found: list[Leaf], outputs: Any, 
         tuple(binder.slots),
         tuple(binder.sources),
         tuple(sizes.guards),
-        dict(sizes.hints),
+        {**binder.declared.likely(), **sizes.hints},
         tuple(leaf for leaf in found if leaf.kind == "static"),
         captured,
         outputs,
@@ -205,6 +235,7 @@ def _finished(tracer: Tracer, binder: _Binder, found: list[Leaf], outputs: Any, 
         tuple(tracer.needs_unique),
         tuple(tracer.merged),
         dict(sizes.texts),
+        dict(binder.declared.dims),
     )
 
 
@@ -241,42 +272,25 @@ def _rebuilt(path: tuple[Any, ...], value: Any, values: Mapping[tuple[Any, ...],
 class _Binder:
     """Makes the inputs of the program from the leaves of a call."""
 
-    def __init__(self, tracer: Tracer, found: list[Leaf], dynamic: str | Mapping[str, Sequence[int]]) -> None:
+    def __init__(self, tracer: Tracer, found: list[Leaf], dynamic: str | DynamicDims, where: Sequence[Relation]) -> None:
         self.tracer, self.dynamic = tracer, dynamic
         self.slots: list[InputSlot] = []
         self.sources: list[SymbolSource] = []
-        self.bare: set[str] = set()
-        self.ranges: dict[str, Range] = {}
-        self._collect(found)
+        extents = [e for leaf in found if leaf.kind == "spec" for e in leaf.value.shape if isinstance(e, DimExpr)]
+        self.declared = Declarations([*extents, *named_dims(dynamic)], where)
+        for name in self.declared.dims:
+            tracer.names.fresh(name)
+        self.declared.tell(tracer.sizes)
 
-    def _collect(self, found: list[Leaf]) -> None:
-        declared: set[str] = set()
-        for leaf in found:
-            if leaf.kind != "spec":
-                continue
-            for extent in leaf.value.shape:
-                if isinstance(extent, DimExpr):
-                    for r in extent.ranges:
-                        if self.ranges.setdefault(r.name, r) != r:
-                            raise ShapeError(f"size {r.name} is declared twice", f"{self.ranges[r.name]} and {r}", "use one dim() for it")
-                    declared |= sx.symbols(extent.size)
-                    if any(extent.size == sx.symbol(n) for n in sx.symbols(extent.size)):
-                        self.bare |= sx.symbols(extent.size)
-        for missing in sorted(declared - self.bare):
-            raise ShapeError(f"size {missing} cannot be found from the arguments", "no dimension is just it", f"declare one dimension as {missing}")
-        for r in self.ranges.values():
-            self._declare(r)
-
-    def _declare(self, r: Range) -> None:
-        self.tracer.names.fresh(r.name)
-        size = self.tracer.sizes.add(r.name, r.name, None, r.min, r.max)
-        if r.min > 0:
-            self.tracer.sizes.declare(size, ">=", r.min, "declared")
-        if r.max is not None:
-            self.tracer.sizes.declare(size, "<=", r.max, "declared")
-        if r.multiple_of > 1:
-            self.tracer.sizes.multiples[size] = r.multiple_of
-            self.tracer.sizes.declare(sx.mod(size, r.multiple_of), "==", 0, "declared")
+    def admit(self) -> None:
+        """Raise GuardError if the sizes of the call at hand are not as declared."""
+        sizes = self.tracer.sizes
+        for guard in [g for g in sizes.guards if g.why == DECLARED]:
+            names = sx.symbols(guard.left) | sx.symbols(guard.right)
+            if names <= sizes.hints.keys() and not guard.holds(sizes.hints):
+                empty = tn.Program("", (), (), ())
+                known = Traced(empty, tuple(self.slots), tuple(self.sources), (), {}, (), {}, (), tree.flatten(())[1], texts=dict(sizes.texts), dims=self.declared.dims)
+                raise known.refusal(guard, sizes.hints)
 
     def bind(self, leaf: Leaf) -> Array:
         """The traced array for one leaf."""
@@ -331,24 +345,36 @@ class _Binder:
 
     def _extent(self, name: str, text: str, d: int, extent: Any, hint: int | None) -> Size:
         tracer, input_ = self.tracer, len(self.slots) - 1
-        if isinstance(extent, DimExpr):
-            names = sx.symbols(extent.size)
-            if len(names) == 1 and extent.size == sx.symbol(next(iter(names))):
-                only = next(iter(names))
-                if only in self.bare:
-                    self.bare.discard(only)
-                    self.sources.append(SymbolSource(only, input_, "extent", d))
-                    return extent.size
+        if hint is not None:
+            extent = self._named(text, name, d)
+        taken = self.declared.take(extent.size) if isinstance(extent, DimExpr) else None
+        if taken is not None:
+            only, solved = taken
+            self.sources.append(SymbolSource(only, input_, "extent", d, solved.factor, solved.offset))
+            if hint is not None:
+                tracer.sizes.hints[only] = (hint - solved.offset) // solved.factor
+            if solved.factor == 1 and solved.offset == 0:
+                return sx.symbol(only)
         symbol = tracer.names.fresh(f"{name}_d{d}")
         size = tracer.sizes.add(symbol, f"{text}.shape[{d}]", hint)
         self.sources.append(SymbolSource(symbol, input_, "extent", d))
         if isinstance(extent, DimExpr):
-            tracer.sizes.declare(size, "==", extent.size, "declared")
+            tracer.sizes.declare(size, "==", extent.size, DECLARED)
         elif hint is None:
-            tracer.sizes.declare(size, "==", int(extent), "declared")
+            tracer.sizes.declare(size, "==", int(extent), DECLARED)
         elif not self._is_dynamic(text, name, d):
             tracer.sizes.unify(size, hint, "sizes are not dynamic")
         return size
+
+    def _named(self, text: str, name: str, d: int) -> DimExpr | None:
+        """What `dynamic` declares of a dimension."""
+        if isinstance(self.dynamic, str):
+            return None
+        for spelling in (text, name):
+            chosen = self.dynamic.get(spelling)
+            if isinstance(chosen, Mapping) and d in chosen:
+                return chosen[d]
+        return None
 
     def _is_dynamic(self, text: str, name: str, d: int) -> bool:
         if isinstance(self.dynamic, str):

@@ -88,7 +88,8 @@ class _Lowering:
     # The kernel
 
     def kernel(self, ast: Ast) -> lp.Kernel:
-        self.accessors = {name: self._accessors(name) for name in self.pending}
+        present = {found.statement for found in instances(ast)}  # a statement without points, as with a size 0, has no place
+        self.accessors = {name: self._accessors(name) & present for name in self.pending}
         self._allocate(0, ast, parallel=False)
         self._ast(ast, ())
         if self.pending:

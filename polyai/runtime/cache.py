@@ -21,7 +21,7 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -102,6 +102,19 @@ def unpack(raw: bytes, key: str, host: str) -> Entry | None:
     return Entry(metadata, body[metas:]) if isinstance(metadata, dict) else None
 
 
+def key_and_host(raw: bytes) -> tuple[str, str] | None:
+    """What the file of an entry says it is; None if it is no such file. `unpack` checks whether that is true."""
+    if len(raw) < _HEAD.size + _SUM or not raw.startswith(MAGIC):
+        return None
+    _, _, keys, hosts, _, _ = _HEAD.unpack(raw[: _HEAD.size])
+    at = _HEAD.size + _SUM
+    try:
+        key, host = raw[at : at + keys].decode("ascii"), raw[at + keys : at + keys + hosts].decode("ascii")
+    except UnicodeDecodeError:
+        return None
+    return (key, host) if _KEY.fullmatch(key) else None
+
+
 class Cache:
     """Entries by key. `directory` None, or `limit` 0, keeps them in memory only. Safe for threads and processes."""
 
@@ -169,6 +182,24 @@ class Cache:
     def entries(self) -> list[Listed]:
         """The files of this machine in the directory, least recently used first."""
         return [Listed(name[: -len(self._suffix)], size, used) for name, size, used in self._files() if name.endswith(self._suffix)]
+
+    @property
+    def host(self) -> str:
+        """The machine that code is made for."""
+        return self._host
+
+    def files(self) -> Iterator[bytes]:
+        """The contents of every entry's file in the directory, those in memory only included; damaged ones left out."""
+        seen: set[str] = set()
+        for listed in self.entries():
+            entry = self._read(listed.key)
+            if entry is not None:
+                seen.add(listed.key)
+                yield pack(listed.key, self._host, entry)
+        with self._lock:
+            rest = [(key, entry) for key, entry in self._memory.items() if key not in seen]
+        for key, entry in rest:
+            yield pack(key, self._host, entry)
 
     def clear(self) -> int:
         """Remove every entry from memory and every file from the directory; how many files went."""

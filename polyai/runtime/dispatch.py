@@ -9,6 +9,7 @@ same arguments. Borrowed index arrays are looked at again in every call: their l
 from __future__ import annotations
 
 import ctypes
+import math
 import struct
 import sys
 from collections.abc import Callable
@@ -19,7 +20,7 @@ import numpy as np
 
 from polyai.errors import VerifyError
 from polyai.runtime.cpython import Text, api_table, builtin, layout_holds
-from polyai.runtime.dispatch_code import ROOM, TABLE, TABLE_BYTES, Op
+from polyai.runtime.dispatch_code import CELL, CELL_BYTES, RING, ROOM, TABLE, TABLE_BYTES, Op
 from polyai.runtime.kernel import Kernel
 from polyai.runtime.launch import Runtime
 from polyai.runtime.portable import portable
@@ -70,7 +71,7 @@ Source = tuple[Any, ...]
 """
 
 Guard = tuple[Any, ...]
-"""What must hold: ("equal", source, source), ("within", source, low, high) or ("multiple", source, n)."""
+"""What must hold: ("equal", source, source), ("atmost", source, source), ("within", source, low, high) or ("multiple", source, n)."""
 
 
 @node
@@ -88,6 +89,7 @@ class DispatchSpec:
     slots           one source for each parameter of the kernel, in order
     work            sum over products of sources: an estimate of the time in nanoseconds
     release_above   the interpreter lock is released for calls with more work
+    watched         sources whose values in recent calls are remembered, see `recent`
     """
 
     args: tuple[Arg, ...]
@@ -96,6 +98,7 @@ class DispatchSpec:
     guards: tuple[Guard, ...] = ()
     work: tuple[tuple[Source, ...], ...] = ()
     release_above: float = 20_000.0
+    watched: tuple[Source, ...] = ()
 
 
 BIG = (1 << 63) - 1
@@ -103,11 +106,39 @@ OUT = sys.intern("out")
 """The one keyword of a native call."""
 
 
+class Selection:
+    """Which kernel serves which sizes: a grid over a few sources. `axes` are pairs of a source and ascending edges; a value v lies in the
+    cell of its axis numbered by how many edges are <= v. `kernels` has one entry for each cell, the last axis first to move;
+    None where the general kernel serves. `tags` say, cell by cell, under what its calls are counted."""
+
+    def __init__(self, axes: tuple[tuple[Source, tuple[int, ...]], ...], kernels: tuple[Kernel | None, ...], tags: tuple[Any, ...] = ()) -> None:
+        self.axes, self.kernels, self.tags = axes, kernels, tags or kernels
+        if math.prod(len(edges) + 1 for _, edges in axes) != len(kernels):
+            raise VerifyError("a selection has one kernel for each cell", f"{len(kernels)} kernels")
+        self.edges = [Shared(8 * len(edges) + 8) for _, edges in axes]
+        for memory, (_, edges) in zip(self.edges, axes):
+            for n, edge in enumerate(edges):
+                memory.set(8 * n, edge)
+        self.cells = Shared(CELL_BYTES * len(kernels))
+        for n, kernel in enumerate(kernels):
+            self.cells.set(CELL_BYTES * n + CELL["entry"], 0 if kernel is None else kernel.address)
+
+    def counts(self) -> dict[Any, tuple[int, int]]:
+        """Calls and ticks by tag."""
+        out: dict[Any, tuple[int, int]] = {}
+        for n, (kernel, tag) in enumerate(zip(self.kernels, self.tags)):
+            if kernel is not None:
+                hits, ticks = out.get(tag, (0, 0))
+                at = CELL_BYTES * n
+                out[tag] = (hits + self.cells.word(at + CELL["hits"]), ticks + self.cells.word(at + CELL["ticks"]))
+        return out
+
+
 class Program:
     """The program of a spec, and what it points to. Numbers and objects get places as they are met."""
 
-    def __init__(self, spec: DispatchSpec, token: tuple[ContextVar[Any], object] | None) -> None:
-        self.spec = spec
+    def __init__(self, spec: DispatchSpec, token: tuple[ContextVar[Any], object] | None, memory: Watch | None = None, selection: Selection | None = None) -> None:
+        self.spec, self.selection = spec, selection
         self.steps: list[tuple[int, ...]] = []
         self.keep: list[object] = [spec]
         self._numbers = 0
@@ -127,6 +158,24 @@ class Program:
                 self._do(Op.FACTOR, self.place(source))
             self._do(Op.TERM)
         self.gather = [self.place(source) for source in spec.slots]
+        self.cell = self.number()
+        if memory is not None:
+            self._watch(memory)
+        if selection is not None:
+            self._select(selection)
+
+    def _watch(self, memory: Watch) -> None:
+        self._do(Op.REVIEW, memory.limit.address)
+        self.keep.append(memory)
+        for n, source in enumerate(self.spec.watched):
+            self._do(Op.RECORD, self.place(source), memory.rings[n].address)
+
+    def _select(self, selection: Selection) -> None:
+        self.keep.append(selection)
+        self._do(Op.CONST, 0, d=self.cell)
+        for (source, edges), memory in zip(selection.axes, selection.edges):
+            self._do(Op.RANK, self.place(source), memory.address, len(edges), self.cell)
+        self._do(Op.SELECT, self.cell, selection.cells.address)
 
     @property
     def takes_out(self) -> bool:
@@ -157,6 +206,13 @@ class Program:
         """Add the kernel's library functions as further slots, and the end."""
         self.gather += [self.place(("const", address)) for address in addresses]
         self._do(Op.END)
+
+    def code(self) -> Shared:
+        """The steps in memory."""
+        steps = struct.pack(f"<{6 * len(self.steps)}q", *(_word(w) for step in self.steps for w in step))
+        memory = Shared(len(steps))
+        ctypes.memmove(memory.address, steps, len(steps))
+        return memory
 
     def _do(self, op: Op, a: int = 0, b: int = 0, c: int = 0, d: int = 0, e: int = 0) -> None:
         self.steps.append((op.value, a, b, c, d, e))
@@ -278,6 +334,8 @@ class Program:
                 self._do(Op.EQUAL, self.place(a), self.place(b))
             case ("within", a, low, high):
                 self._do(Op.WITHIN, self.place(a), low, high)
+            case ("atmost", a, b):
+                self._do(Op.ATMOST, self.place(a), self.place(b))
             case ("multiple", a, n) if n > 0:
                 self._do(Op.MULTIPLE, self.place(a), n)
             case _:
@@ -313,6 +371,15 @@ def type_numbers(descr: np.dtype[Any]) -> int:
     return descr.num | (second.num if second.itemsize == descr.itemsize else descr.num) << 16
 
 
+class Watch:
+    """The sizes of the last calls, and after how many calls one goes to Python so that it can look at them."""
+
+    def __init__(self, spec: DispatchSpec, first: int) -> None:
+        self.rings = [Shared(8 * RING) for _ in spec.watched]
+        self.limit = Shared(8)
+        self.limit.set(0, first)
+
+
 def make_dispatcher(
     spec: DispatchSpec,
     kernel: Kernel,
@@ -324,24 +391,29 @@ def make_dispatcher(
     threads: int | None = None,
     name: str = "",
     doc: str = "",
+    review: int = 0,
+    selection: Selection | None = None,
 ) -> Callable[..., Any]:
     """A function that calls `kernel` as `spec` says, and `slow` with the same arguments whenever a call does not fit it.
 
-    The result is the array, or a tuple of several, or `finish(*outputs, *args)`. A single array may be given as `out=`. With `token` a call only fits while the
-    context variable has exactly that value. `calls_of` tells how many calls fitted.
+    The result is the array, or a tuple of several, or `finish(*outputs, *args)`. A single array may be given as `out=`. With `token`
+    a call only fits while the context variable has exactly that value. `calls_of` tells how many calls fitted. With `review`, the
+    values of `spec.watched` are remembered, and from so many calls on calls go to `slow` until `review_at` says when to stop
+    again. `select` chooses among kernels of one signature.
     """
     if len(spec.slots) != len(kernel.signature.parameters):
         raise VerifyError(f"{len(spec.slots)} sources for the {len(kernel.signature.parameters)} slots of {kernel.signature.name}")
     if not spec.outputs:
         raise VerifyError("a dispatcher without results", "its kernel would have no effect")
-    program = Program(spec, token)
+    memory = Watch(spec, review) if review else None
+    program = Program(spec, token, memory, selection)
     program.finish(kernel.extern_addresses)
     session = runtime.session((threads or runtime.threads_for(runtime.options)) if kernel.signature.parallel else 1)
     if not layout_holds() or program.room > ROOM:
-        return portable(program, kernel, runtime, session.threads, slow, finish)
-    steps = struct.pack(f"<{6 * len(program.steps)}q", *(_word(w) for step in program.steps for w in step))
-    code, gather, table = Shared(len(steps)), Shared(8 * len(program.gather) + 8), Shared(TABLE_BYTES)
-    ctypes.memmove(code.address, steps, len(steps))
+        made = portable(program, kernel, runtime, session.threads, slow, finish)
+        made.__dict__["parts"] = Parts(spec, token, kernel, memory, program)
+        return made
+    code, gather, table = program.code(), Shared(8 * len(program.gather) + 8), Shared(TABLE_BYTES)
     for k, place in enumerate(program.gather):
         gather.set(8 * k, place)
     values = {
@@ -356,7 +428,72 @@ def make_dispatcher(
     ctypes.c_double.from_address(table.address + TABLE["threshold"]).value = spec.release_above
     myself = Text(struct.pack("<q", table.address))
     myself.keep = (program.keep, code, gather, table, kernel, session, runtime, slow, finish)  # type: ignore[attr-defined]
+    myself.parts = Parts(spec, token, kernel, memory, program)  # type: ignore[attr-defined]
     return builtin(name or kernel.signature.name, doc, session.native["dispatch"], myself)  # type: ignore[no-any-return]
+
+
+class Parts:
+    """What a dispatcher was made of. `old` holds programs that another thread may still follow."""
+
+    def __init__(
+        self, spec: DispatchSpec, token: tuple[ContextVar[Any], object] | None, kernel: Kernel, memory: Watch | None, program: Program
+    ) -> None:
+        self.spec, self.token, self.kernel, self.memory, self.program = spec, token, kernel, memory, program
+        self.old: list[object] = []
+
+
+def parts_of(dispatcher: Any) -> Parts:
+    """What a dispatcher was made of."""
+    found: Parts = dispatcher.parts if hasattr(dispatcher, "parts") else dispatcher.__self__.parts
+    return found
+
+
+def select(dispatcher: Any, selection: Selection) -> None:
+    """From now on let `selection` choose the kernel. One word is replaced, so a call runs either the old or the new way."""
+    parts = parts_of(dispatcher)
+    program = Program(parts.spec, parts.token, parts.memory, selection)
+    program.finish(parts.kernel.extern_addresses)
+    if program.room > ROOM or program.outputs != parts.program.outputs or program.gather != parts.program.gather:
+        return
+    parts.old.append(parts.program)
+    parts.program = program
+    if hasattr(dispatcher, "parts"):
+        dispatcher.program[0] = program
+        return
+    code = program.code()
+    parts.old.append(code)
+    dispatcher.__self__.keep[3].set(TABLE["program"], code.address)
+
+
+def recent(dispatcher: Any) -> list[tuple[int, ...]]:
+    """The values of the watched sources in the last calls that fitted, at most RING of them, in no particular order."""
+    memory = parts_of(dispatcher).memory
+    if memory is None:
+        return []
+    count = min(calls_of(dispatcher)[0], RING)
+    return [tuple(ring.word(8 * n) for ring in memory.rings) for n in range(count)]
+
+
+def review_at(dispatcher: Any, calls: int) -> None:
+    """Let a call go to `slow` when so many calls have fitted."""
+    memory = parts_of(dispatcher).memory
+    if memory is not None:
+        memory.limit.set(0, calls)
+
+
+def review_of(dispatcher: Any) -> int:
+    """After how many calls one goes to `slow`."""
+    memory = parts_of(dispatcher).memory
+    return BIG if memory is None else memory.limit.word(0)
+
+
+def ticks_of(dispatcher: Any) -> int:
+    """The time that the kernel ran for calls of a dispatcher, in ticks of the processor's clock; see `Runtime.seconds`."""
+    if hasattr(dispatcher, "counts"):
+        spent: int = dispatcher.counts[2]
+        return spent
+    table: Shared = dispatcher.__self__.keep[3]
+    return table.word(TABLE["ticks"])
 
 
 def _word(value: int) -> int:
@@ -366,10 +503,10 @@ def _word(value: int) -> int:
 def calls_of(dispatcher: Any) -> tuple[int, int]:
     """How many calls of a dispatcher went the fast way, and how many were handed on."""
     if hasattr(dispatcher, "counts"):
-        fast, handed_on = dispatcher.counts
+        fast, handed_on = dispatcher.counts[:2]
         return fast, handed_on
     table: Shared = dispatcher.__self__.keep[3]
     return table.word(TABLE["hits"]), table.word(TABLE["misses"])
 
 
-__all__ = ["BY_NAME", "ArrayArg", "DispatchSpec", "Output", "ScalarArg", "SparseArg", "calls_of", "make_dispatcher"]
+__all__ = ["BY_NAME", "ArrayArg", "DispatchSpec", "Output", "ScalarArg", "Selection", "SparseArg", "calls_of", "make_dispatcher", "recent", "review_at", "review_of", "select", "ticks_of"]

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from polyai.runtime.run_code import CLOCK, CLOCK_NAMES
 from polyai.runtime.shared import Fields
 
 STEP = 48
@@ -45,17 +46,29 @@ class Op(IntEnum):
     CONTEXT = 20  #  the context variable a has the value b
     QUOTIENT = 21  # V[d] = V[a] / b, rounded down, of a number >= 0 by a constant > 0
     APART = 22  #    if `out` is given: the arrays at V[a] and V[c], their extents behind them, do not overlap; b, d: item size << 8 | rank
+    RECORD = 23  #   word hits % RING of the ring at b = V[a]
+    REVIEW = 24  #   hits < the word at a
+    RANK = 25  #     V[d] = V[d] * (c + 1) + how many of the c ascending numbers at b are <= V[a]
+    SELECT = 26  #   the kernel to run is that of cell V[a] of the CELLs at b, if it has one
 
+
+RING = 256
+"""How many of the last calls a ring remembers."""
+
+CELL = Fields(entry=0, hits=8, ticks=16)
+CELL_BYTES = 32
+"""A specialised kernel: its code (null: none), calls that chose it, time spent in it."""
 
 TABLE = Fields(
     slow=0, finish=8, entry=16, session=24, nargs=32, program=40, gather=48, slots=56, outputs=64, results=72,
-    threshold=80, ready=88, api=96, hits=104, misses=112, run=120, out_name=128,
+    threshold=80, ready=88, api=96, hits=104, misses=112, run=120, ticks=128, out_name=136,
 )  # fmt: skip
 """Byte offsets in a table. `gather` lists which V are the kernel's slots, `outputs` the first result's place in O, `ready`
 the address of a word that must not be zero (or null), `threshold` the work above which the interpreter lock is released,
-`out_name` the string "out" if the keyword is taken (else null)."""
+`ticks` the time spent in the kernel by the processor's clock (see `run_code.CLOCK`), `out_name` the string "out" if the
+keyword is taken (else null)."""
 
-TABLE_BYTES = 136
+TABLE_BYTES = 192
 
 API = Fields(
     **{
@@ -100,6 +113,8 @@ def text() -> str:
         return f"call void @own(ptr %owned, ptr %owned.n, ptr {value})"
 
     return f"""
+{CLOCK_NAMES}
+
 define internal void @own(ptr %owned, ptr %count, ptr %object) alwaysinline {{
   %n = load i64, ptr %count
   %place = getelementptr ptr, ptr %owned, i64 %n
@@ -156,7 +171,9 @@ entry:
   %work = alloca double
   %product = alloca double
   %held = alloca ptr
+  %chosen = alloca ptr
   store i64 0, ptr %owned.n
+  store ptr null, ptr %chosen
   store double 0.0, ptr %work
   store double 1.0, ptr %product
   %self.t = getelementptr i8, ptr %self, i64 {OBJECT["text"]}
@@ -494,6 +511,52 @@ op.context.compare:
   call void %decref(ptr %o.value)
   %o.same = icmp eq ptr %o.value, %b.ptr
   br i1 %o.same, label %advance, label %slow
+op.record:
+  {number("rc", "a")}
+  %rc.hits = load i64, ptr %t.hits
+  %rc.at = and i64 %rc.hits, {RING - 1}
+  %rc.to = getelementptr i64, ptr %b.ptr, i64 %rc.at
+  store i64 %rc, ptr %rc.to
+  br label %advance
+op.review:
+  %rv.limit = load i64, ptr %a.ptr
+  %rv.hits = load i64, ptr %t.hits
+  %rv.ok = icmp slt i64 %rv.hits, %rv.limit
+  br i1 %rv.ok, label %advance, label %slow
+op.rank:
+  {number("rk", "a")}
+  br label %op.rank.step
+op.rank.step:
+  %rk.low = phi i64 [ 0, %op.rank ], [ %rk.low.next, %op.rank.look ]
+  %rk.high = phi i64 [ %c, %op.rank ], [ %rk.high.next, %op.rank.look ]
+  %rk.more = icmp slt i64 %rk.low, %rk.high
+  br i1 %rk.more, label %op.rank.look, label %op.rank.done
+op.rank.look:
+  %rk.sum = add i64 %rk.low, %rk.high
+  %rk.mid = lshr i64 %rk.sum, 1
+  %rk.from = getelementptr i64, ptr %b.ptr, i64 %rk.mid
+  %rk.edge = load i64, ptr %rk.from
+  %rk.over = icmp sle i64 %rk.edge, %rk
+  %rk.up = add i64 %rk.mid, 1
+  %rk.low.next = select i1 %rk.over, i64 %rk.up, i64 %rk.low
+  %rk.high.next = select i1 %rk.over, i64 %rk.high, i64 %rk.mid
+  br label %op.rank.step
+op.rank.done:
+  %rk.before = load i64, ptr %d.p
+  %rk.base = add i64 %c, 1
+  %rk.scaled = mul i64 %rk.before, %rk.base
+  %rk.result = add i64 %rk.scaled, %rk.low
+  {give("%rk.result")}
+op.select:
+  {number("se", "a")}
+  %se.offset = mul i64 %se, {CELL_BYTES}
+  %se.cell = getelementptr i8, ptr %b.ptr, i64 %se.offset
+  %se.entry = load ptr, ptr %se.cell
+  %se.none = icmp eq ptr %se.entry, null
+  br i1 %se.none, label %advance, label %op.select.keep
+op.select.keep:
+  store ptr %se.cell, ptr %chosen
+  br label %advance
 op.end:
   %ready.p = load ptr, ptr %t.ready
   %ready.any = icmp eq ptr %ready.p, null
@@ -519,12 +582,17 @@ slot.copy:
   %p.next = add i64 %p, 1
   br label %slot
 launch:
-  %entry.point = load ptr, ptr %t.entry
+  %cell = load ptr, ptr %chosen
+  %general = icmp eq ptr %cell, null
+  %own.entry = getelementptr i8, ptr %t, i64 {TABLE["entry"]}
+  %entry.from = select i1 %general, ptr %own.entry, ptr %cell
+  %entry.point = load ptr, ptr %entry.from
   %session = load ptr, ptr %t.session
   %run = load ptr, ptr %t.run
   %threshold = load double, ptr %t.threshold
   %work.sum = load double, ptr %work
   %large = fcmp ogt double %work.sum, %threshold
+  %ticks.from = {CLOCK}
   br i1 %large, label %launch.free, label %launch.held
 launch.free:
   %state = call ptr %save()
@@ -536,6 +604,23 @@ launch.held:
   br label %ran
 ran:
   %code = phi i64 [ %code.1, %launch.free ], [ %code.2, %launch.held ]
+  %ticks.to = {CLOCK}
+  %ticks.spent = sub i64 %ticks.to, %ticks.from
+  %ticks.before = load i64, ptr %t.ticks
+  %ticks.after = add i64 %ticks.before, %ticks.spent
+  store i64 %ticks.after, ptr %t.ticks
+  br i1 %general, label %judge, label %credit
+credit:
+  %cell.hits = getelementptr i8, ptr %cell, i64 {CELL["hits"]}
+  %cell.ticks = getelementptr i8, ptr %cell, i64 {CELL["ticks"]}
+  %cell.h0 = load i64, ptr %cell.hits
+  %cell.h1 = add i64 %cell.h0, 1
+  store i64 %cell.h1, ptr %cell.hits
+  %cell.t0 = load i64, ptr %cell.ticks
+  %cell.t1 = add i64 %cell.t0, %ticks.spent
+  store i64 %cell.t1, ptr %cell.ticks
+  br label %judge
+judge:
   %good = icmp eq i64 %code, 0
   br i1 %good, label %result, label %slow
 result:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,8 @@ class Runtime:
         self._native: Native | None = None
         self._arena: Arena | None = None
         self._run: Any = None
+        self._ticks: Any = None
+        self._epoch = (0.0, 0)
         self._sessions: dict[int, Session] = {}
         self._kernels: dict[str, Kernel] = {}
         self._prepared = False
@@ -76,8 +79,21 @@ class Runtime:
             if self._native is None:
                 native = Native(self.cache)
                 self._run = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 4)(native["run"])
+                self._ticks = ctypes.PYFUNCTYPE(ctypes.c_int64)(native["ticks"])
+                self._epoch = (time.perf_counter(), self._ticks())
                 self._native = native
             return self._native
+
+    def ticks(self) -> int:
+        """The processor's clock."""
+        self.native  # noqa: B018 (makes it)
+        now: int = self._ticks()
+        return now
+
+    def seconds(self, ticks: int) -> float:
+        """A number of ticks in seconds, by the rate of the clock since this runtime started."""
+        now, passed = time.perf_counter(), self.ticks() - self._epoch[1]
+        return ticks * (now - self._epoch[0]) / passed if passed > 0 else 0.0
 
     @property
     def arena(self) -> Arena:
@@ -132,10 +148,10 @@ class Runtime:
             return None
         return self._kernels.setdefault(key, kernel)
 
-    def add(self, key: str, signature: Signature, code: bytes, extra: dict[str, Any] | None = None) -> Kernel:
+    def add(self, key: str, signature: Signature, code: bytes, extra: dict[str, Any] | None = None, *, compiled_here: bool = True) -> Kernel:
         """Keep newly compiled code, in memory and on disk, and make it callable. `extra` must be JSON."""
         kernel = self._load(signature, code, extra or {})
-        self.stats.count("compiles")
+        self.stats.count("compiles" if compiled_here else "helper_compiles")
         self.cache.put(key, {"signature": signature.to_json(), "extra": kernel.extra}, code)
         self._kernels[key] = kernel
         return kernel

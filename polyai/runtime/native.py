@@ -18,7 +18,7 @@ from polyai.term.digest import digest
 
 PARTS: dict[str, tuple[tuple[str, ...], Callable[[], str]]] = {
     "pool": (("worker", "parallel", "spin"), threads.text),
-    "run": (("run", "arena_trim"), lambda: arena.text() + run_code.text()),
+    "run": (("run", "arena_trim", "ticks"), lambda: arena.text() + run_code.text()),
     "dispatch": (("dispatch",), dispatch_code.text),
 }
 """Each object's entry points and its text."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ctypes
 import math
 import struct
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -15,7 +16,7 @@ import numpy as np
 
 from polyai.errors import PolyAIError
 from polyai.runtime.bind import address, fits
-from polyai.runtime.dispatch_code import Op
+from polyai.runtime.dispatch_code import CELL, CELL_BYTES, RING, Op
 from polyai.runtime.kernel import Kernel
 from polyai.runtime.launch import Runtime
 
@@ -32,6 +33,8 @@ class _Program(Protocol):
     keep: list[object]
     gather: list[int]
     outputs: int
+    cell: int
+    selection: Any
 
     @property
     def takes_out(self) -> bool: ...
@@ -49,22 +52,35 @@ def portable(
     program: _Program, kernel: Kernel, runtime: Runtime, threads: int, slow: Callable[..., Any], finish: Callable[..., Any] | None
 ) -> Callable[..., Any]:
     """A dispatcher in Python. Its attribute `counts` tells how many calls fitted, and how many went to `slow`."""
-    known = {id(thing): thing for thing in program.keep}
+    at_hand = [program]
     nargs, results = len(program.spec.args), len(program.spec.outputs)
-    slots, room = len(kernel.signature.parameters), program.room
+    slots = len(kernel.signature.parameters)
 
     def dispatcher(*args: Any, **kwargs: Any) -> Any:
-        given = kwargs.get("out")
+        given, program = kwargs.get("out"), at_hand[0]
         if len(args) == nargs and (not kwargs or (given is not None and len(kwargs) == 1 and program.takes_out and finish is None)):
-            numbers = (ctypes.c_int64 * room)()
-            things: list[Any] = [*args, *([None] * (room - nargs))]
+            known = {id(thing): thing for thing in program.keep}
+            numbers = (ctypes.c_int64 * (program.room + 1))()
+            numbers[program.room] = dispatcher.counts[0]  # type: ignore[attr-defined]
+            things: list[Any] = [*args, *([None] * (program.room - nargs))]
+            chosen, cell = kernel, 0
             try:
                 for step in program.steps:
                     if given is not None and step[0] in (Op.ALLOC, Op.APART):
                         _GIVEN[Op(step[0])](numbers, things, known, given, *step[1:])
                         continue
                     _STEPS[Op(step[0])](numbers, things, known, *step[1:])
-                runtime.launch(kernel, [numbers[k] for k in program.gather[:slots]], threads)
+                if program.selection is not None:
+                    cell = numbers[program.cell]
+                    chosen = program.selection.kernels[cell] or kernel
+                start = runtime.ticks()
+                runtime.launch(chosen, [numbers[k] for k in program.gather[:slots]], threads)
+                spent = runtime.ticks() - start
+                dispatcher.counts[2] += spent  # type: ignore[attr-defined]
+                if program.selection is not None and program.selection.kernels[cell] is not None:
+                    cells, at = program.selection.cells, CELL_BYTES * cell
+                    cells.set(at + CELL["hits"], cells.word(at + CELL["hits"]) + 1)
+                    cells.set(at + CELL["ticks"], cells.word(at + CELL["ticks"]) + spent)
             except (Misfit, PolyAIError):
                 pass
             else:
@@ -76,7 +92,8 @@ def portable(
         dispatcher.counts[1] += 1  # type: ignore[attr-defined]
         return slow(*args, **kwargs)
 
-    dispatcher.counts = [0, 0]  # type: ignore[attr-defined]
+    dispatcher.counts = [0, 0, 0]  # type: ignore[attr-defined]
+    dispatcher.program = at_hand  # type: ignore[attr-defined]
     return dispatcher
 
 
@@ -195,6 +212,18 @@ def _context(v: Any, o: Any, known: Any, a: int, b: int, c: int, d: int, e: int)
     _need(value is known[b])
 
 
+def _record(v: Any, o: Any, known: Any, a: int, b: int, c: int, d: int, e: int) -> None:
+    ctypes.c_int64.from_address(b + 8 * (v[len(v) - 1] % RING)).value = v[a]
+
+
+def _review(v: Any, o: Any, known: Any, a: int, b: int, c: int, d: int, e: int) -> None:
+    _need(v[len(v) - 1] < ctypes.c_int64.from_address(a).value)
+
+
+def _rank(v: Any, o: Any, known: Any, a: int, b: int, c: int, d: int, e: int) -> None:
+    v[d] = v[d] * (c + 1) + bisect_right((ctypes.c_int64 * c).from_address(b), v[a])
+
+
 def _nothing(v: Any, o: Any, known: Any, a: int, b: int, c: int, d: int, e: int) -> None:
     """Work estimates decide about the interpreter lock, which a launch always releases."""
 
@@ -223,6 +252,10 @@ _STEPS: dict[Op, Callable[..., None]] = {
     Op.TERM: _nothing,
     Op.CONTEXT: _context,
     Op.APART: _nothing,
+    Op.RECORD: _record,
+    Op.REVIEW: _review,
+    Op.RANK: _rank,
+    Op.SELECT: _nothing,  # the caller looks at the cell
 }
 
 _GIVEN: dict[Op, Callable[..., None]] = {Op.ALLOC: _given, Op.APART: _apart}

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from polyai.machine.abi import ALIGN, NEED_ARENA, RUNTIME
+from polyai.machine.cpu import architecture
 from polyai.runtime.shared import Fields
 
 SESSION = Fields(parallel=0, pool=8, threads=16, arena=24, calls=32)
@@ -14,6 +15,15 @@ SESSION = Fields(parallel=0, pool=8, threads=16, arena=24, calls=32)
 SESSION_BYTES = 64
 STACK = 4096
 """Bytes of scratch memory on the stack, for kernels that need little."""
+
+CLOCK, CLOCK_NAMES = {
+    "x86_64": ("call i64 @llvm.readcyclecounter()", "declare i64 @llvm.readcyclecounter()"),
+    "aarch64": (
+        "call i64 @llvm.read_volatile_register.i64(metadata !0)",
+        'declare i64 @llvm.read_volatile_register.i64(metadata)\n!0 = !{!"cntvct_el0"}',
+    ),
+}[architecture()]
+"""The processor's clock in ticks of constant length, an instruction of a few nanoseconds; and what a module that reads it declares."""
 
 TRIES = 64
 """A kernel asks for more memory at most this often."""
@@ -28,6 +38,13 @@ def text() -> str:
     field = {name: 8 * k for k, name in enumerate(RUNTIME)}
     places = "\n  ".join(f"%rt.{name} = getelementptr i8, ptr %rt, i64 {offset}" for name, offset in field.items())
     return f"""
+{CLOCK_NAMES}
+
+define i64 @ticks() {{
+  %now = {CLOCK}
+  ret i64 %now
+}}
+
 define i64 @run(ptr %entry.point, ptr %args, ptr %s, ptr %report) {{
 entry:
   %rt = alloca [{8 * len(RUNTIME)} x i8], align 8

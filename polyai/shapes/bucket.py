@@ -37,7 +37,18 @@ class Edges:
     edges: tuple[int, ...]
 
 
+@node
+class Learned:
+    """Edges chosen from the sizes that occur, see `best_edges`."""
+
+
+@node
+class Never:
+    """No size has a kernel of its own."""
+
+
 Bucket = Union[Exact, PowerOfTwo, Multiple, Edges]
+Policy = Union[Exact, PowerOfTwo, Multiple, Edges, Learned, Never]
 
 
 def bucket_of(policy: Bucket, size: int) -> tuple[int, int | None]:
@@ -70,8 +81,8 @@ def narrowed(dim: Dim, policy: Bucket, size: int) -> Dim:
     return Dim(dim.name, max(low, dim.min), min(tops, default=None), dim.multiple_of)
 
 
-def parse(text: str) -> Bucket:
-    """`exact`, `pow2`, `pow2:64`, `multiple:32`, `edges:16,64,512`. Raises OptionError for anything else."""
+def parse(text: str) -> Policy:
+    """`none`, `learned`, `exact`, `pow2`, `pow2:64`, `multiple:32`, `ranges:16,64,512`. Raises OptionError for anything else."""
     name, _, rest = text.partition(":")
     numbers = [int(part) for part in rest.split(",")] if rest and all(p.isdigit() for p in rest.split(",")) else []
     match name, numbers:
@@ -83,10 +94,14 @@ def parse(text: str) -> Bucket:
             return PowerOfTwo(least)
         case "multiple", [of] if of > 0:
             return Multiple(of)
-        case "edges", [_, *_] if numbers == sorted(set(numbers)) and numbers[0] > 0:
+        case "learned", [] if not rest:
+            return Learned()
+        case "none", [] if not rest:
+            return Never()
+        case "ranges", [_, *_] if numbers == sorted(set(numbers)) and numbers[0] > 0:
             return Edges(tuple(numbers))
         case _:
-            raise OptionError(f"unknown bucket policy {text!r}", "", "use exact, pow2, pow2:64, multiple:32 or edges:16,64,512")
+            raise OptionError(f"unknown bucket policy {text!r}", "", "use none, learned, exact, pow2, pow2:64, multiple:32 or ranges:16,64,512")
 
 
 def best_edges(frequency: Mapping[int, int], seconds: Callable[[int, int], float], compile_seconds: float) -> Edges:

@@ -11,12 +11,13 @@ from polyai.term.node import node
 
 @node
 class Dim:
-    """`min` <= value, value <= `max` (None: no bound), and value is a multiple of `multiple_of`."""
+    """`min` <= value, value <= `max` (None: no bound), and value is a multiple of `multiple_of`. `likely` values are hints."""
 
     name: str
     min: int = 0
     max: int | None = None
     multiple_of: int = 1
+    likely: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         text = f"{self.min} <= {self.name}" + ("" if self.max is None else f" <= {self.max}")
@@ -50,6 +51,9 @@ def checked(dim: Dim) -> Dim:
             f"min={dim.min}, max={dim.max}, multiple_of={dim.multiple_of}",
             "sizes are at least 0: use 0 <= min <= max, with a multiple of multiple_of between them",
         )
+    for value in dim.likely:
+        if not dim.admits(value):
+            raise ShapeError(f"the likely value {value} of dimension {dim.name} is not possible", f"declared is {dim}", "name values within the range")
     return dim
 
 

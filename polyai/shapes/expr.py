@@ -301,3 +301,37 @@ def show_atom(atom: Atom) -> str:
             return f"max({', '.join(show(p) for p in of)})"
         case Smallest(of):
             return f"min({', '.join(show(p) for p in of)})"
+
+
+def spelled(size: Size, names: Mapping[str, str]) -> str:
+    """`size` as a user writes it in Python, with the names a user knows: `n // 2 + 1`, `X.shape[0] % 8`, `maximum(n, m)`."""
+    if isinstance(size, int):
+        return str(size)
+    out = ""
+    for monomial, c in size.terms:
+        alone = len(monomial) == 1 and abs(c) == 1
+        atoms = "*".join(_spelled_atom(a, names, alone) for a in monomial)
+        text = str(abs(c)) if not atoms else atoms if abs(c) == 1 else f"{abs(c)}*{atoms}"
+        out += (" - " if c < 0 else " + ") + text if out else ("-" if c < 0 else "") + text
+    return out
+
+
+def _spelled_atom(atom: Atom, names: Mapping[str, str], alone: bool) -> str:
+    match atom:
+        case Sym(name):
+            return names.get(name, name)
+        case FloorDiv(a, b):
+            text = f"{_operand(a, names)} // {_operand(b, names)}"
+            return text if alone else f"({text})"
+        case Mod(a, b):
+            text = f"{_operand(a, names)} % {_operand(b, names)}"
+            return text if alone else f"({text})"
+        case Largest(of):
+            return f"maximum({', '.join(spelled(p, names) for p in of)})"
+        case Smallest(of):
+            return f"minimum({', '.join(spelled(p, names) for p in of)})"
+
+
+def _operand(size: Size, names: Mapping[str, str]) -> str:
+    text = spelled(size, names)
+    return f"({text})" if " " in text or "*" in text or text.startswith("-") else text

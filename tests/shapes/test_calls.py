@@ -85,10 +85,10 @@ def test_buckets_partition_the_sizes(policy):
 
 
 def test_bucket_policies_as_text():
-    assert [parse(t) for t in ("exact", "pow2", "pow2:64", "multiple:32", "edges:16,64")] == [
+    assert [parse(t) for t in ("exact", "pow2", "pow2:64", "multiple:32", "ranges:16,64")] == [
         Exact(), PowerOfTwo(), PowerOfTwo(64), Multiple(32), Edges((16, 64)),
     ]  # fmt: skip
-    for text in ("", "pow3", "multiple", "edges:5,3", "multiple:0", "exact:3", "pow2:x"):
+    for text in ("", "pow3", "multiple", "ranges:5,3", "multiple:0", "exact:3", "pow2:x"):
         with pytest.raises(OptionError, match="unknown bucket policy"):
             parse(text)
 

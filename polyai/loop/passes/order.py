@@ -10,6 +10,7 @@ from polyai.loop.passes.flatten import flatten
 from polyai.loop.passes.jam import jam
 from polyai.loop.passes.prefetch import prefetch
 from polyai.loop.passes.privatize import privatize
+from polyai.loop.passes.reuse import reuse
 from polyai.loop.passes.simplify import prune, simplify
 from polyai.loop.passes.stretch import stretch
 from polyai.loop.passes.unmask import unmask
@@ -32,6 +33,7 @@ def passes(
         ("vectorize", lambda kernel: vectorize(kernel, vector_bits, registers, notes)),
         ("unmask", unmask),
         ("prune", prune),
+        ("reuse", reuse),
         ("prefetch", lambda kernel: prefetch(kernel, sizes or {})),
     )
 

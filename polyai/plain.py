@@ -1,0 +1,149 @@
+"""Plain calls: where each number that a kernel needs comes from, for native dispatch. What is not plain goes the slow way."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from polyai.frontend.sizes import Guard
+from polyai.frontend.trace import Traced
+from polyai.runtime.dispatch import ArrayArg, DispatchSpec, Output, ScalarArg, SparseArg
+from polyai.runtime.kernel import Kernel, Parameter
+from polyai.scalar import dtype as dt
+from polyai.shapes import expr as sx
+from polyai.shapes.expr import Size
+from polyai.sparse import interop
+from polyai.tensor import nodes as tn
+
+
+class Sources:
+    """Says where each number of a call with the arguments `args` comes from. `types` are those of all tensors of the program."""
+
+    def __init__(self, traced: Traced, types: Mapping[str, tn.TensorType], kernel: Kernel, output: str, args: tuple[Any, ...]) -> None:
+        self.traced, self.types, self.kernel, self.output, self.args = traced, types, kernel, output, args
+        self.position = {slot.name: n for n, slot in enumerate(traced.inputs)}
+        self.symbols: dict[str, tuple[Any, ...]] = {}
+        for s in traced.symbols:
+            if (s.factor, s.offset) != (1, 0):
+                continue
+            known = {"extent": ("dim", s.input, s.dim), "nnz": ("nnz", s.input), "value": ("value", s.input), "length": ("length", s.input, s.dim)}
+            if s.what in known:
+                self.symbols.setdefault(s.symbol, known[s.what])
+
+    def spec(self) -> DispatchSpec | None:
+        """The call as native code follows it; None if it is not plain."""
+        kinds = [self._arg(n, value) for n, value in enumerate(self.args)]
+        guards = [self._guard(g) for g in self.traced.guards]
+        name = self.output
+        pattern = self.types[name].pattern
+        if pattern is not None and pattern.owner not in self.position:
+            return None
+        shape = [self._size(e) for e in self.types[name].shape] if pattern is None else self._stored(pattern.owner)
+        slots = [self._slot(p, name) for p in self.kernel.signature.parameters]
+        if None in kinds or None in guards or None in shape or None in slots:
+            return None
+        work = tuple(
+            (*self._stored(owner)[:2], ("const", 2)) if self._padded(owner) else (source, ("const", 2 * self._fill(owner)))
+            for s, source in self.symbols.items()
+            if s.endswith(".nnz") and (owner := s.removesuffix(".nnz"))
+        )
+        dense = tuple(e if isinstance(e, tuple) else ("const", e) for e in shape)
+        return DispatchSpec(
+            tuple(k for k in kinds if k is not None),
+            tuple(s for s in slots if s is not None),
+            (Output(self.types[name].dtype, tuple(shape)),),
+            tuple(g for g in guards if g is not None),
+            (*work, dense) if dense else work,
+        )
+
+    def _fill(self, owner: str) -> int:
+        format = self.types[owner].format
+        return 1 if format is None else format.fill
+
+    def _padded(self, owner: str) -> bool:
+        format = self.types[owner].format
+        return format is not None and format.padded
+
+    def _stored(self, owner: str) -> list[Any]:
+        """The shape of values along the pattern of `owner`."""
+        format = self.types[owner].format
+        if self._padded(owner):
+            return [("length", self.position[owner], level) for level in range(2)]
+        block = [format.block(0), format.block(1)] if format is not None and format.blocked else []
+        return [("nnz", self.position[owner]), *block]
+
+    def _arg(self, n: int, value: Any) -> ArrayArg | SparseArg | ScalarArg | None:
+        slot = self.traced.inputs[n]
+        type_ = self.types[slot.name]
+        if type_.is_sparse:
+            found = interop.describe(value)
+            if found is None or found.converted or type_.format is None or found.kind not in ("csr", "csc", "bsr", "dia", "coo") or len(found.shape) != 2:
+                return None
+            index = dt.BY_NAME[f"i{type_.format.index_bits}"]
+            block = (type_.format.block(0) or 1, type_.format.block(1) or 1)
+            return SparseArg(found.kind, type(value), type_.dtype, index, block)  # type: ignore[arg-type]
+        if slot.kind == "scalar":
+            return ScalarArg(type_.dtype) if type_.dtype.name in ("i64", "f64") and type(value) in (int, float) else None
+        return ArrayArg(type_.dtype, type_.rank) if type(value) is np.ndarray else None
+
+    def _slot(self, p: Parameter, output: str) -> tuple[Any, ...] | None:
+        if p.rank is None:
+            return self.symbols.get(p.name)
+        if p.role == "output":
+            return ("out", 0) if p.name in (output, f"{output}.val") else None
+        tensor, _, suffix = p.name.partition(".")
+        if not suffix:
+            return ("data", self.position[tensor])
+        n = self.position[tensor]
+        if suffix.startswith("pos"):
+            return ("pos", n)
+        if suffix == "val":
+            return ("val", n)
+        found = interop.describe(self.args[n])
+        return ("crd", n, int(suffix[3:])) if found is not None and found.kind in ("coo", "dia") else ("crd", n)
+
+    def _size(self, size: Size) -> Any:
+        if isinstance(size, int):
+            return size
+        if len(size.terms) == 1 and size.terms[0][1] == 1 and len(size.terms[0][0]) == 1:
+            atom = size.terms[0][0][0]
+            if isinstance(atom, sx.Sym):
+                return self.symbols.get(atom.name)
+        return None
+
+    def _guard(self, guard: Guard) -> tuple[Any, ...] | None:
+        if isinstance(guard.left, sx.SizeExpr) and guard.relation == "==" and guard.right == 0:
+            match guard.left.terms:
+                case (((sx.Mod(num, int() as divisor),), 1),) if divisor > 0:
+                    whole = self._size(num)
+                    return None if whole is None else ("multiple", whole, divisor)
+        left, right = self._size(guard.left), self._size(guard.right)
+        if left is None or right is None:
+            return None
+        if isinstance(left, int):
+            if isinstance(right, int):
+                return ("equal", ("const", left), ("const", right)) if guard.relation == "==" else None
+            flipped = {"==": "==", "<": ">", "<=": ">=", ">": "<", ">=": "<="}.get(guard.relation)
+            return _against_number(right, flipped, left)
+        if isinstance(right, int):
+            return _against_number(left, guard.relation, right)
+        match guard.relation:
+            case "==":
+                return ("equal", left, right)
+            case "<=":
+                return ("atmost", left, right)
+            case ">=":
+                return ("atmost", right, left)
+            case _:
+                return None
+
+
+def _against_number(source: tuple[Any, ...], relation: str | None, number: int) -> tuple[Any, ...] | None:
+    top = (1 << 62) - 1
+    bounds = {"==": (number, number), "<": (0, number - 1), "<=": (0, number), ">": (number + 1, top), ">=": (number, top)}
+    if relation not in bounds:
+        return None
+    low, high = bounds[relation]
+    return ("within", source, max(low, 0), high)
