@@ -306,7 +306,7 @@ class _Lowering:
         level = int(digits)
         for found in instances(body):
             statement = self.statements[found.statement]
-            for dim in statement.ragged:
+            for dim in statement.fibres:
                 if (dim.tensor, dim.level) == (tensor, level):
                     values = {d: self.out.sub(a) for d, a in zip(statement.dims, found.args) if d in dim.parents}
                     return self._fibre(dim, values, self._stay_inside(dim, statement, found))

@@ -208,7 +208,8 @@ class _Machine:
 
     def _points(self, s: Statement, point: Env) -> Iterator[Env]:
         if len(point) == len(s.dims):
-            yield point
+            if all(self._length(r.fibre, tuple(point[p] for p in r.parents)) for r in s.nonempty):
+                yield point
             return
         dim = s.dims[len(point)]
         extent = s.extents[len(point)]

@@ -116,7 +116,8 @@ class Relation:
 class Statement:
     """One statement. `dims` in the original (program) order; `domain` is isl text over `dims` and the hull. `extents`: how far
     each dim runs from 0, where the domain is such a box. `pushes`: (array, value) stored at the position that the target held
-    before: the target is then a cursor that moves on by 1."""
+    before: the target is then a cursor that moves on by 1. The instance runs only if each fibre of `nonempty`, whose `dim` is
+    none of the statement's, holds something."""
 
     name: str
     dims: tuple[str, ...]
@@ -130,11 +131,17 @@ class Statement:
     reads: tuple[Relation, ...]
     extents: tuple[Size | Ragged, ...] = ()
     pushes: tuple[tuple[str, Expr], ...] = ()
+    nonempty: tuple[RaggedDim, ...] = ()
 
     @property
     def roots(self) -> tuple[Expr, ...]:
         """All expressions that an instance evaluates."""
         return (self.value, *self.at, *(value for _, value in self.pushes))
+
+    @property
+    def fibres(self) -> tuple[RaggedDim, ...]:
+        """The fibres whose lengths the statement's loops or its guard need."""
+        return (*self.ragged, *self.nonempty)
 
 
 @node

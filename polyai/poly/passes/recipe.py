@@ -210,10 +210,10 @@ class _Recipe:
     ) -> st.Tree:
         """`below` under bind marks for the fibres whose owners all have their loops."""
         for s in statements:
-            for ragged in s.statement.ragged:
+            for ragged in s.statement.fibres:
                 if ragged.fibre in bound:
                     continue
-                owners = [(t.name, p) for t in statements for r in t.statement.ragged if r.fibre == ragged.fibre for p in r.parents]
+                owners = [(t.name, p) for t in statements for r in t.statement.fibres if r.fibre == ragged.fibre for p in r.parents]
                 if all(placed.loop(*owner) is not None for owner in owners):
                     known = bound | {ragged.fibre}
                     return st.Bind(ragged.tensor, ragged.level, self._bound(statements, placed, known, below))
