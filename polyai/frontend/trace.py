@@ -39,9 +39,11 @@ class InputSlot:
 
 @node
 class SymbolSource:
-    """Where the value of a size symbol comes from: dimension `dim` of an input, its count of stored elements, its value.
+    """Where the value of a size symbol comes from: dimension `dim` of an input, its count of stored elements, its value, the
+    positions of its level `dim`.
 
-    `what`: "extent", "nnz", "length" (of the fibres of level `dim`) or "value". `input` is the position in `Traced.inputs`.
+    `what`: "extent", "nnz", "positions", "length" (of the fibres of level `dim`) or "value". `input` is the position in
+    `Traced.inputs`.
     """
 
     symbol: str
@@ -117,6 +119,10 @@ class Traced:
                 described = interop.describe(value)
                 assert described is not None
                 out[source.symbol] = dict(described.lengths)[f"length{source.dim}"]
+            elif source.what == "positions":
+                described = interop.describe(value)
+                assert described is not None
+                out[source.symbol] = interop.positions(described, source.dim)
             else:
                 out[source.symbol] = int(value)
         return out
@@ -174,7 +180,7 @@ def trace(
     for captured, _ in tracer.captured.values():
         binder.slots.append(InputSlot(captured.name, (), captured.name, "sparse" if captured.is_sparse else "array"))
         if captured.is_sparse:
-            binder.sources.append(SymbolSource(tn.nnz_of(captured.name), len(binder.slots) - 1, "nnz"))
+            binder.count(captured.name, captured.type.format)
             binder.add_lengths(captured.name, captured.name, captured.type.format, {})
     tracer.root.open = False
     return _finished(tracer, binder, found, outputs, shape, names)
@@ -294,7 +300,10 @@ class _Binder:
         if leaf.kind == "sparse":
             described = interop.describe(value)
             assert described is not None
-            return self._sparse(leaf, described.shape, described.shape, described.dtype, described.format, described.is_matrix, described.nnz, dict(described.lengths))
+            made = self._sparse(leaf, described.shape, described.shape, described.dtype, described.format, described.is_matrix, described.nnz, dict(described.lengths))
+            for level in described.format.counted:
+                tracer.sizes.hints[f"{tn.nnz_of(made.name)}{level}"] = interop.positions(described, level)
+            return made
         spec: Spec = value
         if spec.format is not None:
             return self._sparse(leaf, spec.shape, None, spec.dtype, spec.format, spec.is_matrix, None)
@@ -304,9 +313,8 @@ class _Binder:
     def _sparse(self, leaf: Leaf, extents: Any, hints: Any, dtype: Any, format: Any, is_matrix: bool, nnz: int | None, lengths: Mapping[str, int] | None = None) -> Array:
         name = self._slot(leaf, True)
         shape = self._shape(name, leaf.text, extents, hints)
-        symbol = tn.nnz_of(name)
-        self.tracer.sizes.add(symbol, f"{leaf.text}.nnz", nnz)
-        self.sources.append(SymbolSource(symbol, len(self.slots) - 1, "nnz"))
+        self.tracer.sizes.add(tn.nnz_of(name), f"{leaf.text}.nnz", nnz)
+        self.count(name, format)
         self.add_lengths(name, leaf.text, format, lengths or {})
         pattern = tn.Pattern(name, tuple(range(len(shape))))
         return self.tracer.add_input(name, tn.TensorType(dtype, shape, format, pattern), leaf.text, is_matrix=is_matrix)
@@ -318,6 +326,12 @@ class _Binder:
                 symbol = length_of(name, number)
                 self.tracer.sizes.add(symbol, f"the length of level {number} of {text}", hints.get(f"length{number}"))
                 self.sources.append(SymbolSource(symbol, len(self.slots) - 1, "length", number))
+
+    def count(self, name: str, format: Any) -> None:
+        """Say where the numbers of positions of the last slot, a sparse input, come from."""
+        slot = len(self.slots) - 1
+        self.sources.append(SymbolSource(tn.nnz_of(name), slot, "nnz"))
+        self.sources += [SymbolSource(f"{tn.nnz_of(name)}{level}", slot, "positions", level) for level in format.counted]
 
     def _slot(self, leaf: Leaf, is_sparse: bool) -> str:
         stem = identifier(leaf.text)

@@ -76,6 +76,11 @@ class Format:
         """What level `level` stores of its dimension."""
         return self.parts[level] if self.parts else Whole()
 
+    @property
+    def counted(self) -> tuple[int, ...]:
+        """The levels above the last listed one that are listed, too: only their arrays know how many positions they have."""
+        return tuple(n for n, level in enumerate(self.levels) if level.name == "compressed")[:-1]
+
     def level_of(self, dimension: int) -> int:
         """The first level that stores (a part of) `dimension`."""
         return self.order.index(dimension)

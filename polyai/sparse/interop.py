@@ -115,6 +115,7 @@ def describe(value: Any) -> Described | None:
     """
     own = _storage(value)
     if own is not None:
+        arrays_are_complete(own)  # the last position of each level may have been changed in place
         return Described(own.format, own.shape, _dtype(own.values.dtype), own.positions()[-1] // own.format.fill, False, "storage", "storage", value, tuple(own.lengths().items()))
     if not _is_scipy(value):
         return None
@@ -157,6 +158,14 @@ def arrays_of(value: Any, described: Described) -> dict[str, Array]:
         out[f"crd{level}"] = _readable(holder.indices, index, nnz)
     out["val"] = _readable(holder.data, holder.data.dtype.newbyteorder("="), nnz)
     return out
+
+
+def positions(described: Described, level: int) -> int:
+    """How many positions `level` of a SparseArray has."""
+    own = _storage(described.holder)
+    if own is None:
+        raise SparseStructureError(f"{described.kind} has no listed levels above its last", "", "pass a SparseArray")
+    return own.positions()[level]
 
 
 def storage_of(value: Any) -> Storage:
