@@ -29,6 +29,8 @@ from polyai.shapes import expr as sx
 from polyai.shapes.expr import Size
 from polyai.sparse import interop
 from polyai.sparse.format import Format
+from polyai.sparse.storage import Storage
+from polyai.sparse.tensor import SparseArray
 from polyai.tensor import nodes as tn
 from polyai.tensor.passes import library
 from polyai.term.digest import digest
@@ -307,7 +309,8 @@ class Variant:
             interop.validate_fully(owner.holder)
         stored = found if found is not None else arrays[f"{name}.val"].copy()
         if owner.kind == "storage":
-            return interop.with_values(owner.holder, stored, type_.pattern.dims)
+            made = interop.with_values(owner.holder, stored, type_.pattern.dims)
+            return SparseArray(made.format, made.shape, made.arrays) if isinstance(made, Storage) else made
         prefix = f"{type_.pattern.owner}."
         parts = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix) and n != f"{prefix}val"}
         kind, shape = owner.kind, owner.shape

@@ -216,6 +216,6 @@ def dcsr(index_bits: int = 32) -> Format:
     return Format("dcsr", (0, 1), (Compressed(), Compressed()), index_bits)
 
 
-def csf(rank: int, index_bits: int = 32) -> Format:
-    """Every dimension compressed: a tree of fibres."""
-    return Format("csf", tuple(range(rank)), tuple(Compressed() for _ in range(rank)), index_bits)
+def csf(rank: int, index_bits: int = 32, order: Sequence[int] | None = None) -> Format:
+    """Every dimension compressed: a tree of fibres. `order`: the dimension of each level, outermost first."""
+    return Format("csf", tuple(range(rank) if order is None else order), tuple(Compressed() for _ in range(rank)), index_bits)
