@@ -183,7 +183,7 @@ def test_sparse_array_takes_what_people_have() -> None:
         (lambda: total(Listed(np.zeros((2, 1), int), np.ones(1), (2, 2), 1.0)), UnsupportedError, "absent elements are 1.0"),
         (lambda: total(Listed(np.zeros((2, 2), int), np.ones(1), (2, 2))), SparseStructureError, "do not fit together"),
         (lambda: total(Listed(np.zeros((0, 1), int), np.ones(1), ())), UnsupportedError, "without dimensions"),
-        (lambda: total(Listed(np.full((2, 1), 7), np.ones(1), (2, 2))), SparseStructureError, "7"),
+        (lambda: last_times(Listed(np.full((2, 1), 7), np.ones(1), (2, 2)), np.ones(2)), SparseStructureError, "7"),
     ],
 )
 def test_bad_input_is_refused_in_words(call: Any, error: type[PolyAIError], what: str) -> None:
@@ -210,6 +210,7 @@ def test_a_listed_tensor_shares_its_memory() -> None:
     assert not foreign.is_foreign(np.ones(3)) and not foreign.is_foreign(sp.coo_array(np.ones((2, 2, 2)))) and foreign.adopt(3) is None
 
 
+@pytest.mark.filterwarnings("ignore:Sparse")
 class TestTorch:
     """Sparse tensors of PyTorch, where it is installed."""
 
