@@ -71,7 +71,10 @@ class Array:
 class RaggedDim:
     """Dim `dim` of a statement walks a fibre: level `level` of `tensor` below `parents` (dims of the same statement, outermost
     first). `unique`: no coordinate occurs twice in a fibre. `place`: where the fibre is, an index for each level above that has
-    dims; () if these are just the parents. `drains`: the workspace whose row this dim walks."""
+    dims; () if these are just the parents. `drains`: the workspace whose row this dim walks.
+
+    If the outermost level is cut into `pieces` of about equal length, `piece` is the dim that counts them, the first of
+    `parents`; a dim of level 0 then counts from the begin of its piece."""
 
     dim: str
     tensor: str
@@ -81,11 +84,13 @@ class RaggedDim:
     place: tuple[Expr, ...] = ()
     stream: bool = False
     drains: str = ""
+    piece: str = ""
+    pieces: int = 0
 
     @property
     def places(self) -> tuple[Expr, ...]:
-        """`place`, or the parents."""
-        return self.place or tuple(Var(p, dt.i64) for p in self.parents)
+        """`place`, or the parents that are dims of levels."""
+        return self.place or tuple(Var(p, dt.i64) for p in self.parents if p != self.piece)
 
     @property
     def length(self) -> str:

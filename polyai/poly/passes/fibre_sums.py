@@ -57,13 +57,16 @@ class _FibreSums:
     def __init__(self, scop: Scop) -> None:
         self.scop = scop
         self.arrays: list[Array] = []
+        self.roles = {a.name: a.role for a in scop.arrays}
         self.sizes = Parameters(scop.sizes)
         self.names = Names(s.name for s in scop.statements)
         self.array_names = Names(a.name for a in scop.arrays)
 
     def split(self, s: Statement) -> list[Statement]:
         """The statements that replace `s`: sums along fibres, innermost first, and `s` over what is left."""
-        if s.monoid != "add" or s.value.dtype.kind == "b" or len({r.tensor for r in s.ragged}) != 1:
+        if s.monoid != "add" or s.value.dtype.kind == "b" or s.pushes or len({r.tensor for r in s.ragged}) != 1:
+            return [s]
+        if any(r.place or r.stream or r.drains for r in s.ragged) or self.roles.get(s.target) not in ("output", "temporary"):
             return [s]
         out: list[Statement] = []
         while s.ragged:
@@ -88,7 +91,7 @@ class _FibreSums:
         extents = dict(zip(s.dims, s.extents))
         order = [d for d in dims if d in owners] + [d for d in dims if d not in owners]
         stem = s.name.removesuffix("_upd")
-        dtype = self.scop.array(s.target).dtype if s.target not in {a.name for a in self.arrays} else s.value.dtype
+        dtype = s.value.dtype
         array = Array(self.array_names.fresh(f"{s.target}_fib"), dtype, tuple(extents[d] for d in order), "temporary")
         self.arrays.append(array)
         at: tuple[Expr, ...] = tuple(Var(d, dt.i64) for d in order)
