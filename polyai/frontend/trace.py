@@ -107,22 +107,20 @@ class Traced:
     def values(self, arguments: Mapping[str, Any]) -> dict[str, int]:
         """The value of every symbol, from the inputs by name."""
         out: dict[str, int] = {}
+        seen: dict[int, interop.Described] = {}
         for source in self.symbols:
             value = arguments[self.inputs[source.input].name]
             if source.what == "extent":
                 out[source.symbol] = int(np.shape(value)[source.dim]) if not hasattr(value, "shape") else int(value.shape[source.dim])
-            elif source.what == "nnz":
-                described = interop.describe(value)
+            elif source.what in ("nnz", "positions"):
+                described = seen.get(source.input) or interop.describe(value)
                 assert described is not None
-                out[source.symbol] = described.nnz
+                seen[source.input] = described
+                out[source.symbol] = described.nnz if source.what == "nnz" else interop.positions(described, source.dim)
             elif source.what == "length":
-                described = interop.describe(value)
+                described = seen.get(source.input) or interop.describe(value)
                 assert described is not None
                 out[source.symbol] = dict(described.lengths)[f"length{source.dim}"]
-            elif source.what == "positions":
-                described = interop.describe(value)
-                assert described is not None
-                out[source.symbol] = interop.positions(described, source.dim)
             else:
                 out[source.symbol] = int(value)
         return out

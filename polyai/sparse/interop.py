@@ -121,8 +121,11 @@ def describe(value: Any) -> Described | None:
         value = adopt(value)
     own = _storage(value)
     if own is not None:
-        arrays_are_complete(own)  # the last position of each level may have been changed in place
-        return Described(own.format, own.shape, _dtype(own.values.dtype), own.positions()[-1] // own.format.fill, False, "storage", "storage", value, tuple(own.lengths().items()))
+        counts = own.positions()
+        if not _complete(own, counts):  # the last position of each level may have been changed in place
+            arrays_are_complete(own)
+        nnz, lengths = counts[-1] // own.format.fill, tuple(own.lengths().items())
+        return Described(own.format, own.shape, _dtype(own.values.dtype), nnz, False, "storage", "storage", value, lengths)
     if not _is_scipy(value):
         return None
     origin = value.format
@@ -164,6 +167,17 @@ def arrays_of(value: Any, described: Described) -> dict[str, Array]:
         out[f"crd{level}"] = _readable(holder.indices, index, nnz)
     out["val"] = _readable(holder.data, holder.data.dtype.newbyteorder("="), nnz)
     return out
+
+
+def _complete(storage: Storage, counts: tuple[int, ...]) -> bool:
+    """Whether the arrays have the lengths that the numbers of positions of each level ask for: `arrays_are_complete`, quickly."""
+    arrays, above = storage.arrays, 1
+    for level, count in enumerate(counts):
+        pos, crd = arrays.get(f"pos{level}"), arrays.get(f"crd{level}")
+        if (pos is not None and len(pos) != above + 1) or (crd is not None and len(crd) != count) or count < 0:
+            return False
+        above = count
+    return len(arrays["val"]) == above
 
 
 def positions(described: Described, level: int) -> int:
