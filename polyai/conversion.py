@@ -19,7 +19,9 @@ from polyai.sparse.format import Format
 from polyai.sparse.interp import walk
 from polyai.sparse.tensor import SparseArray
 
-NAMES = ("coo", "csf", "csr", "csc", "dcsr")
+NAMES = ("coo", "csf", "csl", "csr", "csc", "dcsr")
+ORDERED = {"csf": fm.csf, "csl": fm.csl, "csr": fm.rows}
+"""Formats of any rank whose modes have an order that may be chosen."""
 _WIDE = (1 << 31) - 1
 
 
@@ -31,10 +33,12 @@ def sparse_array(
     Args:
         source: A pair `(values, coordinates)` with one list of coordinates per dimension, as SciPy's COO takes it; or a dense
             array, whose elements that are not zero are stored; or a sparse array of SciPy, PolyAI, pydata/sparse or PyTorch.
-        format: "coo", "csf" (a tree of fibres, every dimension compressed), "csr", "csc", "dcsr", or a `Format`.
+        format: "coo"; "csf" (a tree of fibres, every dimension compressed), "csl" (slices along one dimension, each a list of
+            coordinates), "csr" (the same with a place for every slice, empty or not); for matrices also "csc" and "dcsr";
+            or a `Format`.
         shape: The extents, for a pair; without it the largest coordinates decide.
-        order: For "csf": which dimension each level stores, outermost first. A product that sums all dimensions but one is
-            fastest with that one first.
+        order: For "csf", "csl", "csr": which dimension each level stores, outermost first. A product that sums all dimensions
+            but one is fastest with that one first; "csf" pays where fibres hold many elements (ten or so).
         index_bits: 32 or 64; without it 32 where extents and count allow.
 
     Entries with equal coordinates are added. Counts as a conversion in `stats()`. Raises ShapeError for coordinates outside
@@ -61,16 +65,17 @@ def named(format: str | Format, rank: int, order: Sequence[int] | None = None, i
         if order is not None:
             raise UnsupportedError("order together with a Format", "the Format has its own", "leave order away")
         return format
-    if order is not None and (format != "csf" or sorted(order) != list(range(rank))):
-        raise UnsupportedError(f"order={tuple(order)} for {format} of {rank} dimensions", "", f'use format="csf" and a permutation of {tuple(range(rank))}')
-    if format == "csf":
-        return fm.csf(rank, index_bits, order)
+    if order is not None and (format not in ORDERED or sorted(order) != list(range(rank))):
+        why = f"{', '.join(ORDERED)} have an order, a permutation of {tuple(range(rank))}"
+        raise UnsupportedError(f"order={tuple(order)} for {format} of {rank} dimensions", why, "leave order away")
+    if format in ORDERED and (rank > 1 or format == "csf"):
+        return ORDERED[format](rank, index_bits, order)
     if format == "coo":
         return fm.coo(rank, index_bits)
     if format in NAMES and rank == 2:
         made: Format = getattr(fm, format)(index_bits)
         return made
-    raise UnsupportedError(f"the format {format!r} for {rank} dimensions", "", f"known are {', '.join(NAMES)}; all but coo and csf hold matrices")
+    raise UnsupportedError(f"the format {format!r} for {rank} dimensions", "", f"known are {', '.join(NAMES)}; csc and dcsr hold matrices only")
 
 
 def _entries(source: Any, shape: Sequence[int] | None) -> tuple[Sequence[Any], Any, tuple[int, ...]]:

@@ -1,7 +1,7 @@
 """MTTKRP: Y[i, r] = sum T[i, j, k] B[j, r] C[k, r] for each mode that is kept, rank 16 and 32, f32 and f64, against Numba.
 
-The tensor is held as SciPy's coordinate list, and as a tree of fibres that starts with the mode that is kept (`csf`); making
-the tree is not timed, for Numba neither.
+The tensor is held as SciPy's coordinate list (`coo`), and `prepared` for the mode that is kept: as slices, or as a tree where
+fibres are long. Preparing is not timed, for Numba neither.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from benchmarks.suites import Suite
 from benchmarks.suites.operands import normal
 
 RANKS = (16, 32)
+LONG = 16
+"""Elements of a fibre from which the tree is faster."""
 TYPES = (np.float32, np.float64)
 
 
@@ -28,9 +30,11 @@ def cases(settings: Settings) -> Iterator[Case]:
             for dtype in TYPES:
                 T = tensors.typed(tensor.coo, dtype)
                 tree = pa.sparse_array(T, "csf", order=order)
+                long = T.nnz >= LONG * len(tree.storage.arrays[f"crd{T.ndim - 2}"])
+                prepared = tree if long else pa.sparse_array(T, "csr", order=order)
                 for rank in RANKS:
                     factors = [normal(f"{tensor.name} {d}", n, rank, dtype=dtype) for d, n in enumerate(T.shape) if d != mode]
-                    for storage, given in (("coo", T), ("csf", tree)):
+                    for storage, given in (("coo", T), ("prepared", prepared)):
                         yield _case(tensor.name, T, given, storage, mode, rank, factors, dtype)
 
 

@@ -159,6 +159,10 @@ def test_sparse_array_takes_what_people_have() -> None:
         assert A.format == csf(3, 32, order)
         np.testing.assert_array_equal(A.toarray(), D)
     assert pa.asformat(A, "csf", order=order) is A
+    for name in ("csl", "csr"):
+        B = pa.asformat(made[0], name, order=(2, 0, 1))
+        assert B.format.name == name and B.format.order == (2, 0, 1)
+        np.testing.assert_array_equal(B.toarray(), D)
     for name in ("csr", "csc", "dcsr"):
         assert pa.sparse_array(D[0], name).format.name == name
     assert pa.sparse_array(([1.0], ([2], [3]))).shape == (3, 4)
@@ -176,9 +180,9 @@ def test_sparse_array_takes_what_people_have() -> None:
         (lambda: pa.sparse_array(1.0), ShapeError, "without dimensions"),
         (lambda: pa.sparse_array(np.ones((2, 2)), shape=(3, 2)), ShapeError, "shape=(3, 2)"),
         (lambda: pa.sparse_array(np.ones((2, 2)), "elephant"), UnsupportedError, "elephant"),
-        (lambda: pa.sparse_array(np.ones((2, 2, 2)), "csr"), UnsupportedError, "3 dimensions"),
+        (lambda: pa.sparse_array(np.ones((2, 2, 2)), "csc"), UnsupportedError, "3 dimensions"),
         (lambda: pa.sparse_array(np.ones((2, 2)), "csf", order=(0, 0)), UnsupportedError, "order=(0, 0)"),
-        (lambda: pa.sparse_array(np.ones((2, 2)), "csr", order=(1, 0)), UnsupportedError, "order=(1, 0)"),
+        (lambda: pa.sparse_array(np.ones((2, 2)), "coo", order=(1, 0)), UnsupportedError, "order=(1, 0)"),
         (lambda: pa.sparse_array(np.array(["a", "b"])), DTypeError, ""),
         (lambda: total(Listed(np.zeros((2, 1), int), np.ones(1), (2, 2), 1.0)), UnsupportedError, "absent elements are 1.0"),
         (lambda: total(Listed(np.zeros((2, 2), int), np.ones(1), (2, 2))), SparseStructureError, "do not fit together"),

@@ -12,7 +12,7 @@ import scipy.sparse as sp
 
 import polyai as pa
 from polyai.errors import UnsupportedError
-from polyai.sparse.format import Format, csf
+from polyai.sparse.format import Format, csf, csl, rows
 from polyai.sparse.levels.compressed import Compressed
 from polyai.sparse.levels.dense import Dense
 from polyai.sparse.levels.singleton import Singleton
@@ -41,11 +41,6 @@ def dense_rows(order: tuple[int, ...], many: int = 1) -> Format:
     return replace(form, name="rows", levels=(*(Dense() for _ in range(many)), *form.levels[many:]))
 
 
-def fourth(order: tuple[int, ...]) -> Format:
-    """A list of coordinates below one tree level."""
-    return Format("pairs", order, (Compressed(), Compressed(unique=False), *(Singleton() for _ in order[2:])))
-
-
 def check(subscripts: str, D: np.ndarray[Any, Any], given: Any, *operands: np.ndarray[Any, Any]) -> None:
     got = pa.jit(lambda *args: pa.einsum(subscripts, *args))(given, *operands)
     got = got.toarray() if hasattr(got, "toarray") else np.asarray(got)
@@ -60,7 +55,7 @@ FACTORS = {letter: RNG.standard_normal((size, 9)) for letter, size in zip(LETTER
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
-@pytest.mark.parametrize("make", [lambda o: csf(3, 32, o), dense_rows, lambda o: dense_rows(o, 2), permuted_coo, fourth], ids=["csf", "rows", "slabs", "coo", "pairs"])
+@pytest.mark.parametrize("make", [lambda o: csf(3, 32, o), dense_rows, lambda o: dense_rows(o, 2), permuted_coo, lambda o: csl(3, 32, o), lambda o: rows(3, 32, o)], ids=["csf", "rows", "slabs", "coo", "csl", "csr"])
 def test_three_modes_in_every_order(make: Any, order: tuple[int, ...]) -> None:
     given = pa.SparseArray.from_dense(A3, make(order))
     for kept in range(3):
@@ -82,7 +77,7 @@ def test_four_and_five_modes(modes: int) -> None:
     factors = [RNG.standard_normal((n, 6)) for n in shape]
     orders = [tuple(range(modes)), tuple(reversed(range(modes))), tuple(RNG.permutation(modes).tolist())]
     for order in orders:
-        for make in (lambda o: csf(modes, 32, o), dense_rows, permuted_coo):
+        for make in (lambda o: csf(modes, 32, o), dense_rows, permuted_coo, lambda o: csl(modes, 32, o)):
             given = pa.SparseArray.from_dense(D, make(order))
             kept = int(RNG.integers(modes))
             rest = ",".join(f"{x}r" for n, x in enumerate(letters) if n != kept)

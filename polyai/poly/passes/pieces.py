@@ -27,11 +27,11 @@ from polyai.scalar.ops import MONOIDS
 from polyai.shapes.expr import Size
 from polyai.term.names import Names
 
-PIECES = (16, 8, 4)
+PIECES = (8, 4)
 WORTHWHILE = 1 << 16
 """Operations below which one thread is as fast."""
-SHARE = 4
-"""The elements of all copies are at most one in so many operations."""
+SHARE = 16
+"""The elements of all copies are at most one in so many operations: clearing and adding them is dearer than one update."""
 
 
 def run(scop: Scop, hints: Mapping[str, int]) -> Scop:

@@ -31,6 +31,8 @@ SQUARE = 64
 """Rows of a square where an operand is read across memory."""
 ROWS = 96
 """Most rows of a product for one task."""
+LINE_BYTES = 64
+"""A cache line: two threads that share one wait for each other."""
 PANEL_BYTES = 1 << 19
 """An operand up to this size stays in the second-level cache while rows pass by."""
 
@@ -109,7 +111,7 @@ class _Recipe:
     def _chunk(self, main: Facts) -> int:
         """How much of the vectorised dim one task gets: all of a cache line at least, and less where much is done for each element."""
         dim = main.free[0]
-        line = max(1, self.vector_bytes // main.statement.value.dtype.bytes)
+        line = max(1, max(self.vector_bytes, LINE_BYTES) // main.statement.value.dtype.bytes)
         if not main.summed and not main.serial:
             return CHUNK
         return max(line, min(16 * line, main.trip(dim) // 8 // line * line))
