@@ -136,7 +136,7 @@ class _FibreSums:
             dataclasses.replace(write, must=write.must and not ragged),
             reads_of(head, (value, *at), known, texts),
             tuple(extents[d] for d in dims),
-            nonempty,
+            nonempty=nonempty,
         )
 
     def _text(self, extent: Size | Ragged) -> str:
