@@ -57,7 +57,7 @@ def test_isl_schedules_keep_the_meaning(name: str) -> None:
 def test_long_lists_are_cut_into_pieces_where_copies_are_small(name: str, hints: dict[str, int]) -> None:
     case = PROGRAMS[name]()
     program = straight(case.program)
-    done, decisions = scheduled(lower(program), hints)
+    done, _decisions = scheduled(lower(program), hints)
     verify(done)
     cut = [a for a in done.arrays if a.name == "Y_part"]
     assert [a.extents[0] for a in cut] == ([8] if hints and name == "spmm_coo" else [])
