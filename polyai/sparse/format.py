@@ -228,7 +228,7 @@ def csl(rank: int, index_bits: int = 32, order: Sequence[int] | None = None) -> 
 def rows(rank: int, index_bits: int = 32, order: Sequence[int] | None = None) -> Format:
     """CSR of any rank: the outermost dimension dense, below each of its coordinates a list of those of all others."""
     form = csl(rank, index_bits, order)
-    return Format("csr", form.order, (Dense(), *form.levels[1:]), index_bits)
+    return Format("csr" if form.order == (0, 1) else "rows", form.order, (Dense(), *form.levels[1:]), index_bits)
 
 
 def csf(rank: int, index_bits: int = 32, order: Sequence[int] | None = None) -> Format:
