@@ -79,6 +79,22 @@ def gcn(A: Any, X: np.ndarray, W: np.ndarray, b: np.ndarray) -> Bounded:
     return np.maximum(wide @ (x @ w) + _wide(b), 0), gamma(_lengths(A, 2) + X.shape[1] + 4, X.dtype) * scale
 
 
+def mttkrp(T: Any, factors: list[np.ndarray], mode: int) -> Bounded:
+    """sum over stored elements of value times the rows of all factors, at the coordinate of `mode`, in blocks."""
+    others = [d for d in range(T.ndim) if d != mode]
+    rank = factors[0].shape[1]
+    values, scale = np.zeros((2, T.shape[mode], rank))
+    for begin in range(0, T.nnz, 1 << 18):
+        at = slice(begin, begin + (1 << 18))
+        term = np.broadcast_to(_wide(T.data[at])[:, None], (len(T.data[at]), rank)).copy()
+        for d, factor in zip(others, factors):
+            term *= _wide(factor[T.coords[d][at]])
+        np.add.at(values, T.coords[mode][at], term)
+        np.add.at(scale, T.coords[mode][at], np.abs(term))
+    count = np.bincount(T.coords[mode], minlength=T.shape[mode])[:, None] + T.ndim + 2
+    return values, gamma(count, factors[0].dtype) * scale + underflow(count, factors[0].dtype)
+
+
 def gemm(A: np.ndarray, B: np.ndarray) -> Bounded:
     a, b = _wide(A), _wide(B)
     return a @ b, gamma(A.shape[1] + 1, A.dtype) * (np.abs(a) @ np.abs(b))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from polyai import errors
 from polyai.api import Function, cache_clear, cache_export, cache_import, cache_info, compile, explain, jit, policy, stats
+from polyai.conversion import asformat, sparse_array
 from polyai.frontend.spec import (
     bf16,
     bool_,
@@ -292,6 +293,7 @@ __all__ = [
     "argmin",
     "argsort",
     "asarray",
+    "asformat",
     "asin",
     "asinh",
     "astype",
@@ -488,6 +490,7 @@ __all__ = [
     "softplus",
     "solve",
     "sort",
+    "sparse_array",
     "sparse_attention",
     "split",
     "sqrt",

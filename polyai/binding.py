@@ -6,7 +6,7 @@ import dataclasses
 import functools
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
@@ -34,6 +34,8 @@ from polyai.shapes.bucket import Never, Policy
 from polyai.shapes.expr import Size
 from polyai.sparse import interop
 from polyai.sparse.format import Format
+from polyai.sparse.storage import Storage
+from polyai.sparse.tensor import SparseArray
 from polyai.specialise import FIRST_REVIEW, Specialiser
 from polyai.tensor import nodes as tn
 from polyai.tensor.bodies import size_symbols
@@ -73,19 +75,27 @@ def cost_hints(program: tn.Program, hints: Mapping[str, int]) -> dict[str, int]:
     """Rounded sizes by symbol, and the mean fibre length of compressed levels by its name in schedules (`A_len1`)."""
     out = {name: rounded(value) for name, value in hints.items()}
     for given in program.inputs:
-        if given.type.format is None or not given.type.is_sparse:
-            continue
-        count = hints.get(tn.nnz_of(given.name))
-        if count is None:
-            continue
-        first = given.type.format.levels[0]
-        if first.full and given.type.rank > 1:
-            extent = given.type.format.level_extents(given.type.shape)[0]
-            if sx.symbols(extent) <= hints.keys():
-                out[f"{given.name}_len1"] = rounded(-(-count // max(1, sx.evaluate(extent, hints))))
-        else:
-            out[f"{given.name}_len0"] = rounded(count)
+        if given.type.format is not None and given.type.is_sparse:
+            out.update(_fibre_lengths(given, given.type.format, hints))
     return out
+
+
+def _fibre_lengths(given: tn.Input, form: Format, hints: Mapping[str, int]) -> Iterator[tuple[str, int]]:
+    """The mean length of the fibres of each compressed level, as far as the sizes above it are known."""
+    parents = 1
+    for number, (level, extent) in enumerate(zip(form.levels, form.level_extents(given.type.shape))):
+        if level.full:
+            if not sx.symbols(extent) <= hints.keys():
+                return
+            parents *= sx.evaluate(extent, hints)
+        elif level.name == "compressed":
+            count = hints.get(f"{tn.nnz_of(given.name)}{number if number in form.counted else ''}")
+            if count is None:
+                return
+            yield f"{given.name}_len{number}", rounded(-(-count // max(1, parents)))
+            parents = count
+        elif not level.branchless:
+            return
 
 
 def cache_key(program: tn.Program, hints: Mapping[str, int], options: Options, host: str) -> str:
@@ -383,7 +393,8 @@ class Variant:
             interop.validate_fully(owner.holder)
         stored = found if found is not None else arrays[f"{name}.val"].copy()
         if owner.kind == "storage":
-            return interop.with_values(owner.holder, stored, type_.pattern.dims)
+            made = interop.with_values(owner.holder, stored, type_.pattern.dims)
+            return SparseArray(made.format, made.shape, made.arrays) if isinstance(made, Storage) else made
         prefix = f"{type_.pattern.owner}."
         parts = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix) and n != f"{prefix}val"}
         kind, shape = owner.kind, owner.shape

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,8 @@ from polyai.scalar.dtype import DType
 from polyai.scalar.expr import Apply, Cast, Const, Load, Var
 from polyai.scalar.ops import result_type
 from polyai.shapes.expr import Size, symbol
-from polyai.sparse.format import Format, coo, csc, csr
+from polyai.sparse.format import Format, coo, csc, csf, csr
+from polyai.sparse.levels.dense import Dense
 from polyai.tensor.interp import SparseValue
 from polyai.tensor.nodes import Body, Comprehension, Index, Input, Pattern, Program, Reduce, Scatter, TensorType, Within
 
@@ -543,3 +545,40 @@ def dense_plus_sparse() -> Case:
     )
     a, dense_one = random_sparse(rng, 9, 13), _normal(rng, 9, 13)
     return Case(p, {"A": a, "D": dense_one}, {"Y": dense_one + np.exp(_f64(a))})
+
+
+def _mttkrp(name: str, format: Format, seed: int) -> Case:
+    rng = np.random.default_rng(seed)
+    product = mul(at("T", "i", "k", "l"), at("B", "k", "j"), at("C", "l", "j"))
+    p = program(
+        name,
+        [sparse("T", format, n, c, h), Input("B", dense(c, m)), Input("C", dense(h, m))],
+        [define("Y", {"i": n, "j": m}, reduce("add", {"k": c, "l": h}, product, within("T", "i", "k", "l")))],
+        "Y",
+    )
+    mask = rng.random((7, 6, 5)) < 0.3
+    mask[0], mask[1] = False, True
+    found = np.nonzero(mask)
+    by = np.lexsort([found[d] for d in format.order][::-1])
+    t = SparseValue(tuple(x[by] for x in found), _normal(rng, len(by)), mask.shape)
+    b, c_ = _normal(rng, 6, 21), _normal(rng, 5, 21)
+    return Case(p, {"T": t, "B": b, "C": c_}, {"Y": np.einsum("ikl,kj,lj->ij", _f64(t), _f64(b), _f64(c_))})
+
+
+@_case
+def mttkrp() -> Case:
+    """Y = T_(0) (B x C by columns), T a tree of fibres that starts with the mode that is kept."""
+    return _mttkrp("mttkrp", csf(3), 23)
+
+
+@_case
+def mttkrp_of_the_middle() -> Case:
+    """The same where the kept mode lies between the others: each fibre is summed before it is scattered."""
+    return _mttkrp("mttkrp_of_the_middle", csf(3, order=(1, 0, 2)), 24)
+
+
+@_case
+def mttkrp_by_dense_rows() -> Case:
+    """The same with a dense level of rows above two compressed ones."""
+    form = csf(3)
+    return _mttkrp("mttkrp_by_dense_rows", dataclasses.replace(form, name="rows", levels=(Dense(), *form.levels[1:])), 25)

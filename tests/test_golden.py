@@ -13,9 +13,9 @@ from tests.programs import PROGRAMS
 
 GOLDEN = Path(__file__).parent / "golden"
 STAGES = ("fuse", "statements", "schedule", "loops", "tidy")
-NAMES = ("spmv", "spmm_bias_relu", "spmm_coo", "sddmm", "sparse_attention", "softmax", "conv2d_padded", "cumsum", "scatter_add")
+NAMES = ("spmv", "spmm_bias_relu", "spmm_coo", "mttkrp", "sddmm", "sparse_attention", "softmax", "conv2d_padded", "cumsum", "scatter_add")
 TARGET = Target("x86_64-unknown-linux-gnu", "skylake-avx512", "", vector_bits=512, registers=32, fma=True, half=True, gather=True, cores=2)
-SIZES = {"n": 1024, "m": 64, "c": 1024, "p": 64, "d": 64, "h": 64, "A.nnz": 8192, "A_len1": 8}
+SIZES = {"n": 1024, "m": 64, "c": 1024, "p": 64, "d": 64, "h": 64, "A.nnz": 8192, "A_len1": 8, "T_len1": 4, "T_len2": 8}
 
 
 @pytest.mark.parametrize("name", NAMES)

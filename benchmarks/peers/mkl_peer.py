@@ -87,9 +87,13 @@ def gcn(A: Any, X: np.ndarray, W: np.ndarray, b: np.ndarray) -> Run:
     return run
 
 
+def ttm(T: Any, C: np.ndarray, mode: int, unfolded: Any) -> Run:
+    return spmm(unfolded, C)
+
+
 class Mkl:
     name = "mkl"
-    kernels = {"spmv": spmv, "spmm": spmm, "gemm": gemm, "gcn": gcn} | mkl_sparse.KERNELS
+    kernels = {"ttm": ttm, "spmv": spmv, "spmm": spmm, "gemm": gemm, "gcn": gcn} | mkl_sparse.KERNELS
 
     def version(self) -> str:
         return importlib.metadata.version("mkl")

@@ -16,7 +16,7 @@ import numba
 import numpy as np
 
 from benchmarks.harness import Run, Unavailable
-from benchmarks.peers import numba_sparse
+from benchmarks.peers import numba_sparse, numba_tensors
 
 _jit = numba.njit(parallel=True, fastmath=True, nogil=True)
 
@@ -179,9 +179,19 @@ def gcn(A: Any, X: np.ndarray, W: np.ndarray, b: np.ndarray) -> Run:
     return run
 
 
+def mttkrp(T: Any, factors: list[np.ndarray], mode: int) -> Run:
+    return _fastest(numba_tensors.variants(T, factors, mode))
+
+
+def ttm(T: Any, C: np.ndarray, mode: int, unfolded: Any) -> Run:
+    return spmm(unfolded, C)
+
+
 class Numba:
     name = "numba"
-    kernels = {"spmv": spmv, "spmm": spmm, "sddmm": sddmm, "attention": attention, "gcn": gcn} | numba_sparse.KERNELS
+    kernels = {
+        "spmv": spmv, "spmm": spmm, "sddmm": sddmm, "attention": attention, "gcn": gcn, "mttkrp": mttkrp, "ttm": ttm,
+    } | numba_sparse.KERNELS  # fmt: skip
 
     def version(self) -> str:
         return str(numba.__version__)

@@ -15,6 +15,9 @@ import numpy as np
 import polyai as pa
 from benchmarks.harness import Run
 from benchmarks.reference import EPS, HEADS
+from polyai.sparse.format import Format
+from polyai.sparse.levels.compressed import Compressed
+from polyai.sparse.levels.dense import Dense
 
 LARGE = 1 << 20
 """Bytes from which a result is written into an array made once."""
@@ -165,6 +168,25 @@ def csr_to_bsr(A: Any, block: int) -> Run:
     return lambda: pa.asformat(A, "bsr", blocksize=(block, block))
 
 
+def mttkrp(T: Any, factors: list[np.ndarray], mode: int) -> Run:
+    modes = "ijklm"[: len(T.shape)]
+    others = [x for n, x in enumerate(modes) if n != mode]
+    text = f"{modes},{','.join(x + 'r' for x in others)}->{modes[mode]}r"
+    return _run(lambda T, *factors: pa.einsum(text, T, *factors), (T, *factors), (T.shape[mode], factors[0].shape[1]), factors[0].dtype)
+
+
+def ttm(T: Any, C: np.ndarray, mode: int, unfolded: Any) -> Run:
+    """Kept modes as dense levels, the summed one compressed: the unfolded matrix, without unfolding."""
+    modes = "ijklm"[: len(T.shape)]
+    kept = [x for n, x in enumerate(modes) if n != mode]
+    order = (*(n for n in range(T.ndim) if n != mode), mode)
+    given = pa.sparse_array(T, Format("rows", order, (*(Dense() for _ in kept), Compressed())))
+    text = f"{modes},{modes[mode]}r->{''.join(kept)}r"
+    shape = (*(T.shape[n] for n in order[:-1]), C.shape[1])
+    run = _run(lambda T, C: pa.einsum(text, T, C), (given, C), shape, C.dtype)
+    return lambda: run().reshape(-1, C.shape[1])
+
+
 class PolyAI:
     name = "polyai"
     kernels = {
@@ -172,6 +194,7 @@ class PolyAI:
         "spgemm": spgemm, "spgemm_reuse": spgemm_reuse, "masked_spgemm": masked_spgemm, "sparse_add": sparse_add,
         "sparse_multiply": sparse_multiply, "bsr_spmm": bsr_spmm, "spmm_transposed": spmm_transposed,
         "csr_to_csc": csr_to_csc, "coo_to_csr": coo_to_csr, "csr_to_bsr": csr_to_bsr,
+        "mttkrp": mttkrp, "ttm": ttm,
     }  # fmt: skip
 
     any_rows = {name: lambda weights, name=name: any_rows(name, weights)[1] for name in MODELS}

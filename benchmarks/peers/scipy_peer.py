@@ -69,9 +69,13 @@ def rowwise(X: np.ndarray, gamma: np.ndarray, beta: np.ndarray, eps: float) -> R
     return run
 
 
+def ttm(T: Any, C: np.ndarray, mode: int, unfolded: Any) -> Run:
+    return spmm(unfolded, C)
+
+
 class Scipy:
     name = "scipy"
-    kernels = {"spmv": spmv, "spmm": spmm, "sddmm": sddmm, "attention": attention, "gcn": gcn, "rowwise": rowwise} | scipy_sparse.KERNELS
+    kernels = {"ttm": ttm, "spmv": spmv, "spmm": spmm, "sddmm": sddmm, "attention": attention, "gcn": gcn, "rowwise": rowwise} | scipy_sparse.KERNELS
 
     def version(self) -> str:
         return f"{scipy.__version__} (NumPy {np.__version__})"

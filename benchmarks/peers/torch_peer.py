@@ -140,6 +140,10 @@ def rowwise(X: np.ndarray, gamma: np.ndarray, beta: np.ndarray, eps: float) -> R
     return _run(lambda: compiled(x))
 
 
+def ttm(T: Any, C: np.ndarray, mode: int, unfolded: Any) -> Run:
+    return spmm(unfolded, C)
+
+
 Weights = dict[str, np.ndarray]
 
 
@@ -169,7 +173,7 @@ def _block(x: torch.Tensor, w: dict[str, torch.Tensor]) -> torch.Tensor:
 
 class Torch:
     name = "torch"
-    kernels = {
+    kernels = {"ttm": ttm, 
         "spmv": spmv, "spmm": spmm, "sddmm": sddmm, "attention": attention, "gcn": gcn, "gemm": gemm, "rowwise": rowwise,
         "spgemm": spgemm, "sparse_add": sparse_add, "bsr_spmm": bsr_spmm, "spmm_transposed": spmm_transposed, "csr_to_csc": csr_to_csc,
     }  # fmt: skip

@@ -14,6 +14,8 @@ ALL = (
     "sddmm",
     "attention",
     "gcn",
+    "mttkrp",
+    "ttm",
     "gemm",
     "gemm_few_rows",
     "rowwise",

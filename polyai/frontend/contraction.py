@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from math import prod
+from types import MappingProxyType
 
 from polyai.errors import ShapeError, UnsupportedError
 from polyai.frontend import merging
 from polyai.frontend.core import Array, Tracer
 from polyai.frontend.pointwise import broadcast_sizes
-from polyai.frontend.term import Term, convert, number, reduced
+from polyai.frontend.term import Term, apply, convert, number, reduced
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType
+from polyai.scalar.expr import Var
 from polyai.shapes.expr import Size
 from polyai.tensor import nodes as tn
 
@@ -58,16 +60,19 @@ def _extents(tracer: Tracer, stem: str, factors: Sequence[Factor], stretched: fr
 
 
 def _single(tracer: Tracer, stem: str, factors: Sequence[Factor], out: Labels, extents: Mapping[str, Size]) -> Array:
+    given = factors
+    factors, again = _distinct(given)
+    extents = {**extents, **{other: extents[label] for other, label in again.items()}}
     over_labels = [label for label in extents if label not in out]
     made = tracer.indices([extents[label] for label in (*out, *over_labels)])
     index = dict(zip((*out, *over_labels), made))
-    value, dtype = _product(tracer, factors, index, extents)
+    value, dtype = _product(tracer, factors, index, extents, again)
     over = tuple(index[label] for label in over_labels)
     sparse = [f for f in factors if f[0].is_sparse]
     if not sparse:
         return tracer.emit(stem, [index[label] for label in out], _summed(over, value, dtype, ()), strong=True)
     if _meet(tracer, stem, sparse, index):
-        return _several(tracer, stem, factors, sparse, out, extents)
+        return _several(tracer, stem, given, [f for f in given if f[0].is_sparse], out, extents)
     within = _one_pattern(tracer, stem, sparse, index)
     first, labels = sparse[0]
     matrix = any(a.is_matrix for a, _ in sparse)
@@ -82,6 +87,23 @@ def _single(tracer: Tracer, stem: str, factors: Sequence[Factor], out: Labels, e
     base = tracer.emit("zeros", tracer.indices([extents[label] for label in out]), number(False if dtype.kind == "b" else 0, dtype))
     points = [index[label] for label in out]
     return tracer.scatter(stem, base, "or" if dtype.kind == "b" else "add", points, points, value, (within,))
+
+
+def _distinct(factors: Sequence[Factor]) -> tuple[list[Factor], dict[str, str]]:
+    """Factors whose sparse ones have no label twice, and which label each new one must be equal to: a diagonal of stored
+    elements is walked, not located."""
+    again: dict[str, str] = {}
+    out: list[Factor] = []
+    for array, labels in factors:
+        own: list[str] = []
+        for label in labels:
+            if array.is_sparse and label in own:
+                own.append(f"{label}/{len(again)}")
+                again[own[-1]] = label
+            else:
+                own.append(label)
+        out.append((array, tuple(own)))
+    return out, again
 
 
 def _summed(over: tuple[tn.Index, ...], value: Term, dtype: DType, within: tuple[tn.Within, ...]) -> Term:
@@ -209,13 +231,19 @@ def _no_diagonals(tracer: Tracer, stem: str, sparse: Sequence[Factor]) -> None:
             )
 
 
-def _product(tracer: Tracer, factors: Sequence[Factor], index: Mapping[str, tn.Index], extents: Mapping[str, Size]) -> tuple[Term, DType]:
-    """The product of all factors at one point, and its type."""
+def _product(
+    tracer: Tracer, factors: Sequence[Factor], index: Mapping[str, tn.Index], extents: Mapping[str, Size], again: Mapping[str, str] = MappingProxyType({})
+) -> tuple[Term, DType]:
+    """The product of all factors at one point, and its type; zero where labels that `again` says are equal are not."""
     dtype = _product_type(tracer, factors)
     value: Term | None = None
     for array, labels in factors:
         at = [0 if e == 1 and extents[label] != 1 else index[label] for e, label in zip(array.extents, labels)]
         read = tracer.read(array, at)
+        for other in labels:
+            if other in again:
+                on = apply("eq", *(Term(Var(index[n].name, dt.i64)) for n in (again[other], other)))
+                read = apply("where", on, read, number(False if read.dtype.kind == "b" else 0, read.dtype))
         read = read if read.weak else convert(read, dt.compute_type(dtype))
         value = read if value is None else value & read if dtype.kind == "b" else value * read
     assert value is not None
@@ -223,7 +251,6 @@ def _product(tracer: Tracer, factors: Sequence[Factor], index: Mapping[str, tn.I
 
 
 def _one_pattern(tracer: Tracer, stem: str, sparse: Sequence[Factor], index: Mapping[str, tn.Index]) -> tn.Within:
-    _no_diagonals(tracer, stem, sparse)
     array, labels = sparse[0]
     return tracer.within(array, [index[label].name for label in labels])
 

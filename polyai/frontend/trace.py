@@ -41,10 +41,11 @@ class InputSlot:
 
 @node
 class SymbolSource:
-    """Where the value of a size symbol comes from: dimension `dim` of an input, its count of stored elements, its value.
+    """Where the value of a size symbol comes from: dimension `dim` of an input, its count of stored elements, its value, the
+    positions of its level `dim`.
 
-    `what`: "extent", "nnz", "length" (of the fibres of level `dim`) or "value". `input` is the position in `Traced.inputs`.
-    An extent is factor * symbol + offset.
+    `what`: "extent", "nnz", "positions", "length" (of the fibres of level `dim`) or "value". `input` is the position in
+    `Traced.inputs`. An extent is factor * symbol + offset.
     """
 
     symbol: str
@@ -111,17 +112,19 @@ class Traced:
     def values(self, arguments: Mapping[str, Any]) -> dict[str, int]:
         """The value of every symbol, from the inputs by name."""
         out: dict[str, int] = {}
+        seen: dict[int, interop.Described] = {}
         for source in self.symbols:
             value = arguments[self.inputs[source.input].name]
             if source.what == "extent":
                 extent = int(np.shape(value)[source.dim]) if not hasattr(value, "shape") else int(value.shape[source.dim])
                 out[source.symbol] = (extent - source.offset) // source.factor
-            elif source.what == "nnz":
-                described = interop.describe(value)
+            elif source.what in ("nnz", "positions"):
+                described = seen.get(source.input) or interop.describe(value)
                 assert described is not None
-                out[source.symbol] = described.nnz
+                seen[source.input] = described
+                out[source.symbol] = described.nnz if source.what == "nnz" else interop.positions(described, source.dim)
             elif source.what == "length":
-                described = interop.describe(value)
+                described = seen.get(source.input) or interop.describe(value)
                 assert described is not None
                 out[source.symbol] = dict(described.lengths)[f"length{source.dim}"]
             else:
@@ -204,7 +207,7 @@ def trace(
     for captured, _ in tracer.captured.values():
         binder.slots.append(InputSlot(captured.name, (), captured.name, "sparse" if captured.is_sparse else "array"))
         if captured.is_sparse:
-            binder.sources.append(SymbolSource(tn.nnz_of(captured.name), len(binder.slots) - 1, "nnz"))
+            binder.count(captured.name, captured.type.format)
             binder.add_lengths(captured.name, captured.name, captured.type.format, {})
     tracer.root.open = False
     return _finished(tracer, binder, found, outputs, shape, names)
@@ -308,7 +311,10 @@ class _Binder:
         if leaf.kind == "sparse":
             described = interop.describe(value)
             assert described is not None
-            return self._sparse(leaf, described.shape, described.shape, described.dtype, described.format, described.is_matrix, described.nnz, dict(described.lengths))
+            made = self._sparse(leaf, described.shape, described.shape, described.dtype, described.format, described.is_matrix, described.nnz, dict(described.lengths))
+            for level in described.format.counted:
+                tracer.sizes.hints[f"{tn.nnz_of(made.name)}{level}"] = interop.positions(described, level)
+            return made
         spec: Spec = value
         if spec.format is not None:
             return self._sparse(leaf, spec.shape, None, spec.dtype, spec.format, spec.is_matrix, None)
@@ -318,9 +324,8 @@ class _Binder:
     def _sparse(self, leaf: Leaf, extents: Any, hints: Any, dtype: Any, format: Any, is_matrix: bool, nnz: int | None, lengths: Mapping[str, int] | None = None) -> Array:
         name = self._slot(leaf, True)
         shape = self._shape(name, leaf.text, extents, hints)
-        symbol = tn.nnz_of(name)
-        self.tracer.sizes.add(symbol, f"{leaf.text}.nnz", nnz)
-        self.sources.append(SymbolSource(symbol, len(self.slots) - 1, "nnz"))
+        self.tracer.sizes.add(tn.nnz_of(name), f"{leaf.text}.nnz", nnz)
+        self.count(name, format)
         self.add_lengths(name, leaf.text, format, lengths or {})
         pattern = tn.Pattern(name, tuple(range(len(shape))))
         return self.tracer.add_input(name, tn.TensorType(dtype, shape, format, pattern), leaf.text, is_matrix=is_matrix)
@@ -332,6 +337,12 @@ class _Binder:
                 symbol = length_of(name, number)
                 self.tracer.sizes.add(symbol, f"the length of level {number} of {text}", hints.get(f"length{number}"))
                 self.sources.append(SymbolSource(symbol, len(self.slots) - 1, "length", number))
+
+    def count(self, name: str, format: Any) -> None:
+        """Say where the numbers of positions of the last slot, a sparse input, come from."""
+        slot = len(self.slots) - 1
+        self.sources.append(SymbolSource(tn.nnz_of(name), slot, "nnz"))
+        self.sources += [SymbolSource(f"{tn.nnz_of(name)}{level}", slot, "positions", level) for level in format.counted]
 
     def _slot(self, leaf: Leaf, is_sparse: bool) -> str:
         stem = identifier(leaf.text)

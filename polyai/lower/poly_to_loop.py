@@ -307,7 +307,7 @@ class _Lowering:
         level = int(digits)
         for found in instances(body):
             statement = self.statements[found.statement]
-            for dim in statement.ragged:
+            for dim in statement.fibres:
                 if (dim.tensor, dim.level) == (tensor, level):
                     values = {d: self.out.sub(a) for d, a in zip(statement.dims, found.args) if d in dim.parents}
                     return self._fibre(dim, values, self._stay_inside(dim, statement, found))
@@ -330,6 +330,8 @@ class _Lowering:
         if dim.stream:
             return self._open_stream(dim, values, inside)
         begin, end = self._bounds_of(dim, values, inside)
+        if dim.pieces and not dim.level:
+            begin, end = self._piece(dim, values[dim.piece], begin, end)
         length = self.out.let(f"{dim.tensor}_len{dim.level}", b.sub(end, begin))
         if dim.hull in self.hulls:
             self.out.emit(lp.Check(b.at_most(length, b.var(dim.hull)), self.out.fibre_site(dim.tensor, dim.level), length))
@@ -410,6 +412,14 @@ class _Lowering:
         ok = b.below(at, self.out.size(extent))
         self.out.check(ok, self.out.place_site(place, dim.tensor, extent), at, max(self.out.hoisted(ok), self.out.hoisted(at)))
         return at
+
+    def _piece(self, dim: po.RaggedDim, number: lp.LoopExpr, begin: lp.LoopExpr, end: lp.LoopExpr) -> tuple[lp.Var, lp.Var]:
+        """Where piece `number` of a fibre begins and ends: the first pieces have one element more if it does not divide."""
+        count = b.const(dim.pieces)
+        whole, over = (op(b.sub(end, begin), count) for op in (b.floordiv, b.mod))
+        share, rest = self.out.let("share", whole), self.out.let("rest", over)
+        first, last = (b.add(begin, b.add(b.mul(n, share), b.smallest(n, rest))) for n in (number, b.add(number, b.ONE)))
+        return self.out.let(f"{dim.tensor}_from", first), self.out.let(f"{dim.tensor}_to", last)
 
     def _ascends(self, coordinates: str, begin: lp.LoopExpr, length: lp.LoopExpr, site: int) -> None:
         """Check that each coordinate of a fibre is larger than the one before: none repeats."""

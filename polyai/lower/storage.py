@@ -138,7 +138,7 @@ class Storage:
         """The position of the parent of the fibre that `dim` walks."""
         owner = self.stored[dim.tensor]
         at: lp.LoopExpr = b.ZERO
-        parents = iter(dim.parents)
+        parents = iter(p for p in dim.parents if p != dim.piece)
         format_ = owner.type.format
         if format_ is None:
             raise VerifyError(f"{dim.tensor} has no format")

@@ -165,7 +165,7 @@ class _Machine:
         along = self._along(extent)
         if len(before) < len(along) - 1:  # a contracted row buffer: its row is the one at hand
             return 1 << 62
-        return self._length(extent, before)
+        return self._length(extent, before[len(before) - len(along) + 1 :])
 
     def _length(self, ragged: Ragged, parents: tuple[int, ...]) -> int:
         along = self._along(ragged)[:-1]
@@ -208,13 +208,20 @@ class _Machine:
 
     def _points(self, s: Statement, point: Env) -> Iterator[Env]:
         if len(point) == len(s.dims):
-            yield point
+            if all(self._length(r.fibre, tuple(int(self._code(p)({**self.constants, **point})) for p in r.places)) for r in s.nonempty):
+                yield point
             return
         dim = s.dims[len(point)]
         extent = s.extents[len(point)]
         if isinstance(extent, Ragged):
-            places = next(r.places for r in s.ragged if r.dim == dim)
-            limit = self._length(extent, tuple(int(self._code(p)({**self.constants, **point})) for p in places))
+            walked = next(r for r in s.ragged if r.dim == dim)
+            limit = self._length(extent, tuple(int(self._code(p)({**self.constants, **point})) for p in walked.places))
+            if walked.pieces and not walked.level:  # counted from the begin of the list here, not of the piece
+                share, rest = divmod(limit, walked.pieces)
+                first, last = (n * share + min(n, rest) for n in (point[walked.piece], point[walked.piece] + 1))
+                for value in range(first, last):
+                    yield from self._points(s, {**point, dim: value})
+                return
         else:
             limit = evaluate(extent, self.sizes)
         for value in range(limit):

@@ -313,7 +313,7 @@ def fibres_are_bound_below_their_owners(
     statements = {s.name: s for s in scop.statements}
     match tree:
         case st.Leaf(name):
-            loose = [r for r in statements[name].ragged if r.fibre not in bound]
+            loose = [r for r in statements[name].fibres if r.fibre not in bound]
             if loose:
                 raise ScheduleError(
                     f"{name} walks level {loose[0].level} of {loose[0].tensor} and no bind mark gives its length",
@@ -327,7 +327,7 @@ def fibres_are_bound_below_their_owners(
             here = Ragged(tensor, level)
             owners: dict[tuple[int, ...], str] = {}
             for name in st.statements_of(child):
-                for ragged in statements[name].ragged:
+                for ragged in statements[name].fibres:
                     missing = [p for p in ragged.parents if (name, p) not in fixed]
                     if ragged.fibre == here and missing:
                         raise ScheduleError(

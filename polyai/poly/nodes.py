@@ -71,7 +71,10 @@ class Array:
 class RaggedDim:
     """Dim `dim` of a statement walks a fibre: level `level` of `tensor` below `parents` (dims of the same statement, outermost
     first). `unique`: no coordinate occurs twice in a fibre. `place`: where the fibre is, an index for each level above that has
-    dims; () if these are just the parents. `drains`: the workspace whose row this dim walks."""
+    dims; () if these are just the parents. `drains`: the workspace whose row this dim walks.
+
+    If the outermost level is cut into `pieces` of about equal length, `piece` is the dim that counts them, the first of
+    `parents`; a dim of level 0 then counts from the begin of its piece."""
 
     dim: str
     tensor: str
@@ -81,11 +84,13 @@ class RaggedDim:
     place: tuple[Expr, ...] = ()
     stream: bool = False
     drains: str = ""
+    piece: str = ""
+    pieces: int = 0
 
     @property
     def places(self) -> tuple[Expr, ...]:
-        """`place`, or the parents."""
-        return self.place or tuple(Var(p, dt.i64) for p in self.parents)
+        """`place`, or the parents that are dims of levels."""
+        return self.place or tuple(Var(p, dt.i64) for p in self.parents if p != self.piece)
 
     @property
     def length(self) -> str:
@@ -116,7 +121,8 @@ class Relation:
 class Statement:
     """One statement. `dims` in the original (program) order; `domain` is isl text over `dims` and the hull. `extents`: how far
     each dim runs from 0, where the domain is such a box. `pushes`: (array, value) stored at the position that the target held
-    before: the target is then a cursor that moves on by 1."""
+    before: the target is then a cursor that moves on by 1. The instance runs only if each fibre of `nonempty`, whose `dim` is
+    none of the statement's, holds something."""
 
     name: str
     dims: tuple[str, ...]
@@ -130,11 +136,17 @@ class Statement:
     reads: tuple[Relation, ...]
     extents: tuple[Size | Ragged, ...] = ()
     pushes: tuple[tuple[str, Expr], ...] = ()
+    nonempty: tuple[RaggedDim, ...] = ()
 
     @property
     def roots(self) -> tuple[Expr, ...]:
         """All expressions that an instance evaluates."""
         return (self.value, *self.at, *(value for _, value in self.pushes))
+
+    @property
+    def fibres(self) -> tuple[RaggedDim, ...]:
+        """The fibres whose lengths the statement's loops or its guard need."""
+        return (*self.ragged, *self.nonempty)
 
 
 @node

@@ -44,7 +44,7 @@ def _array(scop: Scop, array: Array) -> str:
 
 def statement(s: Statement, relations: bool = False) -> Iterator[str]:
     """One statement: its domain, then what it does."""
-    yield st.braces(s.domain)
+    yield st.braces(s.domain) + "".join(f", if {r.length} >= 1" for r in s.nonempty)
     target = show_expr(Load(s.target, s.at, s.value.dtype)) if s.at else s.target
     for array, value in s.pushes:
         yield f"  {array}[{target}] = {show_expr(value)}"

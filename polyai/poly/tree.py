@@ -116,7 +116,7 @@ def condition_of(context: str) -> str:
 
 def parameter_list(scop: Scop) -> str:
     """`[n, m, A_len1]`: all parameters, the lengths that bind marks introduce included."""
-    lengths = {r.length: None for s in scop.statements for r in s.ragged}
+    lengths = {r.length: None for s in scop.statements for r in s.fibres}
     return f"[{', '.join(dict.fromkeys((*scop.parameters, *lengths)))}]"
 
 
@@ -180,7 +180,9 @@ class _Writer:
         return text
 
     def _limited(self, name: str, tensor: str, level: int) -> str:
-        limits = [f"0 <= {r.dim} < {r.length}" for r in self.by_name[name].ragged if (r.tensor, r.level) == (tensor, level)]
+        s = self.by_name[name]
+        limits = [f"0 <= {r.dim} < {r.length}" for r in s.ragged if (r.tensor, r.level) == (tensor, level)]
+        limits += [f"{r.length} >= 1" for r in s.nonempty if (r.tensor, r.level) == (tensor, level)]
         return self._tuple(name) + (f" : {' and '.join(limits)}" if limits else "")
 
 

@@ -78,6 +78,11 @@ class Format:
         """What level `level` stores of its dimension."""
         return self.parts[level] if self.parts else Whole()
 
+    @property
+    def counted(self) -> tuple[int, ...]:
+        """The levels above the last listed one that are listed, too: only their arrays know how many positions they have."""
+        return tuple(n for n, level in enumerate(self.levels) if level.name == "compressed")[:-1]
+
     def level_of(self, dimension: int) -> int:
         """The first level that stores (a part of) `dimension`."""
         return self.order.index(dimension)
@@ -223,6 +228,21 @@ def dcsr(index_bits: int = 32) -> Format:
     return Format("dcsr", (0, 1), (Compressed(), Compressed()), index_bits)
 
 
-def csf(rank: int, index_bits: int = 32) -> Format:
-    """Every dimension compressed: a tree of fibres."""
-    return Format("csf", tuple(range(rank)), tuple(Compressed() for _ in range(rank)), index_bits)
+def csl(rank: int, index_bits: int = 32, order: Sequence[int] | None = None) -> Format:
+    """Compressed slices: the outermost dimension compressed, below each of its coordinates a list of those of all others.
+
+    Where fibres are short it is faster than a tree (Nisa, Li, Sukumaran-Rajam, Vuduc, Sadayappan, IPDPS 2019).
+    """
+    inner = (Compressed(unique=False), *(Singleton() for _ in range(rank - 2))) if rank > 2 else (Compressed(),) * (rank - 1)
+    return Format("csl", tuple(range(rank) if order is None else order), (Compressed(), *inner), index_bits)
+
+
+def rows(rank: int, index_bits: int = 32, order: Sequence[int] | None = None) -> Format:
+    """CSR of any rank: the outermost dimension dense, below each of its coordinates a list of those of all others."""
+    form = csl(rank, index_bits, order)
+    return Format("csr" if form.order == (0, 1) else "rows", form.order, (Dense(), *form.levels[1:]), index_bits)
+
+
+def csf(rank: int, index_bits: int = 32, order: Sequence[int] | None = None) -> Format:
+    """Every dimension compressed: a tree of fibres. `order`: the dimension of each level, outermost first."""
+    return Format("csf", tuple(range(rank) if order is None else order), tuple(Compressed() for _ in range(rank)), index_bits)

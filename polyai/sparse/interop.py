@@ -28,10 +28,9 @@ from numpy.typing import NDArray
 from polyai.errors import SparseStructureError, UnsupportedError
 from polyai.scalar.dtype import DType, from_numpy
 from polyai.shapes.expr import evaluate
-from polyai.sparse.format import Format, bsr, coo, csc, csr, dia
+from polyai.sparse.foreign import adopt, is_foreign, unordered_coo
+from polyai.sparse.format import Format, bsr, csc, csr, dia
 from polyai.sparse.interp import walk
-from polyai.sparse.levels.compressed import Compressed
-from polyai.sparse.levels.singleton import Singleton
 from polyai.sparse.storage import Storage
 from polyai.sparse.verify import arrays_are_complete, coordinates_are_in_range, fibres_tile_their_level
 
@@ -47,7 +46,7 @@ class Described(NamedTuple):
     """What a kernel needs to know of one sparse value.
 
     `kind` is the layout used, "csr", "csc", "bsr", "dia" or "coo" (a 1-D CSR array counts as "coo" of rank 1: both store one list), or
-    "storage" for a SparseArray.
+    "storage" for a SparseArray or what was adopted as a Storage.
     `lengths` gives the sizes that are no extents, of sized levels (`length1`).
     `nnz` counts positions of the last level with index arrays: blocks of a BSR matrix, else elements.
     `origin` is the layout that was passed; where it differs (lil, dok), `holder` is a converted copy, else the
@@ -86,18 +85,23 @@ def scipy_format(kind: str, rank: int = 2, index_bits: int = 32, block: tuple[in
         return bsr(*block, index_bits)
     if kind == "dia":
         return dia(index_bits)
-    if rank == 1:
-        return coo(1, index_bits)
-    below = (Singleton(ordered=False, unique=False),) * (rank - 1)
-    return Format("coo", tuple(range(rank)), (Compressed(ordered=False, unique=False), *below), index_bits)
+    return unordered_coo(rank, index_bits)
 
 
 def is_sparse(value: object) -> bool:
-    """True if `value` is a scipy.sparse matrix or array, or holds a Storage. Never imports SciPy."""
-    return _storage(value) is not None or _is_scipy(value)
+    """True if `value` is a scipy.sparse matrix or array, holds a Storage, or is another library's (`foreign`). Imports nothing."""
+    return _storage(value) is not None or _is_scipy(value) or is_foreign(value)
+
+
+def storage_in(value: Any) -> Storage | None:
+    """The storage that `value` is or holds; that of another library's tensor is made around its arrays. None for SciPy's."""
+    own = _storage(value)
+    return own if own is not None or _is_scipy(value) else adopt(value)
 
 
 def _storage(value: object) -> Storage | None:
+    if isinstance(value, Storage):
+        return value
     found = getattr(type(value), "storage", None) and getattr(value, "storage", None)
     return found if isinstance(found, Storage) else None
 
@@ -113,9 +117,15 @@ def describe(value: Any) -> Described | None:
     Reads no index but the last row pointer. Raises SparseStructureError if the arrays cannot belong together, DTypeError
     for element types without a kernel.
     """
+    if _storage(value) is None and not _is_scipy(value):
+        value = adopt(value)
     own = _storage(value)
     if own is not None:
-        return Described(own.format, own.shape, _dtype(own.values.dtype), own.positions()[-1] // own.format.fill, False, "storage", "storage", value, tuple(own.lengths().items()))
+        counts = own.positions()
+        if not _complete(own, counts):  # the last position of each level may have been changed in place
+            arrays_are_complete(own)
+        nnz, lengths = counts[-1] // own.format.fill, tuple(own.lengths().items())
+        return Described(own.format, own.shape, _dtype(own.values.dtype), nnz, False, "storage", "storage", value, lengths)
     if not _is_scipy(value):
         return None
     origin = value.format
@@ -157,6 +167,25 @@ def arrays_of(value: Any, described: Described) -> dict[str, Array]:
         out[f"crd{level}"] = _readable(holder.indices, index, nnz)
     out["val"] = _readable(holder.data, holder.data.dtype.newbyteorder("="), nnz)
     return out
+
+
+def _complete(storage: Storage, counts: tuple[int, ...]) -> bool:
+    """Whether the arrays have the lengths that the numbers of positions of each level ask for: `arrays_are_complete`, quickly."""
+    arrays, above = storage.arrays, 1
+    for level, count in enumerate(counts):
+        pos, crd = arrays.get(f"pos{level}"), arrays.get(f"crd{level}")
+        if (pos is not None and len(pos) != above + 1) or (crd is not None and len(crd) != count) or count < 0:
+            return False
+        above = count
+    return len(arrays["val"]) == above
+
+
+def positions(described: Described, level: int) -> int:
+    """How many positions `level` of a SparseArray has."""
+    own = _storage(described.holder)
+    if own is None:
+        raise SparseStructureError(f"{described.kind} has no listed levels above its last", "", "pass a SparseArray")
+    return own.positions()[level]
 
 
 def storage_of(value: Any) -> Storage:
@@ -468,7 +497,7 @@ def result(kind: str, shape: tuple[int, ...], arrays: Mapping[str, Array], like:
 def with_values(like: Any, values: Array, dims: tuple[int, ...] | None = None) -> Any:
     """A value as `like`, a SparseArray or SciPy's CSR, CSC, BSR or COO, with index arrays of its own and the given stored values.
 
-    `dims`, for a SparseArray: dimension d of the result is dimension dims[d] of `like`.
+    `dims`, for a SparseArray: dimension d of the result is dimension dims[d] of `like`. Of a Storage a Storage comes back.
     """
     own = _storage(like)
     if own is not None:

@@ -31,8 +31,8 @@ def arguments(program: Program, given: dict[str, Any]) -> tuple[dict[str, Any], 
             named = pack(entry.type.format, value.shape, value.coords, value.values).named(entry.name)
             arrays.update(named)
             sizes[nnz_of(entry.name)] = value.nnz
-            if entry.type.format.name == "dcsr":
-                sizes[f"{nnz_of(entry.name)}0"] = len(named[f"{entry.name}.crd0"])
+            for level in entry.type.format.counted:
+                sizes[f"{nnz_of(entry.name)}{level}"] = len(named[f"{entry.name}.crd{level}"])
         else:
             arrays[entry.name] = np.asarray(value)
     return arrays, sizes

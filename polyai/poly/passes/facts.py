@@ -67,9 +67,16 @@ class Facts:
         return self.statement.extents[self.statement.dims.index(dim)]
 
     def order(self) -> tuple[str, ...]:
-        """The dims from the outermost loop to the innermost, as this statement alone would have them."""
+        """The dims from the outermost loop to the innermost, as this statement alone would have them.
+
+        A ragged dim that the program names after the vector stays inside it: its reader sums it there.
+        """
         outer = [d for d in self.free if d != self.vector and d not in self.jams] + [d for d in self.jams if d != self.vector]
         mine = [self.vector] if self.vector is not None else []
+        if self.vector in self.free:
+            dims = self.statement.dims
+            late = [r.dim for r in self.statement.ragged if r.dim in outer and dims.index(r.dim) > dims.index(self.vector)]
+            outer, mine = [d for d in outer if d not in late], [*mine, *late]
         summed = [d for d in self.summed if d != self.vector]
         if self.serial and self.statement.monoid is not None and self.vector in self.free:
             reused = [d for d in self.serial if not any(a.uses(self.vector) and a.uses(d) for a in self.accesses if a.array != self.statement.target)]

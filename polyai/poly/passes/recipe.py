@@ -33,6 +33,8 @@ SQUARE = 64
 """Rows of a square where an operand is read across memory."""
 ROWS = 96
 """Most rows of a product for one task."""
+LINE_BYTES = 64
+"""A cache line: two threads that share one wait for each other."""
 PANEL_BYTES = 1 << 19
 """An operand up to this size stays in the second-level cache while rows pass by."""
 
@@ -111,7 +113,7 @@ class _Recipe:
     def _chunk(self, main: Facts) -> int:
         """How much of the vectorised dim one task gets: all of a cache line at least, and less where much is done for each element."""
         dim = main.free[0]
-        line = max(self.vector_bytes, LINE_BYTES) // main.statement.value.dtype.bytes
+        line = max(1, max(self.vector_bytes, LINE_BYTES) // main.statement.value.dtype.bytes)
         if not main.summed and not main.serial:
             return CHUNK
         if main.order()[-1] != dim:
@@ -214,10 +216,10 @@ class _Recipe:
     ) -> st.Tree:
         """`below` under bind marks for the fibres whose owners all have their loops."""
         for s in statements:
-            for ragged in s.statement.ragged:
+            for ragged in s.statement.fibres:
                 if ragged.fibre in bound:
                     continue
-                owners = [(t.name, p) for t in statements for r in t.statement.ragged if r.fibre == ragged.fibre for p in r.parents]
+                owners = [(t.name, p) for t in statements for r in t.statement.fibres if r.fibre == ragged.fibre for p in r.parents]
                 if all(placed.loop(*owner) is not None for owner in owners):
                     known = bound | {ragged.fibre}
                     return st.Bind(ragged.tensor, ragged.level, self._bound(statements, placed, known, below))

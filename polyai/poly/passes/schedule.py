@@ -24,7 +24,7 @@ from polyai.poly import tree as st
 from polyai.poly.deps import dependences
 from polyai.poly.legal import check, in_bounds
 from polyai.poly.nodes import Scop
-from polyai.poly.passes import mark, recipe, split, start
+from polyai.poly.passes import fibre_sums, mark, pieces, recipe, split, start
 from polyai.poly.passes.facts import Facts, facts_of
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Var
@@ -44,7 +44,7 @@ def scheduled(scop: Scop, hints: Mapping[str, int], scheduler: str = "recipe", v
     if not scop.statements:
         return scop, ("nothing to schedule",)
     if scheduler == "recipe":
-        scop = split.run(scop, hints)
+        scop = fibre_sums.run(pieces.run(split.run(scop, hints), hints))
     in_bounds(scop)
     deps = dependences(scop)
     facts = facts_of(scop, hints)
@@ -90,11 +90,11 @@ def _program(facts: Mapping[str, Facts]) -> st.Tree:
     for f in facts.values():
         out: st.Tree = st.Leaf(f.name)
         for dim in reversed(f.statement.dims):
-            for ragged in f.statement.ragged:
+            for ragged in f.statement.fibres:
                 if ragged.parents and ragged.parents[-1] == dim:
                     out = st.Bind(ragged.tensor, ragged.level, out)
             out = st.Band(((f.name, Var(dim, dt.i64)),), out)
-        for ragged in f.statement.ragged:
+        for ragged in f.statement.fibres:
             if not ragged.parents:
                 out = st.Bind(ragged.tensor, ragged.level, out)
         nests.append(out)

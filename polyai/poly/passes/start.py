@@ -72,9 +72,9 @@ def _walks(statement: Statement, place: Expr) -> bool:
 def _bind(tree: st.Tree, statements: Mapping[str, Statement], placed: frozenset[tuple[str, str]] = frozenset()) -> st.Tree:
     """Bind marks as high as the owners' loops allow. Raises ScheduleError where a ragged dim is mixed with another."""
     names = tuple(st.statements_of(tree))
-    open_fibres = dict.fromkeys(r.fibre for n in names for r in statements[n].ragged if (n, str(r.fibre)) not in placed)
+    open_fibres = dict.fromkeys(r.fibre for n in names for r in statements[n].fibres if (n, str(r.fibre)) not in placed)
     for fibre in open_fibres:
-        mine = [(n, r) for n in names for r in statements[n].ragged if r.fibre == fibre]
+        mine = [(n, r) for n in names for r in statements[n].fibres if r.fibre == fibre]
         if all((n, p) in placed for n, r in mine for p in r.parents):
             bound = placed | {(n, str(fibre)) for n in names}
             return st.Bind(fibre.tensor, fibre.level, _bind(tree, statements, bound))

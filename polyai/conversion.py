@@ -1,0 +1,118 @@
+"""Sparse arrays built and converted by hand: what no kernel does on its own, since it costs more than most kernels.
+
+Each conversion counts as `conversions` in `polyai.stats()`. It runs in NumPy: sorting once, level by level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from polyai.api import runtime
+from polyai.errors import ShapeError, SparseStructureError, UnsupportedError
+from polyai.scalar import dtype as dt
+from polyai.sparse import format as fm
+from polyai.sparse import interop
+from polyai.sparse.format import Format
+from polyai.sparse.interp import walk
+from polyai.sparse.tensor import SparseArray
+
+NAMES = ("coo", "csf", "csl", "csr", "csc", "dcsr")
+ORDERED = {"csf": fm.csf, "csl": fm.csl, "csr": fm.rows}
+"""Formats of any rank whose modes have an order that may be chosen."""
+_WIDE = (1 << 31) - 1
+
+
+def sparse_array(
+    source: Any, format: str | Format = "coo", *, shape: Sequence[int] | None = None, order: Sequence[int] | None = None, index_bits: int | None = None
+) -> SparseArray:
+    """A sparse array of any rank, in the format asked for.
+
+    Args:
+        source: A pair `(values, coordinates)` with one list of coordinates per dimension, as SciPy's COO takes it; or a dense
+            array, whose elements that are not zero are stored; or a sparse array of SciPy, PolyAI, pydata/sparse or PyTorch.
+        format: "coo"; "csf" (a tree of fibres, every dimension compressed), "csl" (slices along one dimension, each a list of
+            coordinates), "csr" (the same with a place for every slice, empty or not); for matrices also "csc" and "dcsr";
+            or a `Format`.
+        shape: The extents, for a pair; without it the largest coordinates decide.
+        order: For "csf", "csl", "csr": which dimension each level stores, outermost first. A product that sums all dimensions
+            but one is fastest with that one first; "csf" pays where fibres hold many elements (ten or so).
+        index_bits: 32 or 64; without it 32 where extents and count allow.
+
+    Entries with equal coordinates are added. Counts as a conversion in `stats()`. Raises ShapeError for coordinates outside
+    `shape`, SparseStructureError for broken arrays, UnsupportedError for an unknown format.
+    """
+    coordinates, values, extents = _entries(source, shape)
+    wanted = named(format, len(extents), order, index_bits if index_bits is not None else _bits(extents, len(values)))
+    runtime().stats.count("conversions")
+    return SparseArray.pack(wanted, extents, coordinates, values)
+
+
+def asformat(array: Any, format: str | Format, *, order: Sequence[int] | None = None, index_bits: int | None = None) -> SparseArray:
+    """`array` in another format; a SparseArray that has it already is returned as it is. See `sparse_array`."""
+    if isinstance(array, SparseArray):
+        width = index_bits if index_bits is not None else array.format.index_bits
+        if array.format == named(format, array.ndim, order, width):
+            return array
+    return sparse_array(array, format, order=order, index_bits=index_bits)
+
+
+def named(format: str | Format, rank: int, order: Sequence[int] | None = None, index_bits: int = 32) -> Format:
+    """The Format called `format` for `rank` dimensions. Raises UnsupportedError for names and ranks that do not fit."""
+    if isinstance(format, Format):
+        if order is not None:
+            raise UnsupportedError("order together with a Format", "the Format has its own", "leave order away")
+        return format
+    if order is not None and (format not in ORDERED or sorted(order) != list(range(rank))):
+        why = f"{', '.join(ORDERED)} have an order, a permutation of {tuple(range(rank))}"
+        raise UnsupportedError(f"order={tuple(order)} for {format} of {rank} dimensions", why, "leave order away")
+    if format in ORDERED and (rank > 1 or format == "csf"):
+        return ORDERED[format](rank, index_bits, order)
+    if format == "coo":
+        return fm.coo(rank, index_bits)
+    if format in NAMES and rank == 2:
+        made: Format = getattr(fm, format)(index_bits)
+        return made
+    raise UnsupportedError(f"the format {format!r} for {rank} dimensions", "", f"known are {', '.join(NAMES)}; csc and dcsr hold matrices only")
+
+
+def _entries(source: Any, shape: Sequence[int] | None) -> tuple[Sequence[Any], Any, tuple[int, ...]]:
+    """Coordinates by dimension, values and extents of what the user gave."""
+    if interop.is_sparse(source):
+        own = interop.storage_in(source)
+        interop.validate_fully(source if own is None else own)
+        stored = interop.storage_of(source) if own is None else own
+        found = walk(stored.format, stored.shape, stored.arrays)
+        return found.coordinates, stored.values[found.positions], _agreed(stored.shape, shape)
+    if isinstance(source, tuple) and len(source) == 2 and not np.isscalar(source[1]):
+        values, lists = np.asarray(source[0]), [np.asarray(c) for c in source[1]]
+        if not lists:
+            raise ShapeError("a sparse array without dimensions", "no list of coordinates is given", "pass one list per dimension")
+        bad = next((c for c in lists if c.dtype.kind not in "iu" and c.size), None)
+        if bad is not None:
+            raise SparseStructureError(f"coordinates of type {bad.dtype}", "coordinates are integers", "convert them with .astype(np.int64)")
+        extents = tuple(int(c.max(initial=-1)) + 1 for c in lists) if shape is None else tuple(int(n) for n in shape)
+        _typed(values)
+        return lists, values, extents
+    dense = np.asarray(source)
+    if not dense.ndim:
+        raise ShapeError("a sparse array without dimensions", f"a {type(source).__name__} was given", "pass an array, or (values, coordinates)")
+    _typed(dense)
+    coordinates = np.nonzero(dense)
+    return coordinates, dense[coordinates], _agreed(dense.shape, shape)
+
+
+def _agreed(found: tuple[int, ...], shape: Sequence[int] | None) -> tuple[int, ...]:
+    if shape is not None and tuple(shape) != tuple(found):
+        raise ShapeError(f"shape={tuple(shape)}", f"the array given has the shape {tuple(found)}", "leave shape away")
+    return tuple(found)
+
+
+def _typed(values: Any) -> None:
+    dt.from_numpy(values.dtype, "a sparse array")
+
+
+def _bits(extents: tuple[int, ...], count: int) -> int:
+    return 32 if max((*extents, count), default=0) <= _WIDE else 64
