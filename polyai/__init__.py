@@ -31,6 +31,7 @@ from polyai.frontend.spec import (
     u64,
 )
 from polyai.options import options
+from polyai.reuse import pattern
 from polyai.sparse.tensor import SparseArray
 from polyai.surface import (
     abs,
@@ -453,6 +454,7 @@ __all__ = [
     "options",
     "outer",
     "pad",
+    "pattern",
     "permute_dims",
     "policy",
     "positive",

@@ -461,6 +461,8 @@ class _Lowering:
         return f"{tensor}.val" if own and any(i.name == tensor for i in self.program.inputs) else tensor
 
     def _declare(self, name: str, type_: tn.TensorType, role: str) -> None:
+        if role != "input" and name in self.arrays and self.arrays[name].role == "input":
+            del self.arrays[name]  # the values of an argument's pattern, which this program makes
         if type_.pattern is None:
             self.arrays.setdefault(name, poly.Array(name, type_.dtype, type_.shape, role))
         elif type_.format is not None:
