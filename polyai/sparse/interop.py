@@ -142,6 +142,22 @@ def describe(value: Any) -> Described | None:
     return Described(scipy_format(kind, len(shape), bits, block), shape, _dtype(holder.dtype), nnz, is_matrix, kind, origin, holder, lengths)
 
 
+def as_rows(value: Any) -> Any:
+    """A matrix of any format as SciPy's CSR, a copy unless it is that. Raises SparseStructureError for broken arrays, UnsupportedError
+    for other ranks."""
+    own = _storage(value)
+    if own is None and _is_scipy(value) and value.format == "csr":
+        return value
+    validate_fully(value)
+    if own is not None:
+        if len(own.shape) != 2:
+            raise UnsupportedError(f"an array with {len(own.shape)} dimensions", "only matrices have rows", "use einsum, or make it dense")
+        value = value.to_scipy()
+    if value.ndim != 2:
+        raise UnsupportedError(f"an array with {value.ndim} dimensions", "only matrices have rows", "use einsum, or make it dense")
+    return value.tocsr()
+
+
 def arrays_of(value: Any, described: Described) -> dict[str, Array]:
     """The arrays of a described value by suffix ("pos1", "crd1", "val"; COO: "pos0", "crd0", "crd1", ..., "val").
 
