@@ -32,6 +32,7 @@ from polyai.sparse.format import Format, bsr, coo, csc, csr, dia
 from polyai.sparse.interp import walk
 from polyai.sparse.levels.compressed import Compressed
 from polyai.sparse.levels.singleton import Singleton
+from polyai.sparse.listed import as_csr
 from polyai.sparse.storage import Storage
 from polyai.sparse.verify import arrays_are_complete, coordinates_are_in_range, fibres_tile_their_level
 
@@ -204,7 +205,7 @@ def _listed(value: Any) -> Any:
         return value
     if value.ndim != 2:
         raise UnsupportedError(f"a {origin} array with {value.ndim} dimensions", "only matrices convert to CSR", "pass value.tocoo()")
-    return value.tocsr()
+    return as_csr(value)
 
 
 def _coords(value: Any) -> tuple[Array, ...]:
