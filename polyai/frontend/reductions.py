@@ -102,7 +102,6 @@ def min(x: Any, axis: Any = None, keepdims: bool = False, *, within: Any = None)
 
 def _extreme(monoid: str, x: Any, axis: Any, keepdims: bool) -> Array:
     a = _given(x, monoid)
-    tracer = a.tracer
     if a.type.dtype.is_complex:
         raise DTypeError(f"{monoid} of {a.type.dtype}", "complex numbers have no order", "take abs(), real or imag first")
     axes = normalized_axes(axis, a.rank, monoid)
