@@ -203,7 +203,7 @@ def test_every_kind_of_scipy_gives_the_same(name: str, kind: str) -> None:
     try:
         got = FUNCTIONS[name](*other)
     except UnsupportedError as error:
-        assert refused(name), error
+        assert refused(name) or (kind == "dia" and error.remedy), error
         return
     np.testing.assert_allclose(dense(got), wanted(name, a, b))
     mixed = FUNCTIONS[name](a, other[1])
