@@ -440,6 +440,8 @@ class Variant:
             if kind == "bsr":  # SciPy has no blocks by columns
                 self.runtime.stats.count("conversions")
                 return interop.result(kind, owner.shape, {**parts, "val": stored}, like=owner.holder).T.tobsr()
+            if kind == "dia":  # diagonals are cut off at columns: SciPy shifts them
+                return interop.result(kind, owner.shape, {**parts, "val": stored}, like=owner.holder).T
             kind = {"csr": "csc", "csc": "csr"}.get(kind, kind)
             if kind == "coo":
                 parts |= {f"crd{n}": parts[f"crd{d}"] for n, d in enumerate(type_.pattern.dims)}

@@ -31,6 +31,7 @@ from polyai.shapes.expr import evaluate
 from polyai.sparse.foreign import adopt, is_foreign, unordered_coo
 from polyai.sparse.format import Format, bsr, csc, csr, dia
 from polyai.sparse.interp import walk
+from polyai.sparse.listed import as_csr
 from polyai.sparse.storage import Storage
 from polyai.sparse.verify import arrays_are_complete, coordinates_are_in_range, fibres_tile_their_level
 
@@ -249,7 +250,7 @@ def _listed(value: Any) -> Any:
         return value
     if value.ndim != 2:
         raise UnsupportedError(f"a {origin} array with {value.ndim} dimensions", "only matrices convert to CSR", "pass value.tocoo()")
-    return value.tocsr()
+    return as_csr(value)
 
 
 def _coords(value: Any) -> tuple[Array, ...]:
