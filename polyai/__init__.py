@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from polyai import errors
 from polyai.api import Function, cache_clear, cache_export, cache_import, cache_info, compile, explain, jit, policy, stats
 from polyai.conversion import asformat, sparse_array
+from polyai.frontend.semiring import semiring
 from polyai.frontend.spec import (
     bf16,
     bool_,
@@ -483,6 +484,7 @@ __all__ = [
     "searchsorted",
     "segment_max",
     "segment_sum",
+    "semiring",
     "sigmoid",
     "sign",
     "silu",
