@@ -131,8 +131,8 @@ def _several(
     """A product whose sparse factors have different coordinates: merged where they have the same labels, else walked one below another."""
     _no_diagonals(tracer, stem, sparse)
     walked, groups = _walks(tracer, stem, sparse, out)
-    instead = {id(a): w for (a, _), (w, _) in zip(sparse, walked)}
-    new = [(instead.get(id(a), a), labels) for a, labels in factors]
+    following = iter(walked)  # by place: one array may be a factor twice, each time in another order
+    new = [next(following) if a.is_sparse else (a, labels) for a, labels in factors]
     made = tracer.indices([extents[label] for label in (*out, *(x for x in extents if x not in out))])
     index = dict(zip((*out, *(x for x in extents if x not in out)), made))
     value, dtype = _product(tracer, new, index, extents)
