@@ -101,12 +101,16 @@ LEVELS: dict[str, tuple[str, Runner]] = {
 """By name: the stage to stop after, and who runs what it made."""
 
 
-def run(program: Program, given: Mapping[str, Any], level: str) -> dict[str, Any]:
-    """The outputs at a level: dense arrays, and for those along a pattern that the program makes a `SparseValue` in stored order."""
+def run(program: Program, given: Mapping[str, Any], level: str, change: Callable[[int, Arrays], None] | None = None) -> dict[str, Any]:
+    """The outputs at a level: dense arrays, and for those along a pattern that the program makes a `SparseValue` in stored order.
+    `change(number, arrays)` is called before each phase."""
     until, runner = LEVELS[level]
     build = compile_program(program, {}, Options(), host(), until=until, verify=True)
     arrays, sizes = arguments(program, dict(given))
-    for part in build.parts:
+    arrays = {k: np.array(a) for k, a in arrays.items()}
+    for number, part in enumerate(build.parts):
+        if change is not None:
+            change(number, arrays)
         arrays.update(runner(part, arrays, sizes))
         if part.phase is not None and part.phase.counts:
             name = part.phase.counts
