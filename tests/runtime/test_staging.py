@@ -57,7 +57,7 @@ def test_a_result_that_memory_cannot_hold_is_an_error_before_it_is_allocated(op:
     function = pa.jit(OPS[op])
     function(a, b)
     monkeypatch.setattr(staging, "memory_available", lambda: 250)  # the row pointers fit, what is stored does not
-    with pytest.raises(ShapeError, match="would take [0-9,]+ bytes") as found:
+    with pytest.raises(ShapeError, match=r"would take [0-9,]+ bytes") as found:
         function(a, b)
     assert "250 bytes of memory are free" in str(found.value)
     monkeypatch.setattr(staging, "memory_available", lambda: None)  # a system that does not say
