@@ -108,9 +108,9 @@ def run(program: Program, given: Mapping[str, Any], level: str, change: Callable
     build = compile_program(program, {}, Options(), host(), until=until, verify=True)
     arrays, sizes = arguments(program, dict(given))
     arrays = {k: np.array(a) for k, a in arrays.items()}
-    for number, part in enumerate(build.parts):
+    for place, part in enumerate(build.parts):
         if change is not None:
-            change(number, arrays)
+            change(place, arrays)
         arrays.update(runner(part, arrays, sizes))
         if part.phase is not None and part.phase.counts:
             name = part.phase.counts
