@@ -10,6 +10,7 @@ from polyai.loop.passes.flatten import flatten
 from polyai.loop.passes.jam import jam
 from polyai.loop.passes.prefetch import prefetch
 from polyai.loop.passes.simplify import prune, simplify
+from polyai.loop.passes.split import split
 from polyai.loop.passes.vectorize import vectorize
 
 Pass = Callable[[Kernel], Kernel]
@@ -21,6 +22,7 @@ def passes(
     """Names and passes. `notes` collects what could not be done; `sizes` are typical values of size parameters."""
     return (
         ("simplify", simplify),
+        ("split", split),
         ("flatten", flatten),
         ("bind", bind),
         ("jam", lambda kernel: jam(kernel, notes)),
