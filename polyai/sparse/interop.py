@@ -32,6 +32,7 @@ from polyai.sparse.format import Format, bsr, coo, csc, csr, dia
 from polyai.sparse.interp import walk
 from polyai.sparse.levels.compressed import Compressed
 from polyai.sparse.levels.singleton import Singleton
+from polyai.sparse.owned import Owned
 from polyai.sparse.storage import Storage
 from polyai.sparse.verify import arrays_are_complete, coordinates_are_in_range, fibres_tile_their_level
 
@@ -93,8 +94,8 @@ def scipy_format(kind: str, rank: int = 2, index_bits: int = 32, block: tuple[in
 
 
 def is_sparse(value: object) -> bool:
-    """True if `value` is a scipy.sparse matrix or array, or holds a Storage. Never imports SciPy."""
-    return _storage(value) is not None or _is_scipy(value)
+    """True if `value` is a scipy.sparse matrix or array, an Owned matrix, or holds a Storage. Never imports SciPy."""
+    return type(value) is Owned or _storage(value) is not None or _is_scipy(value)
 
 
 def _storage(value: object) -> Storage | None:
@@ -113,6 +114,8 @@ def describe(value: Any) -> Described | None:
     Reads no index but the last row pointer. Raises SparseStructureError if the arrays cannot belong together, DTypeError
     for element types without a kernel.
     """
+    if type(value) is Owned:
+        return Described(value.format, value.shape, _dtype(value.dtype), value.nnz, False, "csr", "csr", value)
     own = _storage(value)
     if own is not None:
         return Described(own.format, own.shape, _dtype(own.values.dtype), own.positions()[-1] // own.format.fill, False, "storage", "storage", value, tuple(own.lengths().items()))
@@ -144,6 +147,8 @@ def arrays_of(value: Any, described: Described) -> dict[str, Array]:
         return dict(own.arrays)
     index = np.int32 if described.format.index_bits == 32 else np.int64
     out: dict[str, Array] = {}
+    if type(holder) is Owned:
+        return {"pos1": holder.indptr, "crd1": holder.indices, "val": holder.data}
     if holder.format == "coo":
         out["pos0"] = np.array([0, nnz], dtype=index)
         for level, coordinates in enumerate(_coords(holder)):
@@ -288,7 +293,9 @@ def _check_blocks(data: Array, shape: tuple[int, ...]) -> None:
 
 
 def validate_fully(value: Any) -> int:
-    """`validate`, and every row pointer and index is in range. Reads all of them."""
+    """`validate`, and every row pointer and index is in range. Reads all of them, but of an Owned matrix none."""
+    if type(value) is Owned:
+        return value.nnz
     own = _storage(value)
     if own is not None:
         arrays_are_complete(own)
@@ -356,6 +363,8 @@ def is_sorted(value: Any) -> bool:
 
 def has_duplicates(value: Any) -> bool:
     """True if a coordinate is stored more than once. Reads the arrays as they are now: SciPy's own flag may be stale."""
+    if type(value) is Owned:
+        return False
     validate_fully(value)
     if getattr(value, "format", "") == "dia":
         return len(np.unique(value.offsets)) < len(value.offsets)
@@ -489,6 +498,8 @@ def with_values(like: Any, values: Array, dims: tuple[int, ...] | None = None) -
 
 
 def _own(array: Array, like: Any) -> Array:
+    if type(like) is Owned:
+        return array.copy()
     if like is None or like.format not in _IN_PLACE:
         return array
     return array.copy() if any(np.may_share_memory(array, theirs) for theirs in _index_arrays(like)) else array

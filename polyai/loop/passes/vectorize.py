@@ -109,6 +109,7 @@ def _plan(loop: For, levels: Levels, bits: int, registers: int) -> _Plan:
     types: list[DType] = []
     weight, accumulators, inner, gathers, heavy = 0, 0, False, False, False
     reduced: list[tuple[str, str, DType]] = []
+    loaded: set[str] = set()  # names of values that memory decides
     for s in all_stmts(loop.body):
         inner = inner or isinstance(s, For)
         if isinstance(s, Alloc) and s.name in names:
@@ -126,7 +127,9 @@ def _plan(loop: For, levels: Levels, bits: int, registers: int) -> _Plan:
                     heavy = heavy or x.op not in _CHEAP
                 elif isinstance(x, (Load, MaskedLoad)) and x.indices:
                     types.append(x.dtype)
-                    gathers = gathers or any(isinstance(y, Load) and y.indices for i in x.indices for y in all_exprs(i))
+                    gathers = gathers or any(_from_memory(i, loaded) for i in x.indices)
+        if isinstance(s, Let) and s.name in names and _from_memory(s.value, loaded):
+            loaded.add(s.name)
     lanes = _lanes(types, bits)
     if reduced:
         copies = 1 if gathers or heavy else 4
@@ -138,6 +141,11 @@ def _plan(loop: For, levels: Levels, bits: int, registers: int) -> _Plan:
     else:
         copies = 1 if heavy or weight > 12 else 2
     return _Plan(lanes, copies, inner and (accumulators > 1 or loop.jam > 1), tuple(reduced), bool(reduced) and gathers, frozenset(names))
+
+
+def _from_memory(expr: LoopExpr, loaded: set[str]) -> bool:
+    """True if `expr` holds an element of an array, or a name in `loaded`."""
+    return any((isinstance(x, (Load, MaskedLoad)) and x.indices) or (isinstance(x, Var) and x.name in loaded) for x in all_exprs(expr))
 
 
 def _lanes(types: list[DType], bits: int) -> int:

@@ -1,0 +1,84 @@
+"""A prepared matrix inside a trace: a sparse array in CSR that has a way of its own to multiply a vector.
+
+Each layout of `sparse.layouts` is written in index notation, and the compiler does with it what it does with any program:
+
+    slices       z[s, c] = sum(q in pieces[s]: where(q < ends[s, c], values[q, c] * x[columns[q, c]], 0)),  y[i] = z[places[i]]
+    diagonals    y[i] = sum over d, unrolled: where(0 <= i + offset_d < m, values[d, i] * x[i + offset_d], 0)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from polyai.errors import ShapeError
+from polyai.frontend.core import Array
+from polyai.frontend.elementwise import add
+from polyai.frontend.functions import where
+from polyai.frontend.lazy import LazyArray
+from polyai.frontend.linalg import matmul
+from polyai.frontend.notation import access, comprehension, index, indices, reduction
+from polyai.frontend.term import convert, number
+from polyai.scalar import dtype as dt
+
+
+class PreparedArray(LazyArray):
+    """`kind`, `numbers` and `parts` are those of a Layout; `parts` holds traced arrays."""
+
+    __slots__ = ("kind", "numbers", "parts")
+
+    def __init__(self, csr: Array, kind: str, numbers: tuple[int, ...], parts: Mapping[str, Array]) -> None:
+        super().__init__(csr.tracer, csr.region, csr.name, csr.type, csr.weak, csr.is_matrix)
+        self.kind, self.numbers, self.parts = kind, numbers, dict(parts)
+
+    def times(self, other: Array) -> Array | None:
+        """The product with a vector by the layout; None for other operands, which go through the rows."""
+        if other.rank != 1 or other.is_sparse or self.kind == "rows" or other.type.dtype.kind not in "f" or self.type.dtype.kind != "f":
+            return None
+        if not self.tracer.sizes.unify(self.extents[1], other.extents[0], "matmul"):
+            raise ShapeError(
+                f"matmul: {self.tracer.text(other)} has {self.tracer.sizes.described(other.extents[0])} elements,"
+                f" {self.tracer.sizes.described(self.extents[1])} are needed",
+                self.tracer.shapes_text((self, other)),
+                "the summed dimensions must have the same size",
+            )
+        return self._by_slices(other) if self.kind == "slices" else self._by_diagonals(other)
+
+    def _by_slices(self, x: Array) -> Array:
+        tracer, parts = self.tracer, self.parts
+        values, columns, ends, places = parts["values"], parts["columns"], parts.get("ends"), parts.get("places")
+        tracer.sizes.unify(values.extents[1], self.numbers[0], "rows of a slice")
+        tracer.trust(columns, self.extents[1])
+        s, q, c = indices("s q c")
+        term = access(values, (q, c)) * access(x, (access(columns, (q, c)),))
+        kind = dt.promote(self.type.dtype, x.type.dtype)
+        if ends is not None:
+            term = where(q < access(ends, (s, c)), term, convert(number(0, kind), kind))
+        z = comprehension((s, c), reduction("add", q, term, within=access(parts["pieces"], (s, q))), name="slices")
+        lanes, room = self.numbers[0], z.extents[0] * self.numbers[0]
+        i = index("i", tracer.sizes.value(self.extents[0]))
+        if places is None:
+            tracer.sizes.compare(self.extents[0], "<=", room, "slices")
+            return comprehension((i,), access(z, (i // lanes, i % lanes)), name="product")
+        tracer.sizes.unify(places.extents[0], self.extents[0], "rows")
+        tracer.trust(places, room)
+        place = convert(access(places, (i,)), dt.i64)
+        return comprehension((i,), access(z, (place // lanes, place % lanes)), name="product")
+
+    def _by_diagonals(self, x: Array) -> Array:
+        tracer, values = self.tracer, self.parts["values"]
+        tracer.sizes.unify(values.extents[0], len(self.numbers), "diagonals")
+        tracer.sizes.unify(values.extents[1], self.extents[0], "rows")
+        (i,) = indices("i")
+        m = tracer.sizes.value(self.extents[1])
+        kind = dt.promote(self.type.dtype, x.type.dtype)
+        zero = convert(number(0, kind), kind)
+        total = None
+        for d, offset in enumerate(self.numbers):
+            at = i + offset
+            term = access(values, (d, i)) * access(x, (at,))
+            inside = (at < m) if offset >= 0 else (at >= 0) & (at < m)
+            term = where(inside, term, zero)
+            total = term if total is None else total + term
+        out = comprehension((i,), total, name="diagonals")
+        rest = self.parts.get("rest")
+        return out if rest is None else add(out, matmul(rest, x))
