@@ -30,6 +30,7 @@ from polyai.frontend.spec import (
     u64,
 )
 from polyai.options import options
+from polyai.prepare import prepare
 from polyai.sparse.tensor import SparseArray
 from polyai.surface import (
     abs,
@@ -451,6 +452,7 @@ __all__ = [
     "positive",
     "pow",
     "power",
+    "prepare",
     "prod",
     "ptp",
     "qr",

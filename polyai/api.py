@@ -14,8 +14,9 @@ from typing import Any
 
 from polyai.binding import Variant, cache_key, cost_hints
 from polyai.errors import GuardError
-from polyai.explain import Explanation
+from polyai.explain import Explanation, Section
 from polyai.frontend.arguments import has_traced, in_order, leaves, signature
+from polyai.frontend.prepared import by_position, expanded, static_names
 from polyai.frontend.sizes import Guard
 from polyai.frontend.spec import Spec
 from polyai.frontend.trace import Traced, trace
@@ -24,6 +25,7 @@ from polyai.options import ACTIVE, Options, current
 from polyai.runtime import staging
 from polyai.runtime.kernel import Kernel
 from polyai.runtime.launch import Runtime
+from polyai.sparse.prepared import Prepared
 
 MAX_FAST = 8
 """How many native dispatchers one function tries before it looks a call up in Python."""
@@ -90,6 +92,7 @@ class Function:
         self._fast_for: set[Any] = set()
         self._reasons: list[str] = []
         self._lock = threading.RLock()
+        self._expanded: dict[Any, Function] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._fast is not None and not kwargs:
@@ -100,6 +103,9 @@ class Function:
         return self if instance is None else functools.partial(self, instance)
 
     def _slow(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
+        if any(type(a) is Prepared for a in args) or (kwargs and any(type(a) is Prepared for a in kwargs.values())):
+            function, args, kwargs = self._with_prepared(args, kwargs)
+            return function(*args, **kwargs) if out is None else function(*args, out=out, **kwargs)
         if has_traced(args, kwargs):
             return self._fn(*args, **kwargs)
         options = current()
@@ -110,6 +116,24 @@ class Function:
         if not kwargs and out is None:
             self._add_fast(variant, args, options)
         return result
+
+    def _with_prepared(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[Function, tuple[Any, ...], dict[str, Any]]:
+        """The function over the arrays of prepared matrices, and its arguments."""
+        if any(type(a) is Prepared for a in kwargs.values()):
+            args, kwargs = by_position(self._fn, args, kwargs)
+        codes = tuple(a.code if type(a) is Prepared else None for a in args)
+        function = self._expanded.get(codes)
+        if function is None:
+            made = expanded(self._fn, codes)
+            static = static_names(self._fn, self._static)
+            function = self._expanded.setdefault(codes, Function(made, name=self._name, static=static, dynamic=self._dynamic))
+        flat: list[Any] = []
+        for a in args:
+            if type(a) is Prepared:
+                flat.extend(a.arrays)
+            else:
+                flat.append(a)
+        return function, tuple(flat), dict(kwargs)
 
     def _add_fast(self, variant: Variant, args: tuple[Any, ...], options: Options) -> None:
         """Put a native dispatcher for calls like this one before those that there are."""
@@ -159,6 +183,12 @@ class Function:
 
     def explain(self, *args: Any, **kwargs: Any) -> Explanation:
         """Every stage of the compilation for these arguments, or for specs. Compiles, does not run."""
+        prepared = [a for a in (*args, *kwargs.values()) if type(a) is Prepared]
+        if prepared:
+            function, args, kwargs = self._with_prepared(args, kwargs)
+            found = function.explain(*args, **kwargs)
+            sections = [Section("prepared" + (f" {n + 1}" if n else ""), f"{a!r}\n{a.choice}", "summary") for n, a in enumerate(prepared)]
+            return Explanation(found.title, (*sections, *found.sections))
         traced = trace(self._fn, args, kwargs, name=self._name, dynamic=self._dynamic, static=self._static)
         explained: Explanation = _compiler().explain_program(traced.program, cost_hints(traced.program, traced.hints), current(), traced.guards)
         return explained

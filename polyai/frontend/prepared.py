@@ -8,9 +8,12 @@ Each layout of `sparse.layouts` is written in index notation, and the compiler d
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from polyai.errors import ShapeError
+from polyai.errors import ShapeError, TraceError
+from polyai.frontend.arguments import argument_name, parameter_names
 from polyai.frontend.core import Array
 from polyai.frontend.elementwise import add
 from polyai.frontend.functions import where
@@ -82,3 +85,49 @@ class PreparedArray(LazyArray):
         out = comprehension((i,), total, name="diagonals")
         rest = self.parts.get("rest")
         return out if rest is None else add(out, matmul(rest, x))
+
+
+Code = tuple[str, tuple[int, ...], tuple[str, ...]]
+"""Kind, numbers and names of the arrays of a layout."""
+
+
+def expanded(fn: Callable[..., Any], codes: tuple[Code | None, ...]) -> Callable[..., Any]:
+    """`fn` over the arrays of its prepared arguments: f(A, x) becomes f(A, A_values, ..., x), with A a PreparedArray inside."""
+
+    def call(*flat: Any, **kwargs: Any) -> Any:
+        given, args = iter(flat), []
+        for code in codes:
+            first = next(given)
+            args.append(first if code is None else PreparedArray(first, code[0], code[1], {name: next(given) for name in code[2]}))
+        return fn(*args, **kwargs)
+
+    names = parameter_names(fn)
+    listed: list[str] = []
+    for n, code in enumerate(codes):
+        name = argument_name(names, n).replace("[", "_").replace("]", "").replace(" ", "_")
+        listed += [name, *(f"{name}_{part}" for part in (code[2] if code is not None else ()))]
+    unique: dict[str, None] = {}
+    for name in listed:
+        while name in unique:
+            name += "_"
+        unique[name] = None
+    parameters = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in unique]
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return call
+
+
+def static_names(fn: Callable[..., Any], static: frozenset[str | int]) -> tuple[str, ...]:
+    """Static parameters by name, since positions move when arguments are expanded."""
+    names = parameter_names(fn)
+    return tuple(argument_name(names, s) if isinstance(s, int) else s for s in static)
+
+
+def by_position(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The same call with as much as possible by position. Raises TraceError for an argument that can only be named."""
+    try:
+        bound = inspect.signature(fn).bind(*args, **kwargs)
+    except (TypeError, ValueError) as error:
+        raise TraceError("a prepared matrix is passed by name", str(error), "pass it by position") from None
+    if bound.kwargs:
+        raise TraceError(f"a prepared matrix is passed beside keyword arguments {', '.join(bound.kwargs)}", "", "pass it by position")
+    return bound.args, dict(bound.kwargs)
