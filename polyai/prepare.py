@@ -81,7 +81,7 @@ def prepare(
         found = (_asked(layout, found, rows),)
     best = min(c.predicted for c in found)
     with options(num_threads=count):
-        built = [_built(c, facts, rows) if c.predicted <= CLOSE * best else (c, None) for c in found]
+        built = [_built(c, facts, rows) if c.predicted <= CLOSE * best or c.layout == "rows" else (c, None) for c in found]
         kept = [(c, made) for c, made in built if made is not None]
         unprepared = found[0].predicted
         if measure and rows.nnz and use == "spmv":

@@ -2,7 +2,9 @@
 
 Each layout of `sparse.layouts` is written in index notation, and the compiler does with it what it does with any program:
 
-    slices       z[s, c] = sum(q in pieces[s]: where(q < ends[s, c], values[q, c] * x[columns[q, c]], 0)),  y[i] = z[places[i]]
+    slices       z[s, c] = sum(q in pieces[s]: values[q, c] * x[columns[q, c]])
+                         + sum(q in more[s]: where(q < ends[s, c], more_values[q, c] * x[more_columns[q, c]], 0))
+                 y[i] = z[places[i]]
     diagonals    y[i] = sum over d, unrolled: where(0 <= i + offset_d < m, values[d, i] * x[i + offset_d], 0)
 """
 
@@ -19,8 +21,8 @@ from polyai.frontend.elementwise import add
 from polyai.frontend.functions import where
 from polyai.frontend.lazy import LazyArray
 from polyai.frontend.linalg import matmul
-from polyai.frontend.notation import access, comprehension, index, indices, reduction
-from polyai.frontend.term import convert, number
+from polyai.frontend.notation import IndexVar, access, comprehension, index, indices, reduction
+from polyai.frontend.term import Term, convert, number
 from polyai.scalar import dtype as dt
 
 
@@ -48,24 +50,34 @@ class PreparedArray(LazyArray):
 
     def _by_slices(self, x: Array) -> Array:
         tracer, parts = self.tracer, self.parts
-        values, columns, ends, places = parts["values"], parts["columns"], parts.get("ends"), parts.get("places")
-        tracer.sizes.unify(values.extents[1], self.numbers[0], "rows of a slice")
-        tracer.trust(columns, self.extents[1])
-        s, q, c = indices("s q c")
-        term = access(values, (q, c)) * access(x, (access(columns, (q, c)),))
-        kind = dt.promote(self.type.dtype, x.type.dtype)
-        if ends is not None:
-            term = where(q < access(ends, (s, c)), term, convert(number(0, kind), kind))
-        z = comprehension((s, c), reduction("add", q, term, within=access(parts["pieces"], (s, q))), name="slices")
+        s, c = indices("s c")
+        sums = [self._lanes(x, s, c, "", None)]
+        if "more" in parts:
+            sums.append(self._lanes(x, s, c, "more_", parts["ends"]))
+        z = comprehension((s, c), sums[0] if len(sums) == 1 else sums[0] + sums[1], name="slices")
+        places = parts.get("places")
         lanes, room = self.numbers[0], z.extents[0] * self.numbers[0]
         i = index("i", tracer.sizes.value(self.extents[0]))
         if places is None:
-            tracer.sizes.compare(self.extents[0], "<=", room, "slices")
+            tracer.sizes.assume(self.extents[0], "<=", room)
             return comprehension((i,), access(z, (i // lanes, i % lanes)), name="product")
         tracer.sizes.unify(places.extents[0], self.extents[0], "rows")
         tracer.trust(places, room)
         place = convert(access(places, (i,)), dt.i64)
         return comprehension((i,), access(z, (place // lanes, place % lanes)), name="product")
+
+    def _lanes(self, x: Array, s: IndexVar, c: IndexVar, prefix: str, ends: Array | None) -> Term:
+        """The sum of lane c of slice s over the arrays whose names begin with `prefix`."""
+        tracer, parts = self.tracer, self.parts
+        values, columns = parts[f"{prefix}values"], parts[f"{prefix}columns"]
+        tracer.sizes.unify(values.extents[1], self.numbers[0], "rows of a slice")
+        tracer.trust(columns, self.extents[1])
+        (q,) = indices("q")
+        term = access(values, (q, c)) * access(x, (access(columns, (q, c)),))
+        if ends is not None:
+            kind = dt.promote(self.type.dtype, x.type.dtype)
+            term = where(q < access(ends, (s, c)), term, convert(number(0, kind), kind))
+        return reduction("add", q, term, within=access(parts["more" if prefix else "pieces"], (s, q)))
 
     def _by_diagonals(self, x: Array) -> Array:
         tracer, values = self.tracer, self.parts["values"]

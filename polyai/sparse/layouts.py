@@ -3,7 +3,8 @@
     rows         CSR: pos, columns, values
     slices       SELL-C-sigma (Kreutzer, Hager, Wellein, Fehske, Bishop 2014): C rows side by side, as long as the longest of
                  them, rows sorted by length within windows of sigma rows:
-                   piece s holds positions pos[s] .. pos[s + 1]; lane c of position q is entry (values[q, c], columns[q, c])
+                   piece s holds positions pos[s] .. pos[s + 1]; lane c of position q is entry (values[q, c], columns[q, c]);
+                   what not every row of a slice has is kept apart
     diagonals    values[d, i] is the entry (i, i + offsets[d]); what lies on no such diagonal stays in rows
 """
 
@@ -40,36 +41,41 @@ def rows_layout() -> Layout:
 
 
 def slices_layout(rows: Rows, lanes: int, window: int) -> Layout:
-    """Slices of `lanes` rows, sorted within windows of `window` rows (1: in the order they have). Where rows of a slice differ
-    in length, `ends[s, c]` is the first position that lane c does not have: 0 * x may be NaN, so padding is never added."""
+    """Slices of `lanes` rows, sorted within windows of `window` rows (1: in the order they have).
+
+    As many positions as the shortest row of a slice has come first and have every lane. The others lie in arrays of their own,
+    with `ends[s, c]` the first position that lane c does not have: 0 * x may be NaN, so padding is never added.
+    """
     assert rows.val is not None
     count = -(-rows.rows // lanes)
     order = _by_length(rows.lengths, window)
-    lengths = np.zeros(count * lanes, np.int64)
-    lengths[: rows.rows] = rows.lengths[order]
-    width = lengths.reshape(count, lanes).max(axis=1)
-    pos = np.concatenate([[0], np.cumsum(width)])
     per_row = rows.lengths[order]
+    lengths = np.zeros(count * lanes, np.int64)
+    lengths[: rows.rows] = per_row
+    by_slice = lengths.reshape(count, lanes)
+    least = by_slice.min(axis=1)
     slot = np.repeat(np.arange(rows.rows), per_row)
     within = np.arange(rows.nnz) - np.repeat(np.cumsum(per_row) - per_row, per_row)
     source = np.repeat(rows.pos[:-1][order].astype(np.int64), per_row) + within
-    target = (pos[slot // lanes] + within) * lanes + slot % lanes
-    values = np.zeros(int(pos[-1]) * lanes, rows.val.dtype)
-    values[target] = rows.val[source]
-    last = np.zeros(count * lanes, np.int64)
-    full = np.flatnonzero(per_row)
-    last[full] = rows.crd[rows.pos[1:][order][full] - 1]
-    columns = np.repeat(last.reshape(count, lanes), width, axis=0).reshape(-1)  # padding stays near
-    columns[target] = rows.crd[source]
+    slice_ = slot // lanes
+    in_full = within < least[slice_]
     index = np.uint16 if rows.columns <= 1 << 16 else np.int32
-    arrays: list[tuple[str, Array | Owned]] = [
-        ("pieces", pieces(pos)),
-        ("values", frozen(values.reshape(-1, lanes))),
-        ("columns", frozen(columns.astype(index).reshape(-1, lanes))),
-    ]
-    if len(values) > rows.nnz:
-        ends = pos[:-1, None] + lengths.reshape(count, lanes)
-        arrays.append(("ends", frozen(ends.astype(np.int32 if pos[-1] < 1 << 31 else np.int64))))
+
+    def filled(width: Array, chosen: Array, start: Array) -> tuple[Array, Array, Array]:
+        pos = np.concatenate([[0], np.cumsum(width)])
+        target = (pos[slice_[chosen]] + within[chosen] - start[slice_[chosen]]) * lanes + slot[chosen] % lanes
+        assert rows.val is not None
+        values, columns = np.zeros(int(pos[-1]) * lanes, rows.val.dtype), np.zeros(int(pos[-1]) * lanes, index)
+        values[target], columns[target] = rows.val[source[chosen]], rows.crd[source[chosen]]
+        return pos, values.reshape(-1, lanes), columns.reshape(-1, lanes)
+
+    pos, values, columns = filled(least, in_full, np.zeros(count, np.int64))
+    arrays: list[tuple[str, Array | Owned]] = [("pieces", pieces(pos)), ("values", frozen(values)), ("columns", frozen(columns))]
+    more = by_slice.max(axis=1, initial=0) - least
+    if more.any():
+        pos, values, columns = filled(more, ~in_full, least)
+        ends = (pos[:-1, None] + by_slice - least[:, None]).astype(np.int32 if pos[-1] < 1 << 31 else np.int64)
+        arrays += [("more", pieces(pos)), ("more_values", frozen(values)), ("more_columns", frozen(columns)), ("ends", frozen(ends))]
     if window > 1:
         place = np.empty(rows.rows, np.int32)
         place[order] = np.arange(rows.rows, dtype=np.int32)
