@@ -60,11 +60,11 @@ class PreparedArray(LazyArray):
         i = index("i", tracer.sizes.value(self.extents[0]))
         if places is None:
             tracer.sizes.assume(self.extents[0], "<=", room)
-            return comprehension((i,), access(z, (i // lanes, i % lanes)), name="product")
+            return _array(comprehension((i,), access(z, (i // lanes, i % lanes)), name="product"))
         tracer.sizes.unify(places.extents[0], self.extents[0], "rows")
         tracer.trust(places, room)
         place = convert(access(places, (i,)), dt.i64)
-        return comprehension((i,), access(z, (place // lanes, place % lanes)), name="product")
+        return _array(comprehension((i,), access(z, (place // lanes, place % lanes)), name="product"))
 
     def _lanes(self, x: Array, s: IndexVar, c: IndexVar, prefix: str, ends: Array | None) -> Term:
         """The sum of lane c of slice s over the arrays whose names begin with `prefix`."""
@@ -96,7 +96,12 @@ class PreparedArray(LazyArray):
             total = term if total is None else total + term
         out = comprehension((i,), total, name="diagonals")
         rest = self.parts.get("rest")
-        return out if rest is None else add(out, matmul(rest, x))
+        return _array(out if rest is None else add(out, matmul(rest, x)))
+
+
+def _array(value: Any) -> Array:
+    assert isinstance(value, Array)
+    return value
 
 
 Code = tuple[str, tuple[int, ...], tuple[str, ...]]

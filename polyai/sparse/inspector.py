@@ -103,9 +103,9 @@ def row_of(rows: Rows, at: Array) -> Array:
 
 
 class Diagonals(NamedTuple):
-    """`count` diagonals (column - row) hold an entry; together they have room for `room`. `fullest`: (offset, stored part)."""
+    """`occupied` diagonals (column - row) hold an entry; together they have room for `room`. `fullest`: (offset, stored part)."""
 
-    count: int
+    occupied: int
     room: int
     below: int
     above: int

@@ -20,7 +20,7 @@ def frozen(array: Array) -> Array:
     if not copy.size:
         copy.flags.writeable = False
         return copy
-    return np.frombuffer(memoryview(copy.reshape(-1)).toreadonly(), dtype=copy.dtype).reshape(copy.shape)
+    return np.frombuffer(copy.reshape(-1).data.toreadonly(), dtype=copy.dtype).reshape(copy.shape)
 
 
 @final

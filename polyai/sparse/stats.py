@@ -148,7 +148,7 @@ def stats_of(rows: inspector.Rows) -> Stats:
         below=runs.below,
         above=runs.above,
         profile=inspector.profile(rows),
-        diagonals=runs.count,
+        diagonals=runs.occupied,
         diagonal_fill=(nnz - rows.duplicates) / runs.room if runs.room else 0.0,
         fullest=runs.fullest,
         block_fill=inspector.block_fill(rows, at),

@@ -134,8 +134,8 @@ def _affine(expr: LoopExpr, var: str, local: frozenset[str]) -> Affine | None:
             for atom, factor in right[0].items():
                 terms[atom] = terms.get(atom, 0) + sign * factor
             return {a: f for a, f in terms.items() if f}, left[1] + sign * right[1]
-        case Apply("mul", (x, y), dtype) if dtype == dt.i64 and (factor := b.number(y)) is not None:
-            inner = _affine(x, var, local)
-            return None if inner is None else ({a: f * factor for a, f in inner[0].items() if f * factor}, inner[1] * factor)
+        case Apply("mul", (x, y), dtype) if dtype == dt.i64:
+            by, inner = b.number(y), _affine(x, var, local)
+            return None if inner is None or by is None else ({a: f * by for a, f in inner[0].items() if f * by}, inner[1] * by)
         case _:
             return None
