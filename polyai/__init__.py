@@ -6,7 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from polyai import errors
-from polyai.api import Function, cache_clear, cache_info, compile, explain, jit, stats
+from polyai.api import Function, cache_clear, cache_info, compile, explain, stats
+from polyai.constant import jit
 from polyai.frontend.spec import (
     bf16,
     bool_,

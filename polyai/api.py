@@ -261,23 +261,6 @@ def _kind(dtype: str, rank: int, format: Any) -> str:
     )
 
 
-def jit(fn: Callable[..., Any] | None = None, *, name: str | None = None, static: Sequence[str | int] = (), dynamic: Any = "all") -> Any:
-    """Compile `fn` at its first call, for every size; use as `@jit`, `@jit(static=("axis",))` or `jit(fn)`.
-
-    Args:
-        fn: A function of arrays (NumPy, scipy.sparse), numbers, and tuples, lists and dicts of them.
-        name: What messages and explanations call it.
-        static: Names or positions of arguments that are baked into the code, whatever they are.
-        dynamic: "all" keeps every size a symbol, "none" fixes all sizes, a mapping from argument names to dimensions chooses.
-
-    Returns a `Function`. Calling it raises TraceError where `fn` needs a value that only the call knows, ShapeError and
-    DTypeError for operands that do not fit, SparseStructureError for broken index arrays.
-    """
-    if fn is None:
-        return functools.partial(jit, name=name, static=static, dynamic=dynamic)
-    return Function(fn, name=name, static=static, dynamic=dynamic)
-
-
 def compile(fn: Callable[..., Any], *specs: Any, name: str | None = None, **kwargs: Any) -> Declared:
     """Compile `fn` now, for arguments described by specs such as `csr[n, m]` and `f32[m, 64]` with `n = dim("n")`.
 
