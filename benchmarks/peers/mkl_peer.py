@@ -49,6 +49,15 @@ def spmm(A: Any, X: np.ndarray) -> Run:
     return dense_product(handle, X, np.empty((A.shape[0], X.shape[1]), X.dtype))
 
 
+def prepared_spmv(A: Any, X: np.ndarray, prepared: Any = None) -> Run:
+    """MKL prepares a matrix in any case; what PolyAI prepared is not for it."""
+    return spmv(A, X)
+
+
+def prepared_spmm(A: Any, X: np.ndarray, prepared: Any = None) -> Run:
+    return spmm(A, X)
+
+
 def _sgemm(A: np.ndarray, B: np.ndarray, C: np.ndarray) -> Run:
     (m, k), n = A.shape, B.shape[1]
     args = (
@@ -89,7 +98,10 @@ def gcn(A: Any, X: np.ndarray, W: np.ndarray, b: np.ndarray) -> Run:
 
 class Mkl:
     name = "mkl"
-    kernels = {"spmv": spmv, "spmm": spmm, "gemm": gemm, "gcn": gcn} | mkl_sparse.KERNELS
+    kernels = {
+        "spmv": spmv, "spmm": spmm, "prepared_spmv": prepared_spmv, "prepared_spmm": prepared_spmm, "gemm": gemm, "gcn": gcn,
+        **mkl_sparse.KERNELS,
+    }  # fmt: skip
 
     def version(self) -> str:
         return importlib.metadata.version("mkl")
