@@ -26,7 +26,7 @@ KERNELS = ("spmv", "spmm")
 LAYOUTS = ("rows", "slices", "sorted slices", "diagonals")
 CLOSE = 2.0
 """Candidates predicted within this factor of the best are measured."""
-ROUNDS, SHORTEST = 5, 2e-3
+ROUNDS, SHORTEST = 7, 4e-3
 
 
 def _product(A: Any, x: Any) -> Any:
@@ -83,13 +83,13 @@ def prepare(
     with options(num_threads=count):
         built = [_built(c, facts, rows) if c.predicted <= CLOSE * best or c.layout == "rows" else (c, None) for c in found]
         kept = [(c, made) for c, made in built if made is not None]
-        unprepared = found[0].predicted
+        unprepared, compiling = None, 0.0
         if measure and rows.nnz and use == "spmv":
-            kept, unprepared = _measured(A, kept, matrix, facts)
+            kept, unprepared, compiling = _measured(A, kept, matrix, facts)
     after = {c.name: c for c, _ in kept}
     listed = tuple(after.get(c.name, c) for c in found)
     winner, made = min(kept, key=lambda entry: entry[0].seconds)
-    choice = Choice(use, count, listed, listed.index(winner), time.perf_counter() - begin, unprepared, layout is not None)
+    choice = Choice(use, count, listed, listed.index(winner), time.perf_counter() - begin, compiling, unprepared, layout is not None)
     return Prepared(matrix, made, choice)
 
 
@@ -119,20 +119,23 @@ def _built(candidate: Candidate, facts: Stats, rows: Rows) -> tuple[Candidate, L
     return replace(candidate, building=time.perf_counter() - begin), made
 
 
-def _measured(A: Any, kept: list[tuple[Candidate, Layout]], matrix: Any, facts: Stats) -> tuple[list[tuple[Candidate, Layout]], float]:
-    """The candidates with their times, and the time of a product with `A` as it is. Runs are interleaved; the least counts."""
+def _measured(A: Any, kept: list[tuple[Candidate, Layout]], matrix: Any, facts: Stats) -> tuple[list[tuple[Candidate, Layout]], float, float]:
+    """The candidates with their times, the time of a product with `A` as it is, and that of the first calls, which compile.
+    Runs are interleaved; the least counts."""
     x, product = np.ones(facts.columns, matrix.dtype), Function(_product, name="product")
-    blank = Choice("spmv", 1, (), 0, 0.0, 0.0, False)
+    blank = Choice("spmv", 1, (), 0, 0.0, 0.0, None, False)
     operands = [A, *(Prepared(matrix, made, blank) for _, made in kept)]
     times = [float("inf")] * len(operands)
+    start = time.perf_counter()
     for operand in operands:
         product(operand, x)
-        product(operand, x)
+    compiling = time.perf_counter() - start
     for _ in range(ROUNDS):
         for k, operand in enumerate(operands):
-            calls, begin = 0, time.perf_counter()
-            while (spent := time.perf_counter() - begin) < SHORTEST / ROUNDS or not calls:
+            product(operand, x)  # the arrays of the others have left the caches
+            calls, spent, begin = 0, 0.0, time.perf_counter()
+            while spent < SHORTEST / ROUNDS:
                 product(operand, x)
-                calls += 1
-            times[k] = min(times[k], spent / calls if spent >= SHORTEST / ROUNDS and calls else times[k])
-    return [(replace(c, measured=t), made) for (c, made), t in zip(kept, times[1:])], times[0]
+                calls, spent = calls + 1, time.perf_counter() - begin
+            times[k] = min(times[k], spent / calls)
+    return [(replace(c, measured=t), made) for (c, made), t in zip(kept, times[1:])], times[0], compiling

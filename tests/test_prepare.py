@@ -99,6 +99,7 @@ def test_the_measured_choice_is_one_of_the_candidates_and_says_what_it_cost() ->
     choice = prepared.choice
     assert choice.best in choice.candidates and choice.best.measured is not None and choice.seconds > 0
     assert choice.best.seconds == min(c.seconds for c in choice.candidates if c.measured is not None)
+    assert choice.unprepared is not None and 0 < choice.compiling < choice.seconds
     gain = choice.unprepared - choice.best.seconds
     assert choice.break_even is None if gain <= 0 else (choice.break_even - 1) * gain < choice.seconds <= choice.break_even * gain * (1 + 1e-9)
     assert "<- chosen" in str(choice) and ("paid back after" in str(choice) or "paid back never" in str(choice))
@@ -108,7 +109,8 @@ def test_the_measured_choice_is_one_of_the_candidates_and_says_what_it_cost() ->
 def test_explain_shows_the_candidates_and_the_program_of_the_layout() -> None:
     prepared = pa.prepare(stencil(5, (20, 20)), layout="diagonals", measure=False)
     shown = pa.explain(product, prepared, np.ones(400))
-    assert "<- chosen, as asked" in shown["prepared"] and "paid back" in shown["prepared"]
+    assert "<- chosen, as asked" in shown["prepared"] and "not known when that is paid back" in shown["prepared"]
+    assert "paid back" in pa.explain(product, pa.prepare(stencil(5, (20, 20))), np.ones(400))["prepared"]
     assert "A_values" in shown["mathematics"] and "check" not in shown["tidy"]
 
 

@@ -37,15 +37,17 @@ class Candidate:
 
 @node
 class Choice:
-    """What `prepare` decided. `seconds` is what preparing cost, compilation of the candidates' kernels included;
-    `unprepared` is one product with the matrix as it was given."""
+    """What `prepare` decided. `seconds` is what preparing cost in all, `compiling` the part of it until the kernels of the
+    candidates were there (next to nothing once they are in the cache); `unprepared` is one product with the matrix as it was
+    given, None if that was not measured."""
 
     use: str
     threads: int
     candidates: tuple[Candidate, ...]
     chosen: int
     seconds: float
-    unprepared: float
+    compiling: float
+    unprepared: float | None
     forced: bool
 
     @property
@@ -54,8 +56,8 @@ class Choice:
 
     @property
     def break_even(self) -> int | None:
-        """After how many products preparing has paid for itself; None if it never does."""
-        gain = self.unprepared - self.best.seconds
+        """After how many products preparing has paid for itself; None if it never does, or if nothing was measured."""
+        gain = 0.0 if self.unprepared is None else self.unprepared - self.best.seconds
         return int(np.ceil(self.seconds / gain)) if gain > 0 else None
 
     def __str__(self) -> str:
@@ -64,9 +66,12 @@ class Choice:
             measured = "-" if c.measured is None else f"{c.measured * 1e6:.1f} us"
             mark = " <- chosen" + (", as asked" if self.forced else "") if k == self.chosen else ""
             lines.append(f"{c.name:30} {c.predicted * 1e6:>8.1f} us {measured:>11} {c.bytes:>12}{mark}")
-        paid = "never" if self.break_even is None else f"after {self.break_even} products"
-        lines.append(f"prepared for {self.use} with {self.threads} thread(s) in {self.seconds * 1e3:.1f} ms, kernels included; paid back {paid}")
-        lines.append(f"one product without preparing: {self.unprepared * 1e6:.1f} us")
+        lines.append(f"prepared for {self.use} with {self.threads} thread(s) in {self.seconds * 1e3:.1f} ms, {self.compiling * 1e3:.1f} of them for kernels")
+        if self.unprepared is None:
+            lines.append("nothing was measured, so it is not known when that is paid back")
+        else:
+            paid = "never" if self.break_even is None else f"after {self.break_even} products"
+            lines.append(f"one product without preparing: {self.unprepared * 1e6:.1f} us; paid back {paid}")
         return "\n".join(lines)
 
 
