@@ -17,8 +17,8 @@ from polyai.sparse.prepared import Candidate
 from polyai.sparse.stats import Stats
 from polyai.term.node import node
 
-LANES = 8
-"""Rows of a slice."""
+SLICE_BYTES = 64
+"""Values of one position of a slice: 16 rows of f32, 8 of f64."""
 WINDOWS = (1, 256)
 """Within how many rows they are sorted by length."""
 MOST_DIAGONALS = 64
@@ -31,11 +31,11 @@ class Costs:
     read by rows, `lane` for one in a slice, `piece` to begin a slice, `place` to put one result in its place, `diagonal` for
     an entry of a diagonal in f64. `bandwidth`: bytes per nanosecond of one thread; `near`: how much faster below `cache` bytes."""
 
-    row: float = 2.5
-    surprise: float = 4.0
-    entry: float = 0.34
-    lane: float = 0.30
-    piece: float = 4.0
+    row: float = 2.0
+    surprise: float = 1.5
+    entry: float = 0.36
+    lane: float = 0.36
+    piece: float = 9.0
     place: float = 0.7
     diagonal: float = 0.12
     bandwidth: float = 14.0
@@ -48,7 +48,7 @@ COSTS = Costs()
 
 def candidates(stats: Stats, rows: Rows, item: int, threads: int, costs: Costs = COSTS) -> tuple[Candidate, ...]:
     """Every layout that can hold the matrix, with its predicted seconds and bytes. `item`: bytes of a value."""
-    n, nnz = stats.rows, stats.nnz
+    n, nnz, lanes = stats.rows, stats.nnz, SLICE_BYTES // item
     vectors = item * (n + stats.columns)
     variation = min(1.0, stats.row_deviation / stats.row_mean) if stats.row_mean else 0.0
     by_rows = (4 + item) * nnz + 4 * (n + 1)
@@ -56,10 +56,10 @@ def candidates(stats: Stats, rows: Rows, item: int, threads: int, costs: Costs =
     out = [Candidate("rows", 1, _seconds(compute, by_rows + vectors, threads, costs), by_rows)]
     width = 2 if stats.columns <= 1 << 16 else 4
     for window in WINDOWS if nnz else ():
-        padded = nnz * inspector.padding(rows.lengths, LANES, window)
-        size = int(padded * (item + width) + n / LANES * 4 + (4 * n if padded > nnz else 0) + (4 * n if window > 1 else 0))
-        steps = _steps(rows, window)
-        compute = padded * costs.lane + n / LANES * (costs.piece + costs.surprise * steps) + n * (costs.place if window > 1 else costs.place / 4)
+        padded = nnz * inspector.padding(rows.lengths, lanes, window)
+        size = int(padded * (item + width) + n / lanes * 4 + (4 * n if padded > nnz else 0) + (4 * n if window > 1 else 0))
+        steps = _steps(rows, window, lanes)
+        compute = padded * costs.lane + n / lanes * (costs.piece + costs.surprise * steps) + n * (costs.place if window > 1 else costs.place / 4)
         out.append(Candidate("slices", window, _seconds(compute, size + vectors + 2 * item * n, threads, costs), size))
     offsets = dense_diagonals(stats)
     if offsets:
@@ -76,18 +76,18 @@ def _seconds(compute: float, size: float, threads: int, costs: Costs) -> float:
     return max(compute, size / speed) / math.sqrt(threads if size >= costs.cache else threads * threads) * 1e-9
 
 
-def _steps(rows: Rows, window: int) -> float:
+def _steps(rows: Rows, window: int, lanes: int) -> float:
     """How often one slice is of another length than the last."""
     lengths = rows.lengths
-    count = len(lengths) // LANES
+    count = len(lengths) // lanes
     if count < 2:
         return 0.0
     if window > 1:
         whole = len(lengths) // window * window
         if whole:
             lengths = np.sort(lengths[:whole].reshape(-1, window), axis=1)[:, ::-1].reshape(-1)
-            count = whole // LANES
-    longest = lengths[: count * LANES].reshape(count, LANES).max(axis=1)
+            count = whole // lanes
+    longest = lengths[: count * lanes].reshape(count, lanes).max(axis=1)
     return float((np.diff(longest) != 0).mean()) if count > 1 else 0.0
 
 
@@ -107,7 +107,8 @@ def _room(stats: Stats, offset: int) -> int:
 def build(candidate: Candidate, stats: Stats, rows: Rows, offsets: tuple[int, ...] | None = None) -> Layout:
     """The arrays of a candidate."""
     if candidate.layout == "slices":
-        return slices_layout(rows, LANES, candidate.window)
+        assert rows.val is not None
+        return slices_layout(rows, SLICE_BYTES // rows.val.itemsize, candidate.window)
     if candidate.layout == "diagonals":
         return diagonals_layout(rows, dense_diagonals(stats) if offsets is None else offsets)
     return rows_layout()
