@@ -116,6 +116,8 @@ def rows_of(matrix: Any) -> inspector.Rows:
     described = describe(matrix)
     assert described is not None
     validate_fully(described.holder)
+    if described.kind not in ("csr", "csc", "coo"):  # blocks, diagonals, and formats that SciPy does not have
+        return rows_of((matrix.to_scipy() if described.kind == "storage" else matrix).tocsr())
     arrays, shape = arrays_of(matrix, described), (described.shape[0], described.shape[1])
     if described.kind == "csr":
         return inspector.from_csr(shape, arrays["pos1"], arrays["crd1"], arrays["val"])
