@@ -33,6 +33,7 @@ from polyai.frontend.spec import (
 )
 from polyai.options import options
 from polyai.prepare import prepare
+from polyai.reuse import pattern
 from polyai.sparse.tensor import SparseArray
 from polyai.surface import (
     abs,
@@ -455,6 +456,7 @@ __all__ = [
     "options",
     "outer",
     "pad",
+    "pattern",
     "permute_dims",
     "policy",
     "positive",

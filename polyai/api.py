@@ -89,6 +89,19 @@ def variant_of(traced: Traced, options: Options, policy: str | None = None) -> V
     return variant
 
 
+def kernels_again(traced: Traced, options: Options) -> tuple[Kernel, ...]:
+    """The kernels that compute new values of patterns which the program assembled before."""
+    engine = runtime()
+    hints = cost_hints(traced.program, traced.hints)
+    key = staging.key_of(cache_key(traced.program, hints, options, host_key()), -1)
+    with _LOCK:
+        found = _found(engine, key)
+        if found is None:
+            made: tuple[Kernel, ...] = _compiler().compile_kernels(traced.program, hints, options, key, engine, again=True)
+            return made
+    return found
+
+
 def _found(engine: Runtime, key: str) -> tuple[Kernel, ...] | None:
     """All kernels of a program from memory or disk; None if one is missing."""
     first = engine.find(key)

@@ -220,6 +220,18 @@ class Variant:
     def _run_phases(self, values: dict[str, int], arrays: dict[str, Array], described: dict[str, interop.Described], options: Options, out: Any) -> Any:
         """Call the kernels of a program with sparse results of its own: their sizes are known once they are counted."""
         given = self._out_arrays(values, arrays, out)
+        made = dict(arrays)
+        try:
+            staging.run(self.kernels, made, values, given, self._launcher(options))
+        except SparseStructureError:
+            if not self._sort(described, arrays, values):
+                raise
+            made = dict(arrays)
+            staging.run(self.kernels, made, values, given, self._launcher(options))
+        return self._phased(made, described, values)
+
+    def _launcher(self, options: Options) -> staging.Launch:
+        """Launches one phase; its errors speak of the user's arguments."""
 
         def launch(kernel: Kernel, slots: Sequence[int], known: Mapping[str, int]) -> None:
             start = self.runtime.ticks()
@@ -229,17 +241,42 @@ class Variant:
             except PolyAIError as error:
                 raise type(error)(*(self._in_words(text, known) for text in (error.what, error.why, error.remedy))) from None
 
-        made = dict(arrays)
-        try:
-            staging.run(self.kernels, made, values, given, launch)
-        except SparseStructureError:
-            if not self._sort(described, arrays, values):
-                raise
-            made = dict(arrays)
-            staging.run(self.kernels, made, values, given, launch)
+        return launch
+
+    def _phased(self, made: Mapping[str, Array], described: Mapping[str, interop.Described], values: Mapping[str, int]) -> Any:
         self.served += 1
         finished = [self._finish(name, made, described, made, values) for name in self._outputs]
         return self.traced.rebuild([self._wrapped(o, finished) for o in self._ordered()], values)
+
+    # -- patterns that are assembled once
+
+    def index_arrays(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Array]:
+        """The index arrays of the sparse arguments by the names of kernels, borrowed."""
+        arrays, _ = self._inputs(self.traced.arguments(args, kwargs))
+        return {name: array for name, array in arrays.items() if re.search(r"\.(pos|crd)\d$", name)}
+
+    def assembled(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Options) -> tuple[dict[str, Array], dict[str, int]]:
+        """Run all phases; the index arrays of the patterns that they made, and how much each stores."""
+        given = self.traced.arguments(args, kwargs)
+        values = self.traced.values(given)
+        arrays, _ = self._inputs(given)
+        made = dict(arrays)
+        staging.run(self.kernels, made, values, {}, self._launcher(options))
+        owners = {plan.counts for k in self.kernels if (plan := staging.plan_of(k)) is not None and plan.counts}
+        kept = {f"{o}.{part}": made[f"{o}.{part}"] for o in owners for part in ("pos1", "crd1")}
+        return kept, {tn.nnz_of(o): values[tn.nnz_of(o)] for o in owners}
+
+    def run_again(
+        self, kernels: tuple[Kernel, ...], kept: Mapping[str, Array], counts: Mapping[str, int], args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Options
+    ) -> Any:
+        """New values along patterns that were assembled before, by the kernels made for that."""
+        given = self.traced.arguments(args, kwargs)
+        values = {**self.traced.values(given), **counts}
+        arrays, described = self._inputs(given)
+        made = {**arrays, **kept}
+        staging.run(kernels, made, values, {}, self._launcher(options))
+        made.update((n, a.copy()) for n, a in kept.items() if made[n] is a)  # each result owns its index arrays
+        return self._phased(made, described, values)
 
     def _out_arrays(self, values: Mapping[str, int], arrays: dict[str, Array], out: Any) -> dict[str, Array]:
         """The arrays of `out=` by output; arguments that share memory with one are replaced by copies."""
@@ -273,7 +310,7 @@ class Variant:
                     raise DTypeError(f"{slot.text} is no sparse matrix", f"it is a {type(value).__name__}", "pass a scipy.sparse array")
                 if found.format != type_.format:
                     raise SparseStructureError(f"{slot.text} is stored as {found.format}", f"this kernel reads {type_.format}", "call it again")
-                if found.converted:
+                if found.converted or slot.rows:
                     stats.count("conversions")
                 if slot.name in self.traced.merged and not checks_its_order(type_.format):
                     tidy = interop.summed(found)
@@ -403,6 +440,8 @@ class Variant:
             if kind == "bsr":  # SciPy has no blocks by columns
                 self.runtime.stats.count("conversions")
                 return interop.result(kind, owner.shape, {**parts, "val": stored}, like=owner.holder).T.tobsr()
+            if kind == "dia":  # diagonals are cut off at columns: SciPy shifts them
+                return interop.result(kind, owner.shape, {**parts, "val": stored}, like=owner.holder).T
             kind = {"csr": "csc", "csc": "csr"}.get(kind, kind)
             if kind == "coo":
                 parts |= {f"crd{n}": parts[f"crd{d}"] for n, d in enumerate(type_.pattern.dims)}

@@ -41,7 +41,7 @@ from polyai.term.node import node, walk
 class Build:
     """One compilation so far. `sizes` are typical values of symbols, for costs only: code never depends on them for its
     correctness. `scops` has one entry per straight segment of the program, in order. `aliases`: second names of arguments.
-    `phases`: where a sparse result must be counted before it is stored, the builds of the program's parts; what comes after the
+    `again`: for new values of patterns that were assembled before. `phases`: where a sparse result must be counted before it is stored, the builds of the program's parts; what comes after the
     mathematics is then in these."""
 
     program: tn.Program
@@ -55,6 +55,7 @@ class Build:
     notes: tuple[str, ...] = ()
     aliases: tuple[tuple[str, str], ...] = ()
     phase: phases.Phase | None = None
+    again: bool = False
     phases: tuple[Build, ...] = ()
 
     @property
@@ -198,9 +199,11 @@ def target_for(options: Options) -> Target:
     return target if options.vector_bits is None else replace(target, vector_bits=min(options.vector_bits, target.vector_bits))
 
 
-def compile_kernels(program: tn.Program, sizes: Mapping[str, int], options: Options, key: str, runtime: Runtime) -> tuple[Kernel, ...]:
+def compile_kernels(
+    program: tn.Program, sizes: Mapping[str, int], options: Options, key: str, runtime: Runtime, *, again: bool = False
+) -> tuple[Kernel, ...]:
     """Compile a program and hand its code to the runtime: its one kernel under `key`, later phases under keys that follow from it."""
-    build = compile_program(program, sizes, options, target_for(options), verify=options.verify)
+    build = compile_program(program, sizes, options, target_for(options), verify=options.verify, again=again)
     out = []
     for number, part in reversed(list(enumerate(build.parts))):  # the first comes last: whoever finds it finds all
         parallel = any(isinstance(n, lp.For) and n.kind is lp.Kind.PARALLEL for n in walk(part.loops.body))
@@ -278,18 +281,19 @@ def compile_program(
     until: str = "object",
     verify: bool = False,
     watch: Callable[[Stage, Build, float], None] | None = None,
+    again: bool = False,
 ) -> Build:
     """Run the stages in order and return the build after stage `until`.
 
     `watch(stage, build, milliseconds)` is called after every stage. With `verify`, each stage's result is verified.
     Raises UnsupportedError for programs that cannot be compiled, ScheduleError if a schedule or an access is not proved.
     """
-    build = Build(program, tuple(sorted(sizes.items())), options, target)
+    build = Build(program, tuple(sorted(sizes.items())), options, target, again=again)
     tensor_verify.verify(program)
     for number, stage in enumerate(STAGES):
         if stage.name == FIRST_OF_A_PHASE:
-            parts = phases.run(build.program)
-            if len(parts) > 1:
+            parts = phases.run(build.program, again=build.again)
+            if len(parts) > 1 or build.again:
                 return replace(build, phases=tuple(_run(_of_phase(build, part), STAGES[number:], until, verify, watch) for part in parts))
         build = _run(build, (stage,), until, verify, watch)
         if stage.name == until:

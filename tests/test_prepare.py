@@ -198,6 +198,25 @@ def test_its_kernels_are_reported_warmed_and_bound_by_relations() -> None:
         f(wide, np.ones(90))
 
 
+def test_patterns_are_assembled_once_for_it_and_masks_select() -> None:
+    A, B, M = (scattered(40, 40, 0.1, np.float64, seed) for seed in range(3))
+    prepared = [pa.prepare(X, layout="sorted slices", measure=False) for X in (A, B, M)]
+    again = pa.pattern(lambda A, B: A @ B, prepared[0], B)
+    np.testing.assert_allclose(again(prepared[0], 3 * B).toarray(), 3 * (A @ B).toarray(), rtol=1e-12, atol=1e-12)
+    with pytest.raises(pa.errors.SparseStructureError, match="A is stored as"):
+        again(A, B)  # its kernels would trust arrays that anybody may change
+    masked = pa.jit(lambda A, B, M: pa.matmul(A, B, mask=M))(*prepared)
+    np.testing.assert_allclose(masked.toarray(), (A @ B).toarray() * (M.toarray() != 0), rtol=1e-12, atol=1e-12)
+
+
+def test_operands_of_other_formats_meet_it() -> None:
+    A, B = scattered(40, 30, 0.1, np.float64, 1), scattered(40, 30, 0.1, np.float64, 2)
+    prepared = pa.prepare(A, layout="sorted slices", measure=False)
+    for kind in ("csc", "coo", "dia", "bsr"):
+        got = pa.jit(lambda A, B: A + B)(prepared, B.asformat(kind))
+        np.testing.assert_allclose(got.toarray(), (A + B).toarray(), rtol=1e-12, atol=1e-12)
+
+
 def test_it_converts() -> None:
     matrix = ragged(np.float64)
     prepared = pa.prepare(matrix, layout="slices", measure=False)

@@ -170,6 +170,31 @@ def _several(
     return tracer.scatter(stem, base, "or" if dtype.kind == "b" else "add", everything, points, convert(value, dtype), tuple(withins))
 
 
+def masked_product(tracer: Tracer, stem: str, left: Factor, right: Factor, mask: Array) -> Array:
+    """The product of two matrices at the coordinates that `mask` stores."""
+    if not mask.is_sparse or {mask.rank, left[0].rank, right[0].rank} != {2}:
+        raise ShapeError(
+            f"{stem} with a mask takes matrices and a sparse mask", tracer.shapes_text((left[0], right[0], mask)), "leave the mask away, or use sddmm"
+        )
+    extents = _extents(tracer, stem, (left, right, (mask, ("n", "m"))), frozenset())
+    if merging.order_of(mask) != (0, 1):
+        mask = merging.converted(mask, (0, 1))
+    instead = []
+    for array, labels in (left, right):
+        if array.is_sparse and merging.order_of(array) != (0, 1):
+            array = merging.converted(array, (0, 1))
+        instead.append((array, labels))
+    made = tracer.indices([extents[label] for label in ("n", "m", "k")])
+    index = dict(zip(("n", "m", "k"), made))
+    value, dtype = _product(tracer, instead, index, extents)
+    withins = tuple(tracer.within(a, [index[label].name for label in labels]) for a, labels in instead if a.is_sparse)
+    around = tracer.within(mask, [index["n"].name, index["m"].name])
+    assert mask.type.pattern is not None
+    tracer.needs_unique.update(dict.fromkeys(i.name for i in tracer.inputs if i.name == around.tensor))
+    points = (index["n"], index["m"])
+    return tracer.emit(stem, points, _summed((index["k"],), value, dtype, withins), (around,), mask.type.pattern, mask.is_matrix, strong=True)
+
+
 def _place_in(within: tn.Within, name: str) -> int:
     return within.indices.index(name)
 

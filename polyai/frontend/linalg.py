@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from polyai.errors import ShapeError, UnsupportedError
-from polyai.frontend.contraction import Labels, contract
+from polyai.frontend.contraction import Labels, contract, masked_product
 from polyai.frontend.core import Array, Tracer, dense, find_tracer, index_term, normalized_axis
 from polyai.frontend.elementwise import conj, multiply
 from polyai.frontend.term import apply, reduced
@@ -19,9 +19,15 @@ def _arrays(what: str, *values: Any) -> tuple[Tracer, list[Array]]:
     return tracer, [tracer.array(v) for v in values]
 
 
-def matmul(x1: Any, x2: Any) -> Any:
-    """x1 @ x2: [..., n, k] times [..., k, m], leading dimensions broadcast; vectors as in NumPy. Either may be sparse."""
+def matmul(x1: Any, x2: Any, *, mask: Any = None) -> Any:
+    """x1 @ x2: [..., n, k] times [..., k, m], leading dimensions broadcast; vectors as in NumPy. Either may be sparse.
+
+    With a sparse `mask` of shape [n, m] the product of two matrices is computed where the mask stores something, and has its
+    pattern; the mask's values do not count.
+    """
     tracer, (a, b) = _arrays("matmul", x1, x2)
+    if mask is not None:
+        return masked_product(tracer, "matmul", (a, ("n", "k")), (b, ("k", "m")), tracer.array(mask))
     if not a.rank or not b.rank:
         raise ShapeError("matmul of a scalar", tracer.shapes_text((a, b)), "use * to scale an array")
     own = a.times(b)

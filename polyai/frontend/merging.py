@@ -21,6 +21,15 @@ from polyai.tensor import nodes as tn
 from polyai.tensor.bodies import var
 from polyai.tensor.support import Both, Either, Everywhere, Nowhere, Stored, Support
 
+
+class RowsWanted(Exception):
+    """The argument called `text` must be converted to CSR: no kernel merges or reorders its format. The trace begins anew."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.text = text
+
+
 Clauses = tuple[tuple[tn.Within, ...], ...]
 
 
@@ -62,6 +71,10 @@ def aligned(arrays: Sequence[Array]) -> tuple[list[Array], tuple[int, ...]]:
 def converted(array: Array, order: tuple[int, ...], bits: int | None = None) -> Array:
     """A sparse array stored in another order of its dimensions: coordinates that repeat add up."""
     tracer = array.tracer
+    owner = array.type.pattern.owner if array.type.pattern is not None else ""
+    form = tracer.types[owner].format
+    if array.rank != 2 or form is None or form.padded or form.blocked or not any(level.name == "compressed" for level in form.levels):
+        raise RowsWanted(tracer.texts.get(owner, owner))
     indices = tracer.indices(array.extents)
     within = tracer.within(array, [i.name for i in indices])
     value = tracer.read(array, indices)

@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from polyai.errors import GuardError, TraceError
+from polyai.errors import GuardError, TraceError, UnsupportedError
 from polyai.frontend import tree
 from polyai.frontend.arguments import Leaf, identifier, leaves, take
 from polyai.frontend.core import Array, Tracer
 from polyai.frontend.declare import DECLARED, Declarations, DynamicDims, named_dims, outside
 from polyai.frontend.lazy import LazyArray
+from polyai.frontend.merging import RowsWanted
 from polyai.frontend.settle import settled
 from polyai.frontend.sizes import Guard, SizeValue
 from polyai.frontend.spec import DimExpr, Relation, Spec
@@ -31,12 +32,14 @@ from polyai.term.node import node
 
 @node
 class InputSlot:
-    """One kernel input: `name` in the program; `path` into (args, kwargs), empty for a captured array; `kind` as in Leaf."""
+    """One kernel input: `name` in the program; `path` into (args, kwargs), empty for a captured array; `kind` as in Leaf. `rows`:
+    the argument is converted to CSR at each call, because no kernel merges its format."""
 
     name: str
     path: tuple[Any, ...]
     text: str
     kind: str
+    rows: bool = False
 
 
 @node
@@ -107,7 +110,9 @@ class Traced:
 
     def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The value of each input by name."""
-        return {slot.name: take(slot.path, args, kwargs) if slot.path else self.captured[slot.name] for slot in self.inputs}
+        given = {slot.name: take(slot.path, args, kwargs) if slot.path else self.captured[slot.name] for slot in self.inputs}
+        given.update((slot.name, interop.as_rows(given[slot.name])) for slot in self.inputs if slot.rows)
+        return given
 
     def values(self, arguments: Mapping[str, Any]) -> dict[str, int]:
         """The value of every symbol, from the inputs by name."""
@@ -193,10 +198,32 @@ def trace(
     arguments that are baked in. `where`: relations between declared sizes.
     Raises TraceError where the function needs a value, and what its operations raise for shapes and dtypes.
     """
-    given = dict(kwargs or {})
+    rows: frozenset[str] = frozenset()
+    while True:
+        try:
+            return _traced(fn, args, dict(kwargs or {}), name, dynamic, static, where, rows)
+        except RowsWanted as wanted:
+            if wanted.text in rows:
+                raise UnsupportedError(
+                    f"{wanted.text} meets another sparse array and has no rows to merge", "its format has no conversion", "convert it to CSR"
+                ) from None
+            rows |= {wanted.text}
+
+
+def _traced(
+    fn: Callable[..., Any],
+    args: tuple[Any, ...],
+    given: dict[str, Any],
+    name: str | None,
+    dynamic: str | DynamicDims,
+    static: frozenset[Any],
+    where: Sequence[Relation],
+    rows: frozenset[str],
+) -> Traced:
+    """`trace`, with the arguments called `rows` converted to CSR."""
     found = leaves(fn, args, given, static)
     tracer = Tracer(identifier(name or str(getattr(fn, "__name__", "function"))), LazyArray)
-    binder = _Binder(tracer, found, dynamic, where)
+    binder = _Binder(tracer, found, dynamic, where, rows)
     values = {leaf.path: binder.bind(leaf) for leaf in found if leaf.kind != "static"}
     binder.admit()
     called = [_rebuilt((n,), a, values) for n, a in enumerate(args)]
@@ -276,8 +303,10 @@ def _rebuilt(path: tuple[Any, ...], value: Any, values: Mapping[tuple[Any, ...],
 class _Binder:
     """Makes the inputs of the program from the leaves of a call."""
 
-    def __init__(self, tracer: Tracer, found: list[Leaf], dynamic: str | DynamicDims, where: Sequence[Relation]) -> None:
-        self.tracer, self.dynamic = tracer, dynamic
+    def __init__(
+        self, tracer: Tracer, found: list[Leaf], dynamic: str | DynamicDims, where: Sequence[Relation], rows: frozenset[str] = frozenset()
+    ) -> None:
+        self.tracer, self.dynamic, self.rows = tracer, dynamic, rows
         self.slots: list[InputSlot] = []
         self.sources: list[SymbolSource] = []
         extents = [e for leaf in found if leaf.kind == "spec" for e in leaf.value.shape if isinstance(e, DimExpr)]
@@ -310,7 +339,7 @@ class _Binder:
             shape = self._shape(name, leaf.text, value.shape, value.shape)
             return tracer.add_input(name, tn.TensorType(dt.from_numpy(value.dtype, leaf.text), shape), leaf.text)
         if leaf.kind == "sparse":
-            described = interop.describe(value)
+            described = interop.describe(interop.as_rows(value) if leaf.text in self.rows else value)
             assert described is not None
             made = self._sparse(leaf, described.shape, described.shape, described.dtype, described.format, described.is_matrix, described.nnz, dict(described.lengths))
             for level in described.format.counted:
@@ -349,7 +378,7 @@ class _Binder:
         stem = identifier(leaf.text)
         name = self.tracer.sparse_name(stem) if is_sparse else self.tracer.names.fresh(stem)
         kind = leaf.kind if leaf.kind != "spec" else "sparse" if is_sparse else "array"
-        self.slots.append(InputSlot(name, leaf.path, leaf.text, kind))
+        self.slots.append(InputSlot(name, leaf.path, leaf.text, kind, leaf.text in self.rows))
         return name
 
     def _shape(self, name: str, text: str, extents: Sequence[Any], hints: Sequence[int] | None) -> tuple[Size, ...]:

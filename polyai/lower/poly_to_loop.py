@@ -31,7 +31,7 @@ from polyai.loop import build as b
 from polyai.loop import nodes as lp
 from polyai.lower.ast_walk import Ast, Branch, Instance, Loop, Marked, Several, ast_of, instances
 from polyai.lower.emitter import Emitter, Level
-from polyai.lower.exprs import operations
+from polyai.lower.exprs import loads_in, operations
 from polyai.lower.statement import Body
 from polyai.lower.stream import Fibre, Streams, walks_all
 from polyai.poly import nodes as po
@@ -39,6 +39,9 @@ from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Apply, Cast, Const, Expr, Load, Var
 from polyai.sparse.levels.singleton import Singleton
 from polyai.tensor import nodes as tn
+
+AHEAD = 8
+"""How many stored elements ahead the fibre is fetched that a coordinate names."""
 
 _SYMBOLIC = 32
 """How many iterations a loop of unknown length is taken to have when costs are estimated."""
@@ -400,6 +403,31 @@ class _Lowering:
             self.weights.setdefault(parent.name, f"{dim.tensor}.pos{dim.level}")
         return begin, end
 
+    def _look_ahead(self, dim: po.RaggedDim, place: Expr, statement: po.Statement, values: Mapping[str, lp.LoopExpr], rows: lp.LoopExpr) -> None:
+        """Hints for fibres that a list of coordinates names: their positions first, then where they begin. The list goes on into the
+        next fibre, so that short ones are looked past; its end stands for what lies beyond."""
+        source = place.arg if isinstance(place, Cast) else place
+        if not isinstance(source, Load) or source.array not in self.storage.levels or f"{dim.tensor}.pos{dim.level}" not in self.storage.levels:
+            return
+        owner, _ = self.storage.levels[source.array]
+        at = [Body(self.out, statement, values, self.streams).value(i, None) for i in source.indices]
+        (position,) = self.storage.place(source.array, at, self.out.begins)
+        last = b.sub(self.out.size(owner.counts[-1]), b.ONE)
+        pos = f"{dim.tensor}.pos{dim.level}"
+
+        def named(ahead: int) -> lp.LoopExpr:
+            then = b.smallest(b.add(position, b.const(ahead)), last)
+            return b.convert(b.load(source.array, (then,), self.storage.dtype(source.array)), dt.i64)
+
+        self.out.emit(lp.Prefetch(pos, named(2 * AHEAD)))
+        ahead = self.out.let("ahead", named(AHEAD))
+        row = b.where(b.below(ahead, rows), ahead, b.ZERO)
+        begin = self.out.let("ahead_begin", b.convert(b.load(pos, (row,), self.storage.dtype(pos)), dt.i64))
+        reads = {n.array for s in self.scop.statements for root in s.roots for n in loads_in(root)}
+        for array in (f"{dim.tensor}.crd{dim.level}", f"{dim.tensor}.val"):
+            if array in reads:
+                self.out.emit(lp.Prefetch(array, begin))
+
     def _placed(self, dim: po.RaggedDim, number: int, place: Expr, values: Mapping[str, lp.LoopExpr]) -> lp.LoopExpr:
         """Where a fibre is along a level above, if a coordinate of another walk says so: checked to be in range."""
         if isinstance(place, Var):
@@ -411,6 +439,7 @@ class _Lowering:
         statement = next(s for s in self.scop.statements for r in s.ragged if (r.tensor, r.level, r.place) == (dim.tensor, dim.level, dim.place))
         at = Body(self.out, statement, values, self.streams).value(place, None)
         at = at if isinstance(at, lp.Var) else self.out.let("place", at)
+        self._look_ahead(dim, place, statement, values, self.out.size(extent))
         ok = b.below(at, self.out.size(extent))
         self.out.check(ok, self.out.place_site(place, dim.tensor, extent), at, max(self.out.hoisted(ok), self.out.hoisted(at)))
         return at

@@ -130,6 +130,9 @@ class _Lowering:
                 "each element needs earlier ones that are complete",
                 "write the recurrence without a reduction",
             )
+        if step.type.is_sparse and self._names_what_is_listed(step, reduce):
+            self._by_rows(step, reduce, name)
+            return
         inner = self._frame((*step.indices, *reduce.over), (*step.within, *reduce.within))
         walked = {v for w in inner.walks for v, e in w.coordinates if not isinstance(e, Var)}
         direct = step.type.is_sparse or not walked & {i.name for i in step.indices}
@@ -151,6 +154,39 @@ class _Lowering:
             read_at = last.walks[0].position if stored else self._dense_at(last, step.indices)
             value = convert(Load(target, read_at, reduce.dtype), step.type.dtype)
             self._add(step.target, last, name, self._at(last, step.indices, step.type), value, None)
+
+    def _names_what_is_listed(self, step: tn.Comprehension, reduce: tn.Reduce) -> bool:
+        """True if walks inside the sum bind the dimension that the result's own pattern lists: a product under a mask."""
+        mine = owner_within(step.within[0], self.types)
+        form = self._format(mine.tensor)
+        if form.levels[-1].name != "compressed" or not all(x.full for x in form.levels[:-1]):
+            return False
+        listed = mine.indices[form.order[-1]]
+        others = {owner_within(w, self.types) for w in reduce.within} - {mine}
+        return any(listed in w.indices for w in others) and mine.tensor not in self.streams
+
+    def _by_rows(self, step: tn.Comprehension, reduce: tn.Reduce, name: str) -> None:
+        """A sum that reaches any element of a row, of which the result's pattern wants some: a dense row holds it meanwhile.
+
+            T_row[i, M.crd1[i,q]] = 0;  T_row[i, B.crd1[A.crd1[i,r],s]] += ...;  T[i,q] = T_row[i, M.crd1[i,q]]
+
+        What lies outside the pattern is added up as well and never read.
+        """
+        order = self._format(owner_within(step.within[0], self.types).tensor).order
+        dims = tuple(step.type.pattern.dims.index(d) for d in order) if step.type.pattern is not None else order
+        row = self.array_names.fresh(f"{step.target}_row")
+        self.arrays[row] = poly.Array(row, reduce.dtype, tuple(step.type.shape[d] for d in dims), "temporary")
+        indices = tuple(step.indices[d] for d in dims)
+        identity = Const(MONOIDS[reduce.monoid].identity(reduce.dtype), reduce.dtype)
+        first, inner, last = (
+            self._frame(step.indices, step.within),
+            self._frame((*step.indices, *reduce.over), reduce.within),
+            self._frame(step.indices, step.within),
+        )
+        self._add(f"{step.target}_init", first, row, self._dense_at(first, indices), identity, None)
+        self._add(f"{step.target}_upd", inner, row, self._dense_at(inner, indices), self._expr(inner, reduce.body, reduce.dtype), reduce.monoid)
+        value = convert(Load(row, self._dense_at(last, indices), reduce.dtype), step.type.dtype)
+        self._add(step.target, last, name, self._at(last, step.indices, step.type), value, None)
 
     def _join(self, step: tn.Join) -> None:
         """A join has no statement: it is what those within it walk."""
@@ -425,6 +461,8 @@ class _Lowering:
         return f"{tensor}.val" if own and any(i.name == tensor for i in self.program.inputs) else tensor
 
     def _declare(self, name: str, type_: tn.TensorType, role: str) -> None:
+        if role != "input" and name in self.arrays and self.arrays[name].role == "input":
+            del self.arrays[name]  # the values of an argument's pattern, which this program makes
         if type_.pattern is None:
             self.arrays.setdefault(name, poly.Array(name, type_.dtype, type_.shape, role))
         elif type_.format is not None:

@@ -31,6 +31,7 @@ from polyai.shapes.expr import evaluate
 from polyai.sparse.foreign import adopt, is_foreign, unordered_coo
 from polyai.sparse.format import Format, bsr, csc, csr, dia
 from polyai.sparse.interp import walk
+from polyai.sparse.listed import as_csr
 from polyai.sparse.owned import Owned
 from polyai.sparse.storage import Storage
 from polyai.sparse.verify import arrays_are_complete, coordinates_are_in_range, fibres_tile_their_level
@@ -145,6 +146,22 @@ def describe(value: Any) -> Described | None:
     return Described(scipy_format(kind, len(shape), bits, block), shape, _dtype(holder.dtype), nnz, is_matrix, kind, origin, holder, lengths)
 
 
+def as_rows(value: Any) -> Any:
+    """A matrix of any format as SciPy's CSR, a copy unless it is that. Raises SparseStructureError for broken arrays, UnsupportedError
+    for other ranks."""
+    own = _storage(value)
+    if own is None and _is_scipy(value) and value.format == "csr":
+        return value
+    validate_fully(value)
+    if own is not None:
+        if len(own.shape) != 2:
+            raise UnsupportedError(f"an array with {len(own.shape)} dimensions", "only matrices have rows", "use einsum, or make it dense")
+        value = value.to_scipy()
+    if value.ndim != 2:
+        raise UnsupportedError(f"an array with {value.ndim} dimensions", "only matrices have rows", "use einsum, or make it dense")
+    return value.tocsr()
+
+
 def arrays_of(value: Any, described: Described) -> dict[str, Array]:
     """The arrays of a described value by suffix ("pos1", "crd1", "val"; COO: "pos0", "crd0", "crd1", ..., "val").
 
@@ -238,7 +255,7 @@ def _listed(value: Any) -> Any:
         return value
     if value.ndim != 2:
         raise UnsupportedError(f"a {origin} array with {value.ndim} dimensions", "only matrices convert to CSR", "pass value.tocoo()")
-    return value.tocsr()
+    return as_csr(value)
 
 
 def _coords(value: Any) -> tuple[Array, ...]:

@@ -14,6 +14,9 @@ from polyai.errors import PolyAIError, UnsupportedError
 from tests.docs import parity
 from tests.docs.parity import FORMATS, ROWS, Row
 
+IN_ROWS_ONLY = ("linalg.matrix_power(S, 2)",)
+"""Works in CSR, refused in the other formats."""
+
 
 @cache
 def found(row: Row) -> tuple[str, str]:
@@ -35,7 +38,7 @@ def test_a_row_is_the_same_in_other_formats(row: Row) -> None:
         for format in FORMATS[1:]:
             word, here = parity.outcome(row, format), found(row)[0]
             scipy_has_less = {word, here} <= {"works", "more", "dense", "refused", "both refuse"} and parity.works(word) == parity.works(here)
-            assert word == here or scipy_has_less, f"{format}: {word}"
+            assert word == here or scipy_has_less or (row.code in IN_ROWS_ONLY and word == "refused"), f"{format}: {word}"
 
 
 def test_the_page_is_current(request: pytest.FixtureRequest) -> None:

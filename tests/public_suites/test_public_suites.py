@@ -15,6 +15,8 @@ from polyai.sparse import pack
 from tests.public_suites import levels, results, storage
 from tests.public_suites.results import Result
 from tests.public_suites.storage import Stored
+from tests.sparse_suite import model as oracle
+from tests.sparse_suite.model import Model
 
 LIST = Path(__file__).with_name("pending.txt")
 PENDING = tuple(LIST.read_text().splitlines())
@@ -59,7 +61,7 @@ def test_results(fact: Result) -> None:
     operands = [getattr(sp, f"{fact.kind if a.ndim == 2 else 'coo'}_array")(a) for a in fact.sparse]
 
     def run() -> None:
-        got = pa.jit(fact.fn)(*operands, *fact.dense)
+        got = pa.jit(lambda *given: fact.fn(pa, *given))(*operands, *fact.dense)
         if not fact.levels:
             got = got.toarray() if sp.issparse(got) else got
             np.testing.assert_allclose(np.ravel(got), fact.arrays["val"], rtol=1e-12)
@@ -74,6 +76,18 @@ def test_results(fact: Result) -> None:
             same({"pos1": got.indptr, "crd1": got.indices, "val": got.data}, fact.arrays)
 
     expect(fact.name, run)
+
+
+@pytest.mark.parametrize("fact", results.FACTS, ids=lambda f: f.name)
+def test_facts_agree_with_the_oracle(fact: Result) -> None:
+    """Whether or not PolyAI has the expression yet."""
+    models = [Model(a, a != 0, np.dtype(np.float64)) for a in fact.sparse]
+    got = fact.fn(oracle, *models, *map(Model.dense, fact.dense))
+    if not fact.levels:
+        np.testing.assert_allclose(np.ravel(got.values), fact.arrays["val"], rtol=1e-12)
+        return
+    coords = np.nonzero(got.stored)
+    same(stored(fact.levels, got.values.shape, coords, got.values[coords]), fact.arrays)
 
 
 def test_there_are_many_facts_and_each_has_a_name() -> None:

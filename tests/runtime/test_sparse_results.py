@@ -44,3 +44,21 @@ def test_results_along_a_list_of_many_dimensions(axes: tuple[int, ...]) -> None:
         scaled, moved = (f(a) for f in (pa.jit(lambda t: t.transpose(axes) * 2), pa.jit(lambda t: t.transpose(axes))))
         np.testing.assert_array_equal(scaled.toarray(), full.transpose(axes) * 2)
         np.testing.assert_array_equal(moved.toarray(), full.transpose(axes))
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (4, 6), (5, 5), (1, 3), (3, 1)])
+def test_results_along_transposed_diagonals(shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(5)
+    full = np.where(rng.random(shape) < 0.5, rng.standard_normal(shape), 0)
+    a = sp.dia_array(full)
+    for fn, want in ((lambda a: a.T, full.T), (lambda a: a.T * 2 + a.T, 3 * full.T), (lambda a: abs(a.T), abs(full.T))):
+        np.testing.assert_allclose(pa.jit(fn)(a).toarray(), want)
+
+
+def test_blocks_are_merged_with_other_patterns() -> None:
+    rng = np.random.default_rng(6)
+    full = [np.kron(rng.random((3, 2)) < 0.6, np.ones((2, 3))) * rng.integers(1, 5, (6, 6)) for _ in range(2)]
+    a, b = (sp.bsr_array(f, blocksize=(2, 3)) for f in full)
+    for other in (b, b.tocsr()):
+        for fn in (lambda a, b: a + b, lambda a, b: a * b, lambda a, b: a @ b, lambda a, b: a - b.T):
+            np.testing.assert_allclose(pa.jit(fn)(a, other).toarray(), fn(a, other).toarray())

@@ -24,6 +24,11 @@ def wide(values: Array) -> Array:
     return a if a.dtype == bool else a.astype(np.complex128 if a.dtype.kind == "c" else np.float64)
 
 
+def only(stored: Array, values: Array) -> Array:
+    """Zero where nothing is stored."""
+    return np.where(stored, values, np.zeros((), values.dtype))
+
+
 def typed(function: Callable[..., Array], *operands: Any) -> np.dtype[Any]:
     """The element type NumPy gives a function of arrays of these types; Python numbers stay weak."""
     given = [np.ones(1, o.dtype) if isinstance(o, Model) else o for o in operands]
@@ -58,7 +63,7 @@ class Model:
     def each(self, function: Callable[[Array], Array]) -> Model:
         """A function that maps zero to zero."""
         out = wide(function(self.values))
-        return Model(out if self.stored is None else np.where(self.stored, out, 0), self.stored, typed(function, self))
+        return Model(out if self.stored is None else only(self.stored, out), self.stored, typed(function, self))
 
     def __add__(self, other: Any) -> Model:
         return self.union(np.add, other)
@@ -136,6 +141,9 @@ class Model:
     def __getitem__(self, key: Any) -> Model:
         return Model(self.values[key], None if self.stored is None else self.stored[key], self.dtype)
 
+    def reshape(self, *shape: int) -> Model:
+        return Model(self.values.reshape(shape), None if self.stored is None else self.stored.reshape(shape), self.dtype)
+
     def toarray(self) -> Model:
         return Model(self.values, None, self.dtype)
 
@@ -153,7 +161,7 @@ def _merged(function: Callable[..., Array], a: Model, b: Any, swap: bool, both: 
     first = np.broadcast_to(sets[0], out.shape)
     second = np.broadcast_to(sets[-1], out.shape)
     stored = first & second if both else first | second
-    return Model(np.where(stored, out, 0), stored, dtype)
+    return Model(only(stored, out), stored, dtype)
 
 
 # --- functions, under PolyAI's names ---------------------------------------------------------------------------------------
@@ -164,7 +172,7 @@ def maximum(a: Model, b: Any) -> Model:
 
 
 def minimum(a: Model, b: Any) -> Model:
-    return a.union(np.logical_and if a.dtype == bool else np.minimum, b)
+    return a.both(np.logical_and, b) if a.dtype == bool else a.union(np.minimum, b)
 
 
 def relu(a: Model) -> Model:
@@ -194,6 +202,27 @@ def where(c: Model, a: Model, b: Model) -> Model:
         stored = (a.stored if c.stored is None else c.stored & a.stored) | b.stored
     dtype = np.result_type(a.dtype, b.dtype)
     return Model(np.where(c.values != 0, a.values, b.values), stored, dtype)
+
+
+def toarray(a: Model) -> Model:
+    return a.toarray()
+
+
+def map_stored(function: Callable[..., Any], a: Model, *others: Model) -> Model:
+    """A function of what is stored, and of the other arrays' elements there."""
+    assert a.stored is not None
+    models = [Model.dense(o.values) if isinstance(o, Model) else o for o in (a, *others)]
+    out = function(*models)
+    return Model(only(a.stored, out.values), a.stored, out.dtype)
+
+
+def clip(a: Model, low: float, high: float) -> Model:
+    return Model(np.clip(a.values, low, high), a.stored, a.dtype)
+
+
+def concat(parts: list[Model], axis: int = 0) -> Model:
+    """Arrays one after the other; all of them sparse."""
+    return Model(np.concatenate([p.values for p in parts], axis), np.concatenate([p.stored for p in parts], axis), parts[0].dtype)
 
 
 def asformat(a: Model, format: str) -> Model:
@@ -248,4 +277,4 @@ def matmul(a: Model, b: Any, *, semiring: Semiring | None = None, mask: Model | 
     stored = np.asarray(a.stored.astype(float) @ b.stored.astype(float)) > 0
     if mask is not None:
         stored = stored & (~mask.stored if complement else mask.stored)
-    return Model(np.where(stored, values, 0), stored, dtype)
+    return Model(only(stored, values), stored, dtype)

@@ -40,6 +40,7 @@ from polyai.loop.nodes import (
     LoopExpr,
     MaskedLoad,
     Pack,
+    Prefetch,
     Ramp,
     Space,
     Stmt,
@@ -121,6 +122,8 @@ class _Binder:
                     if isinstance(a, str):
                         self._write(a)
                 self._emit(Call(function, new_args))
+            case Prefetch(array, index):
+                self._emit(Prefetch(array, self.expr(index)))
             case For():
                 self._for(stmt)
             case While(condition, body):

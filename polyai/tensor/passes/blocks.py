@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator
+from typing import assert_never
 
 from polyai.errors import UnsupportedError
 from polyai.scalar import dtype as dt
@@ -167,8 +168,10 @@ class _Cutter:
                 yield dataclasses.replace(step, then=_region(step.then), orelse=_region(step.orelse))
             case While():
                 yield dataclasses.replace(step, condition=_region(step.condition), body=_region(step.body))
-            case Extern() | Join():
+            case Extern() | Join():  # a join's parts are stored by rows or columns: who wants to merge blocks converts them first
                 yield step
+            case _:
+                assert_never(step)
 
     def _copied(self, step: Comprehension, cut: Comprehension) -> Iterator[Comprehension]:
         """The step under another name, and a whole copy of its result."""

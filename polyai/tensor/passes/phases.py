@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 
 from polyai.errors import UnsupportedError
 from polyai.scalar import dtype as dt
-from polyai.scalar.expr import Const, Load
+from polyai.scalar.expr import Const, Load, Var
 from polyai.tensor.bodies import apply, convert, loads, names_of, parts_within, reads_of, reduces, rename, stem, stored_at, var
 from polyai.tensor.nodes import (
     Comprehension,
@@ -54,17 +54,23 @@ class Phase:
     fills: str = ""
 
 
-def run(program: Program) -> tuple[Phase, ...]:
-    """The phases of a program in order; one if it assembles nothing."""
+def run(program: Program, *, again: bool = False) -> tuple[Phase, ...]:
+    """The phases of a program in order; one if it assembles nothing.
+
+    `again`: for values of patterns that were assembled before. Nothing is counted; the values of a scatter are sums along its
+    pattern, which is an argument then:
+
+        C.val[i: n, j: m within C(i, j)] f64 = sum(k: c) A[i, k] * B[k, j]   within A(i, k), B(k, j)
+    """
     made = {step.target: step for step in program.body if isinstance(step, (Join, Scatter)) and owns_a_pattern(step)}
     if not made:
         return (Phase(program),)
-    return _Cut(program, made).phases()
+    return _Cut(program, made, again).phases()
 
 
 class _Cut:
-    def __init__(self, program: Program, made: Mapping[str, Join | Scatter]) -> None:
-        self.program, self.made = program, made
+    def __init__(self, program: Program, made: Mapping[str, Join | Scatter], again: bool) -> None:
+        self.program, self.made, self.again = program, made, again
         self.types, self.names = types_of(program), names_of(program)
         self.assembled = [name for name in made if self._is_assembled(name)]
 
@@ -96,8 +102,14 @@ class _Cut:
         ready: dict[str, TensorType] = {i.name: i.type for i in self.program.inputs}
         done: set[str] = set()
         for name in self.assembled:
-            counted = self._count(name)
-            self._add(out, [counted[-1].target], ready, shared, done, more=counted, counting=name)
+            if self.again and isinstance(step := self.made[name], Scatter) and not regroups(step):
+                done.add(name)
+                values = self._values(step)
+                self._add(out, [values.target], ready, shared, done, more=[values], filling=name)
+                continue
+            if not self.again:
+                counted = self._count(name)
+                self._add(out, [counted[-1].target], ready, shared, done, more=counted, counting=name)
             stored = self._fill(name)
             followers = self._followers(name, ready, done)
             goals = [*(s.target for s in stored), *followers]
@@ -236,6 +248,18 @@ class _Cut:
         total = apply("add", dt.i64, *(Load(a, (before,), dt.i64) for a in (f"{name}.pos1", count[-1].target)))
         body = apply("where", dt.i64, apply("gt", dt.bool_, var(at), Const(0, dt.i64)), total, Const(0, dt.i64))
         return (*count, Comprehension(f"{name}.pos1", TensorType(dt.i64, (at.extent,)), (at,), body))
+
+    def _values(self, step: Scatter) -> Comprehension:
+        """What a scatter adds up at each coordinate of its pattern."""
+        fresh = {i.name: self.names.fresh(stem(i.name)) for i in step.indices}
+        own: Scatter = rename(step, fresh)
+        places = [a.name for a in own.at if isinstance(a, Var)]
+        by_name = {i.name: i for i in own.indices}
+        over = tuple(i for i in own.indices if i.name not in places)
+        body = Reduce(step.monoid or "add", over, own.body, step.type.dtype, own.within) if over else own.body
+        indices, pattern = tuple(by_name[p] for p in places), Pattern(step.target, tuple(range(len(places))))
+        type = TensorType(step.type.dtype, step.type.shape, None, pattern)
+        return Comprehension(f"{step.target}.val", type, indices, body, (Within(step.target, tuple(places)),))
 
     def _counted_by_rows(self, name: str, row: Index, column: Index, within: Within) -> tuple[Comprehension | Scatter, ...]:
         """How many elements each row of a pattern holds that is walked row by row."""

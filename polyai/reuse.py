@@ -1,0 +1,78 @@
+"""Sparse results whose pattern is assembled once and filled many times: the numeric phase without the symbolic one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from polyai.api import Declared, Function, kernels_again, variant_of
+from polyai.errors import SparseStructureError, UnsupportedError
+from polyai.frontend.trace import trace
+from polyai.options import current
+from polyai.sparse.prepared import Prepared
+
+
+class Assembled:
+    """A function with the patterns of its sparse results for given operands; see `pattern`."""
+
+    def __init__(self, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        inner = fn._fn if isinstance(fn, (Function, Declared)) else fn
+        self._name = getattr(inner, "__name__", "function")
+        options = current()
+        args, kwargs = _by_rows(args, kwargs)
+        self._traced = trace(inner, args, kwargs, name=self._name)
+        self._variant = variant_of(self._traced, options)
+        if len(self._variant.kernels) < 2:
+            raise UnsupportedError(
+                f"{self._name} assembles no sparse result", "its results are dense, or have the pattern of an argument", "call it as it is"
+            )
+        self._index = {name: array.copy() for name, array in self._variant.index_arrays(args, kwargs).items()}
+        self._kept, self._counts = self._variant.assembled(args, kwargs, options)
+        self._kernels = kernels_again(self._traced, options)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        args, kwargs = _by_rows(args, kwargs)
+        given = self._variant.index_arrays(args, kwargs)
+        for name, array in given.items():
+            if not np.array_equal(array, self._index[name]):
+                raise SparseStructureError(
+                    f"{name.partition('.')[0]} has another pattern than when {self._name} was assembled",
+                    "only values may change between calls",
+                    "make a new handle: pattern(fn, ...)",
+                )
+        broken = self._traced.broken_guard(self._traced.values(self._traced.arguments(args, kwargs)))
+        if broken is not None:
+            self._traced.check(self._traced.values(self._traced.arguments(args, kwargs)))
+        return self._variant.run_again(self._kernels, self._kept, self._counts, args, kwargs, current())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the patterns that are kept."""
+        return sum(a.nbytes for a in (*self._kept.values(), *self._index.values()))
+
+    def __repr__(self) -> str:
+        return f"<{self._name} with assembled patterns, {self.nbytes} bytes>"
+
+
+def _by_rows(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments with the rows of prepared matrices in place of these: sparse results are made from rows."""
+    rows = tuple(a.matrix if type(a) is Prepared else a for a in args)
+    return rows, {k: a.matrix if type(a) is Prepared else a for k, a in kwargs.items()}
+
+
+def pattern(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Assembled:
+    """The patterns of `fn`'s sparse results for these arguments, assembled once, as a function of new values.
+
+        h = pattern(lambda A, B: A @ B, A, B)
+        C = h(A2, B2)                     A2, B2 store what A, B store, with other values
+
+    Args:
+        fn: A function with a sparse result that is not along an argument's pattern: a product or a sum of sparse arrays.
+        args, kwargs: Its arguments. Index arrays are compared at each call.
+
+    A call gives what `fn` gives. Raises UnsupportedError if `fn` assembles nothing, SparseStructureError for arguments of another
+    pattern, or whose rows are not in order where they are merged.
+    """
+    return Assembled(fn, args, kwargs)
