@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from polyai.api import runtime
+from polyai.api import Function, runtime
 from polyai.errors import ShapeError, SparseStructureError, UnsupportedError
+from polyai.frontend import merging
+from polyai.frontend.arguments import has_traced
 from polyai.scalar import dtype as dt
 from polyai.sparse import format as fm
 from polyai.sparse import interop
@@ -51,13 +53,38 @@ def sparse_array(
     return SparseArray.pack(wanted, extents, coordinates, values)
 
 
-def asformat(array: Any, format: str | Format, *, order: Sequence[int] | None = None, index_bits: int | None = None) -> SparseArray:
-    """`array` in another format; a SparseArray that has it already is returned as it is. See `sparse_array`."""
+def asformat(array: Any, format: str | Format, *, order: Sequence[int] | None = None, index_bits: int | None = None) -> Any:
+    """`array` in another format.
+
+    Inside a compiled function, and for SciPy's matrices in CSR, CSC or COO, "csr" and "csc" are compiled and give SciPy's arrays;
+    rows come out sorted, coordinates that repeat add up. Anything else gives a `SparseArray`, made in NumPy and counted as a
+    conversion; one that has the format already is returned as it is. See `sparse_array` for the arguments and errors.
+    """
+    plain = format in ("csr", "csc") and order is None and index_bits is None
+    if has_traced((array,), {}):
+        if not plain:
+            raise UnsupportedError(
+                f"asformat({format!r}) inside a compiled function", 'compiled are "csr" and "csc" of matrices', "convert the argument before the call"
+            )
+        return merging.stored_as(array, (0, 1) if format == "csr" else (1, 0))
+    if plain and interop.is_sparse(array) and interop.storage_in(array) is None and getattr(array, "format", "") in ("csr", "csc", "coo") and array.ndim == 2:
+        return array.copy() if array.format == format else _COMPILED[str(format)](array)
     if isinstance(array, SparseArray):
         width = index_bits if index_bits is not None else array.format.index_bits
         if array.format == named(format, array.ndim, order, width):
             return array
     return sparse_array(array, format, order=order, index_bits=index_bits)
+
+
+def _to_csr(array: Any) -> Any:
+    return merging.stored_as(array, (0, 1))
+
+
+def _to_csc(array: Any) -> Any:
+    return merging.stored_as(array, (1, 0))
+
+
+_COMPILED = {"csr": Function(_to_csr, name="to_csr"), "csc": Function(_to_csc, name="to_csc")}
 
 
 def named(format: str | Format, rank: int, order: Sequence[int] | None = None, index_bits: int = 32) -> Format:

@@ -11,9 +11,10 @@ into a pattern of their own.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from polyai.errors import UnsupportedError
-from polyai.frontend.core import Array, Tracer
+from polyai.frontend.core import Array, Tracer, find_tracer
 from polyai.frontend.term import Term
 from polyai.scalar import dtype as dt
 from polyai.sparse.format import Format, coo, csc, csr
@@ -80,6 +81,15 @@ def converted(array: Array, order: tuple[int, ...], bits: int | None = None) -> 
     value = tracer.read(array, indices)
     tracer.merged[within.tensor] = None
     return scattered(tracer, "converted", indices, indices, value, (within,), order, bits or bits_of((array,)), array.is_matrix, None)
+
+
+def stored_as(array: Any, order: tuple[int, ...]) -> Array:
+    """A sparse traced matrix with its elements stored by rows (0, 1) or by columns (1, 0); itself if they are."""
+    tracer = find_tracer((array,), "asformat")
+    given = tracer.array(array)
+    if not given.is_sparse:
+        raise UnsupportedError(f"asformat of the dense {tracer.text(given)}", "it stores every element", "build it from a sparse array")
+    return given if order_of(given) == order else converted(given, order)
 
 
 def scattered(
