@@ -212,8 +212,11 @@ def test_patterns_are_assembled_once_for_it_and_masks_select() -> None:
 def test_operands_of_other_formats_meet_it() -> None:
     A, B = scattered(40, 30, 0.1, np.float64, 1), scattered(40, 30, 0.1, np.float64, 2)
     prepared = pa.prepare(A, layout="sorted slices", measure=False)
-    for kind in ("csc", "coo", "dia", "bsr"):
-        got = pa.jit(lambda A, B: A + B)(prepared, B.asformat(kind))
+    unsorted = sp.csr_array((B.data[::-1].copy(), B.indices[::-1].copy(), np.concatenate([[0], np.cumsum(np.diff(B.indptr)[::-1])])), shape=B.shape)
+    others = [B.asformat(kind) for kind in ("csc", "coo", "dia", "bsr")]
+    for other in (*others, B.tobsr((2, 2)), unsorted):
+        got = pa.jit(lambda A, B: A + B)(prepared, other)
+        B = other.tocsr()
         np.testing.assert_allclose(got.toarray(), (A + B).toarray(), rtol=1e-12, atol=1e-12)
 
 

@@ -147,10 +147,10 @@ def describe(value: Any) -> Described | None:
 
 
 def as_rows(value: Any) -> Any:
-    """A matrix of any format as SciPy's CSR, a copy unless it is that. Raises SparseStructureError for broken arrays, UnsupportedError
+    """A matrix of any format as SciPy's CSR, a copy unless it is that (or Owned). Raises SparseStructureError for broken arrays, UnsupportedError
     for other ranks."""
     own = _storage(value)
-    if own is None and _is_scipy(value) and value.format == "csr":
+    if type(value) is Owned or (own is None and _is_scipy(value) and value.format == "csr"):
         return value
     validate_fully(value)
     if own is not None:
@@ -404,7 +404,7 @@ def coordinates(value: Any) -> tuple[Array, ...]:
 def is_sorted(value: Any) -> bool:
     """True if coordinates ascend within each row (CSR), column (CSC), or lexicographically (COO); equal ones may repeat."""
     validate_fully(value)
-    return not (_order(value) < 0).any()
+    return type(value) is Owned or not (_order(value) < 0).any()
 
 
 def has_duplicates(value: Any) -> bool:
@@ -471,6 +471,8 @@ def summed(described: Described) -> Described | None:
 
     Raises SparseStructureError for row pointers and indices out of range.
     """
+    if type(described.holder) is Owned:
+        return None
     validate_fully(described.holder)
     order = _order(described.holder)
     if (order > 0).all():
