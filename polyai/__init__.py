@@ -9,6 +9,7 @@ from polyai import errors
 from polyai.api import Function, cache_clear, cache_export, cache_import, cache_info, compile, explain, policy, stats
 from polyai.constant import jit
 from polyai.conversion import asformat, sparse_array
+from polyai.frontend.semiring import semiring
 from polyai.frontend.spec import (
     bf16,
     bool_,
@@ -486,6 +487,7 @@ __all__ = [
     "searchsorted",
     "segment_max",
     "segment_sum",
+    "semiring",
     "sigmoid",
     "sign",
     "silu",

@@ -131,8 +131,8 @@ def _several(
     """A product whose sparse factors have different coordinates: merged where they have the same labels, else walked one below another."""
     _no_diagonals(tracer, stem, sparse)
     walked, groups = _walks(tracer, stem, sparse, out)
-    instead = {id(a): w for (a, _), (w, _) in zip(sparse, walked)}
-    new = [(instead.get(id(a), a), labels) for a, labels in factors]
+    following = iter(walked)  # by place: one array may be a factor twice, each time in another order
+    new = [next(following) if a.is_sparse else (a, labels) for a, labels in factors]
     made = tracer.indices([extents[label] for label in (*out, *(x for x in extents if x not in out))])
     index = dict(zip((*out, *(x for x in extents if x not in out)), made))
     value, dtype = _product(tracer, new, index, extents)
@@ -172,13 +172,9 @@ def _several(
 
 def masked_product(tracer: Tracer, stem: str, left: Factor, right: Factor, mask: Array) -> Array:
     """The product of two matrices at the coordinates that `mask` stores."""
-    if not mask.is_sparse or {mask.rank, left[0].rank, right[0].rank} != {2}:
-        raise ShapeError(
-            f"{stem} with a mask takes matrices and a sparse mask", tracer.shapes_text((left[0], right[0], mask)), "leave the mask away, or use sddmm"
-        )
+    if {mask.rank, left[0].rank, right[0].rank} != {2}:
+        raise ShapeError(f"{stem} with a mask takes matrices", tracer.shapes_text((left[0], right[0], mask)), "leave the mask away, or use sddmm")
     extents = _extents(tracer, stem, (left, right, (mask, ("n", "m"))), frozenset())
-    if merging.order_of(mask) != (0, 1):
-        mask = merging.converted(mask, (0, 1))
     instead = []
     for array, labels in (left, right):
         if array.is_sparse and merging.order_of(array) != (0, 1):
@@ -188,11 +184,21 @@ def masked_product(tracer: Tracer, stem: str, left: Factor, right: Factor, mask:
     index = dict(zip(("n", "m", "k"), made))
     value, dtype = _product(tracer, instead, index, extents)
     withins = tuple(tracer.within(a, [index[label].name for label in labels]) for a, labels in instead if a.is_sparse)
-    around = tracer.within(mask, [index["n"].name, index["m"].name])
+    points = (index["n"], index["m"])
+    pattern, around = masked_pattern(tracer, mask, points)
+    return tracer.emit(stem, points, _summed((index["k"],), value, dtype, withins), (around,), pattern, mask.is_matrix, strong=True)
+
+
+def masked_pattern(tracer: Tracer, mask: Array, points: Sequence[tn.Index]) -> tuple[tn.Pattern, tn.Within]:
+    """The coordinates `points` that a sparse matrix stores, by rows, each once."""
+    if not mask.is_sparse or mask.rank != 2 or not all(tracer.sizes.unify(e, p.extent, "a mask") for e, p in zip(mask.extents, points)):
+        raise ShapeError("the mask is no sparse matrix of the result's shape", tracer.shape_text(mask), "pass a sparse matrix, or leave the mask away")
+    if merging.order_of(mask) != (0, 1):
+        mask = merging.converted(mask, (0, 1))
+    around = tracer.within(mask, [p.name for p in points])
     assert mask.type.pattern is not None
     tracer.needs_unique.update(dict.fromkeys(i.name for i in tracer.inputs if i.name == around.tensor))
-    points = (index["n"], index["m"])
-    return tracer.emit(stem, points, _summed((index["k"],), value, dtype, withins), (around,), mask.type.pattern, mask.is_matrix, strong=True)
+    return mask.type.pattern, around
 
 
 def _place_in(within: tn.Within, name: str) -> int:

@@ -96,6 +96,7 @@ class Tracer:
         self.needs_unique: dict[str, None] = {}
         self.merged: dict[str, None] = {}
         self.joins: dict[object, str] = {}
+        self.conversions: dict[tuple[str, tuple[int, ...], int], Array] = {}
         self._read_sparse = False
         self.not_negative: dict[str, None] = {}
         self.scalars: dict[str, bool | int] = {}

@@ -10,6 +10,7 @@ from polyai.errors import ShapeError, UnsupportedError
 from polyai.frontend.contraction import Labels, contract, masked_product
 from polyai.frontend.core import Array, Tracer, dense, find_tracer, index_term, normalized_axis
 from polyai.frontend.elementwise import conj, multiply
+from polyai.frontend.semiring import Semiring, product
 from polyai.frontend.term import apply, reduced
 from polyai.shapes import expr as sx
 
@@ -19,13 +20,15 @@ def _arrays(what: str, *values: Any) -> tuple[Tracer, list[Array]]:
     return tracer, [tracer.array(v) for v in values]
 
 
-def matmul(x1: Any, x2: Any, *, mask: Any = None) -> Any:
+def matmul(x1: Any, x2: Any, *, mask: Any = None, semiring: Semiring | None = None) -> Any:
     """x1 @ x2: [..., n, k] times [..., k, m], leading dimensions broadcast; vectors as in NumPy. Either may be sparse.
 
     With a sparse `mask` of shape [n, m] the product of two matrices is computed where the mask stores something, and has its
-    pattern; the mask's values do not count.
+    pattern; the mask's values do not count. With a `semiring` pairs are multiplied and added by other operations; see `semiring`.
     """
     tracer, (a, b) = _arrays("matmul", x1, x2)
+    if semiring is not None:
+        return product(tracer, semiring, a, b, mask)
     if mask is not None:
         return masked_product(tracer, "matmul", (a, ("n", "k")), (b, ("k", "m")), tracer.array(mask))
     if not a.rank or not b.rank:

@@ -70,7 +70,15 @@ def aligned(arrays: Sequence[Array]) -> tuple[list[Array], tuple[int, ...]]:
 
 
 def converted(array: Array, order: tuple[int, ...], bits: int | None = None) -> Array:
-    """A sparse array stored in another order of its dimensions: coordinates that repeat add up."""
+    """A sparse array stored in another order of its dimensions: coordinates that repeat add up. Each is converted once."""
+    tracer = array.tracer
+    key = (array.name, order, bits or bits_of((array,)))
+    if key not in tracer.conversions:
+        tracer.conversions[key] = _converted(array, order, key[-1])
+    return tracer.conversions[key]
+
+
+def _converted(array: Array, order: tuple[int, ...], bits: int) -> Array:
     tracer = array.tracer
     owner = array.type.pattern.owner if array.type.pattern is not None else ""
     form = tracer.types[owner].format
@@ -80,7 +88,7 @@ def converted(array: Array, order: tuple[int, ...], bits: int | None = None) -> 
     within = tracer.within(array, [i.name for i in indices])
     value = tracer.read(array, indices)
     tracer.merged[within.tensor] = None
-    return scattered(tracer, "converted", indices, indices, value, (within,), order, bits or bits_of((array,)), array.is_matrix, None)
+    return scattered(tracer, "converted", indices, indices, value, (within,), order, bits, array.is_matrix, None)
 
 
 def stored_as(array: Any, order: tuple[int, ...]) -> Array:

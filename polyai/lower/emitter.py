@@ -46,6 +46,7 @@ class Emitter:
         self.begins: dict[tuple[str, int], lp.LoopExpr] = {}
         self.levels = [Level([])]
         self.home: dict[str, int] = {}  # the level that defines a local name
+        self.loose: set[str] = set()  # places in parts of merges that may be exhausted there: nothing is read at them for certain
         self.virtual: dict[str, lp.LoopExpr] = {}  # what the arrays of the streams at hand mean
         self.unread = {a.name for a in scop.arrays if a.role == "workspace"} - {n.array for s in scop.statements for n in _reads(s)}
         self.hull_of = {r.hull: (r.tensor, r.level) for s in scop.statements for r in s.ragged}

@@ -131,6 +131,8 @@ class Body:
         """True if `expr` may be made whatever a condition around it says."""
         if not expr.indices or (expr.array, expr.indices) in self.certain:
             return True
+        if any(isinstance(i, Load) and i.array in self.out.loose for i in expr.indices):
+            return False
         extents = self.out.storage.arrays[expr.array].extents
         if any(affine(i, self.names) is None and not self._coordinates(i) and not self._known(i, e) for i, e in zip(expr.indices, extents)):
             return False

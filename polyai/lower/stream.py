@@ -98,9 +98,7 @@ class Streams:
         if walks_all(source):
             self.last[stream.name] = self.register(f"{stream.name}_last", b.const(-1))
         self._points(stream, places, counter, iterator, body)
-        if walks_all(source):
-            final = self._read(self.last.pop(stream.name))
-            self.out.emit(lp.Check(b.compare("lt", final, self.out.size(stream.extent)), self.out.merged_site(stream.name), final))
+        self.last.pop(stream.name, None)
 
     def _points(self, stream: po.Stream, places: list[str], counter: str | None, iterator: str, body: Block) -> None:
         """The loops of all points of the lattice."""
@@ -134,12 +132,17 @@ class Streams:
         for n in point[1:]:
             least = b.smallest(least, here[n])
         least = self._let(f"{stream.name}_next", least)
-        if last is not None:
-            self.out.emit(lp.Check(b.compare("lt", self._read(last), least), self.out.merged_site(stream.name), least))
+        if last is not None:  # in range as well, before the body reads there
+            grows = b.both(b.compare("lt", self._read(last), least), b.below(least, limit))
+            self.out.emit(lp.Check(grows, self.out.merged_site(stream.name), least))
             self.out.emit(lp.Store(last, (), least))
         has: dict[int, lp.LoopExpr] = dict.fromkeys(range(len(fibres)), b.FALSE)
         for n in point:
-            has[n] = b.TRUE if len(point) == 1 else self._let(f"{fibres[n].tensor}_has", b.compare("eq", here[n], least))
+            found = b.compare("eq", here[n], least)
+            if open_ended:  # an exhausted part is nowhere, also where a broken index array lists what is outside
+                found = b.both(b.compare("lt", at[n], fibres[n].end), found)
+                self.out.loose.add(f"{stream.name}.at{n}")
+            has[n] = b.TRUE if len(point) == 1 else self._let(f"{fibres[n].tensor}_has", found)
         wanted: lp.LoopExpr = b.TRUE
         for clause in source.clauses:
             if not set(clause) >= set(point):  # one of the point's parts is at the coordinate for certain

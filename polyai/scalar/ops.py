@@ -154,7 +154,7 @@ def _table() -> dict[str, ScalarOp]:
     op("bitxor", 2, np.bitwise_xor, same, keeps_zero=True, kinds="biu")
     op("shl", 2, np.left_shift, number, keeps_zero=True, kinds="biu")
     op("shr", 2, np.right_shift, number, keeps_zero=True, kinds="biu")  # keeps the sign: arithmetic for signed integers
-    op("popcount", 1, _popcount, same, kinds="iu")
+    op("popcount", 1, _popcount, same, keeps_zero=True, kinds="iu")
     op("ctz", 1, lambda a: _popcount((a & -a) - a.dtype.type(1)), same, kinds="iu")  # zeros below the lowest set bit; the width of 0
     op("bit", 1, lambda a: np.left_shift(a.dtype.type(1), a & a.dtype.type(8 * a.dtype.itemsize - 1)), same, kinds="iu")  # 1 << (a mod width)
     op("where", 3, np.where, selected, operands="each")

@@ -198,11 +198,59 @@ def test_a_captured_matrix_becomes_an_input() -> None:
     same(traced_run(lambda x: pa.matmul(A, x), X), A @ X)
 
 
+TWO: list[tuple[str, Call, Call]] = [
+    ("sums", lambda A, B, S: (A + B, A - B, A + 2 * B - A), lambda A, B, S: (A + B, A - B, 2 * B)),
+    ("products", lambda A, B, S: (A * B, A.multiply(B), (A + B) * B), lambda A, B, S: (A * B, A * B, (A + B) * B)),
+    ("extremes", lambda A, B, S: (np.maximum(A, B), A.minimum(B)), lambda A, B, S: (A.maximum(B), A.minimum(B))),
+    ("comparisons", lambda A, B, S: (A != B, A < B, A > B), lambda A, B, S: (A != B, A < B, A > B)),
+    ("where", lambda A, B, S: pa.where(A > 0, B, 0), lambda A, B, S: np.where((A > 0).toarray(), B.toarray(), 0)),
+    ("products of matrices", lambda A, B, S: (A @ B.T, A @ A.T, A.T @ B), lambda A, B, S: (A @ B.T, A @ A.T, A.T @ B)),
+    ("powers", lambda A, B, S: (S @ S, S @ S @ S), lambda A, B, S: (S @ S, S @ S @ S)),
+    ("with itself turned", lambda A, B, S: S + S.T, lambda A, B, S: S + S.T),
+    ("masked product", lambda A, B, S: (A @ B.T) * S, lambda A, B, S: (A @ B.T) * S),
+    ("einsum", lambda A, B, S: (pa.einsum("ij,kj->ik", A, B), pa.einsum("ij,ij->", A, B)), lambda A, B, S: (A @ B.T, (A * B).sum())),
+    ("einsum chain", lambda A, B, S: pa.einsum("ij,ki,kl->jl", A, S, S), lambda A, B, S: A.T @ (S.T @ S)),
+    ("then dense", lambda A, B, S: ((A + B).sum(axis=1), (A @ B.T).sum(), (S @ S).diagonal()), lambda A, B, S: ((A + B).sum(axis=1), (A @ B.T).sum(), (S @ S).diagonal())),
+    ("then a vector", lambda A, B, S: (A + B) @ A.sum(axis=0), lambda A, B, S: (A + B) @ A.sum(axis=0)),
+    ("then relu", lambda A, B, S: (pa.relu(A + B), pa.relu(A @ B.T)), lambda A, B, S: ((A + B).maximum(0), (A @ B.T).maximum(0))),
+    ("softmax of the union", lambda A, B, S: pa.softmax(A * A + B * B), lambda A, B, S: _softmax(A * A + B * B, 1)),
+    ("outer", lambda A, B, S: pa.einsum("ij,kl->ijkl", A, B), lambda A, B, S: np.einsum("ij,kl->ijkl", A.toarray(), B.toarray())),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("formats", [("csr", "csr"), ("csc", "csc"), ("coo", "csr")], ids="+".join)
+@pytest.mark.parametrize(("fn", "reference"), [t[1:] for t in TWO], ids=[t[0] for t in TWO])
+def test_two_sparse_arrays(fn: Call, reference: Call, formats: tuple[str, str]) -> None:
+    A, B, S = (matrix(*shape, format=f) for shape, f in zip(((6, 5), (6, 5), (6, 6)), (*formats, formats[0])))
+    compare(lambda a, b, s: fn(a, b, s), lambda a, b, s: reference(*(x.tocsr() for x in (a, b, s))), A, B, S)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int32, np.int8, np.complex128, np.bool_])
+def test_types_of_two_sparse_arrays_follow_scipy(dtype: Any) -> None:
+    A, B = matrix(dtype=dtype), matrix(dtype=np.float32)
+    compare(lambda a, b: (a + b, a * b, a @ b.T, a + a.T.T, a @ a.T), lambda a, b: (a + b, a * b, a @ b.T, a + a, a @ a.T), A, B, tolerance=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(0, 0), (0, 3), (3, 0), (1, 1), (1, 4)])
+def test_two_sparse_arrays_of_sizes_zero_and_one(shape: tuple[int, int]) -> None:
+    A, B, none = sp.csr_array(RNG.standard_normal(shape)), sp.csr_array(RNG.standard_normal(shape)), sp.csr_array(shape)
+    compare(lambda a, b, c: (a + b, a * b, a @ b.T, a + c, c * a), lambda a, b, c: (a + b, a * b, a @ b.T, a + c, c * a), A, B, none)
+
+
+def test_star_of_two_matrices_of_scipy_is_their_product() -> None:
+    A, B = sp.csr_matrix(matrix(6, 6)), sp.csr_matrix(matrix(6, 6))
+    compare(lambda a, b: a * b, lambda a, b: a @ b, A, B)
+
+
+def test_a_quotient_is_stored_where_its_numerator_is() -> None:
+    """What is not stored contributes nothing, also 0 / 0: SciPy's quotient is a dense array with NaN there."""
+    A, B = matrix(), matrix()
+    with np.errstate(all="ignore"):
+        want = np.where(A.toarray() != 0, A.toarray() / B.toarray(), 0)
+    compare(lambda a, b: a / b, lambda a, b: want, A, B)
+
+
 REFUSED: list[tuple[str, Call, type[PolyAIError], str]] = [
-    ("sparse @ sparse", lambda A, B: A @ B.T, UnsupportedError, "product of two sparse arrays"),
-    ("A @ A.T", lambda A, B: A @ A.T, UnsupportedError, "product of two sparse arrays"),
-    ("A + B", lambda A, B: A + B, UnsupportedError, "patterns differ"),
-    ("A * B", lambda A, B: A * B, UnsupportedError, "patterns differ"),
     ("A + 1", lambda A, B: A + 1, UnsupportedError, "implicit zero becomes 1"),
     ("exp(A)", lambda A, B: pa.exp(A), UnsupportedError, "implicit zero becomes 1.0"),
     ("1 / A", lambda A, B: 1.0 / A, UnsupportedError, "toarray"),
@@ -211,6 +259,13 @@ REFUSED: list[tuple[str, Call, type[PolyAIError], str]] = [
     ("argmax", lambda A, B: A.argmax(axis=0), UnsupportedError, "argmax of the sparse A"),
     ("tocsc", lambda A, B: A.tocsc(), UnsupportedError, "convert before the call"),
     ("stretched", lambda A, B: A * pa.zeros((2, A.shape[0], A.shape[1])), UnsupportedError, "stretches the sparse A"),
+    ("A == B", lambda A, B: A == B, UnsupportedError, "implicit zero becomes True"),
+    ("concatenate", lambda A, B: pa.concatenate([A, B]), UnsupportedError, "concat of the sparse A"),
+    ("searched factor", lambda A, B: pa.einsum("ij,kj,ik->ik", A, B, A @ B.T), UnsupportedError, "would be searched"),
+    ("triangles", lambda A, B: pa.einsum("ij,kj,ki->", A, B, A @ B.T), UnsupportedError, "named by others"),
+    ("product in a branch", lambda A, B: pa.cond(A.sum() > 0, lambda: A @ B.T, lambda: B @ A.T), UnsupportedError, "makes a sparse array inside then"),
+    ("sum in a branch", lambda A, B: pa.cond(A.sum() > 0, lambda a, b: a + b, lambda a, b: a - b, A, B), UnsupportedError, "a merge makes a sparse array inside then"),
+    ("sparse state", lambda A, B: pa.while_loop(lambda x: x.sum() > 0, lambda x: x + B, A), UnsupportedError, "while_loop of the sparse A"),
     ("nnz of dense", lambda A, B: (A @ A.sum(axis=0)).nnz, TraceError, "dense"),
 ]  # fmt: skip
 
@@ -219,6 +274,14 @@ REFUSED: list[tuple[str, Call, type[PolyAIError], str]] = [
 def test_what_is_refused_says_why(fn: Call, error: type[PolyAIError], text: str) -> None:
     with pytest.raises(error, match=text):
         trace(fn, (matrix(), matrix()), {})
+
+
+@pytest.mark.parametrize("op", [lambda a, b: a + b, lambda a, b: a * b], ids=["union", "intersection"])
+def test_merges_of_more_than_two_dimensions_are_refused(op: Call) -> None:
+    a, b = (sp.coo_array(np.where(RNG.random((3, 4, 5)) < 0.3, 1.0, 0)) for _ in range(2))
+    with pytest.raises(UnsupportedError, match="a sparse result with 3 dimensions") as found:
+        trace(op, (a, b), {})
+    assert "make an operand dense" in str(found.value)
 
 
 @pytest.mark.parametrize("extent", [2**32, 2**33, 2**40, 2**62])

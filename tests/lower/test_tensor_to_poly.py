@@ -12,7 +12,7 @@ from polyai.poly.tree import braces, condition_of
 from polyai.poly.verify import verify
 from polyai.scalar import dtype as dt
 from polyai.shapes.expr import floordiv, symbol
-from polyai.sparse.format import csf, csr, dcsr
+from polyai.sparse.format import Format, csc, csf, csr, dcsr
 from polyai.tensor.nodes import Fact, Index, Input, Program, Scatter
 from tests.poly.meaning import straight
 from tests.programs import PROGRAMS, add, at, define, dense, lit, mul, op, program, reduce, sparse, v, within
@@ -172,11 +172,34 @@ def test_names_that_isl_does_not_take_are_spelled_differently() -> None:
     assert "gr_uf6_udfe[mod_]" in scop.statements[0].reads[0].text
 
 
-def test_two_patterns_at_once_are_unsupported() -> None:
-    a, b = sparse("A", csr(), n, c), sparse("B", csr(), c, m)
+def _product_of_two(first: Format, second: Format) -> Scop:
+    a, b = sparse("A", first, n, c), sparse("B", second, c, m)
     body = reduce("add", {"k": c}, mul(at("A", "i", "k"), at("B", "k", "j")), within("A", "i", "k"), within("B", "k", "j"))
-    with pytest.raises(UnsupportedError, match="A and B are walked together") as found:
-        lower(program("p", [a, b], [define("Y", {"i": n, "j": m}, body)], "Y"))
+    scop = lower(program("p", [a, b], [define("Y", {"i": n, "j": m}, body)], "Y"))
+    verify(scop)
+    return scop
+
+
+def test_two_patterns_are_walked_one_below_the_other() -> None:
+    """What one walk binds, the next one enters by: here rows of A, and for each of its columns a row of B."""
+    scop = _product_of_two(csr(), csr())
+    assert _lines(scop)[2:] == [
+        "Y_upd[i, q, q_1] : 0 <= i < n and 0 <= q < A_max1 and 0 <= q_1 < B_max1",
+        "Y[i, i64(B.crd1[i64(A.crd1[i, q]), q_1])] add= A.val[i, q] * B.val[i64(A.crd1[i, q]), q_1]",
+    ]
+    assert not scop.statement("Y_upd").write.must
+    assert [(r.dim, r.tensor) for r in scop.statement("Y_upd").ragged] == [("q", "A"), ("q_1", "B")]
+
+
+def test_the_formats_say_which_of_two_patterns_comes_first() -> None:
+    assert _lines(_product_of_two(csc(), csc()))[3] == "Y[i64(A.crd1[i64(B.crd1[j, q]), q_1]), j] add= A.val[i64(B.crd1[j, q]), q_1] * B.val[j, q]"
+    assert _lines(_product_of_two(csc(), csr()))[3] == "Y[i64(A.crd1[k, q]), i64(B.crd1[k, q_1])] add= A.val[k, q] * B.val[k, q_1]"
+
+
+def test_two_patterns_of_which_each_would_be_searched_are_unsupported() -> None:
+    with pytest.raises(UnsupportedError, match="A and B are walked together, and each lists a coordinate that another names") as found:
+        _product_of_two(csr(), csc())
+    assert "without a search" in str(found.value)
     assert "toarray" in found.value.remedy
 
 

@@ -32,6 +32,51 @@ def test_every_operation_computes_its_result_type():
                 np.testing.assert_allclose(got, entry.meaning(*values), rtol=2e-3 if want == dt.f16 else 1e-6)
 
 
+INTEGERS = [d for d in dt.ALL if d.kind in "iu"]
+
+
+def _numbers(dtype):
+    """All of 8 bits; of wider types the ends, every power of two and its neighbours, and random ones: as Python integers."""
+    low, high = (-(1 << (dtype.bits - 1)), (1 << (dtype.bits - 1)) - 1) if dtype.kind == "i" else (0, (1 << dtype.bits) - 1)
+    if dtype.bits == 8:
+        return list(range(low, high + 1))
+    near = [s * (1 << n) + d for n in range(dtype.bits) for d in (-1, 0, 1) for s in (1, -1)]
+    rng = np.random.default_rng(dtype.bits)
+    anything = [int.from_bytes(rng.bytes(dtype.bits // 8), "little", signed=dtype.kind == "i") for _ in range(50)]
+    return sorted({x for x in (*near, *anything, low, high, 0) if low <= x <= high})
+
+
+@pytest.mark.parametrize("dtype", INTEGERS, ids=str)
+def test_operations_on_bits_are_those_of_python_integers(dtype):
+    width, kind = dtype.bits, dt.to_numpy(dtype)
+    numbers = _numbers(dtype)
+    raw = [x % (1 << width) for x in numbers]
+    assert 0 in numbers and max(raw) == (1 << width) - 1
+
+    def found(name):
+        out = evaluate(apply(name, Var("x", dtype)), {"x": np.array(numbers, kind)}, {})
+        assert out.dtype == kind
+        return [int(v) % (1 << width) for v in out]
+
+    assert found("popcount") == [r.bit_count() for r in raw]
+    assert found("ctz") == [(r & -r).bit_length() - 1 if r else width for r in raw]
+    assert found("bit") == [1 << (r % width) for r in raw]
+
+
+@pytest.mark.parametrize("dtype", INTEGERS, ids=str)
+def test_the_lowest_bit_is_the_one_that_ctz_counts(dtype):
+    x = Var("x", dtype)
+    numbers = np.array([n for n in _numbers(dtype) if n], dt.to_numpy(dtype))
+    lowest = apply("bitand", x, apply("neg", x))
+    np.testing.assert_array_equal(evaluate(apply("bit", apply("ctz", x)), {"x": numbers}, {}), evaluate(lowest, {"x": numbers}, {}))
+
+
+def test_operations_on_bits_keep_the_shape():
+    for shape in ((), (0,), (3, 0), (2, 3)):
+        for name in ("popcount", "ctz", "bit"):
+            assert evaluate(apply(name, Var("x", dt.i64)), {"x": np.ones(shape, np.int64)}, {}).shape == shape
+
+
 def test_where_reads_only_the_branch_it_takes():
     inside = apply("lt", I, const(3, dt.i64))
     expr = apply("where", inside, Load("a", (I,), dt.f32), const(-1.0, dt.f32))

@@ -22,7 +22,11 @@ REFUSED_HERE = {  # what NumPy defines and this table refuses: an order of compl
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", [n for n in OPS if n not in ("erf", "where")])
+OURS = ("erf", "where", "popcount", "ctz", "bit")
+"""What NumPy has no function of this name and meaning for; `where` is one of three operands."""
+
+
+@pytest.mark.parametrize("name", [n for n in OPS if n not in OURS])
 def test_like_numpy(name):
     entry, function = OPS[name], getattr(np, NAMES.get(name, name))
     for args in itertools.product(HAVE, repeat=entry.arity):
@@ -47,6 +51,16 @@ def test_where_and_erf():
     assert result_type("erf", dt.f32) == dt.f32
     with pytest.raises(DTypeError, match="the condition of where has dtype i32"):
         result_type("where", dt.i32, dt.f32, dt.f32)
+
+
+@pytest.mark.parametrize("name", ["popcount", "ctz", "bit"])
+def test_operations_on_bits_take_integers_and_keep_their_type(name):
+    for a in dt.ALL:
+        if a.kind in "iu":
+            assert result_type(name, a) == a
+        else:
+            with pytest.raises(DTypeError, match=f"{name} is not defined for {a}"):
+                result_type(name, a)
 
 
 @pytest.mark.parametrize("scalar", [True, 3, 2.5, 1j])

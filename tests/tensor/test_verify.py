@@ -17,6 +17,7 @@ from polyai.tensor.nodes import (
     Extern,
     Index,
     Input,
+    Join,
     Pattern,
     Program,
     Reduce,
@@ -24,6 +25,7 @@ from polyai.tensor.nodes import (
     TensorType,
     While,
     Within,
+    targets_of,
 )
 from polyai.tensor.verify import CANONICAL, CHECKS, verify, verify_canonical
 from tests.programs import PROGRAMS, at, c, define, dense, lit, m, mul, n, op, program, reduce, sparse, stored, v, within
@@ -37,6 +39,12 @@ none = Program("none", (), (), ())
 scatter = Scatter("z", dense(n, m), "X", "add", (Index("k", n), Index("l", m)), (v("k"), v("l")), at("X", "k", "l"))
 
 
+JOINED = Join("z", TensorType(dt.bool_, (n, m), csr(), Pattern("z", (0, 1))), (Index("s", n), Index("t", m)), ((within("A", "s", "t"),),))
+"""A pattern that the program makes of one other."""
+TOUCHED = dataclasses.replace(scatter, base=None, type=TensorType(dt.f32, (n, m), csr(), Pattern("z", (0, 1))))
+where_joined = op("where", Load("z", (v("k"), v("l")), dt.bool_), at("X", "k", "l"), lit(0.0))
+
+
 def stored_y(**changes: object) -> Comprehension:
     return dataclasses.replace(stored("y", ij, at("A", "i", "j"), "A", "i", "j"), **changes)
 
@@ -45,6 +53,7 @@ BROKEN = {
     "names are defined before use": [
         [define("y", ij, at("Q", "i", "j"))],
         [define("y", {"i": n}, reduce("add", {"j": m}, x, Within("Q", ("i", "j"))))],
+        [dataclasses.replace(JOINED, clauses=((within("Q", "s", "t"),),))],
         [Extern(("y",), (dense(n),), "f", ("Q",))],
         [dataclasses.replace(scatter, base="Q")],
         [define("y", ij, at("z", "i", "j")), define("z", {"k": n, "l": m}, at("X", "k", "l"))],
@@ -63,6 +72,8 @@ BROKEN = {
         [define("y", {"i": n}, reduce("add", {"j": m}, x, Within("A", ("i", "k"))))],
     ],
     "ranks match": [
+        [dataclasses.replace(JOINED, indices=(Index("s", n), Index("t", n)))],
+        [dataclasses.replace(scatter, base=None)],
         [define("y", {"i": n}, at("X", "i"))],
         [dataclasses.replace(good, type=dense(n))],
         [dataclasses.replace(good, type=dense(m, n))],
@@ -86,18 +97,30 @@ BROKEN = {
         [dataclasses.replace(scatter, monoid="plus")],
     ],
     "withins name stored coordinates": [
+        [dataclasses.replace(JOINED, clauses=())],
+        [dataclasses.replace(JOINED, clauses=((within("A", "s", "t"),), ()))],
+        [dataclasses.replace(JOINED, clauses=((within("A", "s", "s"),),))],
+        [dataclasses.replace(JOINED, clauses=((within("X", "s", "t"),),))],
         [define("y", {"i": n}, reduce("add", {"j": m}, x, within("X", "i", "j")))],
         [define("y", {"i": n}, reduce("add", {"j": m}, x, within("A", "i")))],
         [define("y", {"i": n}, reduce("add", {"j": m}, x, within("A", "j", "j")))],
         [stored_y(within=(Within("A", ("i", "k")),))],
     ],
     "sparse targets are stored within their owner": [
+        [dataclasses.replace(JOINED, type=dataclasses.replace(JOINED.type, format=None))],
+        [dataclasses.replace(JOINED, type=dataclasses.replace(JOINED.type, pattern=Pattern("A", (0, 1))))],
+        [dataclasses.replace(TOUCHED, type=dataclasses.replace(TOUCHED.type, format=coo(3)))],
         [stored_y(within=())],
         [stored_y(within=(Within("A", ("j", "i")),))],
         [stored_y(type=dense(n, m))],
         [stored_y(type=TensorType(dt.f32, (n, m), None, Pattern("X", (0, 1))))],
         [stored_y(type=TensorType(dt.f32, (n, m), None, Pattern("A", (0, 0))))],
         [dataclasses.replace(scatter, type=TensorType(dt.f32, (n, m), None, Pattern("A", (0, 1))))],
+    ],
+    "joins are of patterns only": [
+        [JOINED, define("y", {"a": n, "b": m}, Load("z", (v("a"), v("b")), dt.bool_))],
+        [JOINED, define("y", {"a": n}, reduce("or", {"b": m}, Load("z", (v("a"), v("b")), dt.bool_), within("z", "a", "b")))],
+        [JOINED, dataclasses.replace(scatter, target="y", indices=(Index("k", n), Index("l", m)), body=where_joined)],
     ],
     "regions have the types of their step": [
         [Cond(("y",), (dense(n, m),), "X", ("X",), two, two)],
@@ -113,7 +136,7 @@ BROKEN = {
 def test_a_broken_sentence_is_named(sentence: str) -> None:
     for number, body in enumerate(BROKEN[sentence]):
         with pytest.raises(VerifyError) as caught:
-            verify(program("p", [A, X, S], body, "z" if body[-1].__class__ is Scatter else "y"))
+            verify(program("p", [A, X, S], body, targets_of(body[-1])[0] if isinstance(body[-1], (Scatter, Join)) else "y"))
         assert f"broken: {sentence}" in str(caught.value), number
         assert "tensor program p" in str(caught.value)
 
@@ -126,12 +149,18 @@ def test_every_sentence_has_a_test() -> None:
 def test_what_is_not_broken_passes() -> None:
     verify(program("p", [A, X, S], [good, scatter, Cond(("w",), (dense(n, m),), "s", ("y",), two, two)], "y", "z", "w"))
     verify(program("p", [A, X], [stored_y()], "y", "A", "X"))
+    verify(program("p", [A, X], [JOINED], "z"))
+    verify(program("p", [A, X], [TOUCHED], "z"))
 
 
 INPUTS = {
     "names of inputs are unique": ([X, X], [Input("n", dense(n))]),
-    "a sparse input has a format": ([Input("B", TensorType(dt.f32, (n, m), None, Pattern("B", (0, 1))))], [Input("B", TensorType(dt.f32, (n, m), csr()))]),
-    "a sparse input owns its pattern": ([A, Input("B", TensorType(dt.f32, (n, m), csr(), Pattern("A", (0, 1))))],),
+    "an input that owns its pattern has a format": (
+        [Input("B", TensorType(dt.f32, (n, m), None, Pattern("B", (0, 1))))],
+        [Input("B", TensorType(dt.f32, (n, m), csr()))],
+        [A, Input("B", TensorType(dt.f32, (n, m), csr(), Pattern("A", (0, 1))))],
+    ),
+    "a sparse input owns its pattern": ([Input("B", TensorType(dt.f32, (n, m), csr(), Pattern("B", (1, 0))))],),
     "ranks match": ([sparse("B", coo(3), n, m)],),
 }
 

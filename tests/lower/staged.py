@@ -1,0 +1,131 @@
+"""Runs a program with a sparse result, kernel after kernel, at every level: what one counts, the next one fills."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from polyai.loop import interp as loop_interp
+from polyai.loop import nodes as lp
+from polyai.machine import abi
+from polyai.machine.cpu import host
+from polyai.options import Options
+from polyai.pipeline import Build, compile_program
+from polyai.poly import interp as poly_interp
+from polyai.runtime.staging import first_name
+from polyai.scalar import dtype as dt
+from polyai.tensor import interp as tensor_interp
+from polyai.tensor.nodes import Program, nnz_of, types_of
+from tests.lower.meaning import number
+from tests.machine.harness import Compiled
+from tests.poly.meaning import arguments
+from tests.programs import SparseValue
+
+Arrays = dict[str, Any]
+Runner = Callable[[Build, Arrays, dict[str, int]], Arrays]
+
+
+class Refused(Exception):
+    """A kernel ended with the code of one of its checks."""
+
+
+def tensors(program: Program, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The outputs by the interpreter of the tensor level: dense arrays, `SparseValue`s sorted by rows."""
+    out = tensor_interp.run(program, given)
+    return {name: _sorted(value) if isinstance(value, SparseValue) else value for name, value in out.items()}
+
+
+def _sorted(value: SparseValue) -> SparseValue:
+    order = np.lexsort(tuple(value.coords)[::-1])
+    return SparseValue(tuple(c[order] for c in value.coords), value.values[order], value.shape)
+
+
+def by_statements(build: Build, arrays: Arrays, sizes: dict[str, int]) -> Arrays:
+    """One phase by the interpreter of the polyhedral level."""
+    (scop,) = build.scops
+    second = dict(build.aliases)
+    named = {a.name: arrays[first_name(a.name, second)] for a in scop.arrays if a.role == "input"}
+    known = {**sizes, **{nnz_of(n): sizes[nnz_of(first)] for n, first in second.items() if nnz_of(first) in sizes}}
+    return poly_interp.run(scop, named, known)
+
+
+def _slots(build: Build, arrays: Arrays, sizes: dict[str, int]) -> tuple[lp.Kernel, Arrays, Arrays]:
+    kernel, second = build.loops, dict(build.aliases)
+    args: Arrays = {}
+    made: Arrays = {}
+    for p in kernel.params:
+        if p.extents is None:
+            args[p.name] = sizes[first_name(p.name, second)]
+        elif p.role == "output":
+            made[p.name] = args[p.name] = np.full(tuple(number(e, sizes) for e in p.extents), 77, dt.to_numpy(p.dtype))
+        else:
+            args[p.name] = np.ascontiguousarray(arrays[first_name(p.name, second)], dt.to_numpy(p.dtype))
+    return kernel, args, made
+
+
+def by_loops(build: Build, arrays: Arrays, sizes: dict[str, int]) -> Arrays:
+    """One phase by the interpreter of loops; raises Refused."""
+    kernel, args, made = _slots(build, arrays, sizes)
+    code = loop_interp.run(kernel, args)
+    if code:
+        raise Refused(kernel.sites[code - 1].what)
+    return made
+
+
+def by_machine(build: Build, arrays: Arrays, sizes: dict[str, int], threads: int = 1) -> Arrays:
+    """One phase as machine code; raises Refused."""
+    kernel, args, made = _slots(build, arrays, sizes)
+    run = Compiled(kernel)
+    code = run(*args.values(), threads=threads)
+    while code == abi.NEED_ARENA:
+        code = run(*args.values(), threads=threads, arena=run.needed)
+    if code != abi.OK:
+        raise Refused(kernel.sites[code - 1].what)
+    return made
+
+
+def by_threads(build: Build, arrays: Arrays, sizes: dict[str, int]) -> Arrays:
+    """As `by_machine`, on three threads."""
+    return by_machine(build, arrays, sizes, 3)
+
+
+LEVELS: dict[str, tuple[str, Runner]] = {
+    "poly": ("contract", by_statements),
+    "loop": ("loops", by_loops),
+    "flat": ("tidy", by_loops),
+    "machine": ("tidy", by_machine),
+    "threads": ("tidy", by_threads),
+}
+"""By name: the stage to stop after, and who runs what it made."""
+
+
+def run(program: Program, given: Mapping[str, Any], level: str, change: Callable[[int, Arrays], None] | None = None) -> dict[str, Any]:
+    """The outputs at a level: dense arrays, and for those along a pattern that the program makes a `SparseValue` in stored order.
+    `change(number, arrays)` is called before each phase."""
+    until, runner = LEVELS[level]
+    build = compile_program(program, {}, Options(), host(), until=until, verify=True)
+    arrays, sizes = arguments(program, dict(given))
+    arrays = {k: np.array(a) for k, a in arrays.items()}
+    for place, part in enumerate(build.parts):
+        if change is not None:
+            change(place, arrays)
+        arrays.update(runner(part, arrays, sizes))
+        if part.phase is not None and part.phase.counts:
+            name = part.phase.counts
+            sizes[nnz_of(name)] = int(arrays[f"{name}.pos1"][-1])
+            arrays[f"{name}.pos1"] = arrays[f"{name}.pos1"].astype(np.int32)
+    types = types_of(program)
+    return {name: _collected(name, types[name], arrays, sizes) for name in program.outputs}
+
+
+def _collected(name: str, type: Any, arrays: Arrays, sizes: dict[str, int]) -> Any:
+    if type.pattern is None:
+        return arrays[name]
+    owner = type.pattern.owner
+    pos, crd = arrays[f"{owner}.pos1"], arrays[f"{owner}.crd1"]
+    values = arrays[name] if name in arrays else arrays[f"{name}.val"]
+    shape = tuple(s if isinstance(s, int) else sizes[str(s)] for s in type.shape)
+    assert len(pos) == shape[0] + 1 and pos[0] == 0 and pos[-1] == len(crd) == len(values)
+    return SparseValue((np.repeat(np.arange(shape[0]), np.diff(pos)), np.asarray(crd)), values, shape)

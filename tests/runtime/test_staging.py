@@ -1,0 +1,199 @@
+"""Calls of several kernels: room for what was counted, errors where there is none, and the disk cache."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+import textwrap
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+import polyai as pa
+from polyai.errors import PolyAIError, ShapeError, SparseStructureError, UnsupportedError, VerifyError
+from polyai.runtime import staging
+from polyai.runtime.kernel import Kernel
+from polyai.runtime.launch import Runtime
+
+ROOT = Path(__file__).parent.parent.parent
+RNG = np.random.default_rng(8)
+
+
+def matrix(n: int = 30, m: int = 30, density: float = 0.2) -> Any:
+    return sp.csr_array(np.where(RNG.random((n, m)) < density, RNG.standard_normal((n, m)), 0))
+
+
+OPS: dict[str, Callable[..., Any]] = {"sum": lambda a, b: a + b, "intersection": lambda a, b: a * b, "product": lambda a, b: a @ b, "chain": lambda a, b: a @ b @ a}
+
+
+def plan(bits: int, counts: str = "J") -> staging.Plan:
+    return staging.Plan(2, counts, "", 1, bits, {})
+
+
+@pytest.mark.parametrize("total", [2**31 - 1, 2**31, 2**40])
+def test_more_elements_than_narrow_indices_count_are_refused(total: int) -> None:
+    arrays: dict[str, Any] = {"J.pos1": np.array([0, total], np.int64)}
+    values: dict[str, int] = {}
+    if total == 2**31 - 1:
+        staging._counted(plan(32), arrays, values)
+        assert arrays["J.pos1"].dtype == np.int32 and arrays["J.pos1"].tolist() == [0, total]
+    else:
+        with pytest.raises(UnsupportedError, match=f"the result would store {total} elements") as found:
+            staging._counted(plan(32), arrays, values)
+        assert "int64" in found.value.remedy
+        staging._counted(plan(64), arrays, values)
+        assert arrays["J.pos1"].dtype == np.int64
+    assert values["J.nnz"] == total
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_a_result_that_memory_cannot_hold_is_an_error_before_it_is_allocated(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    a, b = matrix(), matrix()
+    function = pa.jit(OPS[op])
+    function(a, b)
+    monkeypatch.setattr(staging, "memory_available", lambda: 250)  # the row pointers fit, what is stored does not
+    with pytest.raises(ShapeError, match=r"would take [0-9,]+ bytes") as found:
+        function(a, b)
+    assert "250 bytes of memory are free" in str(found.value)
+    monkeypatch.setattr(staging, "memory_available", lambda: None)  # a system that does not say
+    np.testing.assert_allclose(function(a, b).toarray(), OPS[op](a, b).toarray(), atol=1e-12)
+
+
+def test_what_memory_is_free_is_a_positive_number() -> None:
+    free = staging.memory_available()
+    assert free is None or free > 1 << 20
+
+
+Change = Callable[[Any], None]
+
+
+def _more(a: Any) -> None:
+    """Columns that were nowhere before."""
+    a.indices[:] = (a.indices + 1) % a.shape[1]
+    a.sort_indices()
+
+
+def _outside(a: Any) -> None:
+    a.indices[-1] = 2**30
+
+
+def _backwards(a: Any) -> None:
+    a.indices[:] = a.indices[::-1].copy()
+
+
+def _rows(a: Any) -> None:
+    a.indptr[1:-1] = a.indptr[-1]
+
+
+def _pointers(a: Any) -> None:
+    a.indptr[5] = -7
+
+
+@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("change", [_more, _outside, _backwards, _rows, _pointers])
+def test_an_operand_that_changes_between_the_phases_is_reported_and_does_no_harm(op: str, change: Change, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever indices hold when the second kernel reads them: an error, or a result whose structure is sound."""
+    a, b = matrix(), matrix()
+    function = pa.jit(OPS[op])
+    function(a, b)
+    original, calls = Runtime.launch, [0]
+
+    def launch(self: Runtime, kernel: Kernel, *rest: Any) -> Any:
+        phase = staging.plan_of(kernel)
+        if phase is not None and phase.fills and not calls[0]:
+            calls[0] += 1
+            change(a)
+        return original(self, kernel, *rest)
+
+    monkeypatch.setattr(Runtime, "launch", launch)
+    try:
+        found = function(a, b)
+    except PolyAIError as error:
+        assert isinstance(error, SparseStructureError) or "index" in str(error)
+    else:
+        assert found.shape == (30, 30)
+        assert found.indptr[0] == 0 and found.indptr[-1] == len(found.indices) == len(found.data) and (np.diff(found.indptr) >= 0).all()
+        assert found.nnz == 0 or (found.indices.min() >= 0 and found.indices.max() < 30)
+    assert calls == [1]
+    monkeypatch.undo()
+    c = matrix()
+    np.testing.assert_allclose(function(c, b).toarray(), OPS[op](c, b).toarray(), atol=1e-12)
+
+
+def test_a_longer_row_than_was_counted_is_named() -> None:
+    a, b = sp.csr_array(np.eye(4)), sp.csr_array(np.eye(4))
+    function = pa.jit(lambda a, b: a + b)
+    function(a, b)
+    original = staging._counted
+
+    def counted(*args: Any) -> None:
+        original(*args)
+        a.indices[:] = (a.indices + 1) % 4
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(staging, "_counted", counted)
+        with pytest.raises(SparseStructureError):
+            function(a, b)
+
+
+def test_metadata_of_another_make_is_refused() -> None:
+    @dataclasses.dataclass
+    class Fake:
+        extra: dict[str, Any]
+
+    assert staging.plan_of(Fake({})) is None  # type: ignore[arg-type]
+    for data in ({}, {"of": "x", "counts": "", "fills": "", "rows": 0, "index_bits": 32, "shapes": {}}, {"of": 1}):
+        with pytest.raises(VerifyError, match="metadata of a phase"):
+            staging.plan_of(Fake({"phase": data}))  # type: ignore[arg-type]
+
+
+def test_repeated_and_unsorted_coordinates_are_put_right_in_a_counted_copy() -> None:
+    a = sp.csr_array((np.array([1.0, 2.0, 3.0, 4.0]), np.array([1, 0, 1, 1]), np.array([0, 3, 4])), shape=(2, 2))
+    b = sp.csr_array(np.eye(2))
+    for op in (lambda a, b: a + b, lambda a, b: a * b):
+        function = pa.jit(op)
+        for _ in range(2):
+            before = pa.stats()["copies"]
+            found = function(a, b)
+            np.testing.assert_array_equal(found.toarray(), op(a, b).toarray())
+            assert found.has_canonical_format and pa.stats()["copies"] == before + 1
+            assert a.indices.tolist() == [1, 0, 1, 1]
+    for op in (lambda a, b: a @ b, lambda a, b: a @ a):
+        found = pa.jit(op)(a, b)
+        np.testing.assert_array_equal(found.toarray(), op(a, b).toarray())
+        assert found.has_canonical_format
+
+
+SCRIPT = """
+    import numpy as np, scipy.sparse as sp, polyai as pa
+
+    @pa.jit
+    def both(A, B):
+        return pa.relu(A @ B), A + B
+
+    A = sp.csr_array(np.array([[1.0, 0, 2], [0, 0, 3], [4, 0, 0]]))
+    B = sp.csr_array(np.array([[0, -1.0, 0], [5, 0, 0], [0, 0, 6]]))
+    product, total = both(A, B)
+    np.testing.assert_array_equal(product.toarray(), np.maximum((A @ B).toarray(), 0))
+    np.testing.assert_array_equal(total.toarray(), (A + B).toarray())
+    print(pa.stats()["compiles"], pa.stats()["cache_hits"])
+"""
+
+
+def test_all_kernels_of_a_program_come_back_from_disk_in_another_process(tmp_path: Path) -> None:
+    script = tmp_path / "both.py"
+    script.write_text(textwrap.dedent(SCRIPT))
+    environment = {"PYTHONPATH": str(ROOT), "POLYAI_CACHE_DIR": str(tmp_path / "cache"), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+
+    def run() -> list[int]:
+        done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, env=environment, check=False)
+        assert done.returncode == 0, done.stderr
+        return [int(x) for x in done.stdout.split()]
+
+    assert run()[0] > 0
+    assert run()[0] == 0

@@ -1,0 +1,153 @@
+"""Masked products, semirings, assembled patterns, conversions between formats: against oracles of numbers and structure."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+import polyai as pa
+
+RINGS = {
+    ("min", "add"): (min, lambda x, y: x + y, math.inf),
+    ("max", "min"): (max, min, -math.inf),
+    ("max", "mul"): (max, lambda x, y: x * y, -math.inf),
+    ("add", "first"): (lambda x, y: x + y, lambda x, y: x, 0.0),
+    ("mul", "second"): (lambda x, y: x * y, lambda x, y: y, 1.0),
+}
+KINDS = ("csr", "csc", "coo", "bsr", "dia", "lil", "dok")
+
+
+def matrix(rows: int, columns: int, density: float, seed: int) -> Any:
+    rng = np.random.default_rng(seed)
+    out = sp.random_array((rows, columns), density=density, format="csr", rng=rng)
+    out.sort_indices()
+    return out
+
+
+def stored(a: Any) -> np.ndarray:
+    """Where a matrix stores something."""
+    out = np.zeros(a.shape, bool)
+    out[a.tocoo().coords] = True
+    return out
+
+
+def over_ring(a: Any, b: Any, add: Any, mul: Any, nothing: float) -> tuple[np.ndarray, np.ndarray]:
+    """The product by its definition, and where some stored pair decides it."""
+    left, right, here, there = a.toarray(), b.toarray(), stored(a), stored(b)
+    out, touched = np.full((a.shape[0], b.shape[1]), nothing), np.zeros((a.shape[0], b.shape[1]), bool)
+    for i, k, j in itertools.product(range(a.shape[0]), range(a.shape[1]), range(b.shape[1])):
+        if here[i, k] and there[k, j]:
+            out[i, j], touched[i, j] = add(out[i, j], mul(left[i, k], right[k, j])), True
+    return out, touched
+
+
+@pytest.mark.parametrize("ring", RINGS, ids=lambda r: "-".join(r))
+@pytest.mark.parametrize("kind", ["csr", "csc", "coo"])
+def test_a_product_over_a_semiring(ring: tuple[str, str], kind: str) -> None:
+    a, b, mask = matrix(13, 9, 0.3, 0), matrix(9, 11, 0.3, 1), matrix(13, 11, 0.4, 2)
+    chosen = pa.semiring(*ring)
+    want, touched = over_ring(a, b, *RINGS[ring])
+    got = pa.jit(lambda x, y: pa.matmul(x, y, semiring=chosen))(a.asformat(kind), b.asformat(kind))
+    np.testing.assert_array_equal(stored(got), touched)
+    np.testing.assert_allclose(got.toarray()[touched], want[touched])
+    under = pa.jit(lambda x, y, m: pa.matmul(x, y, semiring=chosen, mask=m))(a.asformat(kind), b.asformat(kind), mask)
+    np.testing.assert_array_equal(stored(under), stored(mask))
+    values = under.tocoo()
+    np.testing.assert_allclose(values.data, want[values.coords])
+
+
+def test_shortest_paths_of_a_vector() -> None:
+    a, x = matrix(13, 9, 0.3, 0), np.random.default_rng(3).random(9)
+    chosen = pa.semiring("min", "add")
+    got = pa.jit(lambda a, x: pa.matmul(a, x, semiring=chosen))(a, x)
+    dense = np.where(stored(a), a.toarray(), np.inf)
+    np.testing.assert_allclose(got, (dense + x).min(axis=1))
+
+
+@pytest.mark.parametrize(("add", "mul"), [("sub", "mul"), ("add", "div"), ("", "")])
+def test_unknown_operations_are_refused(add: str, mul: str) -> None:
+    with pytest.raises(pa.errors.UnsupportedError, match="semiring"):
+        pa.semiring(add, mul)
+
+
+@pytest.mark.parametrize("kinds", list(itertools.product(("csr", "csc", "coo"), repeat=2)), ids="-".join)
+def test_a_masked_product_has_the_masks_pattern(kinds: tuple[str, str]) -> None:
+    a, b, mask = matrix(20, 15, 0.2, 4), matrix(15, 17, 0.2, 5), matrix(20, 17, 0.3, 6)
+    got = pa.jit(lambda x, y, m: pa.matmul(x, y, mask=m))(a.asformat(kinds[0]), b.asformat(kinds[1]), mask.asformat(kinds[0]))
+    np.testing.assert_array_equal(stored(got), stored(mask))
+    np.testing.assert_allclose(got.toarray(), np.where(stored(mask), (a @ b).toarray(), 0), atol=1e-15)
+
+
+def test_what_lies_outside_the_mask_is_not_seen() -> None:
+    a = sp.csr_array(np.array([[1.0, np.inf]]))
+    b = sp.csr_array(np.array([[1.0, 2.0], [0.0, np.nan]]))
+    mask = sp.csr_array(np.array([[1.0, 0.0]]))
+    got = pa.jit(lambda x, y, m: pa.matmul(x, y, mask=m))(a, b, mask)
+    assert got.nnz == 1 and got.toarray()[0, 0] == 1.0
+
+
+def test_a_mask_of_another_shape_is_refused() -> None:
+    with pytest.raises(pa.errors.ShapeError, match=r"mask|size"):
+        pa.jit(lambda x, y, m: pa.matmul(x, y, mask=m))(matrix(4, 4, 0.5, 0), matrix(4, 4, 0.5, 1), matrix(5, 4, 0.5, 2))
+
+
+FUNCTIONS = {
+    "product": lambda a, b: a @ b,
+    "sum": lambda a, b: a + b,
+    "chain": lambda a, b: pa.relu(a @ b) * 2.0,
+    "cube": lambda a, b: a @ b @ a,
+    "mixed": lambda a, b: (a + b) * (a @ b),
+}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+@pytest.mark.parametrize("kind", ["csr", "csc"])
+def test_an_assembled_pattern_serves_new_values(name: str, kind: str) -> None:
+    a, b = (matrix(15, 15, 0.2, s).asformat(kind) for s in (7, 8))
+    handle, rng = pa.pattern(FUNCTIONS[name], a, b), np.random.default_rng(9)
+    for _ in range(3):
+        for x in (a, b):
+            x.data[:] = rng.standard_normal(x.nnz)
+        got, want = handle(a, b), pa.jit(FUNCTIONS[name])(a, b)
+        np.testing.assert_array_equal(stored(got), stored(want))
+        np.testing.assert_allclose(got.toarray(), want.toarray(), atol=1e-13)
+        got.indices[:] = 0  # each result owns its index arrays
+
+
+def test_another_pattern_is_refused() -> None:
+    a, b = matrix(15, 15, 0.2, 7), matrix(15, 15, 0.2, 8)
+    handle = pa.pattern(FUNCTIONS["product"], a, b)
+    with pytest.raises(pa.errors.SparseStructureError, match="another pattern"):
+        handle(b, a)
+    with pytest.raises(pa.errors.UnsupportedError, match="assembles no sparse result"):
+        pa.pattern(lambda a: a * 2.0, a)
+
+
+@pytest.mark.parametrize("source", ["csr", "csc", "coo"])
+@pytest.mark.parametrize("target", ["csr", "csc"])
+def test_conversions_are_exact(source: str, target: str) -> None:
+    for rows, columns, density in ((0, 0, 0.0), (1, 7, 0.5), (7, 1, 0.5), (30, 20, 0.2), (5, 5, 0.0)):
+        a = matrix(rows, columns, density, 1)
+        got, want = pa.asformat(a.asformat(source), target), a.asformat(target)
+        want.sort_indices()
+        for part in ("indptr", "indices", "data"):
+            np.testing.assert_array_equal(getattr(got, part), getattr(want, part))
+
+
+def test_a_conversion_adds_up_what_repeats() -> None:
+    a = sp.coo_array((np.array([1.0, 2.0, 4.0]), (np.array([1, 0, 1]), np.array([2, 1, 2]))), shape=(2, 3))
+    np.testing.assert_array_equal(pa.asformat(a, "csr").toarray(), a.toarray())
+    np.testing.assert_array_equal(pa.asformat(a, "csc").toarray(), a.toarray())
+
+
+@pytest.mark.parametrize("kinds", list(itertools.product(KINDS, repeat=2)), ids="-".join)
+def test_every_format_meets_every_other(kinds: tuple[str, str]) -> None:
+    a, b = matrix(12, 12, 0.2, 0), matrix(12, 12, 0.2, 1)
+    x, y = (m.tobsr(blocksize=(2, 3)) if k == "bsr" else m.asformat(k) for m, k in zip((a, b), kinds))
+    for f in (lambda a, b: a + b, lambda a, b: a * b, lambda a, b: a @ b, lambda a, b: a.T @ b):
+        np.testing.assert_allclose(pa.jit(f)(x, y).toarray(), f(a, b).toarray(), atol=1e-14)
