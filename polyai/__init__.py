@@ -6,7 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from polyai import errors
-from polyai.api import Function, cache_clear, cache_export, cache_import, cache_info, compile, explain, jit, policy, stats
+from polyai.api import Function, cache_clear, cache_export, cache_import, cache_info, compile, explain, policy, stats
+from polyai.constant import jit
 from polyai.conversion import asformat, sparse_array
 from polyai.frontend.semiring import semiring
 from polyai.frontend.spec import (
@@ -32,6 +33,7 @@ from polyai.frontend.spec import (
     u64,
 )
 from polyai.options import options
+from polyai.prepare import prepare
 from polyai.reuse import pattern
 from polyai.sparse.tensor import SparseArray
 from polyai.surface import (
@@ -461,6 +463,7 @@ __all__ = [
     "positive",
     "pow",
     "power",
+    "prepare",
     "prod",
     "ptp",
     "qr",

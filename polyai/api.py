@@ -17,9 +17,10 @@ from typing import Any
 
 from polyai.binding import Variant, cache_key, compiler_contents, compiler_stamp, cost_hints
 from polyai.errors import GuardError
-from polyai.explain import Explanation
+from polyai.explain import Explanation, Section
 from polyai.frontend.arguments import has_traced, in_order, leaves, signature
 from polyai.frontend.declare import DECLARED
+from polyai.frontend.prepared import by_position, expanded, static_names
 from polyai.frontend.sizes import Guard
 from polyai.frontend.spec import Relation, Spec
 from polyai.frontend.trace import Traced, trace
@@ -33,6 +34,7 @@ from polyai.runtime.kernel import Kernel
 from polyai.runtime.launch import Runtime
 from polyai.shapes import expr as sx
 from polyai.shapes.bucket import Never, parse
+from polyai.sparse.prepared import Prepared
 from polyai.specialise import helper_command
 from polyai.warming import bindings, stand_in
 
@@ -147,6 +149,7 @@ class Function:
         self._made: list[Variant] = []
         self._broken: dict[Any, list[tuple[str, str, str]]] = {}
         self._lock = threading.RLock()
+        self._expanded: dict[Any, Function] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._fast is not None and (not kwargs or (len(kwargs) == 1 and "out" in kwargs)):
@@ -157,6 +160,9 @@ class Function:
         return self if instance is None else functools.partial(self, instance)
 
     def _slow(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
+        function, args, kwargs = self._with_prepared(args, kwargs)
+        if function is not self:
+            return function(*args, **kwargs) if out is None else function(*args, out=out, **kwargs)
         if has_traced(args, kwargs):
             return self._fn(*args, **kwargs)
         options = current()
@@ -167,6 +173,27 @@ class Function:
         if not kwargs:
             self._add_fast(variant, args, options)
         return result
+
+    def _with_prepared(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Function, tuple[Any, ...], dict[str, Any]]:
+        """The function over the arrays of prepared matrices, and its arguments; the function itself if there are none."""
+        if kwargs and any(type(a) is Prepared for a in kwargs.values()):
+            args, kwargs = by_position(self._fn, args, kwargs)
+        elif all(type(a) is not Prepared for a in args):
+            return self, args, kwargs
+        codes = tuple(a.code if type(a) is Prepared else None for a in args)
+        function = self._expanded.get(codes)
+        if function is None:
+            made = expanded(self._fn, codes)
+            static = static_names(self._fn, self._static)
+            fresh = Function(made, name=self._name, static=static, dynamic=self._dynamic, where=self._where, policy=self._policy)
+            function = self._expanded.setdefault(codes, fresh)
+        flat: list[Any] = []
+        for a in args:
+            if type(a) is Prepared:
+                flat.extend(a.arrays)
+            else:
+                flat.append(a)
+        return function, tuple(flat), kwargs
 
     def _add_fast(self, variant: Variant, args: tuple[Any, ...], options: Options) -> None:
         """Put a native dispatcher for calls like this one before those that there are."""
@@ -225,7 +252,7 @@ class Function:
 
     def report(self) -> Report:
         """The kernels of this function: what each serves, why and how it was made, how often and how long it ran."""
-        return reported(self._name, self._made)
+        return reported(self._name, self._all_made())
 
     def warm(self, *args: Any, sizes: Mapping[str, int | Sequence[int]] | None = None, **kwargs: Any) -> Report:
         """Make the kernels for these arguments without running them.
@@ -238,12 +265,16 @@ class Function:
         for values in bindings(sizes or {}):
             given = tuple(stand_in(a, values) for a in args)
             named = {k: stand_in(v, values) for k, v in kwargs.items()}
-            named = in_order(self._fn, named)
-            variant = self._variant(given, named, options)
+            function, given, named = self._with_prepared(given, in_order(self._fn, named))
+            variant = function._variant(given, named, options)
             if variant.specialiser is not None:
                 known = variant.traced.values(variant.traced.arguments(given, named))
                 variant.specialiser.want(tuple((n, known[n], known[n]) for n in variant.specialiser.names), "warmed", _special().compiled)
         return self.report()
+
+    def _all_made(self) -> list[Variant]:
+        """The kernels made so far, those for prepared matrices last."""
+        return [*self._made, *(v for f in list(self._expanded.values()) for v in f._made)]
 
     def _trace(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Traced:
         return trace(self._fn, args, kwargs, name=self._name, dynamic=self._dynamic, static=self._static, where=self._where)
@@ -251,21 +282,27 @@ class Function:
     @property
     def reasons(self) -> tuple[str, ...]:
         """Why each kernel of this function was made, in order."""
-        return tuple(v.reason for v in self._made)
+        return tuple(v.reason for v in self._all_made())
 
     @property
     def guards(self) -> tuple[Guard, ...]:
         """The relations between sizes that the kernels rely on."""
-        return tuple(dict.fromkeys(g for known in self._variants.values() for v in known for g in v.traced.guards))
+        return tuple(dict.fromkeys(g for v in self._all_made() for g in v.traced.guards))
 
     def explain(self, *args: Any, **kwargs: Any) -> Explanation:
         """Every stage of the compilation for these arguments, or for specs. Compiles, does not run."""
+        prepared = [a for a in (*args, *kwargs.values()) if type(a) is Prepared]
+        if prepared:
+            function, args, kwargs = self._with_prepared(args, kwargs)
+            found = function.explain(*args, **kwargs)
+            sections = [Section("prepared" + (f" {n + 1}" if n else ""), f"{a!r}\n{a.choice}", "summary") for n, a in enumerate(prepared)]
+            return Explanation(found.title, (*sections, *found.sections))
         traced = self._trace(args, kwargs)
         explained: Explanation = _compiler().explain_program(traced.program, cost_hints(traced.program, traced.hints), current(), traced.guards)
         return explained
 
     def __repr__(self) -> str:
-        return f"<polyai function {self._name}: {len(self._made)} kernels>"
+        return f"<polyai function {self._name}: {len(self._all_made())} kernels>"
 
 
 class Declared:
@@ -355,34 +392,6 @@ def _kind(dtype: str, rank: int, format: Any) -> str:
     return f"{format.name if format is not None else 'dense'} {dtype} with {rank} dimensions" + (
         f", {format.index_bits}-bit indices" if format is not None else ""
     )
-
-
-def jit(
-    fn: Callable[..., Any] | None = None,
-    *,
-    name: str | None = None,
-    static: Sequence[str | int] = (),
-    dynamic: Any = "all",
-    where: Sequence[Relation] = (),
-    policy: str | None = None,
-) -> Any:
-    """Compile `fn` at its first call, for every size; use as `@jit`, `@jit(static=("axis",))` or `jit(fn)`.
-
-    Args:
-        fn: A function of arrays (NumPy, scipy.sparse), numbers, and tuples, lists and dicts of them.
-        name: What messages and explanations call it.
-        static: Names or positions of arguments that are baked into the code, whatever they are.
-        dynamic: "all" keeps every size a symbol, "none" fixes all sizes, a mapping from argument names to dimensions chooses, and
-            may declare them: `{"X": {0: dim("n", max=512)}}`. What it does not name is fixed.
-        where: Relations between declared sizes, such as `[n <= m, n % 8 == 0]`.
-        policy: Which sizes get kernels of their own, made in the background; see `policy`. None: as the options say.
-
-    Returns a `Function`. Calling it raises GuardError for sizes that are not as declared, TraceError where `fn` needs a value that only the call knows, ShapeError and
-    DTypeError for operands that do not fit, SparseStructureError for broken index arrays.
-    """
-    if fn is None:
-        return functools.partial(jit, name=name, static=static, dynamic=dynamic, where=where, policy=policy)
-    return Function(fn, name=name, static=static, dynamic=dynamic, where=where, policy=policy)
 
 
 def compile(fn: Callable[..., Any], *specs: Any, name: str | None = None, where: Sequence[Relation] = (), **kwargs: Any) -> Declared:

@@ -1,4 +1,4 @@
-"""The command `polyai`: demo, bench, explain, cache, info. Exit status 0, 1 after an error, 2 for a wrong command line."""
+"""The command `polyai`: demo, bench, spy, explain, cache, info. Exit status 0, 1 after an error, 2 for a wrong command line."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 import polyai as pa
-from polyai import datasets, demo, measure, plot, progress
+from polyai import datasets, demo, measure, plot, progress, spy
 from polyai.errors import OptionError, PolyAIError, TraceError, UnsupportedError
 from polyai.machine import cpu
 from polyai.measure import Measured
@@ -63,6 +63,14 @@ def _parser() -> argparse.ArgumentParser:
     bench = commands.add_parser("bench", help="time SpMV, SpMM and SDDMM against SciPy on every matrix of a folder")
     _measuring(bench, rounds=9)
     bench.set_defaults(run=_bench)
+
+    spied = commands.add_parser("spy", help="show a matrix: a picture, its facts, the layout that suits it with the time of each")
+    spied.add_argument("file", type=Path, metavar="FILE", help="a matrix or graph: .mtx, .npz or .smtx, also with .gz")
+    spied.add_argument("--threads", type=int, help="threads to choose for (all processors)")
+    spied.add_argument("--no-measure", action="store_true", help="predict only: compile and time nothing")
+    spied.add_argument("--png", type=Path, metavar="FILE", help="also write a picture")
+    spied.add_argument("--html", type=Path, metavar="FILE", help="also write a page")
+    spied.set_defaults(run=_spy)
 
     explain = commands.add_parser(
         "explain",
@@ -189,6 +197,17 @@ def _time(seconds: float) -> str:
         if seconds >= scale:
             return f"{seconds / scale:.3g} {unit}"
     return f"{seconds / 1e-6:.3g} us"
+
+
+# -- spy
+
+
+def _spy(chosen: argparse.Namespace) -> int:
+    found = spy.spy(chosen.file, threads=chosen.threads, measure=not chosen.no_measure)
+    print(found.text())
+    for path in spy.save(found, chosen.png, chosen.html):
+        print(f"written: {path}")
+    return 0
 
 
 # -- explain

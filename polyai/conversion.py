@@ -19,6 +19,7 @@ from polyai.sparse import format as fm
 from polyai.sparse import interop
 from polyai.sparse.format import Format
 from polyai.sparse.interp import walk
+from polyai.sparse.prepared import Prepared
 from polyai.sparse.tensor import SparseArray
 
 NAMES = ("coo", "csf", "csl", "csr", "csc", "dcsr")
@@ -107,6 +108,7 @@ def named(format: str | Format, rank: int, order: Sequence[int] | None = None, i
 
 def _entries(source: Any, shape: Sequence[int] | None) -> tuple[Sequence[Any], Any, tuple[int, ...]]:
     """Coordinates by dimension, values and extents of what the user gave."""
+    source = source.matrix if type(source) is Prepared else source
     if interop.is_sparse(source):
         own = interop.storage_in(source)
         interop.validate_fully(source if own is None else own)

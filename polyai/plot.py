@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from polyai.errors import UnsupportedError
 from polyai.measure import Measured
@@ -14,12 +18,7 @@ def roofline(path: Path, measured: Sequence[Measured], contenders: Sequence[str]
 
     Raises UnsupportedError where matplotlib is not installed.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UnsupportedError("pictures need matplotlib", "it is not installed", 'pip install "polyai[plot]"') from None
-
+    Figure, FigureCanvasAgg = _canvas()
     figure = Figure(figsize=(8, 5), layout="tight")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
@@ -39,3 +38,31 @@ def roofline(path: Path, measured: Sequence[Measured], contenders: Sequence[str]
     axes.legend(fontsize=8)
     figure.savefig(path, dpi=130)
     return path
+
+
+def density(path: Path, cells: NDArray[np.float64], title: str) -> Path:
+    """Draw the stored part of each cell of a matrix, on a logarithmic scale.
+
+    Raises UnsupportedError where matplotlib is not installed.
+    """
+    Figure, FigureCanvasAgg = _canvas()
+    figure = Figure(figsize=(7, 7), layout="tight")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    with np.errstate(divide="ignore"):
+        shown = axes.imshow(np.where(cells > 0, np.log10(cells), np.nan), cmap="viridis", interpolation="nearest", aspect="equal")
+    axes.set_title(title, fontsize=10)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    figure.colorbar(shown, label="log10 of the stored part", shrink=0.7)
+    figure.savefig(path, dpi=130, format="png")
+    return path
+
+
+def _canvas() -> tuple[Any, Any]:
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise UnsupportedError("pictures need matplotlib", "it is not installed", 'pip install "polyai[plot]"') from None
+    return Figure, FigureCanvasAgg

@@ -11,6 +11,7 @@ from polyai.api import Declared, Function, kernels_again, variant_of
 from polyai.errors import SparseStructureError, UnsupportedError
 from polyai.frontend.trace import trace
 from polyai.options import current
+from polyai.sparse.prepared import Prepared
 
 
 class Assembled:
@@ -20,6 +21,7 @@ class Assembled:
         inner = fn._fn if isinstance(fn, (Function, Declared)) else fn
         self._name = getattr(inner, "__name__", "function")
         options = current()
+        args, kwargs = _by_rows(args, kwargs)
         self._traced = trace(inner, args, kwargs, name=self._name)
         self._variant = variant_of(self._traced, options)
         if len(self._variant.kernels) < 2:
@@ -31,6 +33,7 @@ class Assembled:
         self._kernels = kernels_again(self._traced, options)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        args, kwargs = _by_rows(args, kwargs)
         given = self._variant.index_arrays(args, kwargs)
         for name, array in given.items():
             if not np.array_equal(array, self._index[name]):
@@ -51,6 +54,12 @@ class Assembled:
 
     def __repr__(self) -> str:
         return f"<{self._name} with assembled patterns, {self.nbytes} bytes>"
+
+
+def _by_rows(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The arguments with the rows of prepared matrices in place of these: sparse results are made from rows."""
+    rows = tuple(a.matrix if type(a) is Prepared else a for a in args)
+    return rows, {k: a.matrix if type(a) is Prepared else a for k, a in kwargs.items()}
 
 
 def pattern(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Assembled:

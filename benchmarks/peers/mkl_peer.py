@@ -49,6 +49,15 @@ def spmm(A: Any, X: np.ndarray) -> Run:
     return dense_product(handle, X, np.empty((A.shape[0], X.shape[1]), X.dtype))
 
 
+def prepared_spmv(A: Any, X: np.ndarray, prepared: Any = None) -> Run:
+    """MKL prepares a matrix in any case; what PolyAI prepared is not for it."""
+    return spmv(A, X)
+
+
+def prepared_spmm(A: Any, X: np.ndarray, prepared: Any = None) -> Run:
+    return spmm(A, X)
+
+
 def _sgemm(A: np.ndarray, B: np.ndarray, C: np.ndarray) -> Run:
     (m, k), n = A.shape, B.shape[1]
     args = (
@@ -93,7 +102,10 @@ def ttm(T: Any, C: np.ndarray, mode: int, unfolded: Any) -> Run:
 
 class Mkl:
     name = "mkl"
-    kernels = {"ttm": ttm, "spmv": spmv, "spmm": spmm, "gemm": gemm, "gcn": gcn} | mkl_sparse.KERNELS
+    kernels = {
+        "spmv": spmv, "spmm": spmm, "ttm": ttm, "prepared_spmv": prepared_spmv, "prepared_spmm": prepared_spmm, "gemm": gemm, "gcn": gcn,
+        **mkl_sparse.KERNELS,
+    }  # fmt: skip
 
     def version(self) -> str:
         return importlib.metadata.version("mkl")

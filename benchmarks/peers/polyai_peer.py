@@ -55,6 +55,16 @@ def spmm(A: Any, X: np.ndarray) -> Run:
     return _run(_product, (A, X), (A.shape[0], X.shape[1]), X.dtype)
 
 
+def prepared_spmv(A: Any, X: np.ndarray, prepared: Any = None) -> Run:
+    """With the matrix prepared before, or here without measuring."""
+    given = pa.prepare(A, measure=False) if prepared is None else prepared
+    return _run(_product, (given, X), (A.shape[0], *X.shape[1:]), X.dtype)
+
+
+def prepared_spmm(A: Any, X: np.ndarray, prepared: Any = None) -> Run:
+    return prepared_spmv(A, X, pa.prepare(A, "spmm", measure=False) if prepared is None else prepared)
+
+
 def gemm(A: np.ndarray, B: np.ndarray) -> Run:
     return _run(_product, (A, B), (A.shape[0], B.shape[1]), A.dtype)
 
@@ -195,6 +205,7 @@ class PolyAI:
         "sparse_multiply": sparse_multiply, "bsr_spmm": bsr_spmm, "spmm_transposed": spmm_transposed,
         "csr_to_csc": csr_to_csc, "coo_to_csr": coo_to_csr, "csr_to_bsr": csr_to_bsr,
         "mttkrp": mttkrp, "ttm": ttm,
+        "prepared_spmv": prepared_spmv, "prepared_spmm": prepared_spmm,
     }  # fmt: skip
 
     any_rows = {name: lambda weights, name=name: any_rows(name, weights)[1] for name in MODELS}

@@ -11,6 +11,8 @@ from benchmarks.harness import Case, Peer, Result, Settings, Target
 ALL = (
     "spmv",
     "spmm",
+    "prepared_spmv",
+    "prepared_spmm",
     "sddmm",
     "attention",
     "gcn",

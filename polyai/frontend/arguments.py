@@ -17,6 +17,7 @@ from polyai.frontend.spec import DTypeSpec, FormatSpec, Spec
 from polyai.frontend.term import Term
 from polyai.scalar.dtype import DType
 from polyai.sparse import interop
+from polyai.sparse.prepared import Prepared
 from polyai.term.node import node
 
 Path = tuple[Any, ...]
@@ -110,6 +111,8 @@ def _walk(path: Path, text: str, value: Any) -> Iterator[Leaf]:
             yield from _walk((*path, n), f"{text}[{n}]", item)
     elif isinstance(value, Array):
         raise TraceError(f"{text} is a traced array of another call", "", "call the function itself, not its compiled form, inside a trace")
+    elif type(value) is Prepared:
+        raise TraceError(f"{text} is a prepared matrix inside a container", "it stands for several arrays", "pass it as an argument of its own")
     else:
         raise TraceError(
             f"{text} cannot be traced",

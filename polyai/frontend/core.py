@@ -71,6 +71,10 @@ class Array:
     def rank(self) -> int:
         return len(self.type.shape)
 
+    def times(self, other: Array) -> Array | None:
+        """The matrix product with `other`, if this array has a way of its own to compute it."""
+        return None
+
     @property
     def is_sparse(self) -> bool:
         return self.type.pattern is not None
@@ -105,6 +109,12 @@ class Tracer:
         self.texts[name] = text
         self.types[name] = type
         return self.array_type(self, self.root, name, type, weak, is_matrix)
+
+    def trust(self, array: Array, below: Size) -> None:
+        """Note that the integers of the input `array` were found to be in 0 <= value < below and cannot change."""
+        at = next(n for n, i in enumerate(self.inputs) if i.name == array.name)
+        found = self.inputs[at]
+        self.inputs[at] = tn.Input(found.name, found.type, found.unique, below)
 
     def capture(self, value: Any) -> Array:
         """An array of the surrounding Python scope as an input whose value stays the one object."""

@@ -33,6 +33,9 @@ def matmul(x1: Any, x2: Any, *, mask: Any = None, semiring: Semiring | None = No
         return masked_product(tracer, "matmul", (a, ("n", "k")), (b, ("k", "m")), tracer.array(mask))
     if not a.rank or not b.rank:
         raise ShapeError("matmul of a scalar", tracer.shapes_text((a, b)), "use * to scale an array")
+    own = a.times(b)
+    if own is not None:
+        return own
     left = (*_batch(a.rank - 2), "n", "k") if a.rank > 1 else ("k",)
     right = (*_batch(b.rank - 2), "k", "m") if b.rank > 1 else ("k",)
     batch = _batch(max(a.rank, b.rank) - 2)

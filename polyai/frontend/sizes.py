@@ -172,6 +172,10 @@ class Sizes:
         self._record(a, relation, b, why)
         self._learn(self.resolve(a) - self.resolve(b), relation)
 
+    def assume(self, a: Size, relation: str, b: Size) -> None:
+        """Take a relation as true without a check at the call: only for what holds by how the arguments were made."""
+        self._learn(self.resolve(a) - self.resolve(b), relation)
+
     def all_facts(self) -> tuple[Fact, ...]:
         """Facts about the representing symbols, trivial ones left out."""
         out: dict[Fact, None] = {}

@@ -245,7 +245,8 @@ def _finished(tracer: Tracer, binder: _Binder, found: list[Leaf], outputs: Any, 
     captured = {a.name: v for a, v in tracer.captured.values()}
     order = {slot.name: n for n, slot in enumerate(binder.slots)}
     inputs = [
-        tn.Input(i.name, i.type, i.name in tracer.needs_unique or i.name in tracer.merged) for i in sorted(tracer.inputs, key=lambda i: order[i.name])
+        tn.Input(i.name, i.type, i.name in tracer.needs_unique or i.name in tracer.merged, i.below)
+        for i in sorted(tracer.inputs, key=lambda i: order[i.name])
     ]
     taken = set(tracer.sizes.texts)
     for slot_number, slot in enumerate(binder.slots):

@@ -55,7 +55,10 @@ def number(expr: LoopExpr) -> int | None:
 
 
 def add(a: LoopExpr, b: LoopExpr) -> LoopExpr:
-    """a + b; a number is kept on the right and merged with one already there."""
+    """a + b; a number is kept on the right and merged with one already there; x // c * c + x % c is x."""
+    whole = _put_together(a, b)
+    if whole is not None:
+        return whole
     x, y = number(a), number(b)
     if x is not None and y is not None:
         return const(x + y)
@@ -72,6 +75,15 @@ def add(a: LoopExpr, b: LoopExpr) -> LoopExpr:
     if y is None and isinstance(b, Apply) and b.op == "add" and number(b.args[1]) is not None:
         return add(add(a, b.args[0]), b.args[1])
     return apply("add", (a, b), dt.i64)
+
+
+def _put_together(a: LoopExpr, b: LoopExpr) -> LoopExpr | None:
+    """x, if `a` is x // c * c and `b` is x % c."""
+    match a, b:
+        case (Apply("mul", (Apply("floordiv", (x, c)), factor)), Apply("mod", (y, d))) if x == y and c == d == factor and number(c):
+            return x
+        case _:
+            return None
 
 
 def sub(a: LoopExpr, b: LoopExpr) -> LoopExpr:

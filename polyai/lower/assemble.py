@@ -59,7 +59,7 @@ def _parts(program: tn.Program) -> list[tn.Program | tn.Extern | tn.Cond | tn.Wh
     if all(isinstance(s, Straight) for s in program.body):
         return [program] if program.body else []
     types = tn.types_of(program)
-    unique = {i.name for i in program.inputs if i.unique}
+    given = {i.name: i for i in program.inputs}
     out: list[tn.Program | tn.Extern | tn.Cond | tn.While] = []
     run: list[Straight] = []
     wanted_later: list[set[str]] = [set(program.outputs)]
@@ -72,7 +72,7 @@ def _parts(program: tn.Program) -> list[tn.Program | tn.Extern | tn.Cond | tn.Wh
             made = {s.target for s in run}
             outside = dict.fromkeys(r for s in run for r in _reads(s) if r not in made)
             owners = dict.fromkeys(p.owner for n in (*outside, *made) if (p := types[n].pattern) is not None and p.owner not in made)
-            inputs = tuple(tn.Input(n, types[n], n in unique) for n in dict.fromkeys((*outside, *owners)))
+            inputs = tuple(given.get(n, tn.Input(n, types[n])) for n in dict.fromkeys((*outside, *owners)))
             outputs = tuple(s.target for s in run if s.target in wanted_later[position])
             out.append(tn.Program(f"{program.name}_{len(out)}", inputs, tuple(run), outputs, program.facts, sizes=program.sizes))
             run.clear()

@@ -338,8 +338,9 @@ class _Lowering:
         length = self.out.let(f"{dim.tensor}_len{dim.level}", b.sub(end, begin))
         if dim.hull in self.hulls:
             self.out.emit(lp.Check(b.at_most(length, b.var(dim.hull)), self.out.fibre_site(dim.tensor, dim.level), length))
-        level = self.storage.stored[dim.tensor].type.format.levels[dim.level]  # type: ignore[union-attr]
-        if dim.tensor in self.ascending and level.name == "compressed" and level.unique:
+        form = self.storage.stored[dim.tensor].type.format
+        level = form.levels[dim.level]  # type: ignore[union-attr]
+        if dim.tensor in self.ascending and not form.owned and level.name == "compressed" and level.unique:  # type: ignore[union-attr]
             self._ascends(f"{dim.tensor}.crd{dim.level}", begin, length, self.out.order_site(dim.tensor, dim.level))
         self.out.begins[(dim.tensor, dim.level)] = begin
         self.out.env[dim.length] = length
@@ -396,7 +397,8 @@ class _Lowering:
         end = self.out.let(f"{dim.tensor}_end{dim.level}", end)
         ok = b.both(b.at_most(begin, end), b.at_most(end, self.out.size(owner.counts[dim.level])))
         site = self.out.fibre_site(dim.tensor, dim.level)
-        self.out.emit(lp.Check(ok, site, end))
+        if not format_.owned:
+            self.out.emit(lp.Check(ok, site, end))
         if inside and not dim.place and isinstance(parent, lp.Var) and format_.levels[dim.level].name == "compressed":
             self.weights.setdefault(parent.name, f"{dim.tensor}.pos{dim.level}")
         return begin, end

@@ -25,6 +25,7 @@ from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType
 from polyai.scalar.expr import Apply, Cast, Const, Expr, Load, Var
 from polyai.scalar.ops import MONOIDS
+from polyai.shapes.expr import Size
 from polyai.tensor.bodies import from_size
 
 
@@ -112,6 +113,8 @@ class Body:
         out, array = self.out, expr.array
         if out.storage.arrays[array].role == "stream":
             return b.convert(out.virtual[array], dtype)
+        if out.storage.is_implicit(array):
+            return b.convert(out.storage.place(array, self.indices(array, expr.indices, guard), out.begins)[0], dtype)
         safe = guard is None or self._in_range(expr)
         if guard is None:
             self.certain.add((array, expr.indices))
@@ -130,7 +133,8 @@ class Body:
             return True
         if any(isinstance(i, Load) and i.array in self.out.loose for i in expr.indices):
             return False
-        if any(affine(i, self.names) is None and not self._coordinates(i) and not self._streamed(i) for i in expr.indices):
+        extents = self.out.storage.arrays[expr.array].extents
+        if any(affine(i, self.names) is None and not self._coordinates(i) and not self._known(i, e) for i, e in zip(expr.indices, extents)):
             return False
         name = self.statement.name
         if name not in self.out.held_back:
@@ -144,10 +148,10 @@ class Body:
         for d, index in enumerate(indices):
             under = None if self._coordinates(index) else guard
             x = b.convert(self.value(index, under), dt.i64)
-            if affine(index, self.names) is None and not self._streamed(index) and not self._proved(index, array, d):
+            extent = out.storage.arrays[array].extents[d]
+            if affine(index, self.names) is None and not self._known(index, extent) and not self._proved(index, array, d):
                 if not isinstance(x, (lp.Var, lp.Const)):
                     x = out.let("index", x, out.hoisted(x) if under is None else None)
-                extent = out.storage.arrays[array].extents[d]
                 limit = out.env[po.length_of(extent.tensor, extent.level)] if isinstance(extent, po.Ragged) else out.size(extent)
                 ok = b.below(x, limit)
                 if under is not None:
@@ -159,6 +163,12 @@ class Body:
             found.append(x)
         return found
 
+    def _known(self, index: Expr, extent: Size | po.Ragged) -> bool:
+        """True if `index` is in range by construction (a coordinate or a place that a stream gives), or was found to be."""
+        if isinstance(index, Load) and self.out.storage.arrays[index.array].role == "stream":
+            return True
+        return not isinstance(extent, po.Ragged) and self.out.storage.is_known_below(index, extent)
+
     def _proved(self, index: Expr, array: str, dimension: int) -> bool:
         """True if the condition around says that 0 <= index < extent: where it does not hold, nothing is read."""
         extent = self.out.storage.arrays[array].extents[dimension]
@@ -166,10 +176,6 @@ class Body:
             return False
         wanted = (Apply("ge", (index, Const(0, dt.i64)), dt.bool_), Apply("lt", (index, from_size(extent)), dt.bool_))  # type: ignore[arg-type]
         return all(w in self.held for w in wanted)
-
-    def _streamed(self, index: Expr) -> bool:
-        """True for a coordinate or a place that a stream gives: in range by construction."""
-        return isinstance(index, Load) and self.out.storage.arrays[index.array].role == "stream"
 
     def _coordinates(self, index: Expr) -> bool:
         """True if `index` reads stored coordinates only: those are valid, or the matrix is not."""

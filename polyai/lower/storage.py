@@ -10,6 +10,7 @@ from polyai.loop import nodes as lp
 from polyai.poly import nodes as po
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType
+from polyai.scalar.expr import Apply, Cast, Const, Expr, Load
 from polyai.shapes.expr import Size, symbol
 from polyai.sparse.level import ArraySpec
 from polyai.sparse.levels.compressed import Compressed
@@ -73,12 +74,44 @@ class Storage:
             made = self.stored[name] = stored(name, types[name])
             self.levels.update((spec.name, (made, spec)) for spec in made.arrays if spec.role == "pos")
         self.values = {f"{name}.val": s for name, s in self.stored.items()}
+        self.below = {i.name: i.below for i in program.inputs if i.below is not None}
 
     def dtype(self, array: str) -> DType:
         """The element type in memory."""
         if array in self.levels:
             return self.levels[array][0].index
         return self.arrays[array].dtype
+
+    def is_implicit(self, array: str) -> bool:
+        """True for the coordinates of a level whose coordinates are its positions: they are not in memory."""
+        if array not in self.levels:
+            return False
+        owner, spec = self.levels[array]
+        form = owner.type.format
+        level = None if form is None or spec.role != "crd" else form.levels[int(spec.name.rpartition("crd")[2])]
+        return isinstance(level, Compressed) and level.implicit
+
+    def is_known_below(self, index: Expr, extent: Size) -> bool:
+        """True if `index` reads an element of an array whose elements were all found to be in 0 <= value < extent, or is the
+        quotient or the remainder of such an element by a number."""
+        while isinstance(index, Cast):
+            index = index.arg
+        match index:
+            case Apply("floordiv", (inner, Const(int(divisor)))) if divisor > 0:
+                return self.is_known_below(inner, extent * divisor)
+            case Apply("mod", (_, Const(int(divisor)))) if divisor > 0:
+                return extent == divisor
+            case _:
+                pass
+        if not isinstance(index, Load):
+            return False
+        if index.array in self.levels:
+            owner, spec = self.levels[index.array]
+            form = owner.type.format
+            if form is None or not form.owned or spec.role != "crd":
+                return False
+            return owner.type.shape[form.order[int(spec.name.rpartition("crd")[2])]] == extent
+        return self.below.get(index.array) == extent
 
     def is_input(self, array: str) -> bool:
         """True if the kernel only reads it."""

@@ -62,13 +62,17 @@ Part = Union[Whole, Block, Inner, Shift]
 
 @node
 class Format:
-    """`levels[l]` stores `parts[l]` of dimension `order[l]`; `index_bits` is the width of its index arrays, 8, 16, 32 or 64."""
+    """`levels[l]` stores `parts[l]` of dimension `order[l]`; `index_bits` is the width of its index arrays, 8, 16, 32 or 64.
+
+    `owned`: the arrays were checked, ascend without repeats, and cannot change, so kernels use them as they are.
+    """
 
     name: str
     order: tuple[int, ...]
     levels: tuple[Level, ...]
     index_bits: int = 32
     parts: tuple[Part, ...] = ()
+    owned: bool = False
 
     @property
     def rank(self) -> int:

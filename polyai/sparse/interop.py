@@ -32,6 +32,7 @@ from polyai.sparse.foreign import adopt, is_foreign, unordered_coo
 from polyai.sparse.format import Format, bsr, csc, csr, dia
 from polyai.sparse.interp import walk
 from polyai.sparse.listed import as_csr
+from polyai.sparse.owned import Owned
 from polyai.sparse.storage import Storage
 from polyai.sparse.verify import arrays_are_complete, coordinates_are_in_range, fibres_tile_their_level
 
@@ -90,8 +91,8 @@ def scipy_format(kind: str, rank: int = 2, index_bits: int = 32, block: tuple[in
 
 
 def is_sparse(value: object) -> bool:
-    """True if `value` is a scipy.sparse matrix or array, holds a Storage, or is another library's (`foreign`). Imports nothing."""
-    return _storage(value) is not None or _is_scipy(value) or is_foreign(value)
+    """True if `value` is a scipy.sparse matrix or array, an Owned matrix, holds a Storage, or is another library's (`foreign`). Imports nothing."""
+    return type(value) is Owned or _storage(value) is not None or _is_scipy(value) or is_foreign(value)
 
 
 def storage_in(value: Any) -> Storage | None:
@@ -118,6 +119,8 @@ def describe(value: Any) -> Described | None:
     Reads no index but the last row pointer. Raises SparseStructureError if the arrays cannot belong together, DTypeError
     for element types without a kernel.
     """
+    if type(value) is Owned:
+        return Described(value.format, value.shape, _dtype(value.dtype), value.nnz, False, "csr", "csr", value)
     if _storage(value) is None and not _is_scipy(value):
         value = adopt(value)
     own = _storage(value)
@@ -144,10 +147,10 @@ def describe(value: Any) -> Described | None:
 
 
 def as_rows(value: Any) -> Any:
-    """A matrix of any format as SciPy's CSR, a copy unless it is that. Raises SparseStructureError for broken arrays, UnsupportedError
+    """A matrix of any format as SciPy's CSR, a copy unless it is that (or Owned). Raises SparseStructureError for broken arrays, UnsupportedError
     for other ranks."""
     own = _storage(value)
-    if own is None and _is_scipy(value) and value.format == "csr":
+    if type(value) is Owned or (own is None and _is_scipy(value) and value.format == "csr"):
         return value
     validate_fully(value)
     if own is not None:
@@ -171,6 +174,8 @@ def arrays_of(value: Any, described: Described) -> dict[str, Array]:
         return dict(own.arrays)
     index = np.dtype(f"i{described.format.index_bits // 8}")
     out: dict[str, Array] = {}
+    if type(holder) is Owned:
+        return {"pos1": holder.indptr, "crd1": holder.indices, "val": holder.data}
     if holder.format == "coo":
         out["pos0"] = np.array([0, nnz], dtype=index)
         for level, coordinates in enumerate(_coords(holder)):
@@ -334,7 +339,9 @@ def _check_blocks(data: Array, shape: tuple[int, ...]) -> None:
 
 
 def validate_fully(value: Any) -> int:
-    """`validate`, and every row pointer and index is in range. Reads all of them."""
+    """`validate`, and every row pointer and index is in range. Reads all of them, but of an Owned matrix none."""
+    if type(value) is Owned:
+        return value.nnz
     own = _storage(value)
     if own is not None:
         arrays_are_complete(own)
@@ -397,11 +404,13 @@ def coordinates(value: Any) -> tuple[Array, ...]:
 def is_sorted(value: Any) -> bool:
     """True if coordinates ascend within each row (CSR), column (CSC), or lexicographically (COO); equal ones may repeat."""
     validate_fully(value)
-    return not (_order(value) < 0).any()
+    return type(value) is Owned or not (_order(value) < 0).any()
 
 
 def has_duplicates(value: Any) -> bool:
     """True if a coordinate is stored more than once. Reads the arrays as they are now: SciPy's own flag may be stale."""
+    if type(value) is Owned:
+        return False
     validate_fully(value)
     if getattr(value, "format", "") == "dia":
         return len(np.unique(value.offsets)) < len(value.offsets)
@@ -462,6 +471,8 @@ def summed(described: Described) -> Described | None:
 
     Raises SparseStructureError for row pointers and indices out of range.
     """
+    if type(described.holder) is Owned:
+        return None
     validate_fully(described.holder)
     order = _order(described.holder)
     if (order > 0).all():
@@ -535,6 +546,8 @@ def with_values(like: Any, values: Array, dims: tuple[int, ...] | None = None) -
 
 
 def _own(array: Array, like: Any) -> Array:
+    if type(like) is Owned:
+        return array.copy()
     if like is None or like.format not in _IN_PLACE:
         return array
     return array.copy() if any(np.may_share_memory(array, theirs) for theirs in _index_arrays(like)) else array

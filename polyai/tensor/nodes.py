@@ -183,11 +183,13 @@ Step = Union[Comprehension, Scatter, Join, Extern, Cond, While]
 
 @node
 class Input:
-    """An argument of the program. `unique`: its stored coordinates must not repeat, which kernels check as they read them."""
+    """An argument of the program. `unique`: its stored coordinates must not repeat, which kernels check as they read them.
+    `below`: its integers are known to be in 0 <= value < below, because they were checked and cannot change."""
 
     name: str
     type: TensorType
     unique: bool = False
+    below: Size | None = None
 
 
 @node

@@ -12,16 +12,12 @@ import polyai as pa
 from polyai import pipeline
 from polyai.api import runtime
 from polyai.errors import IndexOutOfRangeError, SparseStructureError, UnsupportedError
-from polyai.loop import build as b
-from polyai.loop import nodes as lp
 from polyai.loop.interp import run as run_loops
-from polyai.loop.passes.unmask import unmask
 from polyai.machine import emit
 from polyai.options import Options
 from polyai.poly.interp import run as run_scop
 from polyai.runtime.bind import address
 from polyai.runtime.kernel import signature_of
-from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import to_numpy
 from polyai.shapes.expr import evaluate
 from polyai.sparse import interop
@@ -247,25 +243,3 @@ def test_every_interpreter_and_the_machine_agree(name, format):
         kept = {p.name: shaped(p) for p in build.loops.params if p.extents is not None}
         runtime().launch(kernel, [sizes[p.name] if p.extents is None else address(kept[p.name]) for p in build.loops.params], threads)
         check(kept, f"code on {threads} threads")
-
-
-def test_vectors_inside_lose_their_masks():
-    """Both versions compute the same, at both ends and in the middle."""
-    n = b.var("n")
-    lanes = lp.Ramp(b.add(b.var("i"), b.var("o")), 1, 4)
-    inside = b.both(lp.Apply("ge", (lanes, b.ZERO), dt.bool_), lp.Apply("lt", (lanes, n), dt.bool_))
-    value = lp.Apply("where", (lp.Var("inside", dt.bool_), lp.MaskedLoad("x", (lanes,), lp.Var("inside", dt.bool_), dt.f64), lp.Const(0.0, dt.f64)), dt.f64)
-    body = lp.Block((lp.Let("inside", inside), lp.Store("y", (lp.Ramp(b.var("i"), 1, 4),), value)))
-    params = (lp.Param("n", dt.i64, "size"), lp.Param("o", dt.i64, "size"), lp.Param("x", dt.f64, "input", (n,)), lp.Param("y", dt.f64, "output", (n,)))
-    kernel = lp.Kernel("shift", params, lp.For("i", b.ZERO, n, body, step=4))
-    fast = unmask(kernel)
-    found = next(s for s in [fast.body.body] if isinstance(s, lp.Block)).stmts[0]
-    assert isinstance(found, lp.If) and not any(isinstance(x, lp.MaskedLoad) for s in found.then.stmts for x in [s.value])
-    x = np.arange(1.0, 13.0)
-    for offset in (-5, -1, 0, 2, 20):
-        ys = [np.full(12, 77.0) for _ in range(2)]
-        for k, y in zip((kernel, fast), ys):
-            assert run_loops(k, {"n": 12, "o": offset, "x": x, "y": y}) == 0
-        want = [x[i + offset] if 0 <= i + offset < 12 else 0.0 for i in range(12)]
-        for y in ys:
-            np.testing.assert_array_equal(y, want)

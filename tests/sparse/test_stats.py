@@ -46,3 +46,47 @@ def test_gini():
 def test_only_matrices():
     with pytest.raises(ShapeError, match="stats needs a sparse matrix"):
         stats(np.eye(3))
+
+
+@given(matrices(kinds=("csr", "csc", "coo")))
+@settings(max_examples=100, deadline=None, derandomize=True)
+def test_more_facts_against_dense(matrix):
+    found = stats(matrix)
+    pattern = matrix.toarray() != 0
+    n, m = pattern.shape
+    row, column = np.nonzero(pattern)
+    assert found.diagonals == len(set((column - row).tolist()))
+    for offset, fill in found.fullest:
+        assert fill == pytest.approx(np.diagonal(pattern, offset).mean())
+    assert found.profile == sum(max(0, i - int(np.flatnonzero(r)[0])) for i, r in enumerate(pattern) if r.any())
+    assert sum(found.histogram) == n and (not n or not found.histogram or found.histogram[0] == found.empty_rows)
+    if not found.duplicates:
+        assert found.mirrored == pytest.approx((pattern & pattern.T).sum() / max(1, pattern.sum()) if n == m and len(row) else float(n == m))
+        assert found.triangle == ("" if (np.tril(pattern, -1).any() and np.triu(pattern, 1).any()) or not len(row) else found.triangle)
+        lengths = pattern.sum(axis=1)
+        padded = sum(8 * int(lengths[k : k + 8].max()) for k in range(0, n, 8))
+        assert found.padding[0] == pytest.approx(padded / len(row) if len(row) else 1.0)
+    if found.triangle == "lower":
+        assert not np.triu(pattern, 1).any()
+
+
+def test_large_matrices_are_sampled_and_say_so():
+    rng = np.random.default_rng(0)
+    n, each = 40000, 6
+    column = np.sort(rng.integers(0, n, (n, each)), axis=1).ravel()
+    big = sp.csr_array((rng.standard_normal(n * each), column, np.arange(0, n * each + 1, each)), shape=(n, n))
+    found = stats(big)
+    assert found.sampled < 0.7 and "% of the entries" in show_stats(found)
+    assert not found.symmetric and found.row_length == each and found.distinct > 256
+    both = stats(big + big.T)
+    assert both.symmetric and both.equal_values and "symmetric, values too" in show_stats(both)
+
+
+def test_order_values_and_triangles():
+    unsorted = stats(sp.csr_array((np.array([1.0, 2.0]), np.array([1, 0]), np.array([0, 2, 2])), shape=(2, 2)))
+    assert not unsorted.is_sorted and unsorted.distinct == 2 and "unsorted" in show_stats(unsorted)
+    assert stats(sp.eye_array(5)).triangle == "diagonal" and stats(sp.eye_array(5)).distinct == 1
+    assert stats(sp.tril(np.ones((4, 4)), format="csr")).triangle == "lower"
+    assert "lower triangular" in show_stats(stats(sp.tril(np.ones((4, 4)), format="csr")))
+    skew = sp.csr_array(np.array([[0.0, 1.0], [-1.0, 0.0]]))
+    assert stats(skew).symmetric and not stats(skew).equal_values

@@ -10,6 +10,7 @@ Before::                                                    After::
                                                                     let inside = ... as before
 
 Only for masks that compare ascending ramps with values that are the same in all lanes: then the ends decide for all lanes.
+The rest of a loop, which stores under a mask, stays as it is.
 Assumes nothing.
 """
 
@@ -19,7 +20,7 @@ import dataclasses
 from functools import reduce
 
 from polyai.loop import build as b
-from polyai.loop.nodes import Apply, Block, Const, For, If, Kernel, Let, LoopExpr, MaskedLoad, Ramp, Stmt, Var, While
+from polyai.loop.nodes import Apply, Block, Const, For, If, Kernel, Let, Load, LoopExpr, MaskedLoad, Ramp, Stmt, Store, Var, While
 from polyai.loop.walks import all_exprs, all_stmts, expressions, map_operands, map_stmt
 
 _FIRST, _LAST = ("ge", "gt"), ("lt", "le")
@@ -48,11 +49,11 @@ def _block(stmts: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
     masks: dict[str, list[Apply]] = {}
     first = len(stmts)
     for number, s in enumerate(stmts):
-        if isinstance(s, Let) and (found := _comparisons(s.value)) is not None and len(found) > 1:
+        if isinstance(s, Let) and (found := _comparisons(s.value)) is not None:
             masks[s.name] = found
             first = min(first, number)
     rest = Block(stmts[first:])
-    if not masks or any(isinstance(s, For) for s in all_stmts(rest)):
+    if not masks or any(isinstance(s, For) or _is_partial(s) for s in all_stmts(rest)):
         return stmts
     loads = [x for s in all_stmts(rest) for e in expressions(s) for x in all_exprs(e) if isinstance(x, MaskedLoad)]
     if not loads or any(not isinstance(x.mask, Var) or x.mask.name not in masks for x in loads):
@@ -60,6 +61,17 @@ def _block(stmts: tuple[Stmt, ...]) -> tuple[Stmt, ...]:
     kept = tuple(s for s in rest.stmts if not (isinstance(s, Let) and s.name in masks))
     plain = tuple(map_stmt(s, lambda e: _taken(e, set(masks))) for s in kept)
     return (*stmts[:first], If(_ends(masks), Block(plain), rest))
+
+
+def _is_partial(s: Stmt) -> bool:
+    """True for a store that some lanes do not make."""
+    match s:
+        case Store(_, _, _, mask) if mask is not None:
+            return True
+        case Store(name, (), Apply("where", (_, _, Load(kept, ())))):
+            return name == kept
+        case _:
+            return False
 
 
 def _comparisons(expr: LoopExpr) -> list[Apply] | None:

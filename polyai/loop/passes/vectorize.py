@@ -111,6 +111,7 @@ def _plan(loop: For, levels: Levels, bits: int, registers: int) -> _Plan:
     weight, accumulators, inner, gathers, heavy = 0, 0, False, False, False
     reduced: list[tuple[str, str, DType]] = []
     held = sum(_is_held(s, names) for s in b.statements(loop.body))
+    loaded: set[str] = set()  # names of values that memory decides
     for s in all_stmts(loop.body):
         inner = inner or isinstance(s, For)
         if isinstance(s, Alloc) and s.name in names:
@@ -128,7 +129,9 @@ def _plan(loop: For, levels: Levels, bits: int, registers: int) -> _Plan:
                     heavy = heavy or x.op not in _CHEAP
                 elif isinstance(x, (Load, MaskedLoad)) and x.indices:
                     types.append(x.dtype)
-                    gathers = gathers or any(isinstance(y, Load) and y.indices for i in x.indices for y in all_exprs(i))
+                    gathers = gathers or any(_from_memory(i, loaded) for i in x.indices)
+        if isinstance(s, Let) and s.name in names and _from_memory(s.value, loaded):
+            loaded.add(s.name)
     lanes = _lanes(types, bits)
     if reduced:
         copies = 1 if gathers or heavy else 4
@@ -145,6 +148,11 @@ def _plan(loop: For, levels: Levels, bits: int, registers: int) -> _Plan:
 def _is_held(stmt: Stmt, names: set[str]) -> bool:
     """A vector from memory that the loops inside use."""
     return isinstance(stmt, Let) and depends(stmt.value, names) and any(isinstance(x, Load) and x.indices for x in all_exprs(stmt.value))
+
+
+def _from_memory(expr: LoopExpr, loaded: set[str]) -> bool:
+    """True if `expr` holds an element of an array, or a name in `loaded`."""
+    return any((isinstance(x, (Load, MaskedLoad)) and x.indices) or (isinstance(x, Var) and x.name in loaded) for x in all_exprs(expr))
 
 
 def _lanes(types: list[DType], bits: int) -> int:

@@ -15,7 +15,11 @@ from polyai.term.node import node
 @final
 @node
 class Compressed(Level):
-    """`pos[parent] <= position < pos[parent + 1]`, coordinate = `crd[position]`."""
+    """`pos[parent] <= position < pos[parent + 1]`, coordinate = `crd[position]`.
+
+    `implicit`: every coordinate is its position, so `crd` exists in name only and nothing reads it. Fibres are then
+    consecutive pieces of one dimension.
+    """
 
     name: str = "compressed"
     can: Can = Can.ITERATE | Can.APPEND
@@ -24,6 +28,7 @@ class Compressed(Level):
     unique: bool = True
     branchless: bool = False
     compact: bool = True
+    implicit: bool = False
 
     def arrays(self, tensor: str, level: int, parents: Size, positions: Size) -> tuple[ArraySpec, ...]:
         return (
@@ -36,7 +41,7 @@ class Compressed(Level):
         return Load(f"{tensor}.pos{level}", (parent,), dt.i64), Load(f"{tensor}.pos{level}", (after,), dt.i64)
 
     def coordinate(self, tensor: str, level: int, parent: Expr, position: Expr, extent: Expr) -> Expr:
-        return Load(f"{tensor}.crd{level}", (position,), dt.i64)
+        return position if self.implicit else Load(f"{tensor}.crd{level}", (position,), dt.i64)
 
     def locate(self, tensor: str, level: int, parent: Expr, coordinate: Expr, extent: Expr) -> Expr:
         raise UnsupportedError("a compressed level cannot locate a coordinate", "its coordinates are a list", "iterate it instead")

@@ -134,7 +134,7 @@ class _Cutter:
 
     def program(self) -> Program:
         body = tuple(s for given in self.given.body for s in self._step(given))
-        inputs = tuple(Input(i.name, self._type(i.name, i.type), i.unique) for i in self.given.inputs)
+        inputs = tuple(Input(i.name, self._type(i.name, i.type), i.unique, i.below) for i in self.given.inputs)
         return dataclasses.replace(self.given, inputs=inputs, body=body, facts=(*self.given.facts, *self.facts))
 
     def _step(self, step: Step) -> Iterator[Step]:

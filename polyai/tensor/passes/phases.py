@@ -148,9 +148,9 @@ class _Cut:
                     inputs[pattern.owner] = self.types[pattern.owner]
         for given in self.program.inputs:  # sizes may come from arguments that no step reads
             inputs.setdefault(given.name, given.type)
-        unique = {i.name for i in self.program.inputs if i.unique}
+        known = {i.name: i for i in self.program.inputs}
         order = [*(i.name for i in self.program.inputs), *sorted(inputs)]
-        taken = tuple(Input(n, inputs[n], n in unique) for n in dict.fromkeys(order) if n in inputs)
+        taken = tuple(known.get(n, Input(n, inputs[n])) for n in dict.fromkeys(order) if n in inputs)
         along = {p.owner for s in steps for n in targets_of(s) if n != counting and (p := self._pattern(s, n)) is not None}
         along |= {t.pattern.owner for t in inputs.values() if t.pattern is not None}
         assembled = tuple(n for n in inner & set(self.made) if n in along and n != counting and (n == filling or n in done))

@@ -58,7 +58,7 @@ class Resize:
             if needed.isdisjoint(tn.targets_of(step)):
                 continue
             steps.append(self.step(step, needed))
-        inputs = tuple(tn.Input(i.name, self.type(i.type), i.unique) for i in program.inputs)
+        inputs = tuple(tn.Input(i.name, self.type(i.type), i.unique, None if i.below is None else self.size(i.below)) for i in program.inputs)
         out = tn.Program(program.name, inputs, tuple(reversed(steps)), program.outputs)
         known = size_symbols(out)
         return tn.Program(out.name, inputs, out.body, out.outputs, tuple(f for f in self.facts if symbols(f.size) <= known))

@@ -1,0 +1,150 @@
+"""A prepared matrix inside a trace: a sparse array in CSR that has a way of its own to multiply a vector.
+
+Each layout of `sparse.layouts` is written in index notation, and the compiler does with it what it does with any program:
+
+    slices       z[s, c] = sum(q in pieces[s]: values[q, c] * x[columns[q, c]])
+                         + sum(q in more[s]: where(q < ends[s, c], more_values[q, c] * x[more_columns[q, c]], 0))
+                 y[i] = z[places[i]]
+    diagonals    y[i] = sum over d, unrolled: where(0 <= i + offset_d < m, values[d, i] * x[i + offset_d], 0)
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from polyai.errors import ShapeError, TraceError
+from polyai.frontend.arguments import argument_name, parameter_names
+from polyai.frontend.core import Array
+from polyai.frontend.elementwise import add
+from polyai.frontend.functions import where
+from polyai.frontend.lazy import LazyArray
+from polyai.frontend.linalg import matmul
+from polyai.frontend.notation import IndexVar, access, comprehension, index, indices, reduction
+from polyai.frontend.term import Term, convert, number
+from polyai.scalar import dtype as dt
+
+
+class PreparedArray(LazyArray):
+    """`kind`, `numbers` and `parts` are those of a Layout; `parts` holds traced arrays."""
+
+    __slots__ = ("kind", "numbers", "parts")
+
+    def __init__(self, csr: Array, kind: str, numbers: tuple[int, ...], parts: Mapping[str, Array]) -> None:
+        super().__init__(csr.tracer, csr.region, csr.name, csr.type, csr.weak, csr.is_matrix)
+        self.kind, self.numbers, self.parts = kind, numbers, dict(parts)
+
+    def times(self, other: Array) -> Array | None:
+        """The product with a vector by the layout; None for other operands, which go through the rows."""
+        if other.rank != 1 or other.is_sparse or self.kind == "rows" or other.type.dtype.kind not in "f" or self.type.dtype.kind != "f":
+            return None
+        if not self.tracer.sizes.unify(self.extents[1], other.extents[0], "matmul"):
+            raise ShapeError(
+                f"matmul: {self.tracer.text(other)} has {self.tracer.sizes.described(other.extents[0])} elements,"
+                f" {self.tracer.sizes.described(self.extents[1])} are needed",
+                self.tracer.shapes_text((self, other)),
+                "the summed dimensions must have the same size",
+            )
+        return self._by_slices(other) if self.kind == "slices" else self._by_diagonals(other)
+
+    def _by_slices(self, x: Array) -> Array:
+        tracer, parts = self.tracer, self.parts
+        s, c = indices("s c")
+        sums = [self._lanes(x, s, c, "", None)]
+        if "more" in parts:
+            sums.append(self._lanes(x, s, c, "more_", parts["ends"]))
+        z = comprehension((s, c), sums[0] if len(sums) == 1 else sums[0] + sums[1], name="slices")
+        places = parts.get("places")
+        lanes, room = self.numbers[0], z.extents[0] * self.numbers[0]
+        i = index("i", tracer.sizes.value(self.extents[0]))
+        if places is None:
+            tracer.sizes.assume(self.extents[0], "<=", room)
+            return _array(comprehension((i,), access(z, (i // lanes, i % lanes)), name="product"))
+        tracer.sizes.unify(places.extents[0], self.extents[0], "rows")
+        tracer.trust(places, room)
+        place = convert(access(places, (i,)), dt.i64)
+        return _array(comprehension((i,), access(z, (place // lanes, place % lanes)), name="product"))
+
+    def _lanes(self, x: Array, s: IndexVar, c: IndexVar, prefix: str, ends: Array | None) -> Term:
+        """The sum of lane c of slice s over the arrays whose names begin with `prefix`."""
+        tracer, parts = self.tracer, self.parts
+        values, columns = parts[f"{prefix}values"], parts[f"{prefix}columns"]
+        tracer.sizes.unify(values.extents[1], self.numbers[0], "rows of a slice")
+        tracer.trust(columns, self.extents[1])
+        (q,) = indices("q")
+        term = access(values, (q, c)) * access(x, (access(columns, (q, c)),))
+        if ends is not None:
+            kind = dt.promote(self.type.dtype, x.type.dtype)
+            term = where(q < access(ends, (s, c)), term, convert(number(0, kind), kind))
+        return reduction("add", q, term, within=access(parts["more" if prefix else "pieces"], (s, q)))
+
+    def _by_diagonals(self, x: Array) -> Array:
+        tracer, values = self.tracer, self.parts["values"]
+        tracer.sizes.unify(values.extents[0], len(self.numbers), "diagonals")
+        tracer.sizes.unify(values.extents[1], self.extents[0], "rows")
+        (i,) = indices("i")
+        m = tracer.sizes.value(self.extents[1])
+        kind = dt.promote(self.type.dtype, x.type.dtype)
+        zero = convert(number(0, kind), kind)
+        total = None
+        for d, offset in enumerate(self.numbers):
+            at = i + offset
+            term = access(values, (d, i)) * access(x, (at,))
+            inside = (at < m) if offset >= 0 else (at >= 0) & (at < m)
+            term = where(inside, term, zero)
+            total = term if total is None else total + term
+        out = comprehension((i,), total, name="diagonals")
+        rest = self.parts.get("rest")
+        return _array(out if rest is None else add(out, matmul(rest, x)))
+
+
+def _array(value: Any) -> Array:
+    assert isinstance(value, Array)
+    return value
+
+
+Code = tuple[str, tuple[int, ...], tuple[str, ...]]
+"""Kind, numbers and names of the arrays of a layout."""
+
+
+def expanded(fn: Callable[..., Any], codes: tuple[Code | None, ...]) -> Callable[..., Any]:
+    """`fn` over the arrays of its prepared arguments: f(A, x) becomes f(A, A_values, ..., x), with A a PreparedArray inside."""
+
+    def call(*flat: Any, **kwargs: Any) -> Any:
+        given, args = iter(flat), []
+        for code in codes:
+            first = next(given)
+            args.append(first if code is None else PreparedArray(first, code[0], code[1], {name: next(given) for name in code[2]}))
+        return fn(*args, **kwargs)
+
+    names = parameter_names(fn)
+    listed: list[str] = []
+    for n, code in enumerate(codes):
+        name = argument_name(names, n).replace("[", "_").replace("]", "").replace(" ", "_")
+        listed += [name, *(f"{name}_{part}" for part in (code[2] if code is not None else ()))]
+    unique: dict[str, None] = {}
+    for name in listed:
+        while name in unique:
+            name += "_"
+        unique[name] = None
+    parameters = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in unique]
+    call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return call
+
+
+def static_names(fn: Callable[..., Any], static: frozenset[str | int]) -> tuple[str, ...]:
+    """Static parameters by name, since positions move when arguments are expanded."""
+    names = parameter_names(fn)
+    return tuple(argument_name(names, s) if isinstance(s, int) else s for s in static)
+
+
+def by_position(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """The same call with as much as possible by position. Raises TraceError for an argument that can only be named."""
+    try:
+        bound = inspect.signature(fn).bind(*args, **kwargs)
+    except (TypeError, ValueError) as error:
+        raise TraceError("a prepared matrix is passed by name", str(error), "pass it by position") from None
+    if bound.kwargs:
+        raise TraceError(f"a prepared matrix is passed beside keyword arguments {', '.join(bound.kwargs)}", "", "pass it by position")
+    return bound.args, dict(bound.kwargs)

@@ -1,0 +1,109 @@
+"""The entries of a matrix laid out for one kind of use, in plain arrays.
+
+    rows         CSR: pos, columns, values
+    slices       SELL-C-sigma (Kreutzer, Hager, Wellein, Fehske, Bishop 2014): C rows side by side, as long as the longest of
+                 them, rows sorted by length within windows of sigma rows:
+                   piece s holds positions pos[s] .. pos[s + 1]; lane c of position q is entry (values[q, c], columns[q, c]);
+                   what not every row of a slice has is kept apart
+    diagonals    values[d, i] is the entry (i, i + offsets[d]); what lies on no such diagonal stays in rows
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyai.sparse.inspector import Rows
+from polyai.sparse.owned import Owned, frozen, owned_csr, pieces
+
+Array = NDArray[Any]
+
+
+class Layout(NamedTuple):
+    """`arrays` by name, in the order in which compiled functions take them; `numbers` are part of the code: the offsets of
+    diagonals, the rows of a slice."""
+
+    kind: str
+    arrays: tuple[tuple[str, Array | Owned], ...]
+    numbers: tuple[int, ...] = ()
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(a.nbytes for _, a in self.arrays)
+
+
+def rows_layout() -> Layout:
+    """No arrays besides the matrix in CSR."""
+    return Layout("rows", ())
+
+
+def slices_layout(rows: Rows, lanes: int, window: int) -> Layout:
+    """Slices of `lanes` rows, sorted within windows of `window` rows (1: in the order they have).
+
+    As many positions as the shortest row of a slice has come first and have every lane. The others lie in arrays of their own,
+    with `ends[s, c]` the first position that lane c does not have: 0 * x may be NaN, so padding is never added.
+    """
+    assert rows.val is not None
+    count = -(-rows.rows // lanes)
+    order = _by_length(rows.lengths, window)
+    per_row = rows.lengths[order]
+    lengths = np.zeros(count * lanes, np.int64)
+    lengths[: rows.rows] = per_row
+    by_slice = lengths.reshape(count, lanes)
+    least = by_slice.min(axis=1)
+    slot = np.repeat(np.arange(rows.rows), per_row)
+    within = np.arange(rows.nnz) - np.repeat(np.cumsum(per_row) - per_row, per_row)
+    source = np.repeat(rows.pos[:-1][order].astype(np.int64), per_row) + within
+    slice_ = slot // lanes
+    in_full = within < least[slice_]
+    index = np.uint16 if rows.columns <= 1 << 16 else np.int32
+
+    def filled(width: Array, chosen: Array, start: Array) -> tuple[Array, Array, Array]:
+        pos = np.concatenate([[0], np.cumsum(width)])
+        target = (pos[slice_[chosen]] + within[chosen] - start[slice_[chosen]]) * lanes + slot[chosen] % lanes
+        assert rows.val is not None
+        values, columns = np.zeros(int(pos[-1]) * lanes, rows.val.dtype), np.zeros(int(pos[-1]) * lanes, index)
+        values[target], columns[target] = rows.val[source[chosen]], rows.crd[source[chosen]]
+        return pos, values.reshape(-1, lanes), columns.reshape(-1, lanes)
+
+    pos, values, columns = filled(least, in_full, np.zeros(count, np.int64))
+    arrays: list[tuple[str, Array | Owned]] = [("pieces", pieces(pos)), ("values", frozen(values)), ("columns", frozen(columns))]
+    more = by_slice.max(axis=1, initial=0) - least
+    if more.any():
+        pos, values, columns = filled(more, ~in_full, least)
+        ends = (pos[:-1, None] + by_slice - least[:, None]).astype(np.int32 if pos[-1] < 1 << 31 else np.int64)
+        arrays += [("more", pieces(pos)), ("more_values", frozen(values)), ("more_columns", frozen(columns)), ("ends", frozen(ends))]
+    if window > 1:
+        place = np.empty(rows.rows, np.int32)
+        place[order] = np.arange(rows.rows, dtype=np.int32)
+        arrays.append(("places", frozen(place)))
+    return Layout("slices", tuple(arrays), (lanes,))
+
+
+def _by_length(lengths: Array, window: int) -> Array:
+    """The rows, longest first within each window."""
+    if window <= 1:
+        return np.arange(len(lengths))
+    order: Array = np.lexsort((-lengths, np.arange(len(lengths)) // window))
+    return order
+
+
+def diagonals_layout(rows: Rows, offsets: tuple[int, ...]) -> Layout:
+    """The diagonals `offsets` (ascending), and the rest in rows if there is any. A place without an entry holds 0."""
+    assert rows.val is not None
+    row = np.repeat(np.arange(rows.rows), rows.lengths)
+    distance = rows.crd.astype(np.int64) - row
+    listed = np.array(offsets, np.int64)
+    which = np.minimum(np.searchsorted(listed, distance), len(listed) - 1)
+    on = listed[which] == distance
+    values = np.zeros((len(listed), rows.rows), rows.val.dtype)
+    values[which[on], row[on]] = rows.val[on]
+    arrays: list[tuple[str, Array | Owned]] = [("values", frozen(values))]
+    if not on.all():
+        off = ~on
+        pos = np.concatenate([[0], np.cumsum(np.bincount(row[off], minlength=rows.rows))])
+        arrays.append(("rest", owned_csr((rows.rows, rows.columns), pos, rows.crd[off], rows.val[off])))
+    return Layout("diagonals", tuple(arrays), offsets)

@@ -1,0 +1,80 @@
+"""Matrices whose arrays nobody can change: what was checked once stays true, and kernels check nothing again."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from polyai.sparse.format import Format
+from polyai.sparse.levels.compressed import Compressed
+from polyai.sparse.levels.dense import Dense
+
+Array = NDArray[Any]
+
+
+def frozen(array: Array) -> Array:
+    """A contiguous copy that cannot be made writable again."""
+    copy = np.array(array, order="C", copy=True)
+    if not copy.size:
+        copy.flags.writeable = False
+        return copy
+    return np.frombuffer(copy.reshape(-1).data.toreadonly(), dtype=copy.dtype).reshape(copy.shape)
+
+
+@final
+class Owned:
+    """A matrix in CSR, or consecutive pieces of one dimension ("pieces": row r stands for positions pos[r] to pos[r + 1]).
+
+    Made by `owned_csr` and `pieces`, which get arrays that were checked before. Compiled functions take it like a
+    `scipy.sparse.csr_array`; `indptr`, `indices` and `data` are read-only.
+    """
+
+    __slots__ = ("_shape", "data", "format", "indices", "indptr")
+
+    def __init__(self, format: Format, shape: tuple[int, int], indptr: Array, indices: Array, data: Array) -> None:
+        self.format, self._shape = format, shape
+        self.indptr, self.indices, self.data = indptr, indices, data
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        return self._shape
+
+    @property
+    def ndim(self) -> int:
+        return 2
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.data.dtype
+
+    @property
+    def nnz(self) -> int:
+        return len(self.data)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that kernels read."""
+        return self.indptr.nbytes if self.format.name == "pieces" else self.indptr.nbytes + self.indices.nbytes + self.data.nbytes
+
+    def __repr__(self) -> str:
+        return f"<Owned {self.format.name} {self.shape[0]}x{self.shape[1]} {self.dtype}, {self.nnz} stored>"
+
+
+def owned_csr(shape: tuple[int, int], indptr: Array, indices: Array, data: Array) -> Owned:
+    """CSR of arrays that were checked: columns in range, ascending in each row, no repeats."""
+    bits = 32 if len(indices) < 1 << 31 and max(shape, default=0) < 1 << 31 else 64
+    index = np.dtype(f"i{bits // 8}")
+    form = Format("csr", (0, 1), (Dense(), Compressed()), bits, owned=True)
+    return Owned(form, shape, frozen(indptr.astype(index, copy=False)), frozen(indices.astype(index, copy=False)), frozen(data))
+
+
+def pieces(pos: Array) -> Owned:
+    """Piece r covers the positions pos[r] <= p < pos[r + 1]; pos ascends from 0. It has no coordinates and no values."""
+    count = int(pos[-1])
+    bits = 32 if count < 1 << 31 else 64
+    form = Format("pieces", (0, 1), (Dense(), Compressed(implicit=True)), bits, owned=True)
+    index = np.dtype(f"i{bits // 8}")
+    nothing = np.zeros(count, index), np.zeros(count, np.int8)  # never touched: the call path looks at their lengths
+    return Owned(form, (len(pos) - 1, count), frozen(pos.astype(index, copy=False)), *nothing)
