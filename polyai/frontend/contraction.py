@@ -158,6 +158,12 @@ def _several(
         if tracer.types[withins[0].tensor].pattern is not None:
             return tracer.emit(stem, points, _summed(over, value, dtype, ()), tuple(withins), pattern, matrix, strong=True)
     if len(out) == 2 and set(out) <= named:
+        if out[0] not in {first[1][d] for d in (merging.order_of(first[0]) or ())[:-1]}:
+            raise UnsupportedError(
+                f"{stem} makes a sparse matrix whose rows {tracer.text(first[0])} lists",
+                "results are assembled row by row, and a list has no place for an empty row",
+                "make one operand dense with .toarray()",
+            )
         value = value if dtype == value.dtype else convert(value, dtype)
         everything = [index[label] for label in (*out, *(x for x in extents if x not in out))]
         bits = merging.bits_of([a for a, _ in walked])

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from polyai.errors import ShapeError, UnsupportedError
-from polyai.frontend.contraction import Labels, contract, masked_product
+from polyai.frontend.contraction import Labels, contract, masked_pattern, masked_product
 from polyai.frontend.core import Array, Tracer, dense, find_tracer, index_term, normalized_axis
 from polyai.frontend.elementwise import conj, multiply
 from polyai.frontend.semiring import Semiring, product
@@ -20,13 +20,20 @@ def _arrays(what: str, *values: Any) -> tuple[Tracer, list[Array]]:
     return tracer, [tracer.array(v) for v in values]
 
 
-def matmul(x1: Any, x2: Any, *, mask: Any = None, semiring: Semiring | None = None) -> Any:
+def matmul(x1: Any, x2: Any, *, mask: Any = None, complement: bool = False, semiring: Semiring | None = None) -> Any:
     """x1 @ x2: [..., n, k] times [..., k, m], leading dimensions broadcast; vectors as in NumPy. Either may be sparse.
 
     With a sparse `mask` of shape [n, m] the product of two matrices is computed where the mask stores something, and has its
     pattern; the mask's values do not count. With a `semiring` pairs are multiplied and added by other operations; see `semiring`.
     """
     tracer, (a, b) = _arrays("matmul", x1, x2)
+    if complement:
+        if mask is None:
+            raise ShapeError("matmul with complement and no mask", "the complement is that of the mask", "pass mask=")
+        masked_pattern(tracer, tracer.array(mask), tracer.indices((*a.extents[:1], *b.extents[1:])))
+        raise UnsupportedError(
+            "matmul with the complement of a mask", "where a mask stores nothing is not compiled yet", "subtract the masked product: A @ B - matmul(A, B, mask=M)"
+        )
     if semiring is not None:
         return product(tracer, semiring, a, b, mask)
     if mask is not None:

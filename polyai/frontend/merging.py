@@ -39,7 +39,8 @@ def order_of(array: Array) -> tuple[int, ...] | None:
     pattern = array.type.pattern
     assert pattern is not None
     form = array.tracer.types[pattern.owner].format
-    if form is None or form.levels[-1].name != "compressed" or not form.levels[-1].unique or not all(x.full for x in form.levels[:-1]):
+    listed = form is not None and form.levels[-1].name == "compressed" and all(x.full for x in form.levels[:-1])
+    if form is None or not listed or not (form.levels[-1].unique or form.rank == 1):  # what a vector repeats adds up before a merge
         return None
     return tuple(pattern.dims.index(d) for d in form.order)
 
