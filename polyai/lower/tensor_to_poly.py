@@ -19,12 +19,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from functools import reduce
 from itertools import permutations
 from typing import Any, cast
 
 from polyai.errors import UnsupportedError, VerifyError
 from polyai.lower import fibre
+from polyai.lower.joined import Joined
 from polyai.poly import nodes as poly
 from polyai.poly.access import reads_of, row_of, write_of
 from polyai.poly.affine import Parameters
@@ -35,7 +35,6 @@ from polyai.scalar.ops import MONOIDS
 from polyai.shapes.expr import Size, symbol
 from polyai.tensor import nodes as tn
 from polyai.tensor.bodies import joins_of, loads, owner_within, size_symbols, stored_at, zero
-from polyai.tensor.support import is_zero, zero_rule
 from polyai.term.names import Names
 from polyai.term.node import map_children
 
@@ -75,6 +74,7 @@ class _Lowering:
         self.shared = set(_read_elsewhere(program))
         self.joins = joins_of(program)
         self.streams: dict[str, poly.Stream] = {}
+        self.joined = Joined(self.types, self.joins, self.streams, self._values)
 
     def scop(self) -> poly.Scop:
         for given in self.program.inputs:
@@ -384,58 +384,12 @@ class _Lowering:
                 case Load(array, indices, dtype):
                     return Load(self.alias.get(array, array), tuple(change(i) for i in indices), dtype)
                 case Apply() if self.joins:
-                    return self._where_stored(frame, item, map_children(item, change))
+                    return self.joined.where_stored(frame.walks, item, map_children(item, change))
                 case _:
                     return map_children(item, change)
 
         out = cast("Expr", change(body))
         return out if dtype is None else convert(out, dtype)
-
-    def _where_stored(self, frame: _Frame, item: Apply, value: Expr) -> Expr:
-        """`value` where the factors of a product are stored: beside an element that is not, infinity counts as nothing."""
-        rule = zero_rule(item)
-        tests = [self._presence(frame, item.args[n]) for n in rule.args] if rule.how == "any" else []
-        present = _all_of([t for t in tests if t is not None])
-        return value if present is None else Apply("where", (present, value, cast("Expr", zero(item.dtype))), item.dtype)
-
-    def _presence(self, frame: _Frame, body: Any) -> Expr | None:
-        """Whether `body` is more than a structural zero, at a point of the frame; None: always."""
-        match body:
-            case Load(array) if self.types[array].is_sparse:
-                found = self._part(frame, body)
-                return None if found is None else found[1]
-            case Cast(arg):
-                return self._presence(frame, arg)
-            case Apply(_, args):
-                rule = zero_rule(body)
-                parts = [self._presence(frame, args[n]) for n in rule.args]
-                if rule.how == "any":
-                    return _all_of([p for p in parts if p is not None])
-                if rule.how == "all":
-                    return None if any(p is None for p in parts) else _any_of(parts)
-                if rule.how == "where":
-                    yes = _all_of([p for p in parts[:2] if p is not None]) if is_zero(args[2]) else parts[1]
-                    others = [p for p, a in ((yes, args[1]), (parts[2], args[2])) if not is_zero(a)]
-                    return None if not others or any(p is None for p in others) else _any_of(others)
-                return None
-            case _:
-                return None
-
-    def _part(self, frame: _Frame, load: Load) -> tuple[Load, Expr | None] | None:
-        """The element of a part of a join that the frame walks, and whether it is there (None: always)."""
-        wanted = stored_at(load, self.types)
-        for walk in frame.walks:
-            join = self.joins.get(walk.owner)
-            names = {} if join is None else {i.name: v for i, v in zip(join.indices, walk.variables)}
-            for number, part in enumerate(() if join is None else join.parts):
-                if wanted != tn.Within(part.tensor, tuple(names[v] for v in part.indices)):
-                    continue
-                source = self.streams[walk.owner].source
-                assert isinstance(source, poly.Merge)
-                at = Load(f"{walk.owner}.at{number}", walk.position, dt.i64)
-                here = None if source.always(number) else Load(f"{walk.owner}.has{number}", walk.position, dt.bool_)
-                return Load(self._values(load.array), (*walk.position[:-1], at), load.dtype), here
-        return None
 
     def _stored(self, frame: _Frame, load: Load) -> Expr:
         wanted = stored_at(load, self.types)
@@ -445,7 +399,7 @@ class _Lowering:
                     values, order = {v: e for w in frame.walks for v, e in w.coordinates}, self._format(load.array).order
                     return Load(load.array, tuple(values[wanted.indices[d]] for d in order), load.dtype)
                 return Load(self._values(load.array), walk.position, load.dtype)
-        found = self._part(frame, load)
+        found = self.joined.part(frame.walks, load)
         if found is not None:
             value, here = found
             return value if here is None else Apply("where", (here, value, cast("Expr", zero(load.dtype))), load.dtype)
@@ -539,15 +493,6 @@ def prod_of(sizes: list[Size]) -> Size:
     for size in sizes:
         out = out * size
     return out
-
-
-def _all_of(tests: list[Expr]) -> Expr | None:
-    return None if not tests else reduce(lambda a, c: a if a == c else Apply("and", (a, c), dt.bool_), tests)
-
-
-def _any_of(tests: list[Expr | None]) -> Expr | None:
-    kept = [t for t in tests if t is not None]
-    return None if not kept else reduce(lambda a, c: a if a == c else Apply("or", (a, c), dt.bool_), kept)
 
 
 def _prefixed(statement: poly.Statement, prefix: str) -> poly.Statement:
