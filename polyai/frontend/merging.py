@@ -83,6 +83,8 @@ def _converted(array: Array, order: tuple[int, ...], bits: int) -> Array:
     tracer = array.tracer
     owner = array.type.pattern.owner if array.type.pattern is not None else ""
     form = tracer.types[owner].format
+    if array.rank > 2:
+        format_for(tuple(range(array.rank)), 32)  # which says what is assembled
     if array.rank != 2 or form is None or form.padded or form.blocked or not any(level.name == "compressed" for level in form.levels):
         raise RowsWanted(tracer.texts.get(owner, owner))
     indices = tracer.indices(array.extents)

@@ -73,6 +73,9 @@ def product(tracer: Tracer, ring: Semiring, left: Array, right: Array, mask: Any
     points = tracer.indices(shape)
     (k,) = tracer.indices((left.extents[1],), start=2)
     value = ring.product(tracer.read(left, (points[0], k)), tracer.read(right, (k, *points[1:])))
+    if ring.add != "add" or ring.mul != "mul":  # what is stored twice adds up first
+        owners = [a.type.pattern.owner for a in (left, right) if a.type.pattern is not None]
+        tracer.merged.update(dict.fromkeys(i.name for i in tracer.inputs if i.name in owners))
     withins = tuple(tracer.within(a, names) for a, names in ((left, [points[0].name, k.name]), (right, [k.name, *(p.name for p in points[1:])])) if a.is_sparse)
     if mask is not None:
         pattern, around = masked_pattern(tracer, tracer.array(mask), points)

@@ -52,7 +52,7 @@ class Joined:
                 if rule.how == "all":
                     return None if any(p is None for p in parts) else _any_of(parts)
                 if rule.how == "where":
-                    yes = _all_of([p for p in parts[:2] if p is not None]) if is_zero(args[2]) else parts[1]
+                    yes = _all_of([p for p in parts[:2] if p is not None])
                     others = [p for p, a in ((yes, args[1]), (parts[2], args[2])) if not is_zero(a)]
                     return None if not others or any(p is None for p in others) else _any_of(others)
                 return None

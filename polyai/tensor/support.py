@@ -125,7 +125,7 @@ def _applied(body: Apply, types: Mapping[str, TensorType]) -> Support:
                 yes = Nowhere()
             if is_zero(body.args[2]):
                 no = Nowhere()
-            return either(both(condition, yes), no) if isinstance(no, Nowhere) else either(yes, no)
+            return either(both(condition, yes), no)
         case _:
             return Everywhere()
 

@@ -259,7 +259,7 @@ _MUL = {"add": np.add, "mul": np.multiply, "min": np.minimum, "max": np.maximum,
 
 def matmul(a: Model, b: Any, *, semiring: Semiring | None = None, mask: Model | None = None, complement: bool = False) -> Model:
     """The product of matrices and vectors; of a semiring: over the terms whose two factors are stored. With a mask: what
-    is stored by the mask (with `complement`, what is not)."""
+    the mask stores, a sum of nothing where no pair meets (with `complement`, what it does not store)."""
     if not isinstance(b, Model):
         b = Model.dense(b)
     dtype = typed(lambda x, y: x[:, None] @ y[None, :], a, b)
@@ -276,5 +276,5 @@ def matmul(a: Model, b: Any, *, semiring: Semiring | None = None, mask: Model | 
         return Model(wide(values), None, dtype)
     stored = np.asarray(a.stored.astype(float) @ b.stored.astype(float)) > 0
     if mask is not None:
-        stored = stored & (~mask.stored if complement else mask.stored)
+        stored = stored & ~mask.stored if complement else mask.stored
     return Model(only(stored, values), stored, dtype)
