@@ -161,11 +161,13 @@ def _sorted(A: Any) -> Any:
 
 
 def spgemm(A: Any, B: Any) -> SparseBounded:
-    """A @ B. SciPy's product keeps what cancels, so both products below have the structural pattern in the same order."""
+    """A @ B on the pattern that structure allows: SciPy drops what cancels, which is put back."""
     a, b = A.astype(np.float64), B.astype(np.float64)
-    values, scale = _sorted(a @ b), _sorted(abs(a) @ abs(b))
+    values = _sorted(_ones(A) @ _ones(B))
+    scale = on_pattern(abs(a) @ abs(b), values)
+    values.data = on_pattern(a @ b, values)
     count = np.repeat(_lengths(A, 1) + 2, np.diff(values.indptr))
-    return values, gamma(count, A.dtype) * scale.data + underflow(count, A.dtype)
+    return values, gamma(count, A.dtype) * scale + underflow(count, A.dtype)
 
 
 def masked_spgemm(M: Any, A: Any, B: Any) -> SparseBounded:
