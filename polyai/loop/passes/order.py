@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from polyai.loop.nodes import Kernel
+from polyai.loop.passes.ahead import ahead
 from polyai.loop.passes.bind import bind
 from polyai.loop.passes.flatten import flatten
 from polyai.loop.passes.jam import jam
@@ -37,6 +38,7 @@ def passes(
         ("prune", prune),
         ("reuse", reuse),
         ("prefetch", lambda kernel: prefetch(kernel, sizes or {})),
+        ("ahead", ahead),
     )
 
 

@@ -270,7 +270,12 @@ class _Recipe:
     def _group(
         self, members: Mapping[str, str], marks: tuple[str, ...], kept: tuple[Facts, ...], placed: Placed, bound: frozenset[Ragged]
     ) -> st.Tree:
-        return self._bound(kept, placed, bound, lambda known: self._band(members, marks, kept, placed.add(members), known))
+        inner = self._bound(kept, placed, bound, lambda known: self._band(members, marks, kept, placed.add(members), known))
+        cut = {dict(s.panels).get(members[s.name]) if members[s.name] in s.summed else None for s in kept}
+        length = next(iter(cut)) if len(cut) == 1 else None
+        if length is None:
+            return inner
+        return st.Band(tuple((s.name, _cut(members[s.name], length)) for s in kept), inner)  # piece by piece, as it is stored
 
     def _say(self, statements: Sequence[Facts], text: str) -> None:
         self.notes.append(f"{', '.join(s.name for s in statements)}: {text}")
