@@ -41,8 +41,8 @@ SEGMENT = 4096
 """Bytes that a call compares."""
 MOST_KEPT = 64
 """Nested values that one function remembers."""
-VECTORS = 4
-"""Vectors in a row of a panel."""
+ROWS = 6
+"""Rows of a register tile, whose columns are those of a panel: a tile that reads half of a panel's row would fetch all of it."""
 
 
 class Watched:
@@ -194,8 +194,10 @@ class ConstantFunction(api.Function):
         """The watched panels of a dense matrix; None for what is passed as it is."""
         if not isinstance(leaf, np.ndarray) or leaf.dtype.kind != "f":
             return None
-        bits = min(host().vector_bits, current().vector_bits or host().vector_bits)
-        lanes = VECTORS * max(1, bits // (8 * leaf.itemsize))
+        target = host()
+        bits = min(target.vector_bits, current().vector_bits or target.vector_bits)
+        vectors = 1 << (max(1, target.registers * 3 // 4 // ROWS).bit_length() - 1)
+        lanes = vectors * max(1, bits // (8 * leaf.itemsize))
         return self._watch(leaf, name, -lanes, lambda: Panels(leaf, lanes)) if suits(leaf, lanes) else None
 
     def _watch(self, matrix: Any, name: str, how: int, lay_out: Callable[[], Prepared | Panels]) -> Watched:
