@@ -10,6 +10,7 @@ each call compares one segment, and then the call raises.
 from __future__ import annotations
 
 import functools
+import operator
 import threading
 import weakref
 import zlib
@@ -28,7 +29,7 @@ from polyai.frontend.prepared import by_position
 from polyai.frontend.spec import Relation, Spec
 from polyai.frontend.tree import Tree, flatten
 from polyai.machine.cpu import cores, host
-from polyai.options import current
+from polyai.options import ACTIVE, current
 from polyai.prepare import prepare
 from polyai.report import Report
 from polyai.sparse.interop import is_sparse
@@ -40,7 +41,9 @@ Array = NDArray[Any]
 SEGMENT = 4096
 """Bytes that a call compares."""
 MOST_KEPT = 64
-"""Nested values that one function remembers."""
+"""Values that one function remembers."""
+PLAIN = frozenset((np.ndarray, float, int, bool, np.float32, np.float64))
+"""Types of arguments that are passed on without a look."""
 ROWS = 6
 """Rows of a register tile, whose columns are those of a panel: a tile that reads half of a panel's row would fetch all of it."""
 
@@ -54,6 +57,7 @@ class Watched:
         self.next = 0
         for array in self.arrays:
             array.flags.writeable = False
+        self.bytes = [a.reshape(-1).view(np.uint8).data if a.flags.c_contiguous else None for a in self.arrays]
         self.sums = [zlib.crc32(piece) for piece in map(self.segment, range(self.segments))]
 
     @property
@@ -63,11 +67,10 @@ class Watched:
 
     def segment(self, number: int) -> bytes | memoryview:
         """Its bytes."""
-        for array in self.arrays:
+        for array, known in zip(self.arrays, self.bytes):
             count = -(-array.nbytes // SEGMENT)
             if number < count:
-                raw = array.reshape(-1).view(np.uint8) if array.flags.c_contiguous else np.frombuffer(array.tobytes(), np.uint8)
-                return raw[number * SEGMENT : (number + 1) * SEGMENT].data
+                return (known or array.tobytes())[number * SEGMENT : (number + 1) * SEGMENT]
             number -= count
         return b""
 
@@ -107,6 +110,7 @@ class Kept:
 
     def __init__(self, leaves: list[Any], tree: Tree, watched: list[Watched | None]) -> None:
         self.leaves, self.tree = leaves, tree
+        self.flat = tree.kind == "dict" and all(child.kind == "leaf" for child in tree.children)
         self.watched = [w for w in watched if w is not None]
         self.held = Held(tuple(leaf if w is None else w.laid_out for leaf, w in zip(leaves, watched)), tree)
         self.next = 0
@@ -117,11 +121,42 @@ class Kept:
             return False
         return not any(w.arrays[0].flags.writeable for w in self.watched)
 
+    def still_is(self, value: Any) -> bool:
+        """The same for a value, quickly where it is a dict of arrays."""
+        if self.flat and type(value) is dict:
+            if tuple(value) != self.tree.keys or not all(map(operator.is_, value.values(), self.leaves)):
+                return False
+            return not any(w.arrays[0].flags.writeable for w in self.watched)
+        return self.is_of(*flatten(value))
+
     def check(self) -> None:
         """Compare a segment of the next matrix. Raises AliasError if it has changed."""
         if self.watched:
             self.next = (self.next + 1) % len(self.watched)
             self.watched[self.next].check()
+
+
+class Route:
+    """How calls with certain constant values go: `kept` by the places of these, and the function over all arrays."""
+
+    def __init__(self, kept: dict[int, Kept], function: api.Function) -> None:
+        self.kept, self.function = kept, function
+
+    def arguments(self, args: tuple[Any, ...]) -> list[Any] | None:
+        """What the function is given for these arguments; None if they are not plain, or no longer the same values."""
+        out: list[Any] = []
+        for place, value in enumerate(args):
+            kept = self.kept.get(place)
+            if kept is None:
+                if type(value) not in PLAIN:
+                    return None
+                out.append(value)
+            elif not kept.still_is(value):
+                return None
+            else:
+                kept.check()
+                out += kept.held.arrays
+        return out
 
 
 class ConstantFunction(api.Function):
@@ -134,6 +169,7 @@ class ConstantFunction(api.Function):
         self._names = names
         self._watched: dict[tuple[int, int], Watched] = {}
         self._kept: dict[int, Kept] = {}
+        self._routes: dict[tuple[int, ...], Route] = {}
         self._watch_lock = threading.RLock()
 
     def _place(self, constant: str | int, names: tuple[str, ...]) -> int:
@@ -144,12 +180,24 @@ class ConstantFunction(api.Function):
         raise OptionError(f"constant={constant!r} names no parameter of {self._name}", f"it has {', '.join(names) or 'none'}", "check the spelling")
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if (not kwargs or (len(kwargs) == 1 and "out" in kwargs)) and len(args) > self._constant[-1]:
+            route = self._routes.get((id(ACTIVE.get()), *(id(args[place]) for place in self._constant)))
+            plain = None if route is None else route.arguments(args)
+            if route is not None and plain is not None:
+                return route.function(*plain, **kwargs)
         return self._slow(*args, **kwargs)
 
     def _slow(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
-        if not has_traced(args, kwargs):
-            args, kwargs = self._given(args, kwargs)
-        return super()._slow(*args, out=out, **kwargs)
+        if has_traced(args, kwargs):
+            return super()._slow(*args, out=out, **kwargs)
+        given, kwargs = self._given(args, kwargs)
+        kept = {place: found for place in self._constant if place < len(args) and (found := self._kept.get(id(args[place]))) is not None}
+        if not kwargs and len(kept) == len(self._constant) and all(found.still_is(args[place]) for place, found in kept.items()):
+            function, _, _ = self._with_prepared(given, kwargs)
+            if len(self._routes) >= MOST_KEPT:
+                self._routes.clear()
+            self._routes[(id(ACTIVE.get()), *(id(args[place]) for place in self._constant))] = Route(kept, function)
+        return super()._slow(*given, out=out, **kwargs)
 
     def explain(self, *args: Any, **kwargs: Any) -> Explanation:
         args, kwargs = self._given(args, kwargs)
