@@ -139,7 +139,7 @@ class _Ahead:
         """The name of what part of a line one iteration in a tile has to ask for."""
         if id(tile) not in self.shares:
             name = self.shares[id(tile)] = self.names.fresh("share")
-            count = b.floordiv(b.sub(tile.upper, tile.lower), b.const(tile.step))
+            count = b.floordiv(b.add(b.sub(tile.upper, tile.lower), b.const(tile.step - 1)), b.const(tile.step))
             self.before.setdefault(id(tile), []).append(Let(name, b.floordiv(b.const(1 << SHIFT), b.largest(count, b.ONE))))
         return self.shares[id(tile)]
 
