@@ -48,7 +48,7 @@ def suits(array: Any, lanes: int) -> bool:
     """Whether `array` is a matrix that panels are made of."""
     if not isinstance(array, np.ndarray) or array.ndim != 2 or array.dtype not in (np.float32, np.float64):
         return False
-    return array.dtype.isnative and array.shape[0] >= LEAST and array.shape[1] >= max(LEAST, lanes)
+    return bool(array.dtype.isnative and array.shape[0] >= LEAST and array.shape[1] >= max(LEAST, lanes))
 
 
 def laid_out(array: Array, lanes: int) -> Array:

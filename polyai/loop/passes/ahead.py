@@ -18,7 +18,24 @@ import dataclasses
 from collections.abc import Mapping
 
 from polyai.loop import build as b
-from polyai.loop.nodes import Alloc, Apply, Block, Const, For, If, Kernel, Let, Load, LoopExpr, MaskedLoad, Prefetch, Ramp, Stmt, Var, While
+from polyai.loop.nodes import (
+    Alloc,
+    Apply,
+    Block,
+    Const,
+    For,
+    If,
+    Kernel,
+    Let,
+    Load,
+    LoopExpr,
+    MaskedLoad,
+    Prefetch,
+    Ramp,
+    Stmt,
+    Var,
+    While,
+)
 from polyai.loop.walks import all_exprs, all_stmts, expressions, supply
 from polyai.scalar import dtype as dt
 from polyai.term.names import Names
@@ -34,7 +51,7 @@ SHIFT = 16
 """Bits of fractions of a line."""
 
 Form = dict[str, int]
-"""An index as a sum: loop variable -> factor. A loop with a known number of iterations counts from its own start, the others from 0."""
+"""An index as a sum: loop variable -> factor. A loop whose start is such a sum counts from there, others from 0."""
 
 
 def ahead(kernel: Kernel) -> Kernel:
@@ -78,8 +95,8 @@ class _Ahead:
                     out += self.before.get(id(x), [])
                     out.append(new)
                 return Block(tuple(out))
-            case For(var, lower, upper, body):
-                mine = _form(lower, env) if b.number(b.sub(upper, lower)) is not None else {}
+            case For(var, lower, _, body):
+                mine = _form(lower, env)
                 known = {**env, var: _sum(mine, {var: 1}) if mine is not None else {var: 1}}
                 if any(isinstance(x, (For, While)) for x in all_stmts(body)):
                     return dataclasses.replace(s, body=self.stmt(body, known, (*loops, s)))
@@ -106,16 +123,12 @@ class _Ahead:
         """Hints for the panel after the one that `walk` goes through, if it is gone through for several tiles."""
         form, size = dict(walk.form), self.types[walk.array]
         length = form.pop(loop.var, 0)
-        inner = [x for x in loops if b.number(b.sub(x.upper, x.lower)) is not None and form.get(x.var) == 1]
+        inner = [x for x in loops if form.get(x.var) == 1]
         tiles = [x for x in loops if x.step > 1 and x.var not in form]
         if len(tiles) != 1 or len(inner) > 1 or (inner and loops.index(inner[0]) < loops.index(tiles[0])):
             return []
         outer = [x for x in loops[: loops.index(tiles[0])] if x.var in form]
-        steps = 1
-        if inner:
-            extent = b.number(b.sub(inner[0].upper, inner[0].lower))
-            assert extent is not None
-            steps = extent // inner[0].step
+        steps = length // walk.row if inner and inner[0].step == walk.row else 1
         panel = length * trips
         lines = walk.row * size // LINE
         if not outer or form[outer[-1].var] != panel or length != walk.row * steps or panel * size < LEAST or not 1 <= lines <= LINES:
@@ -157,15 +170,15 @@ def _walks(loop: For, env: Mapping[str, Form]) -> list[_Walk]:
                 values[s.name] = _at_first(s.value, values)
         for e in expressions(s):
             for x in all_exprs(e):
-                if isinstance(x, (Load, MaskedLoad)) and x.indices and isinstance(x.indices[0], Ramp):  # type: ignore[unreachable]
-                    ramp = x.indices[0]  # type: ignore[unreachable]
+                if isinstance(x, (Load, MaskedLoad)) and x.indices and isinstance(x.indices[0], Ramp):
+                    ramp = x.indices[0]
                     bases.setdefault(x.array, []).append((ramp.base, ramp.lanes if ramp.stride == 1 else 0))
     out = []
-    for array, found in bases.items():
-        first = found[0][0]
+    for array, runs in bases.items():
+        first = runs[0][0]
         form = _form(first, known)
         row = 0
-        for base, lanes in found:
+        for base, lanes in runs:
             row = row + lanes if lanes and b.number(b.sub(base, first)) == row else -1 << 30
         if form is not None and row > 0:
             form.pop("", None)

@@ -18,7 +18,23 @@ import dataclasses
 from collections.abc import Mapping
 
 from polyai.loop.memory import at_least, size_of
-from polyai.loop.nodes import Alloc, Block, Call, For, If, Kernel, Let, Load, LoopExpr, MaskedLoad, Prefetch, Space, Stmt, Store, While
+from polyai.loop.nodes import (
+    Alloc,
+    Block,
+    Call,
+    For,
+    If,
+    Kernel,
+    Let,
+    Load,
+    LoopExpr,
+    MaskedLoad,
+    Prefetch,
+    Space,
+    Stmt,
+    Store,
+    While,
+)
 from polyai.loop.walks import all_exprs, all_stmts, expressions, map_operands, map_stmt
 from polyai.shapes import expr as sx
 from polyai.shapes.expr import Size
@@ -142,8 +158,10 @@ def _renamed(stmt: Stmt, names: Mapping[str, str]) -> Stmt:
             return While(expr(condition), _renamed(body, names))
         case If(condition, then, orelse):
             return If(expr(condition), _renamed(then, names), None if orelse is None else _renamed(orelse, names))
-        case Store(array=name) | Prefetch(array=name) if name in names:
-            return dataclasses.replace(map_stmt(stmt, expr), array=names[name])
+        case Store(name, indices, value, mask) if name in names:
+            return Store(names[name], tuple(map(expr, indices)), expr(value), None if mask is None else expr(mask))
+        case Prefetch(name, index, near) if name in names:
+            return Prefetch(names[name], expr(index), near)
         case Call(function, args):
             return Call(function, tuple(names.get(a, a) if isinstance(a, str) else expr(a) for a in args))
         case _:

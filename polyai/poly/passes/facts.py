@@ -161,7 +161,7 @@ def _panels(s: Statement) -> tuple[tuple[str, int], ...]:
             cut = panel_of(load)
             if cut is not None:
                 found.setdefault(cut[0], set()).add(cut[1])
-    return tuple((dim, *lengths) for dim, lengths in sorted(found.items()) if len(lengths) == 1 and dim in s.dims)
+    return tuple((dim, max(lengths)) for dim, lengths in sorted(found.items()) if len(lengths) == 1 and dim in s.dims)
 
 
 def panel_of(load: Load) -> tuple[str, int] | None:
