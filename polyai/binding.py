@@ -114,6 +114,7 @@ class Variant:
         self._types.update(tn.types_of(traced.program))
         self._outputs = traced.program.outputs
         self._library: list[list[str]] = [product for k in kernels for product in k.extra.get("library", [])]
+        self._least_work = max((int(k.extra.get("least_work", library.WORK)) for k in kernels), default=library.WORK)
         self._second: dict[str, str] = kernel.extra.get("aliases", {}) if kernel else {}
         regions = any(isinstance(s, (tn.Cond, tn.While)) for s in traced.program.body)
         formats = {i.name: i.type.format for i in traced.program.inputs}
@@ -185,7 +186,8 @@ class Variant:
     def suits(self, values: Mapping[str, int]) -> bool:
         """Whether the products that go to a library are worth that at these sizes. Sizes that are no plain symbols count as large."""
         for product in self._library:
-            if not library.is_worth_a_call(int(e) if e.isdecimal() else values.get(e, library.WORK) for e in product):
+            extents = (int(e) if e.isdecimal() else rounded(values.get(e, library.WORK)) for e in product)  # as when it was chosen
+            if not library.is_worth_a_call(extents, self._least_work):
                 return False
         return True
 

@@ -104,7 +104,7 @@ def _program(step: Callable[[Build], tn.Program]) -> Callable[[Build], Build]:
 
 
 def _library(build: Build) -> Build:
-    program = library.run(build.program, build.hints, build.options.blas)
+    program = library.run(build.program, build.hints, build.options.blas, library.least_work(build.target.vector_bits))
     given = [s for s in program.body if isinstance(s, tn.Extern)]
     notes = tuple(f"{', '.join(s.targets)}: handed to the library function {s.function}" for s in given)
     return replace(build, program=program, notes=(*build.notes, *notes))
@@ -209,6 +209,7 @@ def compile_kernels(
         parallel = any(isinstance(n, lp.For) and n.kind is lp.Kind.PARALLEL for n in walk(part.loops.body))
         extra: dict[str, object] = {
             "library": [[sizes_expr.show(e) for e in product] for product in library.products(part.program)],
+            "least_work": library.least_work(build.target.vector_bits),
             "aliases": dict(part.aliases),
         }
         if part.phase is not None:

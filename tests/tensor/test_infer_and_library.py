@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 
+import polyai as pa
 from polyai.errors import VerifyError
 from polyai.scalar import dtype as dt
 from polyai.tensor.interp import run
@@ -69,3 +70,19 @@ def test_small_sparse_and_forbidden_products_stay() -> None:
     assert library.run(p, {"n": 2600}) == p
     spmm = canonical.run(PROGRAMS["spmm_csr"]().program)
     assert library.run(spmm, LARGE) == spmm
+
+
+def test_narrow_vectors_call_the_library_sooner() -> None:
+    assert library.least_work(512) > library.least_work(256) == library.least_work(128)
+    assert library.is_worth_a_call((512, 512, 512), library.least_work(256)) and not library.is_worth_a_call((512, 512, 512))
+    assert not library.is_worth_a_call((8, 4096, 4096), library.least_work(256))
+
+
+@pytest.mark.parametrize("first", [300, 520])
+def test_the_choice_of_a_library_is_the_same_at_each_call(first: int) -> None:
+    f = pa.jit(lambda a, b: a @ b)
+    rng = np.random.default_rng(first)
+    for rows in (first, first, 40, first, 40):
+        a = rng.standard_normal((rows, rows))
+        np.testing.assert_allclose(f(a, a), a @ a, atol=1e-9 * rows)
+    assert len(f.report().kernels) <= 2

@@ -21,18 +21,24 @@ from polyai.tensor.cost import is_plain
 from polyai.tensor.nodes import Comprehension, Extern, Index, Program, Reduce, Step, TensorType, types_of
 
 FUNCTIONS = {"f32": "blas.sgemm", "f64": "blas.dgemm"}
-SMALLEST, WORK = 256, 2560**3
-"""The least extent, and the least number of multiplications, that a library call is worth: generated code tiles for registers and
-second-level caches, and falls behind a library that packs its operands only where those outgrow the caches."""
+SMALLEST, WORK, NARROW_WORK = 256, 2560**3, 400**3
+"""The least extent, and the least number of multiplications, that a library call is worth, with 32 registers of 512 bits and with
+less: generated code tiles for registers and second-level caches. It falls behind a library that packs its operands where those
+outgrow the caches, and sooner where a tile is narrow, since each of its steps then reads another page."""
 
 
-def run(program: Program, sizes: Mapping[str, int], blas: str = "auto") -> Program:
-    """The program with library calls; `blas` "never" leaves it as it is."""
+def least_work(vector_bits: int) -> int:
+    """The least number of multiplications that a library call is worth."""
+    return WORK if vector_bits >= 512 else NARROW_WORK
+
+
+def run(program: Program, sizes: Mapping[str, int], blas: str = "auto", work: int = WORK) -> Program:
+    """The program with library calls for products of `work` multiplications or more; `blas` "never" leaves it as it is."""
     if blas == "never":
         return program
     types = types_of(program)
     return dataclasses.replace(
-        program, body=tuple(_step(map_regions(s, lambda region: run(region, sizes, blas)), types, sizes) for s in program.body)
+        program, body=tuple(_step(map_regions(s, lambda region: run(region, sizes, blas, work)), types, sizes, work) for s in program.body)
     )
 
 
@@ -48,16 +54,16 @@ def products(program: Program) -> tuple[tuple[Size, Size, Size], ...]:
     return tuple(out)
 
 
-def is_worth_a_call(extents: Iterable[int]) -> bool:
+def is_worth_a_call(extents: Iterable[int], work: int = WORK) -> bool:
     """Whether a product of these extents is large enough for the library."""
     sizes = tuple(extents)
-    return min(sizes) >= SMALLEST and math.prod(sizes) >= WORK
+    return min(sizes) >= SMALLEST and math.prod(sizes) >= work
 
 
-def _step(step: Step, types: Mapping[str, TensorType], sizes: Mapping[str, int]) -> Step:
+def _step(step: Step, types: Mapping[str, TensorType], sizes: Mapping[str, int], work: int) -> Step:
     match step:
         case Comprehension(body=Reduce("add", (k,), Apply("mul", (Load() as a, Load() as b)), dtype, ()), indices=(i, j), within=()):
-            if dtype.name not in FUNCTIONS or not _is_large((i, j, k), sizes):
+            if dtype.name not in FUNCTIONS or not _is_large((i, j, k), sizes, work):
                 return step
             for left, right in ((a, b), (b, a)):
                 op_a, op_b = _turned(left, i.name, k.name, types), _turned(right, k.name, j.name, types)
@@ -70,10 +76,10 @@ def _step(step: Step, types: Mapping[str, TensorType], sizes: Mapping[str, int])
             return step
 
 
-def _is_large(indices: tuple[Index, ...], sizes: Mapping[str, int]) -> bool:
+def _is_large(indices: tuple[Index, ...], sizes: Mapping[str, int], work: int) -> bool:
     if not all(symbols(index.extent) <= sizes.keys() for index in indices):
         return False
-    return is_worth_a_call(evaluate(index.extent, sizes) for index in indices)
+    return is_worth_a_call((evaluate(index.extent, sizes) for index in indices), work)
 
 
 def _turned(load: Load, row: str, column: str, types: Mapping[str, TensorType]) -> int | None:
