@@ -34,6 +34,7 @@ from polyai.runtime.kernel import Kernel
 from polyai.runtime.launch import Runtime
 from polyai.shapes import expr as sx
 from polyai.shapes.bucket import Never, parse
+from polyai.sparse.interop import described_once
 from polyai.sparse.prepared import Prepared
 from polyai.specialise import helper_command
 from polyai.warming import bindings, stand_in
@@ -82,6 +83,7 @@ def variant_of(traced: Traced, options: Options, policy: str | None = None) -> V
             engine.prepare()
             kernels, origin = _compiler().compile_kernels(traced.program, hints, options, key, engine), "compiled"
     variant = Variant(traced, kernels, engine)
+    variant.counted = functools.partial(kernels_again, traced, options, "counted")
     variant.origin, variant.made_in = origin, time.perf_counter() - start
     chosen = parse(policy or options.policy)
     if not isinstance(chosen, Never):
@@ -89,15 +91,16 @@ def variant_of(traced: Traced, options: Options, policy: str | None = None) -> V
     return variant
 
 
-def kernels_again(traced: Traced, options: Options) -> tuple[Kernel, ...]:
-    """The kernels that compute new values of patterns which the program assembled before."""
+def kernels_again(traced: Traced, options: Options, how: str = "again") -> tuple[Kernel, ...]:
+    """The kernels that compute new values of patterns which the program assembled before ("again"), or that count a pattern's
+    fibres before they store them ("counted")."""
     engine = runtime()
     hints = cost_hints(traced.program, traced.hints)
-    key = staging.key_of(cache_key(traced.program, hints, options, host_key()), -1)
+    key = staging.key_of(cache_key(traced.program, hints, options, host_key()), -1 if how == "again" else -2)
     with _LOCK:
         found = _found(engine, key)
         if found is None:
-            made: tuple[Kernel, ...] = _compiler().compile_kernels(traced.program, hints, options, key, engine, again=True)
+            made: tuple[Kernel, ...] = _compiler().compile_kernels(traced.program, hints, options, key, engine, how=how)
             return made
     return found
 
@@ -168,8 +171,9 @@ class Function:
         options = current()
         if len(kwargs) > 1:
             kwargs = in_order(self._fn, kwargs)
-        variant = self._variant(args, kwargs, options)
-        result = variant.run(args, kwargs, options, out)
+        with described_once():
+            variant = self._variant(args, kwargs, options)
+            result = variant.run(args, kwargs, options, out)
         if not kwargs:
             self._add_fast(variant, args, options)
         return result

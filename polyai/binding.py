@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from polyai.errors import DTypeError, PolyAIError, ShapeError, SparseStructureError
 from polyai.frontend.trace import ArrayOut, Traced
-from polyai.machine.cpu import host_key
+from polyai.machine.cpu import cores, host_key
 from polyai.options import Options
 from polyai.plain import Sources
 from polyai.report import KernelReport
@@ -124,6 +124,7 @@ class Variant:
         self.dispatchers: list[Callable[..., Any]] = []
         self.sources: dict[str, tuple[Any, ...]] = {}
         self.specialiser: Specialiser | None = None
+        self.counted: Callable[[], tuple[Kernel, ...]] = lambda: kernels  # those that count a pattern before they fill it
 
     def specialise(self, policy: Policy, options: Options, helper: Helper) -> None:
         """From now on make kernels for the sizes that occur, as `policy` says."""
@@ -220,15 +221,23 @@ class Variant:
     def _run_phases(self, values: dict[str, int], arrays: dict[str, Array], described: dict[str, interop.Described], options: Options, out: Any) -> Any:
         """Call the kernels of a program with sparse results of its own: their sizes are known once they are counted."""
         given = self._out_arrays(values, arrays, out)
-        made = dict(arrays)
         try:
-            staging.run(self.kernels, made, values, given, self._launcher(options))
+            made = self._stage(arrays, values, given, options)
         except SparseStructureError:
             if not self._sort(described, arrays, values):
                 raise
-            made = dict(arrays)
-            staging.run(self.kernels, made, values, given, self._launcher(options))
+            made = self._stage(arrays, values, given, options)
         return self._phased(made, described, values)
+
+    def _stage(self, arrays: Mapping[str, Array], values: dict[str, int], given: Mapping[str, Array], options: Options) -> dict[str, Array]:
+        """Run all phases; with the arrays that they make. Patterns are counted where room for their bounds would be too large."""
+        made, threads = dict(arrays), options.num_threads or cores()
+        try:
+            staging.run(self.kernels, made, values, given, self._launcher(options), threads)
+        except staging.LooseError:
+            made = dict(arrays)
+            staging.run(self.counted(), made, values, given, self._launcher(options), threads)
+        return made
 
     def _launcher(self, options: Options) -> staging.Launch:
         """Launches one phase; its errors speak of the user's arguments."""
@@ -260,8 +269,7 @@ class Variant:
         given = self.traced.arguments(args, kwargs)
         values = self.traced.values(given)
         arrays, _ = self._inputs(given)
-        made = dict(arrays)
-        staging.run(self.kernels, made, values, {}, self._launcher(options))
+        made = self._stage(arrays, values, {}, options)
         owners = {plan.counts for k in self.kernels if (plan := staging.plan_of(k)) is not None and plan.counts}
         kept = {f"{o}.{part}": made[f"{o}.{part}"] for o in owners for part in ("pos1", "crd1")}
         return kept, {tn.nnz_of(o): values[tn.nnz_of(o)] for o in owners}

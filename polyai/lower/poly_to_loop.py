@@ -21,6 +21,7 @@ memory and their checks, memory for temporaries, lazily guarded loads.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import assert_never
 
@@ -42,6 +43,9 @@ from polyai.tensor import nodes as tn
 
 AHEAD = 8
 """How many stored elements ahead the fibre is fetched that a coordinate names."""
+
+_PART = 1 << 20
+"""Scalar operations of one part of the rows of a packed pattern: the caller makes parts that are worth a task each."""
 
 _SYMBOLIC = 32
 """How many iterations a loop of unknown length is taken to have when costs are estimated."""
@@ -83,6 +87,8 @@ class _Lowering:
         self.pending = {a.array: a.depth for a in scop.allocations}
         self.parallel_level: int | None = None
         self.loops: dict[str, Loop] = {}  # the loops at hand by isl's iterators
+        self.cursors: dict[str, str] = {}  # by packed stream: the register that says where the next row begins
+        self.packed: dict[str, tuple[lp.Var, lp.LoopExpr]] = {}  # by packed stream: the row at hand, and where it begins
         self.lanes = 0  # vector and jammed loops around: they hold no parallel one
         for a in scop.arrays:
             if a.role in ("temporary", "workspace"):
@@ -106,8 +112,11 @@ class _Lowering:
         for i in self.program.inputs:
             names = [s.name for s in self.storage.stored[i.name].arrays] + [f"{i.name}.val"] if i.type.format is not None else [i.name]
             for name in names:
-                if name in self.out.used:
+                if name in self.out.used and all(a.name != name for a in arrays):  # an index array may be read as an array, too
                     arrays.append(lp.Param(name, self.storage.dtype(name), "input", self.storage.extents(name)))
+        packed = [s for s in self.scop.streams if s.packed]
+        for stream in packed:
+            arrays.append(lp.Param(stream.cuts, dt.i64, "input", (b.add(self.out.symbol(stream.chunks), b.ONE),)))
         for name in self.program.assembled:
             arrays += [
                 lp.Param(s.name, self.storage.dtype(s.name), "input", self.storage.extents(s.name))
@@ -118,6 +127,8 @@ class _Lowering:
         ordered = [n for o in self.program.outputs for n in (o, f"{o}.val") if n in written]
         for name in dict.fromkeys(ordered):
             arrays.append(lp.Param(name, self.storage.dtype(name), "output", self.storage.extents(name)))
+        for stream in packed:
+            arrays.append(lp.Param(stream.ends, self.storage.stored[stream.name].index, "output", (self.out.size(stream.rows),)))
         missing = written - set(ordered)
         if missing:
             raise VerifyError("outputs of the scop that the program does not name", ", ".join(sorted(missing)))
@@ -186,7 +197,8 @@ class _Lowering:
         stream = self.scop.stream(dim.tensor)
         if stream is None or loop.lower != b.ZERO or loop.step != 1:
             raise VerifyError(f"the loop over the stream {dim.tensor} does not run over all of it")
-        counter = self.streams.register(f"{stream.name}_t", b.ZERO) if stream.assembled else None
+        start = self.packed[stream.name][1] if stream.packed else b.ZERO
+        counter = self.streams.register(f"{stream.name}_t", start) if stream.assembled else None
         outer = self.out.env.get(loop.iterator)
 
         def body(meaning: Callable[[], None]) -> lp.Stmt:
@@ -212,9 +224,45 @@ class _Lowering:
             self.streams.drain(stream, counter, loop.iterator, body)
         if counter is not None:
             count = b.load(counter, (), dt.i64)
-            self.out.emit(lp.Check(b.compare("eq", count, self.out.env[dim.length]), self.out.changed_site(stream.name), count))
+            if stream.packed:
+                self._end_row(stream, count)
+            else:
+                self.out.emit(lp.Check(b.compare("eq", count, self.out.env[dim.length]), self.out.changed_site(stream.name), count))
         if outer is not None:
             self.out.env[loop.iterator] = outer
+
+    def _end_row(self, stream: po.Stream, end: lp.LoopExpr) -> None:
+        """A row is stored: the next one begins where it ends."""
+        row, _ = self.packed[stream.name]
+        stop = self.out.let(f"{stream.name}_stop", end)
+        self.out.emit(lp.Store(self.cursors[stream.name], (), stop))
+        self.out.emit(lp.Store(stream.ends, (row,), b.convert(stop, self.storage.stored[stream.name].index)))
+
+    def _rows_of(self, loop: Loop) -> po.Stream | None:
+        """The stream whose rows `loop` runs over, if these are stored one after another."""
+        for found in instances(loop.body):
+            statement = self.statements[found.statement]
+            for dim in statement.ragged:
+                stream = self.scop.stream(dim.tensor) if dim.stream else None
+                if stream is not None and stream.packed:
+                    row = found.args[statement.dims.index(dim.parents[0])]
+                    if row == lp.Var(loop.iterator, dt.i64):
+                        return stream
+        return None
+
+    def _packed_rows(self, stream: po.Stream, loop: Loop, name: str, upper: lp.LoopExpr) -> tuple[lp.Var, lp.LoopExpr, lp.LoopExpr]:
+        """Begin the loop over parts of the rows, each of which stores its rows one after another: its variable, the rows of a part."""
+        if self._in_parallel() or self.lanes or loop.lower != b.ZERO or loop.step != 1 or upper != self.out.size(stream.rows):
+            raise VerifyError(f"the rows of {stream.name} are not filled by one loop over all of them")
+        chunk = b.var(self.out.names.fresh("chunk"))
+        self.out.levels.append(Level([]))
+        self.out.home[chunk.name] = len(self.out.levels) - 1
+        first, last = (self.out.let(f"{name}_{end}", b.load(stream.cuts, (at,), dt.i64)) for end, at in (("from", chunk), ("to", b.add(chunk, b.ONE))))
+        pos = f"{stream.name}.pos{stream.level}"
+        self.out.used.add(pos)
+        start = b.convert(b.load(pos, (first,), self.storage.dtype(pos)), dt.i64)
+        self.cursors[stream.name] = self.streams.register(f"{stream.name}_cursor", start)
+        return chunk, first, last
 
     def _only_counted(self, ast: Ast, stream: po.Stream) -> tuple[po.Statement, dict[str, lp.LoopExpr]] | None:
         """The one statement of a loop over a stream that adds 1 for each element, and its dims outside of that loop."""
@@ -240,6 +288,11 @@ class _Lowering:
             blocks = self.out.names.fresh(f"{name}_block")
         elif parallel:
             kind = lp.Kind.PARALLEL
+        packed = self._rows_of(loop)
+        chunk = None
+        if packed is not None:
+            chunk, lower, upper = self._packed_rows(packed, loop, name, upper)
+            parallel, kind = True, lp.Kind.SERIAL
         if parallel:
             self.parallel_level = len(self.out.levels)
         outer = (self.out.env.get(loop.iterator), self.out.home.get(name))
@@ -249,6 +302,9 @@ class _Lowering:
         if blocks:
             self.out.levels.append(level := Level([]))
         self.out.env[loop.iterator], self.out.home[name] = b.var(name), len(self.out.levels) - 1
+        if packed is not None:
+            row_start = self.out.let(f"{packed.name}_start", b.load(self.cursors[packed.name], (), dt.i64))
+            self.packed[packed.name] = (b.var(name), row_start)
         begins = dict(self.out.begins)
         many = kind in (lp.Kind.VECTOR, lp.Kind.JAM)
         self.lanes += many
@@ -265,6 +321,11 @@ class _Lowering:
             self.out.env[loop.iterator] = outer[0]
         cost = self._cost(loop.body) if parallel else 1
         weight = self.weights.pop(name, None)
+        if chunk is not None and packed is not None:
+            self.out.emit(lp.For(name, lower, upper, body, kind))
+            part = b.block(*self.out.levels.pop().stmts)
+            self.out.emit(lp.For(chunk.name, b.ZERO, self.out.symbol(packed.chunks), part, lp.Kind.PARALLEL, cost=_PART))
+            return
         if blocks is None:
             self.out.emit(lp.For(name, lower, upper, body, kind, loop.step, weight if parallel else None, cost, jam))
             return
@@ -363,8 +424,16 @@ class _Lowering:
             self.streams.fibres[stream.name] = fibres
         if stream.assembled:
             begin, end = self._bounds_of(dim, values, inside)
-            self.out.begins[(dim.tensor, dim.level)] = begin
-            self.out.env[dim.length] = self.out.let(f"{dim.tensor}_len{dim.level}", b.sub(end, begin))
+            self.out.begins[(dim.tensor, dim.level)] = self.packed[stream.name][1] if stream.packed else begin
+            self.out.env[dim.length] = length = self.out.let(f"{dim.tensor}_len{dim.level}", b.sub(end, begin))
+            if stream.packed and isinstance(stream.source, po.Merge):
+                most = [self._together(self.streams.fibres[stream.name], clause) for clause in stream.source.clauses]
+                fits = functools.reduce(b.either, (b.at_most(m, length) for m in most))
+                self.out.emit(lp.Check(fits, self.out.changed_site(stream.name), length))
+
+    def _together(self, fibres: list[Fibre], clause: tuple[int, ...]) -> lp.LoopExpr:
+        """How much the parts of a clause store, and so the most that the merge gives."""
+        return functools.reduce(b.add, (b.sub(fibres[n].end, fibres[n].begin) for n in clause))
 
     def _ends_in_range(self, coordinates: str, begin: lp.LoopExpr, end: lp.LoopExpr, extent: lp.LoopExpr, site: int) -> None:
         """Check the first and the last coordinate of an ordered fibre; all others lie between them."""

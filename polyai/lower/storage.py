@@ -69,6 +69,7 @@ class Storage:
         self.arrays = {a.name: a for a in scop.arrays}
         self.stored = {i.name: stored(i.name, i.type) for i in program.inputs if i.type.format is not None}
         self.levels = {spec.name: (s, spec) for s in self.stored.values() for spec in s.arrays}
+        self.packed = frozenset(program.packed)  # positions that are bounds only are wide
         types = tn.types_of(program)
         for name in program.assembled:
             made = self.stored[name] = stored(name, types[name])
@@ -79,7 +80,8 @@ class Storage:
     def dtype(self, array: str) -> DType:
         """The element type in memory."""
         if array in self.levels:
-            return self.levels[array][0].index
+            owner, spec = self.levels[array]
+            return dt.i64 if spec.role == "pos" and owner.name in self.packed else owner.index
         return self.arrays[array].dtype
 
     def is_implicit(self, array: str) -> bool:

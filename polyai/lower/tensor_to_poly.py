@@ -214,7 +214,7 @@ class _Lowering:
         name, form = step.target, self._format(step.target)
         level = len(form.order) - 1
         rows, extent = prod_of([step.type.shape[d] for d in form.order[:level]]), step.type.shape[form.order[level]]
-        self.streams[name] = poly.Stream(name, level, rows, extent, source, name in self.program.assembled)
+        self.streams[name] = poly.Stream(name, level, rows, extent, source, name in self.program.assembled, name in self.program.packed)
         along = fibre.extents(name, step.type)
         found = [(f"{name}.next{level}", dt.i64)]
         if isinstance(source, poly.Merge):

@@ -180,7 +180,8 @@ class Drain:
 @node
 class Stream:
     """What the ragged dims of `name` walk, `level` levels below the root, one fibre for each of `rows`. `extent` bounds the
-    coordinates. `assembled`: positions are known (`J.pos1` is an input), so that arrays may lie along it."""
+    coordinates. `assembled`: positions are known (`J.pos1` is an input), so that arrays may lie along it. `packed`: they are bounds
+    (see `tensor.nodes.Program`)."""
 
     name: str
     level: int
@@ -188,6 +189,22 @@ class Stream:
     extent: Size
     source: Merge | Drain
     assembled: bool = False
+    packed: bool = False
+
+    @property
+    def cuts(self) -> str:
+        """The array of the rows at which the parts of a packed stream begin, and the number of rows."""
+        return f"{self.name}.cuts"
+
+    @property
+    def chunks(self) -> str:
+        """The size that says how many parts the rows of a packed stream have."""
+        return f"{self.name}.chunks"
+
+    @property
+    def ends(self) -> str:
+        """The array of the positions at which the rows of a packed stream end."""
+        return f"{self.name}.end{self.level}"
 
 
 @node

@@ -17,7 +17,9 @@ from __future__ import annotations
 import copy
 import math
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
@@ -113,12 +115,41 @@ def _is_scipy(value: object) -> bool:
     return sparse is not None and bool(sparse.issparse(value))
 
 
+class _Memory(threading.local):
+    """What `describe` found of the arguments of the call at hand, by identity."""
+
+    found: dict[int, tuple[Any, Described | None]] | None = None
+
+
+_MEMORY = _Memory()
+
+
+@contextmanager
+def described_once() -> Iterator[None]:
+    """Within the block, `describe` looks at each value once: nothing may change in between."""
+    before, _MEMORY.found = _MEMORY.found, {}
+    try:
+        yield
+    finally:
+        _MEMORY.found = before
+
+
 def describe(value: Any) -> Described | None:
     """Format, shape, dtype and count of a sparse value; None for any other value.
 
     Reads no index but the last row pointer. Raises SparseStructureError if the arrays cannot belong together, DTypeError
     for element types without a kernel.
     """
+    known = _MEMORY.found
+    if known is None:
+        return _described(value)
+    found = known.get(id(value))
+    if found is None:
+        found = known[id(value)] = (value, _described(value))
+    return found[1]
+
+
+def _described(value: Any) -> Described | None:
     if type(value) is Owned:
         return Described(value.format, value.shape, _dtype(value.dtype), value.nnz, False, "csr", "csr", value)
     if _storage(value) is None and not _is_scipy(value):
@@ -494,7 +525,8 @@ def made(kind: str, shape: tuple[int, ...], arrays: Mapping[str, Array], is_matr
     import scipy.sparse as sparse
 
     cls = getattr(sparse, f"{kind}_{'matrix' if is_matrix else 'array'}")
-    out = cls((arrays["val"], arrays["crd1"], arrays["pos1"]), shape=shape)
+    out = cls(shape, dtype=arrays["val"].dtype)  # the arrays are put in afterwards: SciPy's checks and copies are not wanted
+    out.data, out.indices, out.indptr = arrays["val"], arrays["crd1"], arrays["pos1"]
     if tidy:
         out.has_canonical_format = True
     return out
