@@ -24,6 +24,8 @@ from polyai.shapes.expr import evaluate
 from polyai.tensor import nodes as tn
 from polyai.term.node import node
 
+LARGE = 1 << 26
+"""Bytes of a result from which on the system is asked whether memory holds it: the question takes as long as filling a megabyte."""
 Array = NDArray[Any]
 Launch = Callable[[Kernel, Sequence[int], Mapping[str, int]], None]
 
@@ -132,7 +134,7 @@ def _room(p: Parameter, plan: Plan, values: Mapping[str, int]) -> Array:
     total = dtype.itemsize
     for extent in shape:
         total *= extent
-    available = memory_available()
+    available = memory_available() if total >= LARGE else None
     if available is not None and total > available:
         raise ShapeError(
             f"the result {p.name.partition('.')[0]} would take {total:,} bytes",
