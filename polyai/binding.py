@@ -109,7 +109,8 @@ class Variant:
 
     def __init__(self, traced: Traced, kernels: tuple[Kernel, ...], runtime: Runtime) -> None:
         self.traced, self.kernels, self.runtime = traced, kernels, runtime
-        kernel = self.kernel = kernels[0] if len(kernels) == 1 else None
+        self.is_phased = any(staging.plan_of(k) is not None for k in kernels)
+        kernel = self.kernel = kernels[0] if len(kernels) == 1 and not self.is_phased else None
         self._types = {i.name: i.type for i in traced.program.inputs}
         self._types.update(tn.types_of(traced.program))
         self._outputs = traced.program.outputs
@@ -192,10 +193,10 @@ class Variant:
     def run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Options, out: Any = None) -> Any:
         """Call the kernel. Raises what its checks find; nothing is computed if an argument does not fit."""
         given = self.traced.arguments(args, kwargs)
-        values = self.traced.values(given)
+        values = {**self.traced.values(given), tn.THREADS: self._threads(options)}
         arrays, described = self._inputs(given)
         values.update((tn.nnz_of(n), described[n].nnz) for n in self.traced.merged if n in described)
-        if len(self.kernels) > 1:
+        if self.is_phased:
             return self._run_phases(values, arrays, described, options, out)
         results = self._results(values, arrays, out)
         if self.kernel is not None:
@@ -230,6 +231,9 @@ class Variant:
             staging.run(self.kernels, made, values, given, self._launcher(options))
         return self._phased(made, described, values)
 
+    def _threads(self, options: Options) -> int:
+        return options.num_threads or self.runtime.threads_for(self.runtime.options)
+
     def _launcher(self, options: Options) -> staging.Launch:
         """Launches one phase; its errors speak of the user's arguments."""
 
@@ -258,7 +262,7 @@ class Variant:
     def assembled(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Options) -> tuple[dict[str, Array], dict[str, int]]:
         """Run all phases; the index arrays of the patterns that they made, and how much each stores."""
         given = self.traced.arguments(args, kwargs)
-        values = self.traced.values(given)
+        values = {**self.traced.values(given), tn.THREADS: self._threads(options)}
         arrays, _ = self._inputs(given)
         made = dict(arrays)
         staging.run(self.kernels, made, values, {}, self._launcher(options))
@@ -271,7 +275,7 @@ class Variant:
     ) -> Any:
         """New values along patterns that were assembled before, by the kernels made for that."""
         given = self.traced.arguments(args, kwargs)
-        values = {**self.traced.values(given), **counts}
+        values = {**self.traced.values(given), **counts, tn.THREADS: self._threads(options)}
         arrays, described = self._inputs(given)
         made = {**arrays, **kept}
         staging.run(kernels, made, values, {}, self._launcher(options))

@@ -70,6 +70,7 @@ class Emitter:
                 out[tn.nnz_of(i.name)] = None
         out.update(dict.fromkeys(self.program.sizes))
         out.update((tn.nnz_of(name), None) for name in self.program.assembled)
+        out.update((tn.nnz_of(g.name), None) for g in self.scop.groupings)
         return list(out)
 
     def size(self, size: Size) -> lp.LoopExpr:

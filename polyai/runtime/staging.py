@@ -33,7 +33,8 @@ Launch = Callable[[Kernel, Sequence[int], Mapping[str, int]], None]
 @node
 class Plan:
     """What a caller must know of one phase: the pattern it counts or fills, how many fibres that has and how wide its indices are,
-    and the shapes of its other results (along a pattern: its name)."""
+    and the shapes of its other results (along a pattern: its name). A phase that counts and fills stores at most as much as
+    all patterns of `within` together."""
 
     of: int
     counts: str
@@ -41,6 +42,7 @@ class Plan:
     rows: Any
     index_bits: int
     shapes: dict[str, Any]
+    within: tuple[str, ...] = ()
 
 
 def key_of(key: str, number: int) -> str:
@@ -48,7 +50,7 @@ def key_of(key: str, number: int) -> str:
     return key if number == 0 else f"{key}-{number}"
 
 
-def described(program: tn.Program, counts: str, fills: str, types: Mapping[str, tn.TensorType], of: int) -> dict[str, Any]:
+def described(program: tn.Program, counts: str, fills: str, types: Mapping[str, tn.TensorType], of: int, within: Sequence[str] = ()) -> dict[str, Any]:
     """A phase as values that JSON can hold."""
     own = tn.types_of(program)
     name = counts or fills
@@ -62,7 +64,7 @@ def described(program: tn.Program, counts: str, fills: str, types: Mapping[str, 
         if output not in special:
             pattern = own[output].pattern
             shapes[output] = [packed(s) for s in own[output].shape] if pattern is None else pattern.owner
-    return {"of": of, "counts": counts, "fills": fills, "rows": rows, "index_bits": bits, "shapes": shapes}
+    return {"of": of, "counts": counts, "fills": fills, "rows": rows, "index_bits": bits, "shapes": shapes, "within": list(within)}
 
 
 def plan_of(kernel: Kernel) -> Plan | None:
@@ -71,7 +73,7 @@ def plan_of(kernel: Kernel) -> Plan | None:
     if data is None:
         return None
     try:
-        return Plan(int(data["of"]), str(data["counts"]), str(data["fills"]), unpacked(data["rows"]), int(data["index_bits"]), dict(data["shapes"]))
+        return Plan(int(data["of"]), str(data["counts"]), str(data["fills"]), unpacked(data["rows"]), int(data["index_bits"]), dict(data["shapes"]), tuple(data["within"]))
     except (KeyError, TypeError, ValueError) as error:
         raise VerifyError("the metadata of a phase is malformed", repr(error)) from None
 
@@ -93,6 +95,8 @@ def run(
             raise VerifyError(f"kernel {kernel.signature.name} is no phase")
         second: dict[str, str] = kernel.extra.get("aliases", {})
         results: dict[str, Array] = {}
+        if plan.within:
+            values[tn.nnz_of(plan.counts)] = _fitting(sum(values[tn.nnz_of(name)] for name in plan.within), plan)
         for p in kernel.signature.parameters:
             if p.role == "output":
                 results[p.name] = given[p.name] if p.name in given else _room(p, plan, values)
@@ -106,16 +110,24 @@ def run(
 def _counted(plan: Plan, arrays: MutableMapping[str, Array], values: MutableMapping[str, int]) -> None:
     """The positions of a pattern in the width of its indices, and how much it stores."""
     name = f"{plan.counts}.pos1"
-    total = int(arrays[name][-1])
-    values[tn.nnz_of(plan.counts)] = total
+    total, bound = int(arrays[name][-1]), values.get(tn.nnz_of(plan.counts))
+    values[tn.nnz_of(plan.counts)] = _fitting(total, plan)
     if plan.index_bits == 32:
-        if total > np.iinfo(np.int32).max:
-            raise UnsupportedError(
-                f"the result would store {total} elements",
-                "its indices have 32 bits, as those of the operands",
-                "give one operand 64-bit indices: A.indices = A.indices.astype(np.int64), and indptr alike",
-            )
-        arrays[name] = arrays[name].astype(np.int32)
+        arrays[name] = arrays[name].astype(np.int32, copy=False)
+    if plan.within and total != bound:
+        for part in (f"{plan.fills}.crd1", f"{plan.fills}.val"):
+            arrays[part] = arrays[part][:total].copy()
+
+
+def _fitting(total: int, plan: Plan) -> int:
+    """`total` elements, if indices of the plan's width can count them."""
+    if plan.index_bits == 32 and total > np.iinfo(np.int32).max:
+        raise UnsupportedError(
+            f"the result would store {total} elements",
+            "its indices have 32 bits, as those of the operands",
+            "give one operand 64-bit indices: A.indices = A.indices.astype(np.int64), and indptr alike",
+        )
+    return total
 
 
 def _room(p: Parameter, plan: Plan, values: Mapping[str, int]) -> Array:

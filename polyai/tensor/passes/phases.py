@@ -47,11 +47,12 @@ from polyai.term.node import node
 @node
 class Phase:
     """One kernel of a program. `counts`: the pattern whose fibres it counts, into `J.pos1`; `fills`: the one it stores, as `J.crd1`
-    and, for a scatter, `J.val`."""
+    and, for a scatter, `J.val`. A grouped scatter is counted and stored by one kernel: it stores at most as much as all of `within`."""
 
     program: Program
     counts: str = ""
     fills: str = ""
+    within: tuple[str, ...] = ()
 
 
 def run(program: Program, *, again: bool = False) -> tuple[Phase, ...]:
@@ -102,7 +103,11 @@ class _Cut:
         ready: dict[str, TensorType] = {i.name: i.type for i in self.program.inputs}
         done: set[str] = set()
         for name in self.assembled:
-            if self.again and isinstance(step := self.made[name], Scatter) and not regroups(step):
+            if regroups(self.made[name]):
+                self._add(out, [name], ready, shared, done, filling=name)
+                done.add(name)
+                continue
+            if self.again and isinstance(step := self.made[name], Scatter):
                 done.add(name)
                 values = self._values(step)
                 self._add(out, [values.target], ready, shared, done, more=[values], filling=name)
@@ -113,8 +118,6 @@ class _Cut:
             stored = self._fill(name)
             followers = self._followers(name, ready, done)
             goals = [*(s.target for s in stored), *followers]
-            if regroups(self.made[name]):
-                followers, goals = [], [name]
             self._add(out, goals, ready, shared, done, more=stored, filling=name)
             ready.update((f, self.types[f]) for f in followers)
             done.add(name)
@@ -154,12 +157,22 @@ class _Cut:
         along = {p.owner for s in steps for n in targets_of(s) if n != counting and (p := self._pattern(s, n)) is not None}
         along |= {t.pattern.owner for t in inputs.values() if t.pattern is not None}
         assembled = tuple(n for n in inner & set(self.made) if n in along and n != counting and (n == filling or n in done))
-        if filling and regroups(self.made[filling]):
-            goals, assembled = [f"{filling}.crd1", f"{filling}.val"], (*assembled, filling)
+        source: tuple[str, ...] = ()
+        if filling and regroups(step := self.made[filling]):
+            assert isinstance(step, Scatter)
+            goals, counting, source = [f"{filling}.{part}" for part in ("pos1", "crd1", "val")], filling, self._stored_by(step)
         name = f"{self.program.name}_{len(out)}"
         program = Program(name, taken, tuple(steps), (*goals, *exported), self.program.facts, tuple(sorted(assembled)))
-        out.append(Phase(program, counting, filling))
+        out.append(Phase(program, counting, filling, source))
         ready.update((n, self.types[n]) for n in exported)
+
+    def _stored_by(self, step: Scatter) -> tuple[str, ...]:
+        """The patterns that bound how much a grouped scatter stores: the one it walks, or the parts of a join that nobody counts."""
+        (within,) = step.within
+        join = self.made.get(within.tensor)
+        if not isinstance(join, Join) or within.tensor in self.assembled:
+            return (within.tensor,)
+        return tuple(part.tensor for part in join.parts)
 
     def _pattern(self, step: Step, name: str) -> Pattern | None:
         if isinstance(step, Comprehension):
@@ -238,11 +251,7 @@ class _Cut:
             )
         row, column = (Index(self.names.fresh(s), shape[d]) for s, d in zip("ij", form.order))
         within = Within(name, tuple(x.name for _, x in sorted(zip(form.order, (row, column)), key=lambda p: p[0])))
-        if regroups(step):
-            assert isinstance(step, Scatter)
-            count = self._counted_in_any_order(name, step, row)
-        else:
-            count = self._counted_by_rows(name, row, column, within)
+        count = self._counted_by_rows(name, row, column, within)
         at = Index(self.names.fresh("p"), row.extent + 1)
         before = apply("sub", dt.i64, var(at), Const(1, dt.i64))
         total = apply("add", dt.i64, *(Load(a, (before,), dt.i64) for a in (f"{name}.pos1", count[-1].target)))
@@ -266,16 +275,6 @@ class _Cut:
         one = Reduce("add", (column,), Const(1, dt.i64), dt.i64, (within,))
         return (Comprehension(f"{name}.count", TensorType(dt.i64, (row.extent,)), (row,), one),)
 
-    def _counted_in_any_order(self, name: str, step: Scatter, row: Index) -> tuple[Comprehension | Scatter, ...]:
-        """How many elements each row gets, of a pattern whose elements come in another order."""
-        type = TensorType(dt.i64, (row.extent,))
-        zeros = Comprehension(f"{name}.none", type, (row,), Const(0, dt.i64))
-        fresh = {i.name: self.names.fresh(stem(i.name)) for i in step.indices}
-        again: Scatter = rename(step, fresh)
-        assert step.type.format is not None
-        place = (again.at[step.type.format.order[0]],)
-        return zeros, Scatter(f"{name}.count", type, zeros.target, "add", again.indices, place, Const(1, dt.i64), again.within)
-
     def _fill(self, name: str) -> list[Comprehension]:
         step = self.made[name]
         form, shape = step.type.format, step.type.shape
@@ -290,8 +289,6 @@ class _Cut:
             return Comprehension(target, TensorType(dtype, shape, None, pattern), indices, body, (within,))
 
         out = [along(f"{name}.crd1", dt.BY_NAME[f"i{form.index_bits}"], False)]
-        if regroups(step):
-            return []
         if isinstance(step, Scatter) and self._is_wanted(name):
             out.append(along(f"{name}.val", step.type.dtype, True))
         return out
