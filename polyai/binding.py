@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from polyai import phased
 from polyai.errors import DTypeError, PolyAIError, ShapeError, SparseStructureError
 from polyai.frontend.trace import ArrayOut, Traced
 from polyai.machine.cpu import host_key
@@ -230,6 +231,19 @@ class Variant:
             made = dict(arrays)
             staging.run(self.kernels, made, values, given, self._launcher(options))
         return self._phased(made, described, values)
+
+    def is_plain(self) -> bool:
+        """Whether nothing but types and formats of arguments decides which kernels serve a call."""
+        t = self.traced
+        leaf = t.out_tree.kind == "leaf"
+        return leaf and not (t.captured or t.statics or t.guards or t.merged or t.needs_unique or self.calls_a_library)
+
+    def _run_quickly(self, options: Options, given: Sequence[Any], described: Sequence[interop.Described], values: dict[str, int]) -> Any:
+        """Call the kernels of a program with phases for arguments that were looked at."""
+        made = phased.arrays_of(self.traced.program.inputs, given, described)
+        values[tn.THREADS] = self._threads(options)
+        staging.run(self.kernels, made, values, {}, self._launcher(options))
+        return self._phased(made, {s.name: d for s, d in zip(self.traced.inputs, described)}, values)
 
     def _threads(self, options: Options) -> int:
         return options.num_threads or self.runtime.threads_for(self.runtime.options)
@@ -491,6 +505,8 @@ class Variant:
     ) -> Callable[..., Any] | None:
         """A native function for calls like this one; None if the call is not plain enough."""
         traced, kernel = self.traced, self.kernel
+        if self.is_phased:
+            return phased.quick(self, args, functools.partial(self._run_quickly, options), slow, token)
         if kernel is None or self.calls_a_library or traced.captured or traced.statics or self._looked_through:
             return None
         if [s.path for s in traced.inputs] != [(n,) for n in range(len(args))] or traced.out_tree.kind != "leaf":

@@ -68,7 +68,7 @@ def asformat(array: Any, format: str | Format, *, order: Sequence[int] | None = 
             )
         return merging.stored_as(array, (0, 1) if format == "csr" else (1, 0))
     if plain and interop.is_sparse(array) and interop.storage_in(array) is None and getattr(array, "format", "") in ("csr", "csc", "coo") and array.ndim == 2:
-        return array.copy() if array.format == format else _COMPILED[str(format)](array)
+        return array.copy() if array.format == format else _compiled(array, str(format))
     if isinstance(array, SparseArray):
         width = index_bits if index_bits is not None else array.format.index_bits
         if array.format == named(format, array.ndim, order, width):
@@ -76,15 +76,34 @@ def asformat(array: Any, format: str | Format, *, order: Sequence[int] | None = 
     return sparse_array(array, format, order=order, index_bits=index_bits)
 
 
-def _to_csr(array: Any) -> Any:
-    return merging.stored_as(array, (0, 1))
+def _to(order: tuple[int, int], sorted: bool) -> Any:
+    name = f"{'sorted ' if sorted else ''}to {'csr' if order == (0, 1) else 'csc'}"
+    return Function(lambda array: merging.stored_as(array, order, sorted=sorted), name=name)
 
 
-def _to_csc(array: Any) -> Any:
-    return merging.stored_as(array, (1, 0))
+_COMPILED = {(f, s): _to((0, 1) if f == "csr" else (1, 0), s) for f in ("csr", "csc") for s in (False, True)}
+SAMPLES = 64
+"""Neighbours in a list that tell whether it is probably in order."""
 
 
-_COMPILED = {"csr": Function(_to_csr, name="to_csr"), "csc": Function(_to_csc, name="to_csc")}
+def _compiled(array: Any, format: str) -> Any:
+    """A SciPy matrix in another order, by a kernel. A list that seems to be in order takes one pass; the kernel notices if it is not."""
+    if array.format == "coo" and _seems_ordered(array, 0 if format == "csr" else 1):
+        try:
+            return _COMPILED[format, True](array)
+        except SparseStructureError:
+            pass
+    return _COMPILED[format, False](array)
+
+
+def _seems_ordered(array: Any, outer: int) -> bool:
+    """Whether a few neighbours are in lexicographic order, dimension `outer` first."""
+    if array.nnz < 2:
+        return True
+    at = np.linspace(0, array.nnz - 2, SAMPLES).astype(np.int64)
+    first, second = (np.asarray(array.coords[d]) for d in (outer, 1 - outer))
+    a, b, c, d = first[at], first[at + 1], second[at], second[at + 1]
+    return bool(((a < b) | ((a == b) & (c <= d))).all())
 
 
 def named(format: str | Format, rank: int, order: Sequence[int] | None = None, index_bits: int = 32) -> Format:

@@ -73,16 +73,19 @@ def aligned(arrays: Sequence[Array]) -> tuple[list[Array], tuple[int, ...]]:
     return [a if o == order else converted(a, order) for a, o in zip(arrays, orders)], order
 
 
-def converted(array: Array, order: tuple[int, ...], bits: int | None = None) -> Array:
-    """A sparse array stored in another order of its dimensions: coordinates that repeat add up. Each is converted once."""
+def converted(array: Array, order: tuple[int, ...], bits: int | None = None, *, sorted: bool = False) -> Array:
+    """A sparse array stored in another order of its dimensions: coordinates that repeat add up. Each is converted once.
+
+    `sorted` promises that the elements of each row (or column, as `order` says) are stored in order: the kernel checks it.
+    """
     tracer = array.tracer
     key = (array.name, order, bits or bits_of((array,)))
     if key not in tracer.conversions:
-        tracer.conversions[key] = _converted(array, order, key[-1])
+        tracer.conversions[key] = _converted(array, order, key[-1], sorted)
     return tracer.conversions[key]
 
 
-def _converted(array: Array, order: tuple[int, ...], bits: int) -> Array:
+def _converted(array: Array, order: tuple[int, ...], bits: int, sorted: bool) -> Array:
     tracer, pattern = array.tracer, array.type.pattern
     owner = pattern.owner if pattern is not None else ""
     form = tracer.types[owner].format
@@ -91,7 +94,7 @@ def _converted(array: Array, order: tuple[int, ...], bits: int) -> Array:
     if array.rank != 2 or pattern is None or form is None or form.padded or form.blocked or not any(level.name == "compressed" for level in form.levels):
         raise RowsWanted(tracer.texts.get(owner, owner))
     bits = max(bits, 32)
-    if not (form.levels[0].full and pattern.dims.index(form.order[0]) == order[1]):
+    if not sorted and not (form.levels[0].full and pattern.dims.index(form.order[0]) == order[1]):
         array = _grouped(array, listed(order[::-1], bits), "listed", False)
     return _grouped(array, format_for(order, bits), "converted", True)
 
@@ -112,13 +115,13 @@ def _grouped(array: Array, form: Format, stem: str, adds: bool) -> Array:
     return scattered(tracer, stem, indices, indices, value, (within,), form.order, form.index_bits, array.is_matrix, monoid, grouped=form)
 
 
-def stored_as(array: Any, order: tuple[int, ...]) -> Array:
-    """A sparse traced matrix with its elements stored by rows (0, 1) or by columns (1, 0); itself if they are."""
+def stored_as(array: Any, order: tuple[int, ...], *, sorted: bool = False) -> Array:
+    """A sparse traced matrix with its elements stored by rows (0, 1) or by columns (1, 0); itself if they are. See `converted`."""
     tracer = find_tracer((array,), "asformat")
     given = tracer.array(array)
     if not given.is_sparse:
         raise UnsupportedError(f"asformat of the dense {tracer.text(given)}", "it stores every element", "build it from a sparse array")
-    return given if order_of(given) == order else converted(given, order)
+    return given if order_of(given) == order else converted(given, order, sorted=sorted)
 
 
 def scattered(

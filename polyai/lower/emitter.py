@@ -204,6 +204,17 @@ class Emitter:
             )
         )
 
+    def unordered_site(self, tensor: str) -> int:
+        """What an element means that belongs before another one of its row."""
+        return self.site(
+            lp.Site(
+                "SparseStructureError",
+                f"coordinate {{value}} of {tensor} is stored behind a larger one of its group",
+                "this kernel takes the elements of each group in the order they are stored in",
+                "convert it without the promise that it is in order",
+            )
+        )
+
     def range_site(self, tensor: str, level: int) -> int:
         owner = self.storage.stored[tensor].type
         d = owner.format.order[level] if owner.format is not None else level

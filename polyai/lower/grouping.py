@@ -89,7 +89,7 @@ class Groupings:
     def _choose_slots(self, g: po.Grouping, groups: lp.LoopExpr, stored: lp.LoopExpr) -> None:
         """Slots, if elements that follow each other mostly go to distant groups."""
         out = self.out
-        self.shift, self.slots, self.uses_slots = b.ZERO, groups, b.FALSE
+        self.shift, self.slots, self.uses_slots, self.in_slots = b.ZERO, groups, b.FALSE, False
         listed = self._listed(g)
         if listed is None:
             return
@@ -108,7 +108,7 @@ class Groupings:
 
         differ = b.convert(b.compare("ne", slot(b.var(at)), slot(b.add(b.var(at), b.const(APART)))), dt.i64)
         look = lp.For(s, b.ZERO, b.const(SAMPLES), b.block(lp.Let(at, b.mul(b.var(s), stride)), lp.Store(far, (), b.add(b.load(far, (), dt.i64), differ))))
-        large = b.both(b.compare("le", b.const(MANY_BYTES // width), stored), b.compare("le", b.const(MANY_GROUPS), groups))
+        large = b.both(b.compare("lt", b.const(max(APART, MANY_BYTES // width)), stored), b.compare("le", b.const(MANY_GROUPS), groups))
         out.emit(lp.If(large, b.block(spread, look)))
         self.uses_slots = self._let("slotted", b.compare("lt", b.const(FAR), b.load(far, (), dt.i64)))
         self.shift = self._let("shift_by", b.where(self.uses_slots, now, b.ZERO))
@@ -126,6 +126,22 @@ class Groupings:
         if self.out.storage.is_implicit(group.array) or spec.role != "crd" or spec.length != symbol(tn.nnz_of(g.source)) or owner.name != g.source:
             return None
         return group.array
+
+    def count(self, g: po.Grouping, body: Callable[[], None]) -> None:
+        """The loops that count, which `body` emits for one piece, and what follows from the counts."""
+        self._chosen(lambda: self.in_pieces(g, True, body))
+        self.positions(g)
+
+    def _chosen(self, emit: Callable[[], None]) -> None:
+        """What `emit` emits, for slots and for groups, if slots may be used."""
+        if self.uses_slots == b.FALSE:
+            return emit()
+        choices = []
+        for self.in_slots in (True, False):
+            self.out.levels.append(Level([], branch=True))
+            emit()
+            choices.append(b.block(*self.out.levels.pop().stmts))
+        self.out.emit(lp.If(self.uses_slots, choices[0], choices[1]))
 
     def in_pieces(self, g: po.Grouping, zeros: bool, body: Callable[[], None]) -> None:
         """A loop over the pieces around what `body` emits."""
@@ -172,17 +188,13 @@ class Groupings:
 
     def store(self, g: po.Grouping, body: Callable[[], None]) -> None:
         """The loops that store, which `body` emits for one piece: to the groups, or to slots that are put in order then."""
-        if self.uses_slots == b.FALSE:
+
+        def stored() -> None:
             self.in_pieces(g, False, body)
-        else:
-            choices = []
-            for self.in_slots in (True, False):
-                self.out.levels.append(Level([], branch=True))
-                self.in_pieces(g, False, body)
-                if self.in_slots:
-                    self._drain(g)
-                choices.append(b.block(*self.out.levels.pop().stmts))
-            self.out.emit(lp.If(self.uses_slots, choices[0], choices[1]))
+            if self.in_slots:
+                self._drain(g)
+
+        self._chosen(stored)
         if g.monoid is not None:
             self._add_up(g, g.monoid)
 
@@ -242,19 +254,20 @@ class Groupings:
         def share(whole: lp.LoopExpr, number: lp.LoopExpr) -> lp.LoopExpr:
             return b.floordiv(b.mul(whole, number), pieces)
 
-        def equal(k: lp.LoopExpr) -> lp.LoopExpr:
-            return b.convert(b.apply("eq", (b.load(crd, (b.add(k, b.const(-1)),), index), b.load(crd, (k,), index)), dt.bool_), dt.i64)
+        def repeats_at(k: lp.LoopExpr) -> lp.LoopExpr:
+            pair = b.load(crd, (b.add(k, b.const(-1)),), index), b.load(crd, (k,), index)
+            return b.convert(b.apply("eq" if g.ordered else "ge", pair, dt.bool_), dt.i64)
 
         k, r = out.names.fresh("k"), out.names.fresh("r")
         after = b.add(b.var(piece), b.ONE)
         first = b.largest(b.ONE, share(total, b.var(piece)))
-        out.emit(lp.For(k, first, share(total, after), lp.Store(same, (), b.add(now, equal(b.var(k)))), lp.Kind.VECTOR))
+        out.emit(lp.For(k, first, share(total, after), lp.Store(same, (), b.add(now, repeats_at(b.var(k)))), lp.Kind.VECTOR))
         begin, end = (out.names.fresh(n) for n in ("begin", "end"))
         borders = b.both(b.compare("lt", b.ZERO, b.var(begin)), b.compare("lt", b.var(begin), b.var(end)))
         out.emit(lp.For(r, share(groups, b.var(piece)), share(groups, after), b.block(
             lp.Let(begin, b.convert(b.load(pos, (b.var(r),), index), dt.i64)),
             lp.Let(end, b.convert(b.load(pos, (b.add(b.var(r), b.ONE),), index), dt.i64)),
-            lp.If(borders, lp.Store(same, (), b.sub(now, equal(b.var(begin))))),
+            lp.If(borders, lp.Store(same, (), b.sub(now, repeats_at(b.var(begin))))),
         )))  # fmt: skip
         out.emit(lp.Store(found, (b.var(piece),), now))
         inner = b.block(*out.levels.pop().stmts)
@@ -276,11 +289,15 @@ class Groupings:
         value = b.load(val, (b.var(k),), dtype)
         combined = b.apply(MONOIDS[monoid].op, (b.load(val, (before,), dtype), value), dtype)
         moved = b.block(lp.Store(crd, (b.var(last),), b.convert(b.var(here), index)), lp.Store(val, (b.var(last),), value), lp.Store(kept, (), b.add(b.var(last), b.ONE)))
-        is_same = lp.MaskedLoad(crd, (before,), b.compare("lt", b.var(first), b.var(last)), index)
-        again = b.both(b.compare("lt", b.var(first), b.var(last)), b.compare("eq", b.convert(is_same, dt.i64), b.var(here)))
+        is_first, behind = b.compare("eq", b.var(first), b.var(last)), out.names.fresh("behind")
+        stored = b.convert(lp.MaskedLoad(crd, (before,), b.negation(is_first), index), dt.i64)
+        again = b.compare("eq", b.var(behind), b.var(here))
+        order = None if g.ordered else lp.Check(b.compare("le", b.var(behind), b.var(here)), out.unordered_site(g.source), b.var(here))
         each = lp.For(k, b.load(begin, (), dt.i64), b.var(end), b.block(
             lp.Let(here, b.convert(b.load(crd, (b.var(k),), index), dt.i64)),
             lp.Let(last, to),
+            lp.Let(behind, b.where(is_first, b.const(-1), stored)),
+            order,
             lp.If(again, lp.Store(val, (before,), combined), moved),
         ))  # fmt: skip
         after = b.add(b.var(r), b.ONE)
@@ -334,8 +351,7 @@ class Groupings:
     def instance(self, g: po.Grouping, group: lp.LoopExpr, values: list[tuple[str, lp.LoopExpr]]) -> None:
         """Count an element of `group`, or store `values` where the cursor of its group or slot stands."""
         out, index = self.out, self.out.storage.dtype(g.cursors)
-        by_slot = self.shift != b.ZERO and (self.in_slots or not values)
-        slot = b.apply("shr", (group, self.shift), dt.i64) if by_slot else group
+        slot = b.apply("shr", (group, self.shift), dt.i64) if self.in_slots else group
         at = self._let("at", b.add(self.own[g.name], slot))
         place = self._let("place", b.convert(b.load(g.cursors, (at,), index), dt.i64))
         if values:

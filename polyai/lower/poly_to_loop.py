@@ -171,15 +171,13 @@ class _Lowering:
             if name == g.fill:
                 self.groupings.store(g, emit)
             else:
-                self.groupings.in_pieces(g, True, emit)
-                self.groupings.positions(g)
+                self.groupings.count(g, emit)
                 begun.add(g.name)
             self.parallel_level = None
         for g in self.scop.groupings:
             if g.name not in begun:  # nothing is stored
                 self.groupings.begin(g)
-                self.groupings.in_pieces(g, True, lambda: None)
-                self.groupings.positions(g)
+                self.groupings.count(g, lambda: None)
 
     # Loops
 

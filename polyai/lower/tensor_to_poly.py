@@ -261,8 +261,11 @@ class _Lowering:
             once = coordinate if step.monoid is not None else None
             self._add(stem, frame, cursors, at, Const(1, index), "add", pushes if made else (), groups=name, once=once)
             made.append(self.statements[-1].name)
-        source = owner_within(step.within[0], self.types).tensor
-        self.groupings.append(poly.Grouping(name, groups, step.type.shape[inner], source, cursors, made[0], made[1], step.monoid))
+        owner = owner_within(step.within[0], self.types)
+        walked, places = self._format(owner.tensor), [a.name if isinstance(a, Var) else "" for a in step.at]
+        ordered = walked.levels[0].full and owner.indices[walked.order[0]] == places[inner]
+        extent = step.type.shape[inner]
+        self.groupings.append(poly.Grouping(name, groups, extent, owner.tensor, cursors, made[0], made[1], step.monoid, ordered))
 
     def _scatter(self, step: tn.Scatter) -> None:
         if step.base is None:

@@ -203,7 +203,8 @@ class Stream:
 class Grouping:
     """Statement `count` counts in the array `cursors` how much each of `groups` gets, `fill` stores it: coordinates below `extent`
     in `name.crd1`, values in `name.val`, and where each group begins in `name.pos1`. Both walk what `source` stores. What is pushed
-    at one coordinate is combined by `monoid`; None: each is kept."""
+    at one coordinate is combined by `monoid`; None: each is kept. `ordered`: the walk meets the coordinates of a group in order;
+    otherwise that is checked, if there is a monoid."""
 
     name: str
     groups: Size
@@ -213,6 +214,7 @@ class Grouping:
     count: str
     fill: str
     monoid: str | None
+    ordered: bool = True
 
 
 @node

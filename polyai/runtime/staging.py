@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyai.errors import ShapeError, UnsupportedError, VerifyError
+from polyai.runtime.bind import address
 from polyai.runtime.kernel import Kernel, Parameter
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import to_numpy
@@ -69,6 +70,13 @@ def described(program: tn.Program, counts: str, fills: str, types: Mapping[str, 
 
 def plan_of(kernel: Kernel) -> Plan | None:
     """The plan of a kernel that is a phase. Raises VerifyError for metadata of another make."""
+    if kernel.plan is None:
+        kernel.plan = _plan_in(kernel)
+    found: Plan | None = kernel.plan
+    return found
+
+
+def _plan_in(kernel: Kernel) -> Plan | None:
     data = kernel.extra.get("phase")
     if data is None:
         return None
@@ -173,9 +181,9 @@ def memory_available() -> int | None:
 
 def _slot(p: Parameter, second: Mapping[str, str], arrays: Mapping[str, Array], values: Mapping[str, int], results: Mapping[str, Array]) -> int:
     if p.role == "output":
-        return int(results[p.name].ctypes.data)
-    name = first_name(p.name, second)
-    return values[name] if p.rank is None else int(arrays[name].ctypes.data)
+        return address(results[p.name])
+    name = first_name(p.name, second) if second else p.name
+    return values[name] if p.rank is None else address(arrays[name])
 
 
 def first_name(name: str, second: Mapping[str, str]) -> str:
