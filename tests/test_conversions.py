@@ -10,10 +10,13 @@ import pytest
 import scipy.sparse as sp
 
 import polyai as pa
-from polyai.errors import SparseStructureError
+from polyai.errors import ShapeError, SparseStructureError, UnsupportedError
+from polyai.frontend.trace import trace
 from polyai.lower import grouping
 from polyai.runtime.kernel import Kernel
 from polyai.runtime.launch import Runtime
+from tests.lower import staged
+from tests.programs import SparseValue
 
 THREADS = (1, 2, 3)
 
@@ -210,3 +213,52 @@ def test_nothing_is_converted_or_copied_outside_of_the_kernels() -> None:
         pa.asformat(tidy(a, {"csr": "csc", "csc": "csr"}[target]), target)
     after = pa.stats()
     assert after["conversions"] == before["conversions"] and after["copies"] == before["copies"]
+
+
+@pytest.mark.parametrize("level", staged.LEVELS)
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize(("source", "target"), [("csr", "csc"), ("csc", "csr"), ("coo", "csr")])
+def test_every_level_means_the_same(source: str, target: str, way: str, level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in WAYS[way].items():
+        monkeypatch.setattr(grouping, name, value)
+    a = tidy(list_of(7, 9, 30, 8), "csr")
+    program = trace(lambda x: pa.asformat(x, target), (a.asformat(source),), {}, name="regrouped").program
+    listed = a.tocoo()
+    given = {program.inputs[0].name: SparseValue(tuple(listed.coords), listed.data, a.shape)}
+    ((name, got),) = staged.run(program, given, level).items()
+    want = tidy(a, target).tocoo()
+    np.testing.assert_array_equal(got.coords, want.coords)
+    np.testing.assert_array_equal(got.values, want.data)
+    ((_, meant),) = staged.tensors(program, given).items()
+    order = np.lexsort(got.coords[::-1])
+    np.testing.assert_array_equal(meant.values, got.values[order])
+
+
+@pytest.mark.parametrize("source", ["csr", "csc", "coo", "bsr", "dia"])
+def test_other_formats_hold_the_same(source: str) -> None:
+    a = tidy(list_of(12, 9, 40, 1), "csr").asformat(source)
+    for target, more in (("bsr", {"blocksize": (4, 3)}), ("dia", {}), ("ell", {}), ("coo", {}), ("dcsr", {}), ("dense", {})):
+        before = pa.stats()["conversions"]
+        got = pa.asformat(a, target, **more)
+        dense = got if isinstance(got, np.ndarray) else got.toarray()
+        np.testing.assert_array_equal(dense, a.toarray())
+        assert (pa.stats()["conversions"] > before) == (target != "dense")
+        assert target == "dense" or got.format.name == target
+    np.testing.assert_array_equal(pa.jit(lambda x: pa.asformat(x, "dense") + 1.0)(a), a.toarray() + 1)
+
+
+@pytest.mark.parametrize(
+    ("target", "more", "error", "message"),
+    [
+        ("bsr", {}, UnsupportedError, "bsr without blocksize"),
+        ("csr", {"blocksize": (2, 2)}, UnsupportedError, "other formats have no blocks"),
+        ("bsr", {"blocksize": (0, 2)}, ShapeError, "at least one row"),
+        ("bsr", {"blocksize": (5, 3)}, ShapeError, "blocks of 5"),
+        ("lil", {}, UnsupportedError, "the format 'lil'"),
+    ],
+)
+def test_formats_that_are_refused(target: str, more: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        pa.asformat(tidy(list_of(12, 9, 40, 1), "csr"), target, **more)
+    with pytest.raises(UnsupportedError, match="inside a compiled function"):
+        pa.jit(lambda a: pa.asformat(a, "coo"))(tidy(list_of(12, 9, 40, 1), "csr"))

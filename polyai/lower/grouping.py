@@ -52,6 +52,7 @@ class Groupings:
     def __init__(self, out: Emitter) -> None:
         self.out = out
         self.pieces: dict[str, lp.LoopExpr] = {}
+        self.firsts: dict[str, str] = {}
         self.own: dict[str, lp.LoopExpr] = {}  # by grouping: where the cursors of the piece at hand begin
         self.piece: po.Grouping | None = None
         self.number: lp.LoopExpr = b.ZERO
@@ -314,28 +315,35 @@ class Groupings:
 
     def bounds(self, lower: lp.LoopExpr, upper: lp.LoopExpr, weight: str | None) -> tuple[lp.LoopExpr, lp.LoopExpr]:
         """The part of a loop that the piece at hand runs, by the differences of the array `weight`."""
-        assert self.piece is not None
-        lower, upper = self._let("lower", lower), self._let("upper", upper)
-        ends = [self._end(n, lower, upper, weight) for n in (self.number, b.add(self.number, b.ONE))]
-        return ends[0], ends[1]
+        g = self.piece
+        assert g is not None
+        after = b.add(self.number, b.ONE)
+        if weight is None or self.out.level_of(lower) or self.out.level_of(upper):
+            lower, trips = self._let("lower", lower), self._let("trips", b.sub(upper, lower))
+            first, last = (b.add(lower, b.floordiv(b.mul(trips, n), self.pieces[g.name])) for n in (self.number, after))
+            return self._let("first", first), self._let("last", last)
+        if g.name not in self.firsts:
+            levels, self.out.levels = self.out.levels, self.out.levels[:1]
+            self.firsts[g.name] = self._firsts(g, lower, upper, weight)
+            self.out.levels = levels
+        return self._let("first", b.load(self.firsts[g.name], (self.number,), dt.i64)), self._let("last", b.load(self.firsts[g.name], (after,), dt.i64))
 
-    def _end(self, number: lp.LoopExpr, lower: lp.LoopExpr, upper: lp.LoopExpr, weight: str | None) -> lp.LoopExpr:
-        """The iteration where piece `number` begins: the first before which its share of the work lies."""
-        assert self.piece is not None
-        pieces = self.pieces[self.piece.name]
-        if weight is None:
-            return self._let("first", b.add(lower, b.floordiv(b.mul(b.sub(upper, lower), number), pieces)))
-        self.out.used.add(weight)
+    def _firsts(self, g: po.Grouping, lower: lp.LoopExpr, upper: lp.LoopExpr, weight: str) -> str:
+        """An array of the iterations where pieces begin: each the first before which its share of the work lies."""
+        out, pieces = self.out, self.pieces[g.name]
+        out.used.add(weight)
+        name = self._memory(out.names.fresh(f"{g.name}.firsts"), dt.i64, b.add(pieces, b.ONE))
 
         def work(at: lp.LoopExpr) -> lp.LoopExpr:
-            stored = b.convert(b.load(weight, (at,), self.out.storage.dtype(weight)), dt.i64)
+            stored = b.convert(b.load(weight, (at,), out.storage.dtype(weight)), dt.i64)
             return b.add(stored, b.mul(at, b.const(ROW_COST)))
 
-        start = self._let("start", work(lower))
-        target = self._let("target", b.add(start, b.floordiv(b.mul(b.sub(work(upper), start), number), pieces)))
-        low = self._register("low", lower)
-        high = self._register("high", b.where(b.compare("eq", number, b.ZERO), lower, upper))
-        middle = self.out.names.fresh("middle")
+        start, p, middle = self._let("start", work(lower)), out.names.fresh("p"), out.names.fresh("middle")
+        whole = self._let("work", b.sub(work(upper), start))
+        out.levels.append(Level([]))
+        out.home[p] = len(out.levels) - 1
+        target = self._let("target", b.add(start, b.floordiv(b.mul(whole, b.var(p)), pieces)))
+        low, high = self._register("low", lower), self._register("high", upper)
         left, right = b.load(low, (), dt.i64), b.load(high, (), dt.i64)
         less = lp.If(
             b.compare("lt", work(b.var(middle)), target),
@@ -343,8 +351,13 @@ class Groupings:
             lp.Store(high, (), b.var(middle)),
         )
         halve = lp.Let(middle, b.floordiv(b.add(left, right), b.const(2)))
-        self.out.emit(lp.While(b.compare("lt", left, right), b.block(halve, less)))
-        return self._let("first", b.where(b.compare("eq", number, pieces), upper, left))
+        out.emit(lp.While(b.compare("lt", left, right), b.block(halve, less)))
+        out.emit(lp.Store(name, (b.var(p),), left))
+        inner = b.block(*out.levels.pop().stmts)
+        out.emit(lp.For(p, b.ZERO, pieces, inner))
+        out.emit(lp.Store(name, (b.ZERO,), lower))  # whatever the array holds, the pieces cover all
+        out.emit(lp.Store(name, (pieces,), upper))
+        return name
 
     # --- in the loops -----------------------------------------------------------------------------------------------------
 
