@@ -243,7 +243,7 @@ class Groupings:
         """Look for equal neighbours in groups; where there are some, combine them in place, in order."""
         out, index = self.out, self.out.storage.dtype(g.cursors)
         groups, pieces = out.size(g.groups), self.pieces[g.name]
-        pos, crd, val = (f"{g.name}.{part}" for part in ("pos1", "crd1", "val"))
+        pos, crd = f"{g.name}.pos1", f"{g.name}.crd1"
         total = self._let("total", b.convert(b.load(pos, (groups,), index), dt.i64))
         found = self._memory(out.names.fresh(f"{g.name}.repeats"), dt.i64, pieces)
         piece = out.names.fresh("piece")

@@ -253,7 +253,7 @@ class _Lowering:
         self.arrays[f"{name}.val"] = poly.Array(f"{name}.val", step.type.dtype, (stored,), "output")
         cursors = f"{name}.cursors"
         self.arrays[cursors] = poly.Array(cursors, index, (groups,), "temporary")
-        made = []
+        made: list[str] = []
         for stem in (f"{name}_count", name):
             frame = self._frame(step.indices, step.within)
             at, coordinate = (self._expr(frame, step.at[outer], dt.i64),), self._expr(frame, step.at[inner], index)
