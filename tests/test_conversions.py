@@ -46,7 +46,7 @@ def same(got: Any, want: Any) -> None:
 
 WAYS = {
     "groups": {"LEAST": 8},
-    "slots": {"LEAST": 8, "MANY_GROUPS": 2, "MANY_BYTES": 1, "FAR": -1, "SLOTS": 4},
+    "slots": {"LEAST": 8, "MANY_GROUPS": 2, "MANY_BYTES": 1, "WIDE": 2, "FAR": -1, "SLOTS": 4},
 }
 """Limits under which small matrices are stored straight to groups, or to slots first, in several pieces."""
 

@@ -42,8 +42,9 @@ SLOTS = 256
 MANY_GROUPS = 1 << 11
 MANY_BYTES = 1 << 22
 """Below these, stores to all groups find their lines in the caches."""
-SAMPLES, APART, FAR = 128, 16, 96
-"""Slots are used if so many of the samples have their slot change over so many elements."""
+WINDOWS, WIDE = 16, 64
+FAR = WINDOWS * WIDE // 2
+"""Slots are used if elements in a few windows of so many go to more different slots than this: each store would miss the caches."""
 
 
 class Groupings:
@@ -51,8 +52,8 @@ class Groupings:
 
     def __init__(self, out: Emitter) -> None:
         self.out = out
-        self.pieces: dict[str, lp.LoopExpr] = {}
         self.firsts: dict[str, str] = {}
+        self.pieces: dict[str, lp.LoopExpr] = {}
         self.own: dict[str, lp.LoopExpr] = {}  # by grouping: where the cursors of the piece at hand begin
         self.piece: po.Grouping | None = None
         self.number: lp.LoopExpr = b.ZERO
@@ -88,7 +89,7 @@ class Groupings:
         self.ends = self._memory(out.names.fresh(f"{g.name}.ends"), index, b.where(self.uses_slots, groups, b.ZERO))
 
     def _choose_slots(self, g: po.Grouping, groups: lp.LoopExpr, stored: lp.LoopExpr) -> None:
-        """Slots, if elements that follow each other mostly go to distant groups."""
+        """Slots, if elements that follow each other go to many distant groups."""
         out = self.out
         self.shift, self.slots, self.uses_slots, self.in_slots = b.ZERO, groups, b.FALSE, False
         listed = self._listed(g)
@@ -98,20 +99,24 @@ class Groupings:
         index = out.storage.dtype(listed)
         width = out.storage.dtype(f"{g.name}.crd1").bytes + out.storage.dtype(f"{g.name}.val").bytes
         shift, far = self._register("shift", b.ZERO), self._register("far", b.ZERO)
-        now = b.load(shift, (), dt.i64)
+        now, found = b.load(shift, (), dt.i64), b.load(far, (), dt.i64)
         narrower = lp.Store(shift, (), b.add(now, b.ONE))
         spread = lp.While(b.compare("lt", b.const(SLOTS), b.apply("shr", (groups, now), dt.i64)), narrower)
-        s, at = out.names.fresh("s"), out.names.fresh("sample")
-        stride = b.floordiv(b.add(stored, b.const(-APART - 1)), b.const(SAMPLES))
-
-        def slot(k: lp.LoopExpr) -> lp.LoopExpr:
-            return b.apply("shr", (b.convert(b.load(listed, (k,), index), dt.i64), now), dt.i64)
-
-        differ = b.convert(b.compare("ne", slot(b.var(at)), slot(b.add(b.var(at), b.const(APART)))), dt.i64)
-        look = lp.For(s, b.ZERO, b.const(SAMPLES), b.block(lp.Let(at, b.mul(b.var(s), stride)), lp.Store(far, (), b.add(b.load(far, (), dt.i64), differ))))
-        large = b.both(b.compare("lt", b.const(max(APART, MANY_BYTES // width)), stored), b.compare("le", b.const(MANY_GROUPS), groups))
-        out.emit(lp.If(large, b.block(spread, look)))
-        self.uses_slots = self._let("slotted", b.compare("lt", b.const(FAR), b.load(far, (), dt.i64)))
+        seen = self._memory(out.names.fresh(f"{g.name}.seen"), dt.i64, b.const(SLOTS + 1))
+        clear, w, k, slot = (out.names.fresh(n) for n in ("s", "window", "k", "slot"))
+        stride = b.floordiv(b.add(stored, b.const(-WIDE)), b.const(WINDOWS))
+        at = b.add(b.mul(b.var(w), stride), b.var(k))
+        group = b.smallest(b.largest(b.convert(b.load(listed, (at,), index), dt.i64), b.ZERO), b.add(groups, b.const(-1)))  # not checked yet
+        after = b.add(b.var(w), b.ONE)
+        look = lp.For(w, b.ZERO, b.const(WINDOWS), lp.For(k, b.ZERO, b.const(WIDE), b.block(
+            lp.Let(slot, b.apply("shr", (group, now), dt.i64)),
+            lp.Store(far, (), b.add(found, b.convert(b.compare("ne", b.load(seen, (b.var(slot),), dt.i64), after), dt.i64))),
+            lp.Store(seen, (b.var(slot),), after),
+        )))  # fmt: skip
+        zero = lp.For(clear, b.ZERO, b.const(SLOTS + 1), lp.Store(seen, (b.var(clear),), b.ZERO), lp.Kind.VECTOR)
+        large = b.both(b.compare("lt", b.const(max(WIDE, MANY_BYTES // width)), stored), b.compare("le", b.const(MANY_GROUPS), groups))
+        out.emit(lp.If(large, b.block(spread, zero, look)))
+        self.uses_slots = self._let("slotted", b.compare("lt", b.const(FAR), found))
         self.shift = self._let("shift_by", b.where(self.uses_slots, now, b.ZERO))
         filled = b.add(b.apply("shr", (b.add(groups, b.const(-1)), self.shift), dt.i64), b.ONE)
         self.slots = self._let("slots", b.where(self.uses_slots, filled, groups))
@@ -130,8 +135,37 @@ class Groupings:
 
     def count(self, g: po.Grouping, body: Callable[[], None]) -> None:
         """The loops that count, which `body` emits for one piece, and what follows from the counts."""
-        self._chosen(lambda: self.in_pieces(g, True, body))
+        rows = self._rows(g)
+        self._chosen(lambda: self.in_pieces(g, True, body if rows is None else lambda: self._counted(g, *rows)))
         self.positions(g)
+
+    def _rows(self, g: po.Grouping) -> tuple[str, str] | None:
+        """The arrays of rows' begins and of groups, if all that is stored lies in rows: then it is counted without a look at rows."""
+        out, listed = self.out, self._listed(g)
+        owner = out.storage.stored.get(g.source)
+        form = None if owner is None else owner.type.format
+        if listed is None or owner is None or form is None or len(form.levels) != 2 or not form.levels[0].full or form.levels[1].name != "compressed":
+            return None
+        pos = f"{g.source}.pos1"
+        self.firsts[g.name] = self._firsts(g, b.ZERO, out.size(owner.parents(1)), pos)
+        return pos, listed
+
+    def _counted(self, g: po.Grouping, pos: str, listed: str) -> None:
+        """Count the elements of all rows of the piece at hand."""
+        out, dtype = self.out, self.out.storage.dtype(listed)
+        places = [b.load(self.firsts[g.name], (n,), dt.i64) for n in (self.number, b.add(self.number, b.ONE))]
+        begin, end = (self._let(n, b.convert(b.load(pos, (at,), dtype), dt.i64)) for n, at in zip(("begin", "end"), places))
+        inside = b.both(b.at_most(begin, end), b.at_most(end, out.size(out.storage.stored[g.source].counts[1])))
+        out.emit(lp.Check(inside, out.fibre_site(g.source, 1), end))
+        k = out.names.fresh("k")
+        out.levels.append(Level([]))
+        out.home[k] = len(out.levels) - 1
+        group = self._let("group", b.convert(b.load(listed, (b.var(k),), dtype), dt.i64))
+        ok = b.below(group, out.size(g.groups))
+        out.emit(lp.Check(ok, out.site(out.index_site(out.scop.statement(g.count).at[0], g.cursors, 0)), group))
+        self.instance(g, group, [])
+        inner = b.block(*out.levels.pop().stmts)
+        out.emit(lp.For(k, begin, end, inner))
 
     def _chosen(self, emit: Callable[[], None]) -> None:
         """What `emit` emits, for slots and for groups, if slots may be used."""
@@ -249,28 +283,30 @@ class Groupings:
         piece = out.names.fresh("piece")
         out.levels.append(Level([]))
         out.home[piece] = len(out.levels) - 1
-        same = self._register("same", b.ZERO)
-        now = b.load(same, (), dt.i64)
+        same = out.names.fresh("same")
+        out.emit(lp.Alloc(same, dt.i32, (), lp.Space.REGISTER))
+        out.emit(lp.Store(same, (), lp.Const(0, dt.i32)))
+        now = b.load(same, (), dt.i32)
 
         def share(whole: lp.LoopExpr, number: lp.LoopExpr) -> lp.LoopExpr:
             return b.floordiv(b.mul(whole, number), pieces)
 
         def repeats_at(k: lp.LoopExpr) -> lp.LoopExpr:
             pair = b.load(crd, (b.add(k, b.const(-1)),), index), b.load(crd, (k,), index)
-            return b.convert(b.apply("eq" if g.ordered else "ge", pair, dt.bool_), dt.i64)
+            return b.convert(b.apply("eq" if g.ordered else "ge", pair, dt.bool_), dt.i32)
 
         k, r = out.names.fresh("k"), out.names.fresh("r")
         after = b.add(b.var(piece), b.ONE)
         first = b.largest(b.ONE, share(total, b.var(piece)))
-        out.emit(lp.For(k, first, share(total, after), lp.Store(same, (), b.add(now, repeats_at(b.var(k)))), lp.Kind.VECTOR))
+        out.emit(lp.For(k, first, share(total, after), lp.Store(same, (), b.apply("add", (now, repeats_at(b.var(k))), dt.i32)), lp.Kind.VECTOR))
         begin, end = (out.names.fresh(n) for n in ("begin", "end"))
         borders = b.both(b.compare("lt", b.ZERO, b.var(begin)), b.compare("lt", b.var(begin), b.var(end)))
         out.emit(lp.For(r, share(groups, b.var(piece)), share(groups, after), b.block(
             lp.Let(begin, b.convert(b.load(pos, (b.var(r),), index), dt.i64)),
             lp.Let(end, b.convert(b.load(pos, (b.add(b.var(r), b.ONE),), index), dt.i64)),
-            lp.If(borders, lp.Store(same, (), b.sub(now, repeats_at(b.var(begin))))),
+            lp.If(borders, lp.Store(same, (), b.apply("sub", (now, repeats_at(b.var(begin))), dt.i32))),
         )))  # fmt: skip
-        out.emit(lp.Store(found, (b.var(piece),), now))
+        out.emit(lp.Store(found, (b.var(piece),), b.convert(now, dt.i64)))
         inner = b.block(*out.levels.pop().stmts)
         out.emit(lp.For(piece, b.ZERO, pieces, inner, lp.Kind.PARALLEL, cost=MUCH))
         repeats, p = self._register("repeats", b.ZERO), out.names.fresh("p")
