@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from polyai import phased
 from polyai.errors import DTypeError, PolyAIError, ShapeError, SparseStructureError
 from polyai.frontend.trace import ArrayOut, Traced
-from polyai.machine.cpu import cores, host_key
+from polyai.machine.cpu import host_key
 from polyai.options import Options
 from polyai.plain import Sources
 from polyai.report import KernelReport
@@ -109,7 +110,8 @@ class Variant:
 
     def __init__(self, traced: Traced, kernels: tuple[Kernel, ...], runtime: Runtime) -> None:
         self.traced, self.kernels, self.runtime = traced, kernels, runtime
-        kernel = self.kernel = kernels[0] if len(kernels) == 1 else None
+        self.is_phased = any(staging.plan_of(k) is not None for k in kernels)
+        kernel = self.kernel = kernels[0] if len(kernels) == 1 and not self.is_phased else None
         self._types = {i.name: i.type for i in traced.program.inputs}
         self._types.update(tn.types_of(traced.program))
         self._outputs = traced.program.outputs
@@ -193,10 +195,10 @@ class Variant:
     def run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Options, out: Any = None) -> Any:
         """Call the kernel. Raises what its checks find; nothing is computed if an argument does not fit."""
         given = self.traced.arguments(args, kwargs)
-        values = self.traced.values(given)
+        values = {**self.traced.values(given), tn.THREADS: self._threads(options)}
         arrays, described = self._inputs(given)
         values.update((tn.nnz_of(n), described[n].nnz) for n in self.traced.merged if n in described)
-        if len(self.kernels) > 1:
+        if self.is_phased:
             return self._run_phases(values, arrays, described, options, out)
         results = self._results(values, arrays, out)
         if self.kernel is not None:
@@ -231,13 +233,29 @@ class Variant:
 
     def _stage(self, arrays: Mapping[str, Array], values: dict[str, int], given: Mapping[str, Array], options: Options) -> dict[str, Array]:
         """Run all phases; with the arrays that they make. Patterns are counted where room for their bounds would be too large."""
-        made, threads = dict(arrays), options.num_threads or cores()
+        made = dict(arrays)
+        values[tn.THREADS] = self._threads(options)
         try:
-            staging.run(self.kernels, made, values, given, self._launcher(options), threads)
+            staging.run(self.kernels, made, values, given, self._launcher(options))
         except staging.LooseError:
             made = dict(arrays)
-            staging.run(self.counted(), made, values, given, self._launcher(options), threads)
+            staging.run(self.counted(), made, values, given, self._launcher(options))
         return made
+
+    def is_plain(self) -> bool:
+        """Whether nothing but types, formats and guards decides which kernels serve a call."""
+        t = self.traced
+        leaf = t.out_tree.kind == "leaf"
+        ordered = all(checks_its_order(self._types[name].format) for name in t.merged)
+        return leaf and ordered and not (t.captured or t.statics or self._looked_through or self.calls_a_library)
+
+    def _run_quickly(self, options: Options, given: Sequence[Any], described: Sequence[interop.Described], values: dict[str, int]) -> Any:
+        """Call the kernels of a program with phases for arguments that were looked at."""
+        made = self._stage(phased.arrays_of(self.traced.program.inputs, given, described), values, {}, options)
+        return self._phased(made, {s.name: d for s, d in zip(self.traced.inputs, described)}, values)
+
+    def _threads(self, options: Options) -> int:
+        return options.num_threads or self.runtime.threads_for(self.runtime.options)
 
     def _launcher(self, options: Options) -> staging.Launch:
         """Launches one phase; its errors speak of the user's arguments."""
@@ -279,7 +297,7 @@ class Variant:
     ) -> Any:
         """New values along patterns that were assembled before, by the kernels made for that."""
         given = self.traced.arguments(args, kwargs)
-        values = {**self.traced.values(given), **counts}
+        values = {**self.traced.values(given), **counts, tn.THREADS: self._threads(options)}
         arrays, described = self._inputs(given)
         made = {**arrays, **kept}
         staging.run(kernels, made, values, {}, self._launcher(options))
@@ -495,6 +513,8 @@ class Variant:
     ) -> Callable[..., Any] | None:
         """A native function for calls like this one; None if the call is not plain enough."""
         traced, kernel = self.traced, self.kernel
+        if self.is_phased:
+            return phased.quick(self, args, functools.partial(self._run_quickly, options), slow, token)
         if kernel is None or self.calls_a_library or traced.captured or traced.statics or self._looked_through:
             return None
         if [s.path for s in traced.inputs] != [(n,) for n in range(len(args))] or traced.out_tree.kind != "leaf":

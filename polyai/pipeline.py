@@ -213,7 +213,9 @@ def compile_kernels(
         }
         if part.phase is not None:
             types = {**tn.types_of(build.program), **tn.types_of(part.phase.program)}
-            extra["phase"] = staging.described(part.phase.program, part.phase.counts or part.phase.bounds, part.phase.fills, types, len(build.parts))
+            extra["phase"] = staging.described(
+                part.phase.program, part.phase.counts or part.phase.bounds, part.phase.fills, types, len(build.parts), part.phase.within
+            )
         signature = signature_of(part.loops, emit.externs(part.loops), parallel)
         out.append(runtime.add(staging.key_of(key, number), signature, part.code, extra))
     return tuple(reversed(out))
@@ -293,7 +295,7 @@ def compile_program(
     for number, stage in enumerate(STAGES):
         if stage.name == FIRST_OF_A_PHASE:
             parts = phases.run(build.program, how=build.how)
-            if len(parts) > 1 or build.how == "again":
+            if len(parts) > 1 or parts[0].fills or build.how == "again":
                 return replace(build, phases=tuple(_run(_of_phase(build, part), STAGES[number:], until, verify, watch) for part in parts))
         build = _run(build, (stage,), until, verify, watch)
         if stage.name == until:

@@ -30,9 +30,10 @@ import islpy as isl
 from polyai.errors import UnsupportedError, VerifyError
 from polyai.loop import build as b
 from polyai.loop import nodes as lp
-from polyai.lower.ast_walk import Ast, Branch, Instance, Loop, Marked, Several, ast_of, instances
+from polyai.lower.ast_walk import Ast, Branch, Instance, Loop, Marked, Several, apart, ast_of, instances
 from polyai.lower.emitter import Emitter, Level
 from polyai.lower.exprs import loads_in, operations
+from polyai.lower.grouping import Groupings
 from polyai.lower.statement import Body
 from polyai.lower.stream import Fibre, Streams, walks_all
 from polyai.poly import nodes as po
@@ -80,18 +81,20 @@ class _Lowering:
         self.out = Emitter(scop, program)
         self.storage = self.out.storage
         self.streams = Streams(self.out)
+        self.groupings = Groupings(self.out)
         self.lengths = {r.length: r for s in scop.statements for r in s.ragged if r.stream}
         self.ascending = {i.name for i in program.inputs if i.unique}
         self.weights: dict[str, str] = {}
         self.hulls: dict[str, tuple[str, int]] = {}
-        self.pending = {a.array: a.depth for a in scop.allocations}
+        cursors = {g.cursors for g in scop.groupings}
+        self.pending = {a.array: a.depth for a in scop.allocations if a.array not in cursors}
         self.parallel_level: int | None = None
         self.loops: dict[str, Loop] = {}  # the loops at hand by isl's iterators
         self.cursors: dict[str, str] = {}  # by packed stream: the register that says where the next row begins
         self.packed: dict[str, tuple[lp.Var, lp.LoopExpr]] = {}  # by packed stream: the row at hand, and where it begins
         self.lanes = 0  # vector and jammed loops around: they hold no parallel one
         for a in scop.arrays:
-            if a.role in ("temporary", "workspace"):
+            if a.role in ("temporary", "workspace") and a.name not in cursors:
                 self.pending.setdefault(a.name, 0)
 
     # The kernel
@@ -100,7 +103,10 @@ class _Lowering:
         present = {found.statement for found in instances(ast)}  # a statement without points, as with a size 0, has no place
         self.accessors = {name: self._accessors(name) & present for name in self.pending}
         self._allocate(0, ast, parallel=False)
-        self._ast(ast, ())
+        if self.scop.groupings:
+            self._in_groups(ast)
+        else:
+            self._ast(ast, ())
         if self.pending:
             raise VerifyError("temporaries without a place", ", ".join(self.pending))
         body = b.block(*self._prelude(), *self.out.levels[0].stmts)
@@ -155,6 +161,33 @@ class _Lowering:
                 lp.Check(b.at_most(b.var(hull), self.out.size(owner.counts[level])), self.out.fibre_site(tensor, level), b.var(hull)),
             ]
         return out
+
+    def _in_groups(self, ast: Ast) -> None:
+        """The loops of a scop with groupings: those of their statements in pieces, and what stands between."""
+        begun: set[str] = set()
+        for part in apart(ast):
+            here = {found.statement for found in instances(part)}
+            mine = [(g, name) for g in self.scop.groupings for name in (g.count, g.fill) if name in here]
+            if not mine:
+                self._ast(part, ())
+                continue
+            if len(here) > 1:
+                raise VerifyError(f"{mine[0][0].name} is grouped in a loop with other statements", ", ".join(sorted(here)))
+            ((g, name),) = mine
+            if name == g.count:
+                self.groupings.begin(g)
+            self.parallel_level = len(self.out.levels)
+            emit = functools.partial(self._ast, part, ())
+            if name == g.fill:
+                self.groupings.store(g, emit)
+            else:
+                self.groupings.count(g, emit)
+                begun.add(g.name)
+            self.parallel_level = None
+        for g in self.scop.groupings:
+            if g.name not in begun:  # nothing is stored
+                self.groupings.begin(g)
+                self.groupings.count(g, lambda: None)
 
     # Loops
 
@@ -279,6 +312,7 @@ class _Lowering:
             return self._stream(loop, walked, marks)
         mine = {m.rpartition("@")[0].partition("=")[0]: m.rpartition("@")[0].partition("=")[2] for m in marks if m.endswith(f"@{loop.depth}")}
         lower, upper = self.out.sub(loop.lower), self.out.sub(loop.upper)
+        is_split, self.groupings.is_split = self.groupings.piece is not None and not self.groupings.is_split, True
         parallel = po.PARALLEL in mine and not self._in_parallel() and not self.lanes
         name = self.out.names.fresh(self._stem(loop))
         kind = lp.Kind.VECTOR if po.VECTOR in mine else lp.Kind.JAM if po.JAM in mine else lp.Kind.SERIAL
@@ -326,6 +360,8 @@ class _Lowering:
             part = b.block(*self.out.levels.pop().stmts)
             self.out.emit(lp.For(chunk.name, b.ZERO, self.out.symbol(packed.chunks), part, lp.Kind.PARALLEL, cost=_PART))
             return
+        if is_split:
+            lower, upper = self.groupings.bounds(lower, upper, weight)
         if blocks is None:
             self.out.emit(lp.For(name, lower, upper, body, kind, loop.step, weight if parallel else None, cost, jam))
             return
@@ -612,7 +648,7 @@ class _Lowering:
     def _instance(self, found: Instance) -> None:
         statement = self.statements[found.statement]
         values = dict(zip(statement.dims, (self.out.sub(a) for a in found.args)))
-        Body(self.out, statement, values, self.streams).store()
+        Body(self.out, statement, values, self.streams, self.groupings).store()
 
 
 def _numbered(places: tuple[Expr, ...]) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyai.errors import ShapeError, UnsupportedError, VerifyError
+from polyai.runtime.bind import address
 from polyai.runtime.kernel import Kernel, Parameter
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import to_numpy
@@ -32,6 +33,8 @@ from polyai.shapes.expr import evaluate
 from polyai.tensor import nodes as tn
 from polyai.term.node import node
 
+LARGE = 1 << 26
+"""Bytes of a result from which on the system is asked whether memory holds it: the question takes as long as filling a megabyte."""
 Array = NDArray[Any]
 Launch = Callable[[Kernel, Sequence[int], Mapping[str, int]], None]
 
@@ -40,7 +43,8 @@ Launch = Callable[[Kernel, Sequence[int], Mapping[str, int]], None]
 class Plan:
     """What a caller must know of one phase: the pattern it counts (or bounds) or fills, how many fibres that has and how wide its
     indices are, and the shapes of its other results (along a pattern: its name). `even`: all elements of the pattern are about
-    equally dear, so that one part of the rows for each thread will do."""
+    equally dear, so that one part of the rows for each thread will do. A phase that counts and fills stores at most as much as all
+    patterns of `within` together."""
 
     of: int
     counts: str
@@ -49,6 +53,7 @@ class Plan:
     index_bits: int
     shapes: dict[str, Any]
     even: bool = False
+    within: tuple[str, ...] = ()
 
 
 class LooseError(Exception):
@@ -68,7 +73,7 @@ def key_of(key: str, number: int) -> str:
     return key if number == 0 else f"{key}-{number}"
 
 
-def described(program: tn.Program, counts: str, fills: str, types: Mapping[str, tn.TensorType], of: int) -> dict[str, Any]:
+def described(program: tn.Program, counts: str, fills: str, types: Mapping[str, tn.TensorType], of: int, within: Sequence[str] = ()) -> dict[str, Any]:
     """A phase as values that JSON can hold."""
     own = tn.types_of(program)
     name = counts or fills
@@ -83,7 +88,7 @@ def described(program: tn.Program, counts: str, fills: str, types: Mapping[str, 
         if output not in special:
             pattern = own[output].pattern
             shapes[output] = [packed(s) for s in own[output].shape] if pattern is None else pattern.owner
-    return {"of": of, "counts": counts, "fills": fills, "rows": rows, "index_bits": bits, "shapes": shapes, "even": even}
+    return {"of": of, "counts": counts, "fills": fills, "rows": rows, "index_bits": bits, "shapes": shapes, "even": even, "within": list(within)}
 
 
 def plan_of(kernel: Kernel) -> Plan | None:
@@ -92,7 +97,8 @@ def plan_of(kernel: Kernel) -> Plan | None:
     if data is None:
         return None
     try:
-        return Plan(int(data["of"]), str(data["counts"]), str(data["fills"]), unpacked(data["rows"]), int(data["index_bits"]), dict(data["shapes"]), bool(data["even"]))
+        numbers = int(data["of"]), str(data["counts"]), str(data["fills"]), unpacked(data["rows"]), int(data["index_bits"])
+        return Plan(*numbers, dict(data["shapes"]), bool(data["even"]), tuple(data["within"]))
     except (KeyError, TypeError, ValueError) as error:
         raise VerifyError("the metadata of a phase is malformed", repr(error)) from None
 
@@ -103,10 +109,9 @@ def run(
     values: MutableMapping[str, int],
     given: Mapping[str, Array],
     launch: Launch,
-    threads: int = 1,
 ) -> None:
-    """Run the phases in order, the rows of packed patterns in parts for `threads`. `arrays` and `values` gain what they make;
-    results go to the arrays `given` where there are some.
+    """Run the phases in order, the rows of packed patterns in parts for the threads that `values` says. `arrays` and `values` gain
+    what they make; results go to the arrays `given` where there are some.
 
     Raises what their checks find, ShapeError before an allocation that memory cannot hold, and LooseError if patterns have to be
     counted.
@@ -115,14 +120,16 @@ def run(
     for number, stage in enumerate(stages):
         plan = stage.plan
         results: dict[str, Array] = {}
+        if plan.within:
+            values[tn.nnz_of(plan.counts)] = _fitting(sum(values[tn.nnz_of(name)] for name in plan.within), plan)
         if stage.packed:
-            _cut(plan, arrays, values, threads)
+            _cut(plan, arrays, values)
             positions = np.zeros(evaluate(plan.rows, values) + 1, f"i{plan.index_bits // 8}")
             results[f"{plan.fills}.end1"] = positions[1:]
         for name, p in stage.results:
             if name not in results:
                 results[name] = given[name] if name in given else _room(p, plan, values)
-        slots = [values[name] if kind == SIZE else _address(results[name] if kind == RESULT else arrays[name]) for kind, name in stage.slots]
+        slots = [values[name] if kind == SIZE else address(results[name] if kind == RESULT else arrays[name]) for kind, name in stage.slots]
         launch(kernels[number], slots, values)
         if stage.packed:
             stored = _close_gaps(plan, arrays, positions, [results[name] for name in stage.along])
@@ -166,12 +173,9 @@ def _stage_of(kernel: Kernel) -> _Stage:
     return made
 
 
-def _address(array: Array) -> int:
-    return int(array.__array_interface__["data"][0])
-
-
-def _cut(plan: Plan, arrays: MutableMapping[str, Array], values: MutableMapping[str, int], threads: int) -> None:
+def _cut(plan: Plan, arrays: MutableMapping[str, Array], values: MutableMapping[str, int]) -> None:
     """Cut the rows of a packed pattern into parts of about equal bounds."""
+    threads = values[tn.THREADS]
     bounds, total = arrays[f"{plan.fills}.pos1"], values[tn.nnz_of(plan.fills)]
     most = 1 if threads == 1 else threads * (1 if plan.even else UNEVEN)
     parts = max(1, min(most, total // PART))
@@ -197,7 +201,7 @@ def _close_gaps(plan: Plan, arrays: Mapping[str, Array], positions: Array, along
         if begin > stored:
             for array in along:
                 item = array.itemsize
-                ctypes.memmove(_address(array) + stored * item, _address(array) + begin * item, (end - begin) * item)
+                ctypes.memmove(address(array) + stored * item, address(array) + begin * item, (end - begin) * item)
             positions[first + 1 : last + 1] -= begin - stored
         stored += end - begin
     for array in along:
@@ -208,24 +212,33 @@ def _close_gaps(plan: Plan, arrays: Mapping[str, Array], positions: Array, along
 def _counted(plan: Plan, arrays: MutableMapping[str, Array], values: MutableMapping[str, int], width: int = 0) -> None:
     """The positions of a pattern in the width of its indices, and how much it stores, or can store in elements of `width` bytes."""
     name = f"{plan.counts}.pos1"
-    total = int(arrays[name][-1])
+    total, bound = int(arrays[name][-1]), values.get(tn.nnz_of(plan.counts))
     values[tn.nnz_of(plan.counts)] = total
-    if width and total * width > SMALL:
-        available = memory_available()
-        if available is not None and total * width > available // 2:
+    if width:
+        if total * width > SMALL:
+            available = memory_available()
+            if available is not None and total * width > available // 2:
+                raise LooseError
+        if plan.index_bits == 32 and total > np.iinfo(np.int32).max:
             raise LooseError
+        return
+    _fitting(total, plan)
     if plan.index_bits == 32:
-        if width and total > np.iinfo(np.int32).max:
-            raise LooseError
-        if width:
-            return
-        if total > np.iinfo(np.int32).max:
-            raise UnsupportedError(
-                f"the result would store {total} elements",
-                "its indices have 32 bits, as those of the operands",
-                "give one operand 64-bit indices: A.indices = A.indices.astype(np.int64), and indptr alike",
-            )
-        arrays[name] = arrays[name].astype(np.int32)
+        arrays[name] = arrays[name].astype(np.int32, copy=False)
+    if plan.within and total != bound:
+        for part in (f"{plan.fills}.crd1", f"{plan.fills}.val"):
+            arrays[part] = arrays[part][:total].copy()
+
+
+def _fitting(total: int, plan: Plan) -> int:
+    """`total` elements, if indices of the plan's width can count them."""
+    if plan.index_bits == 32 and total > np.iinfo(np.int32).max:
+        raise UnsupportedError(
+            f"the result would store {total} elements",
+            "its indices have 32 bits, as those of the operands",
+            "give one operand 64-bit indices: A.indices = A.indices.astype(np.int64), and indptr alike",
+        )
+    return total
 
 
 def _room(p: Parameter, plan: Plan, values: Mapping[str, int]) -> Array:

@@ -253,7 +253,8 @@ def substitute(size: Size, values: Mapping[str, Size]) -> Size:
 def _substitute_atom(atom: Atom, values: Mapping[str, Size]) -> Size:
     match atom:
         case Sym(name):
-            return values.get(name, _atom(atom))
+            found = values.get(name)
+            return _atom(atom) if found is None else found
         case FloorDiv(a, b):
             return floordiv(substitute(a, values), substitute(b, values))
         case Mod(a, b):

@@ -525,11 +525,24 @@ def made(kind: str, shape: tuple[int, ...], arrays: Mapping[str, Array], is_matr
     import scipy.sparse as sparse
 
     cls = getattr(sparse, f"{kind}_{'matrix' if is_matrix else 'array'}")
-    out = cls(shape, dtype=arrays["val"].dtype)  # the arrays are put in afterwards: SciPy's checks and copies are not wanted
-    out.data, out.indices, out.indptr = arrays["val"], arrays["crd1"], arrays["pos1"]
+    known = _attributes(cls)
+    if known is None or is_matrix:
+        out = cls((arrays["val"], arrays["crd1"], arrays["pos1"]), shape=shape)
+    else:  # SciPy's constructors look at every array again
+        out = cls.__new__(cls)
+        out.__dict__.update(known, _shape=shape, data=arrays["val"], indices=arrays["crd1"], indptr=arrays["pos1"])
     if tidy:
         out.has_canonical_format = True
     return out
+
+
+@cache
+def _attributes(cls: Any) -> dict[str, Any] | None:
+    """What an empty value of a class holds beside its arrays and its shape; None if it holds these in another way."""
+    found = dict(cls((0, 0)).__dict__)
+    found.pop("_has_canonical_format", None)
+    found.pop("_has_sorted_indices", None)
+    return found if {"_shape", "data", "indices", "indptr"} <= found.keys() else None
 
 
 def result(kind: str, shape: tuple[int, ...], arrays: Mapping[str, Array], like: Any = None) -> Any:

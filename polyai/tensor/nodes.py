@@ -111,8 +111,11 @@ class Comprehension:
 class Scatter:
     """target = base, then target[at] = monoid(target[at], body) for all indices; monoid None overwrites, last one wins.
 
-    Without a base the target is sparse, owns its pattern, and stores just the coordinates that some point touches; without a
-    monoid as well, no two points touch the same one: what is stored is put in another order."""
+    Without a base the target is sparse, owns its pattern, and stores just the coordinates that some point touches.
+
+    `grouped`: such a scatter runs over all that one pattern stores, and puts it in another order: grouped by what the target
+    lists outside, in the order of the walk inside. With a monoid, points of one coordinate follow each other within a group, and
+    are combined; without one each is kept: the target is a list that may hold a coordinate several times."""
 
     target: str
     type: TensorType
@@ -122,6 +125,7 @@ class Scatter:
     at: tuple[Body, ...]
     body: Body
     within: tuple[Within, ...] = ()
+    grouped: bool = False
 
 
 @node
@@ -239,6 +243,10 @@ def types_of(program: Program) -> dict[str, TensorType]:
     return out
 
 
+THREADS = "pool.threads"
+"""The size that says how many threads run the kernel at hand: for work that is cut as finely as they are many."""
+
+
 def nnz_of(tensor: str) -> str:
     """The symbol that counts the stored elements of `tensor`, which owns its pattern."""
     return f"{tensor}.nnz"
@@ -246,7 +254,7 @@ def nnz_of(tensor: str) -> str:
 
 def regroups(step: Step) -> bool:
     """True for a scatter that puts stored elements in another order."""
-    return isinstance(step, Scatter) and step.base is None and step.monoid is None
+    return isinstance(step, Scatter) and step.grouped
 
 
 def owns_a_pattern(step: Step) -> bool:

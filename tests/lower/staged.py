@@ -18,7 +18,7 @@ from polyai.poly import interp as poly_interp
 from polyai.runtime.staging import first_name
 from polyai.scalar import dtype as dt
 from polyai.tensor import interp as tensor_interp
-from polyai.tensor.nodes import Program, nnz_of, types_of
+from polyai.tensor.nodes import THREADS, Program, TensorType, nnz_of, types_of
 from tests.lower.meaning import number
 from tests.machine.harness import Compiled
 from tests.poly.meaning import arguments
@@ -115,6 +115,10 @@ def run(program: Program, given: Mapping[str, Any], level: str, change: Callable
         if change is not None:
             change(place, arrays)
         packed = part.program.packed[0] if part.program.packed else ""
+        within = () if part.phase is None else part.phase.within
+        sizes[THREADS] = 3
+        if within:
+            sizes[nnz_of(part.phase.counts)] = sum(sizes[nnz_of(name)] for name in within)
         if packed:
             rows = len(arrays[f"{packed}.pos1"]) - 1
             arrays[f"{packed}.cuts"], sizes[f"{packed}.chunks"] = np.array([0, rows // 3, rows // 3, rows], np.int64), 3
@@ -126,8 +130,10 @@ def run(program: Program, given: Mapping[str, Any], level: str, change: Callable
             sizes[nnz_of(name)] = int(arrays[f"{name}.pos1"][-1])
             if part.phase.counts:
                 arrays[f"{name}.pos1"] = arrays[f"{name}.pos1"].astype(np.int32)
+            if within:
+                arrays.update((f"{name}.{p}", arrays[f"{name}.{p}"][: sizes[nnz_of(name)]]) for p in ("crd1", "val"))
     types = types_of(program)
-    return {name: _collected(name, types[name], arrays, sizes) for name in program.outputs}
+    return {name: _collected(name, types, arrays, sizes) for name in program.outputs}
 
 
 def _close_gaps(name: str, made: Arrays, arrays: Arrays, sizes: dict[str, int]) -> None:
@@ -148,12 +154,17 @@ def _close_gaps(name: str, made: Arrays, arrays: Arrays, sizes: dict[str, int]) 
     sizes[nnz_of(name)] = int(kept.sum())
 
 
-def _collected(name: str, type: Any, arrays: Arrays, sizes: dict[str, int]) -> Any:
+def _collected(name: str, types: Mapping[str, TensorType], arrays: Arrays, sizes: dict[str, int]) -> Any:
+    type = types[name]
     if type.pattern is None:
         return arrays[name]
     owner = type.pattern.owner
+    form = types[owner].format
+    assert form is not None
+    outer, inner = form.order
     pos, crd = arrays[f"{owner}.pos1"], arrays[f"{owner}.crd1"]
     values = arrays[name] if name in arrays else arrays[f"{name}.val"]
     shape = tuple(s if isinstance(s, int) else sizes[str(s)] for s in type.shape)
-    assert len(pos) == shape[0] + 1 and pos[0] == 0 and pos[-1] == len(crd) == len(values)
-    return SparseValue((np.repeat(np.arange(shape[0]), np.diff(pos)), np.asarray(crd)), values, shape)
+    assert len(pos) == shape[outer] + 1 and pos[0] == 0 and pos[-1] == len(crd) == len(values)
+    coords = {outer: np.repeat(np.arange(shape[outer]), np.diff(pos)), inner: np.asarray(crd)}
+    return SparseValue((coords[0], coords[1]), values, shape)

@@ -67,12 +67,14 @@ from polyai.term.node import node
 @node
 class Phase:
     """One kernel of a program. `counts`: the pattern whose fibres it counts, into `J.pos1`; `bounds`: the one whose fibres it bounds
-    there; `fills`: the one it stores, as `J.crd1` and, for a scatter, `J.val`."""
+    there; `fills`: the one it stores, as `J.crd1` and, for a scatter, `J.val`. A grouped scatter is counted and stored by one kernel:
+    it stores at most as much as all of `within`."""
 
     program: Program
     counts: str = ""
     fills: str = ""
     bounds: str = ""
+    within: tuple[str, ...] = ()
 
 
 _ONE = Const(1, dt.i64)
@@ -128,7 +130,11 @@ class _Cut:
         ready: dict[str, TensorType] = {i.name: i.type for i in self.program.inputs}
         done: set[str] = set()
         for name in self.assembled:
-            if self.how == "again" and isinstance(step := self.made[name], Scatter) and not regroups(step):
+            if regroups(self.made[name]):
+                self._add(out, [name], ready, shared, done, filling=name)
+                done.add(name)
+                continue
+            if self.how == "again" and isinstance(step := self.made[name], Scatter):
                 done.add(name)
                 values = self._values(step)
                 self._add(out, [values.target], ready, shared, done, more=[values], filling=name)
@@ -143,8 +149,6 @@ class _Cut:
             stored = self._fill(name)
             followers = self._followers(name, ready, done)
             goals = [*(s.target for s in stored), *followers]
-            if regroups(self.made[name]):
-                followers, goals = [], [name]
             self._add(out, goals, ready, shared, done, more=stored, filling=name, packed=packed)
             ready.update((f, self.types[f]) for f in followers)
             done.add(name)
@@ -186,14 +190,24 @@ class _Cut:
         along = {p.owner for s in steps for n in targets_of(s) if n != counting and (p := self._pattern(s, n)) is not None}
         along |= {t.pattern.owner for t in inputs.values() if t.pattern is not None}
         assembled = tuple(n for n in inner & set(self.made) if n in along and n != counting and (n == filling or n in done))
-        if filling and regroups(self.made[filling]):
-            goals, assembled = [f"{filling}.crd1", f"{filling}.val"], (*assembled, filling)
+        source: tuple[str, ...] = ()
+        if filling and regroups(step := self.made[filling]):
+            assert isinstance(step, Scatter)
+            goals, counting, source = [f"{filling}.{part}" for part in ("pos1", "crd1", "val")], filling, self._stored_by(step)
         name = f"{self.program.name}_{len(out)}"
         if bounding:  # only how long rows are is read
             taken = tuple(dataclasses.replace(i, unique=False) for i in taken)
         program = Program(name, taken, tuple(steps), (*goals, *exported), self.program.facts, tuple(sorted(assembled)), packed=(filling,) if packed else ())
-        out.append(Phase(program, counting, filling, bounding))
+        out.append(Phase(program, counting, filling, bounding, source))
         ready.update((n, self.types[n]) for n in exported)
+
+    def _stored_by(self, step: Scatter) -> tuple[str, ...]:
+        """The patterns that bound how much a grouped scatter stores: the one it walks, or the parts of a join that nobody counts."""
+        (within,) = step.within
+        join = self.made.get(within.tensor)
+        if not isinstance(join, Join) or within.tensor in self.assembled:
+            return (within.tensor,)
+        return tuple(part.tensor for part in join.parts)
 
     def _pattern(self, step: Step, name: str) -> Pattern | None:
         if isinstance(step, Comprehension):
@@ -362,17 +376,14 @@ class _Cut:
         row, column = (Index(self.names.fresh(s), shape[d]) for s, d in zip("ij", form.order))
         return row, column
 
-    def _count(self, name: str) -> tuple[Comprehension | Scatter, ...]:
-        step = self.made[name]
+    def _count(self, name: str) -> tuple[Comprehension, ...]:
+        """How much each row of a pattern stores."""
         row, column = self._rows_of(name)
-        if regroups(step):
-            assert isinstance(step, Scatter)
-            count = self._counted_in_any_order(name, step, row)
-        else:
-            assert step.type.format is not None
-            within = Within(name, tuple(x.name for _, x in sorted(zip(step.type.format.order, (row, column)), key=lambda p: p[0])))
-            count = (self._row_sum(f"{name}.count", row, (column,), (within,)),)
-        return (*count, self._positions(name, row, count[-1]))
+        form = self.made[name].type.format
+        assert form is not None
+        within = Within(name, tuple(x.name for _, x in sorted(zip(form.order, (row, column)), key=lambda p: p[0])))
+        count = self._row_sum(f"{name}.count", row, (column,), (within,))
+        return count, self._positions(name, row, count)
 
     def _values(self, step: Scatter) -> Comprehension:
         """What a scatter adds up at each coordinate of its pattern."""
@@ -386,15 +397,6 @@ class _Cut:
         type = TensorType(step.type.dtype, step.type.shape, None, pattern)
         return Comprehension(f"{step.target}.val", type, indices, body, (Within(step.target, tuple(places)),))
 
-    def _counted_in_any_order(self, name: str, step: Scatter, row: Index) -> tuple[Comprehension | Scatter, ...]:
-        """How many elements each row gets, of a pattern whose elements come in another order."""
-        type = TensorType(dt.i64, (row.extent,))
-        zeros = Comprehension(f"{name}.none", type, (row,), Const(0, dt.i64))
-        fresh = {i.name: self.names.fresh(stem(i.name)) for i in step.indices}
-        again: Scatter = rename(step, fresh)
-        assert step.type.format is not None
-        place = (again.at[step.type.format.order[0]],)
-        return zeros, Scatter(f"{name}.count", type, zeros.target, "add", again.indices, place, Const(1, dt.i64), again.within)
 
     def _fill(self, name: str) -> list[Comprehension]:
         step = self.made[name]
@@ -410,8 +412,6 @@ class _Cut:
             return Comprehension(target, TensorType(dtype, shape, None, pattern), indices, body, (within,))
 
         out = [along(f"{name}.crd1", dt.BY_NAME[f"i{form.index_bits}"], False)]
-        if regroups(step):
-            return []
         if isinstance(step, Scatter) and self._is_wanted(name):
             out.append(along(f"{name}.val", step.type.dtype, True))
         return out
