@@ -597,7 +597,7 @@ class _Lowering:
             del self.pending[name]
             array = self.storage.arrays[name]
             if array.role == "workspace":
-                if not parallel or len(array.extents) != 1:
+                if any(e != 1 for e in array.extents[:-1]) or (depth and not parallel):  # a single row needs no loop
                     raise UnsupportedError(
                         f"the workspace {name} is not filled row by row in a parallel loop", f"it holds {len(array.extents)} dimensions", "report this program"
                     )

@@ -139,7 +139,7 @@ class _Cut:
                 values = self._values(step)
                 self._add(out, [values.target], ready, shared, done, more=[values], filling=name)
                 continue
-            packed = self.how == "packed" and not regroups(self.made[name])
+            packed = self.how == "packed" and self._rows_of(name)[0].extent != 1  # a single row is no loop
             if packed:
                 bounds = self._bound(name)
                 self._add(out, [bounds[-1].target], ready, shared, done, more=bounds, bounding=name)
