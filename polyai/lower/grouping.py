@@ -69,9 +69,7 @@ class Groupings:
     def begin(self, g: po.Grouping) -> None:
         """How many pieces and slots, and memory for their cursors."""
         out = self.out
-        room = out.storage.arrays[f"{g.name}.crd1"].extents[0]
-        assert not isinstance(room, po.Ragged)
-        groups, stored = out.size(g.groups), out.size(room)
+        groups, stored = out.size(g.groups), self._room(g)
         self._choose_slots(g, groups, stored)
         share = b.largest(b.const(LEAST), self.slots)
         wanted = b.smallest(out.symbol(tn.THREADS), b.floordiv(stored, share))
@@ -87,6 +85,12 @@ class Groupings:
         self.group_buffer = self._memory(out.names.fresh(f"{g.name}.groups"), index, buffered)
         self.starts = self._memory(out.names.fresh(f"{g.name}.starts"), index, b.add(self.slots, b.ONE))
         self.ends = self._memory(out.names.fresh(f"{g.name}.ends"), index, b.where(self.uses_slots, groups, b.ZERO))
+
+    def _room(self, g: po.Grouping) -> lp.LoopExpr:
+        """How many elements the result has room for: what the source stores, at least."""
+        room = self.out.storage.arrays[f"{g.name}.crd1"].extents[0]
+        assert not isinstance(room, po.Ragged)
+        return self.out.size(room)
 
     def _choose_slots(self, g: po.Grouping, groups: lp.LoopExpr, stored: lp.LoopExpr) -> None:
         """Slots, if elements that follow each other go to many distant groups."""
@@ -217,9 +221,7 @@ class Groupings:
         one = b.block(lp.For(r, b.ZERO, self.slots, b.block(start, step(b.var(r)))), lp.Store(pos, (self.slots,), b.convert(now, index)))
         direct = lp.If(b.compare("eq", pieces, b.ONE), one, begins(pos))
         out.emit(direct if self.uses_slots == b.FALSE else lp.If(self.uses_slots, begins(self.starts), direct))
-        room = out.storage.arrays[f"{g.name}.crd1"].extents[0]
-        assert not isinstance(room, po.Ragged)
-        out.emit(lp.Check(b.at_most(now, out.size(room)), out.changed_site(g.name), now))  # positions changed while they were counted
+        out.emit(lp.Check(b.at_most(now, self._room(g)), out.changed_site(g.name), now))  # positions changed while they were counted
 
     def store(self, g: po.Grouping, body: Callable[[], None]) -> None:
         """The loops that store, which `body` emits for one piece: to the groups, or to slots that are put in order then."""
@@ -243,6 +245,7 @@ class Groupings:
         low = self._let("low", b.mul(b.var(slot), span))
         high = self._let("high", b.smallest(groups, b.add(low, span)))
         begin, end = (self._let(n, b.convert(b.load(self.starts, (at,), index), dt.i64)) for n, at in (("begin", b.var(slot)), ("end", b.add(b.var(slot), b.ONE))))
+        out.emit(lp.Check(b.both(b.at_most(begin, end), b.at_most(end, self._room(g))), out.changed_site(g.name), end))
         r, k, m, held, at = (out.names.fresh(n) for n in ("r", "k", "k", "held", "to"))
         group = b.convert(b.load(self.group_buffer, (b.var(k),), index), dt.i64)
         out.emit(lp.For(r, low, high, lp.Store(self.ends, (b.var(r),), lp.Const(0, index)), lp.Kind.VECTOR))
@@ -404,9 +407,7 @@ class Groupings:
         at = self._let("at", b.add(self.own[g.name], slot))
         place = self._let("place", b.convert(b.load(g.cursors, (at,), index), dt.i64))
         if values:
-            extent = out.storage.arrays[values[0][0]].extents[0]
-            assert not isinstance(extent, po.Ragged)
-            out.emit(lp.Check(b.below(place, out.size(extent)), out.changed_site(g.name), place))
+            out.emit(lp.Check(b.below(place, self._room(g)), out.changed_site(g.name), place))
             if self.in_slots:
                 out.emit(lp.Store(self.group_buffer, (place,), b.convert(group, index)))
             for array, value in values:
