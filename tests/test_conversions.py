@@ -217,7 +217,7 @@ def test_what_has_the_format_is_put_in_order(format: str) -> None:
     same(again, got)
     assert not np.shares_memory(again.data, got.data) and a.indices.tolist() == [4, 1, 4, 2, 0]
     a.indices[2] = 5
-    with pytest.raises(SparseStructureError, match="index 5 of .* is outside"):
+    with pytest.raises(SparseStructureError, match=r"index 5 of .* is outside"):
         pa.asformat(a, format)
     b = make((np.zeros(0), np.zeros(0, np.int32), np.zeros(4, np.int32)), shape=a.shape)
     same(pa.asformat(b, format), b)
