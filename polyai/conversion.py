@@ -86,7 +86,7 @@ def asformat(
             )
         return merging.stored_as(array, (0, 1) if format == "csr" else (1, 0))
     if plain and interop.is_sparse(array) and interop.storage_in(array) is None and getattr(array, "format", "") in ("csr", "csc", "coo") and array.ndim == 2:
-        return array.copy() if array.format == format else _compiled(array, str(format))
+        return array.copy() if array.format == format and _is_tidy(array) else _compiled(array, str(format))
     if isinstance(array, SparseArray):
         width = index_bits if index_bits is not None else array.format.index_bits
         if array.format == named(format, array.ndim, order, width, blocksize):
@@ -96,7 +96,17 @@ def asformat(
 
 def _to(order: tuple[int, int], sorted: bool) -> Any:
     name = f"{'sorted ' if sorted else ''}to {'csr' if order == (0, 1) else 'csc'}"
-    return Function(lambda array: merging.stored_as(array, order, sorted=sorted), name=name)
+    return Function(lambda array: merging.converted(array, order, sorted=sorted), name=name)
+
+
+def _is_tidy(array: Any) -> bool:
+    """Whether rows (columns) of CSR (CSC) are in order and hold each coordinate once. False for broken row pointers."""
+    interop.describe(array)  # which says what cannot be a matrix
+    rises = array.indices[1:] > array.indices[:-1]
+    starts = array.indptr[1:-1]
+    starts = starts[(starts > 0) & (starts <= len(rises))]
+    rises[starts - 1] = True
+    return bool(rises[: max(int(array.indptr[-1]) - 1, 0)].all())
 
 
 _COMPILED = {(f, s): _to((0, 1) if f == "csr" else (1, 0), s) for f in ("csr", "csc") for s in (False, True)}
@@ -106,8 +116,8 @@ SAMPLES = 64
 
 
 def _compiled(array: Any, format: str) -> Any:
-    """A SciPy matrix in another order, by a kernel. A list that seems to be in order takes one pass; the kernel notices if it is not."""
-    if array.format == "coo" and _seems_ordered(array, 0 if format == "csr" else 1):
+    """A SciPy matrix in the order of `format`, by a kernel. A list that seems to be in order takes one pass; the kernel notices if it is not."""
+    if array.format == "coo" and interop.describe(array) is not None and _seems_ordered(array, 0 if format == "csr" else 1):
         try:
             return _COMPILED[format, True](array)
         except SparseStructureError:
@@ -117,10 +127,10 @@ def _compiled(array: Any, format: str) -> Any:
 
 def _seems_ordered(array: Any, outer: int) -> bool:
     """Whether a few neighbours are in lexicographic order, dimension `outer` first."""
-    if array.nnz < 2:
-        return True
-    at = np.linspace(0, array.nnz - 2, SAMPLES).astype(np.int64)
     first, second = (np.asarray(array.coords[d]) for d in (outer, 1 - outer))
+    if min(len(first), len(second)) < 2:
+        return True
+    at = np.linspace(0, min(len(first), len(second)) - 2, SAMPLES).astype(np.int64)
     a, b, c, d = first[at], first[at + 1], second[at], second[at + 1]
     return bool(((a < b) | ((a == b) & (c <= d))).all())
 

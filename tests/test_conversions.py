@@ -205,6 +205,24 @@ def test_a_merge_is_grouped_where_it_stands(op: str) -> None:
             assert got.format == "csc" and got.has_sorted_indices
 
 
+@pytest.mark.parametrize("format", ["csr", "csc"])
+def test_what_has_the_format_is_put_in_order(format: str) -> None:
+    """A copy where it is in order already; sorted, and repeats added up, where it is not."""
+    indptr, indices = np.array([0, 3, 3, 5], np.int32), np.array([4, 1, 4, 2, 0], np.int32)
+    make = getattr(sp, f"{format}_array")
+    a = make((np.arange(1.0, 6.0), indices, indptr), shape=(3, 5) if format == "csr" else (5, 3))
+    got = pa.asformat(a, format)
+    same(got, tidy(a, format))
+    again = pa.asformat(got, format)
+    same(again, got)
+    assert not np.shares_memory(again.data, got.data) and a.indices.tolist() == [4, 1, 4, 2, 0]
+    a.indices[2] = 5
+    with pytest.raises(SparseStructureError, match=r"index 5 of .* is outside"):
+        pa.asformat(a, format)
+    b = make((np.zeros(0), np.zeros(0, np.int32), np.zeros(4, np.int32)), shape=a.shape)
+    same(pa.asformat(b, format), b)
+
+
 def test_nothing_is_converted_or_copied_outside_of_the_kernels() -> None:
     a = list_of(40, 50, 500, 9)
     before = pa.stats()

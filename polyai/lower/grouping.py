@@ -14,7 +14,8 @@ threads write one element. `first` is computed from a borrowed array: whatever i
 Where many groups lie far apart in memory, nearly every store misses the caches. Then `slots` of neighbouring groups are counted and
 filled like groups, in buffers, and each slot is put in order on its own, in cache (a radix sort, most significant digits first).
 
-What may hold a coordinate twice is looked through at the end: equal neighbours are then added up in place.
+What may hold a coordinate twice is looked through at the end: equal neighbours are then added up in place. Rows that are stored
+one after another hold none twice if their coordinates fall only where a row begins: both kinds of falls are counted on the way.
 """
 
 from __future__ import annotations
@@ -63,15 +64,15 @@ class Groupings:
         self.slots: lp.LoopExpr = b.ZERO
         self.uses_slots: lp.LoopExpr = b.FALSE
         self.buffers: dict[str, str] = {}  # by array of the result
+        self.falls = ""  # for each piece: how often coordinates do not rise, less how often they do not where a row begins
+        self.begun = ""  # the register of the latter for the piece at hand
 
     # --- around the loops -------------------------------------------------------------------------------------------------
 
     def begin(self, g: po.Grouping) -> None:
         """How many pieces and slots, and memory for their cursors."""
         out = self.out
-        room = out.storage.arrays[f"{g.name}.crd1"].extents[0]
-        assert not isinstance(room, po.Ragged)
-        groups, stored = out.size(g.groups), out.size(room)
+        groups, stored = out.size(g.groups), self._room(g)
         self._choose_slots(g, groups, stored)
         share = b.largest(b.const(LEAST), self.slots)
         wanted = b.smallest(out.symbol(tn.THREADS), b.floordiv(stored, share))
@@ -87,6 +88,12 @@ class Groupings:
         self.group_buffer = self._memory(out.names.fresh(f"{g.name}.groups"), index, buffered)
         self.starts = self._memory(out.names.fresh(f"{g.name}.starts"), index, b.add(self.slots, b.ONE))
         self.ends = self._memory(out.names.fresh(f"{g.name}.ends"), index, b.where(self.uses_slots, groups, b.ZERO))
+
+    def _room(self, g: po.Grouping) -> lp.LoopExpr:
+        """How many elements the result has room for: what the source stores, at least."""
+        room = self.out.storage.arrays[f"{g.name}.crd1"].extents[0]
+        assert not isinstance(room, po.Ragged)
+        return self.out.size(room)
 
     def _choose_slots(self, g: po.Grouping, groups: lp.LoopExpr, stored: lp.LoopExpr) -> None:
         """Slots, if elements that follow each other go to many distant groups."""
@@ -136,6 +143,7 @@ class Groupings:
     def count(self, g: po.Grouping, body: Callable[[], None]) -> None:
         """The loops that count, which `body` emits for one piece, and what follows from the counts."""
         rows = self._rows(g)
+        self.falls = "" if rows is None or g.monoid is None else self._memory(self.out.names.fresh(f"{g.name}.falls"), dt.i64, self.pieces[g.name])
         self._chosen(lambda: self.in_pieces(g, True, body if rows is None else lambda: self._counted(g, *rows)))
         self.positions(g)
 
@@ -157,15 +165,33 @@ class Groupings:
         begin, end = (self._let(n, b.convert(b.load(pos, (at,), dtype), dt.i64)) for n, at in zip(("begin", "end"), places))
         inside = b.both(b.at_most(begin, end), b.at_most(end, out.size(out.storage.stored[g.source].counts[1])))
         out.emit(lp.Check(inside, out.fibre_site(g.source, 1), end))
-        k = out.names.fresh("k")
+        falls, k = self._register("falls", b.ZERO), out.names.fresh("k")
+        stored_before = lp.MaskedLoad(listed, (b.add(begin, b.const(-1)),), b.compare("lt", b.ZERO, begin), dtype)
+        before = self._register("before", b.where(b.compare("lt", b.ZERO, begin), b.convert(stored_before, dt.i64), b.const(-1)))
+        count = b.load(falls, (), dt.i64)
         out.levels.append(Level([]))
         out.home[k] = len(out.levels) - 1
         group = self._let("group", b.convert(b.load(listed, (b.var(k),), dtype), dt.i64))
+        if self.falls:
+            out.emit(lp.Store(falls, (), b.add(count, b.convert(b.compare("le", group, b.load(before, (), dt.i64)), dt.i64))))
+            out.emit(lp.Store(before, (), group))
         ok = b.below(group, out.size(g.groups))
         out.emit(lp.Check(ok, out.site(out.index_site(out.scop.statement(g.count).at[0], g.cursors, 0)), group))
         self.instance(g, group, [])
         inner = b.block(*out.levels.pop().stmts)
         out.emit(lp.For(k, begin, end, inner))
+        if self.falls:
+            out.emit(lp.Store(self.falls, (self.number,), count))
+
+    def row(self, tensor: str, begin: lp.LoopExpr, end: lp.LoopExpr) -> None:
+        """Note, at the begin of a row of the source, whether its first coordinate is above the last one of the row before."""
+        if self.piece is None or not self.begun or tensor != self.piece.source:
+            return
+        listed, dtype = f"{tensor}.crd1", self.out.storage.dtype(f"{tensor}.crd1")
+        pair = (b.load(listed, (begin,), dtype), b.load(listed, (b.add(begin, b.const(-1)),), dtype))
+        fell = b.convert(b.apply("le", pair, dt.bool_), dt.i64)
+        some = b.both(b.compare("lt", b.ZERO, begin), b.compare("lt", begin, end))
+        self.out.emit(lp.If(some, lp.Store(self.begun, (), b.add(b.load(self.begun, (), dt.i64), fell))))
 
     def _chosen(self, emit: Callable[[], None]) -> None:
         """What `emit` emits, for slots and for groups, if slots may be used."""
@@ -190,8 +216,12 @@ class Groupings:
             zero = lp.Store(g.cursors, (b.add(self.own[g.name], b.var(r)),), lp.Const(0, out.storage.dtype(g.cursors)))
             out.emit(lp.For(r, b.ZERO, self.slots, zero, lp.Kind.VECTOR))
         self.piece, self.number, self.is_split = g, b.var(piece), False
+        self.begun = "" if zeros or not self.falls else self._register("begun", b.ZERO)
         body()
-        self.piece = None
+        if self.begun:
+            left = b.sub(b.load(self.falls, (self.number,), dt.i64), b.load(self.begun, (), dt.i64))
+            out.emit(lp.Store(self.falls, (self.number,), left))
+        self.piece, self.begun = None, ""
         inner = b.block(*out.levels.pop().stmts)
         out.emit(lp.For(piece, b.ZERO, self.pieces[g.name], inner, lp.Kind.PARALLEL, cost=MUCH))
 
@@ -217,9 +247,7 @@ class Groupings:
         one = b.block(lp.For(r, b.ZERO, self.slots, b.block(start, step(b.var(r)))), lp.Store(pos, (self.slots,), b.convert(now, index)))
         direct = lp.If(b.compare("eq", pieces, b.ONE), one, begins(pos))
         out.emit(direct if self.uses_slots == b.FALSE else lp.If(self.uses_slots, begins(self.starts), direct))
-        room = out.storage.arrays[f"{g.name}.crd1"].extents[0]
-        assert not isinstance(room, po.Ragged)
-        out.emit(lp.Check(b.at_most(now, out.size(room)), out.changed_site(g.name), now))  # positions changed while they were counted
+        out.emit(lp.Check(b.at_most(now, self._room(g)), out.changed_site(g.name), now))  # positions changed while they were counted
 
     def store(self, g: po.Grouping, body: Callable[[], None]) -> None:
         """The loops that store, which `body` emits for one piece: to the groups, or to slots that are put in order then."""
@@ -230,8 +258,17 @@ class Groupings:
                 self._drain(g)
 
         self._chosen(stored)
-        if g.monoid is not None:
-            self._add_up(g, g.monoid)
+        if g.monoid is None:
+            return
+        if not self.falls:
+            return self._add_up(g, g.monoid)
+        left, p = self._register("left", b.ZERO), self.out.names.fresh("p")
+        some = b.apply("bitor", (b.load(left, (), dt.i64), b.load(self.falls, (b.var(p),), dt.i64)), dt.i64)
+        self.out.emit(lp.For(p, b.ZERO, self.pieces[g.name], lp.Store(left, (), some)))
+        self.out.levels.append(Level([], branch=True))
+        self._add_up(g, g.monoid)
+        repeats = b.block(*self.out.levels.pop().stmts)
+        self.out.emit(lp.If(b.compare("ne", b.load(left, (), dt.i64), b.ZERO), repeats))
 
     def _drain(self, g: po.Grouping) -> None:
         """Put the elements of each slot in the order of groups."""
@@ -243,6 +280,7 @@ class Groupings:
         low = self._let("low", b.mul(b.var(slot), span))
         high = self._let("high", b.smallest(groups, b.add(low, span)))
         begin, end = (self._let(n, b.convert(b.load(self.starts, (at,), index), dt.i64)) for n, at in (("begin", b.var(slot)), ("end", b.add(b.var(slot), b.ONE))))
+        out.emit(lp.Check(b.both(b.at_most(begin, end), b.at_most(end, self._room(g))), out.changed_site(g.name), end))
         r, k, m, held, at = (out.names.fresh(n) for n in ("r", "k", "k", "held", "to"))
         group = b.convert(b.load(self.group_buffer, (b.var(k),), index), dt.i64)
         out.emit(lp.For(r, low, high, lp.Store(self.ends, (b.var(r),), lp.Const(0, index)), lp.Kind.VECTOR))
@@ -404,9 +442,7 @@ class Groupings:
         at = self._let("at", b.add(self.own[g.name], slot))
         place = self._let("place", b.convert(b.load(g.cursors, (at,), index), dt.i64))
         if values:
-            extent = out.storage.arrays[values[0][0]].extents[0]
-            assert not isinstance(extent, po.Ragged)
-            out.emit(lp.Check(b.below(place, out.size(extent)), out.changed_site(g.name), place))
+            out.emit(lp.Check(b.below(place, self._room(g)), out.changed_site(g.name), place))
             if self.in_slots:
                 out.emit(lp.Store(self.group_buffer, (place,), b.convert(group, index)))
             for array, value in values:

@@ -441,6 +441,7 @@ class _Lowering:
             self._ascends(f"{dim.tensor}.crd{dim.level}", begin, length, self.out.order_site(dim.tensor, dim.level))
         self.out.begins[(dim.tensor, dim.level)] = begin
         self.out.env[dim.length] = length
+        self.groupings.row(dim.tensor, begin, end)
 
     def _open_stream(self, dim: po.RaggedDim, values: Mapping[str, lp.LoopExpr], inside: bool) -> None:
         """What a stream is made of, at hand: the fibres of a merge, checked to be ordered and in range; where arrays along it begin."""

@@ -187,6 +187,7 @@ def test_metadata_of_another_make_is_refused() -> None:
     @dataclasses.dataclass
     class Fake:
         extra: dict[str, Any]
+        plan: Any = None
 
     assert staging.plan_of(Fake({})) is None  # type: ignore[arg-type]
     for data in ({}, {"of": "x", "counts": "", "fills": "", "rows": 0, "index_bits": 32, "shapes": {}}, {"of": 1}):
