@@ -35,6 +35,7 @@ from polyai.frontend.spec import (
 from polyai.options import options
 from polyai.prepare import prepare
 from polyai.reuse import pattern
+from polyai.sparse.ragged import Ragged, ragged, ragged_from_padded
 from polyai.sparse.tensor import SparseArray
 from polyai.surface import (
     abs,
@@ -277,6 +278,7 @@ def __getattr__(name: str) -> Any:
 
 __all__ = [
     "Function",
+    "Ragged",
     "SparseArray",
     "abs",
     "absolute",
@@ -469,6 +471,8 @@ __all__ = [
     "qr",
     "quantile",
     "rad2deg",
+    "ragged",
+    "ragged_from_padded",
     "random_bits",
     "real",
     "reciprocal",

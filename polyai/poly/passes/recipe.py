@@ -254,6 +254,8 @@ class _Recipe:
         if jammed and all(d in s.free for s, d in members):
             size = max(_block_rows(s.trip(d)) for s, d in jammed)
             return (f"{JAM}={size}",) if size > 1 else ()
+        if any(_shares_rows(s, d, placed) for s, d in members) and all(d in s.free for s, d in members):
+            return (f"{JAM}={TOGETHER}",)
         inner = [s for s, _ in members if s.vector in s.summed and placed.left(s) == (s.vector,)]
         return (f"{JAM}={TOGETHER}",) if len(inner) == 1 and all(d in (*s.free, *s.summed) for s, d in members) else ()
 
@@ -276,6 +278,16 @@ def _crossed(main: Facts) -> str | None:
             if factor == 1 and dim in main.free and dim != main.vector and any(main.vector in u for u in access.used[:-1]):
                 return dim
     return None
+
+
+def _shares_rows(s: Facts, dim: str, placed: Placed) -> bool:
+    """True if `s` reduces into lanes inside the ragged loop over `dim`, and what it reads along the lanes is the same for all of it."""
+    ragged = any(r.dim == dim for r in s.statement.ragged)
+    left = placed.left(s)
+    if not ragged or len(left) < 2 or left[0] != s.vector or not set(left[1:]) <= set(s.summed):
+        return False
+    reads = [a for a in s.accesses if not a.write and a.array != s.statement.target and a.uses(left[0]) and any(a.uses(d) for d in left[1:])]
+    return any(not a.uses(dim) for a in reads)
 
 
 def _cut(dim: str, tile: int) -> Expr:
