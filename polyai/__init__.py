@@ -35,6 +35,7 @@ from polyai.frontend.spec import (
 from polyai.options import options
 from polyai.prepare import prepare
 from polyai.reuse import pattern
+from polyai.sparse.diagonal import block_diagonal
 from polyai.sparse.ragged import Ragged, ragged, ragged_from_padded
 from polyai.sparse.tensor import SparseArray
 from polyai.surface import (
@@ -317,6 +318,7 @@ __all__ = [
     "bitwise_invert",
     "bitwise_or",
     "bitwise_xor",
+    "block_diagonal",
     "bool_",
     "broadcast_arrays",
     "broadcast_to",

@@ -16,6 +16,7 @@ The fusion of all steps of a block is that of any sparse attention: what is stor
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from polyai.errors import ShapeError, UnsupportedError
@@ -23,7 +24,7 @@ from polyai.frontend.core import Array, index_term
 from polyai.frontend.elementwise import astype
 from polyai.frontend.nn import scale_of
 from polyai.frontend.ragged_rows import Rows
-from polyai.frontend.term import apply, convert, reduced
+from polyai.frontend.term import Term, apply, convert, reduced
 from polyai.scalar import dtype as dt
 from polyai.sparse.ragged import BLOCK
 from polyai.tensor import nodes as tn
@@ -38,49 +39,50 @@ def attention(q: Array, k: Array, v: Array, mine: Rows, theirs: Rows, causal: bo
     if causal and mine is not theirs:
         raise UnsupportedError("causal attention to rows of other lengths", "which elements are earlier is not defined", "pass q, k and v with the same offsets")
     q, k, v = (x if x.type.dtype.is_float else astype(x, dt.f64) for x in (q, k, v))
-    single = q.rank == 2
-    heads = 1 if single else sizes.number(q.extents[1], "heads of attention")
-    if not single:
+    flat = q.rank == 2
+    heads = 1 if flat else sizes.number(q.extents[1], "heads of attention")
+    if not flat:
         for other in (k, v):
             sizes.require(other.extents[1], "==", heads, "attention: operands have the same number of heads")
+    above = heads if heads != 1 else 0
     blocks, places = mine.table("blocks"), mine.table("places")
-    seen = mine.table("seen", theirs.number, heads, causal)
-    sizes.unify(seen.extents[2], theirs.elements, "blocks of a ragged batch")
+    seen = mine.table("seen", theirs.number, above, causal)
+    sizes.unify(seen.extents[-2], theirs.elements, "blocks of a ragged batch")
 
-    def read(x: Array, t: Any, h: Any, d: tn.Index) -> Any:
-        return tracer.read(x, (t, d) if single else (t, h, d))
+    def read(x: Array, t: Any, h: Sequence[Any], d: tn.Index) -> Term:
+        return tracer.read(x, (t, d) if flat else (t, *(h or (0,)), d))
 
-    wide = (blocks.extents[0], heads)
-    g, h, d, r = tracer.indices((*wide, q.extents[-1], BLOCK))
-    turned = tracer.emit("turned", (g, h, d, r), read(q, tracer.read(blocks, (g, r)), h, d))
+    outer = (blocks.extents[0], *((heads,) if above else ()))
+    (*gh, d, r) = tracer.indices((*outer, q.extents[-1], BLOCK))
+    turned = tracer.emit("turned", (*gh, d, r), read(q, tracer.read(blocks, (gh[0], r)), gh[1:], d))
 
-    def along(stem: str, body: Any) -> Array:
-        point = tracer.indices((*wide, theirs.elements, BLOCK))
+    def along(stem: str, body: Callable[..., Term]) -> Array:
+        point = tracer.indices((*outer, theirs.elements, BLOCK))
         within = tracer.within(seen, [i.name for i in point])
-        return tracer.emit(stem, point, body(*point), (within,), tn.Pattern(seen.name, (0, 1, 2, 3)))
+        return tracer.emit(stem, point, body(point[:-2], *point[-2:]), (within,), tn.Pattern(seen.name, tuple(range(seen.rank))))
 
     def over(stem: str, monoid: str, x: Array) -> Array:
-        g, h, j, r = tracer.indices((*wide, theirs.elements, BLOCK))
-        value = reduced(monoid, (j,), tracer.read(x, (g, h, j, r)), (tracer.within(seen, (g.name, h.name, j.name, r.name)),))
-        return tracer.emit(stem, (g, h, r), value, strong=True)
+        *gh, j, r = tracer.indices((*outer, theirs.elements, BLOCK))
+        value = reduced(monoid, (j,), tracer.read(x, (*gh, j, r)), (tracer.within(seen, [i.name for i in (*gh, j, r)]),))
+        return tracer.emit(stem, (*gh, r), value, strong=True)
 
-    def score(g: tn.Index, h: tn.Index, j: tn.Index, r: tn.Index) -> Any:
+    def score(gh: Sequence[tn.Index], j: tn.Index, r: tn.Index) -> Term:
         (d,) = tracer.indices((q.extents[-1],), start=3)
-        value = reduced("add", (d,), read(k, j, h, d) * tracer.read(turned, (g, h, d, r))) * scale_of(tracer, q, scale)
+        value = reduced("add", (d,), read(k, j, gh[1:], d) * tracer.read(turned, (*gh, d, r))) * scale_of(tracer, q, scale)
         if causal:
-            value = apply("where", index_term(j) <= tracer.read(blocks, (g, r)), value, float("-inf"))
+            value = apply("where", index_term(j) <= tracer.read(blocks, (gh[0], r)), value, float("-inf"))
         return value
 
     scores = along("scores", score)
     peak = over("peak", "max", scores)
-    weight = along("weight", lambda g, h, j, r: apply("exp", tracer.read(scores, (g, h, j, r)) - tracer.read(peak, (g, h, r))))
+    weight = along("weight", lambda gh, j, r: apply("exp", tracer.read(scores, (*gh, j, r)) - tracer.read(peak, (*gh, r))))
     total = over("total", "add", weight)
-    g, h, r, e, j = tracer.indices((*wide, BLOCK, v.extents[-1], theirs.elements))
-    body = reduced("add", (j,), tracer.read(weight, (g, h, j, r)) * read(v, j, h, e), (tracer.within(seen, (g.name, h.name, j.name, r.name)),))
-    mixed = tracer.emit("mixed", (g, h, r, e), body, strong=True)
+    *gh, r, e, j = tracer.indices((*outer, BLOCK, v.extents[-1], theirs.elements))
+    within = tracer.within(seen, [i.name for i in (*gh, j, r)])
+    mixed = tracer.emit("mixed", (*gh, r, e), reduced("add", (j,), tracer.read(weight, (*gh, j, r)) * read(v, j, gh[1:], e), (within,)), strong=True)
     t, *rest = tracer.indices((mine.elements, *q.extents[1:-1], v.extents[-1]))
     place = convert(tracer.read(places, (t,)), dt.i64)
-    at = (place // BLOCK, 0 if single else rest[0], place % BLOCK)
+    at = (place // BLOCK, *(rest[:-1] if above else ()), place % BLOCK)
     whole = tracer.read(total, at)  # a row that sees nothing has no weights: its result is zero
     value = tracer.read(mixed, (*at, rest[-1])) / apply("where", apply("eq", whole, 0), 1, whole)
     return tracer.emit("attention", (t, *rest), value, strong=True)

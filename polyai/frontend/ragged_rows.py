@@ -58,8 +58,9 @@ class Rows:
                 if blocks is not None:
                     tracer.trust(table, blocks.extents[0] * BLOCK)
             case ("seen", _, heads, _):
-                sizes.unify(table.extents[1], heads, "heads of a ragged batch")
-                sizes.unify(table.extents[3], BLOCK, "blocks of a ragged batch")
+                if heads:
+                    sizes.unify(table.extents[1], heads, "heads of a ragged batch")
+                sizes.unify(table.extents[-1], BLOCK, "blocks of a ragged batch")
                 blocks = self.tables.get(("blocks",))
                 if blocks is not None:
                     sizes.unify(table.extents[0], blocks.extents[0], "blocks of a ragged batch")

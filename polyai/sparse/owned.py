@@ -84,14 +84,15 @@ def pieces(pos: Array) -> Owned:
     return Owned(form, (len(pos) - 1, count), frozen(pos.astype(index, copy=False)), *nothing)
 
 
-def runs(first: Array, length: Array, parents: tuple[int, int], extent: int, block: int) -> Owned:
+def runs(first: Array, length: Array, parents: tuple[int, ...], extent: int, block: int) -> Owned:
     """For each parent, a place in an array of `parents` extents, the coordinates first <= j < first + length of a dimension of
     `extent`, each with `block` elements below. It has no values."""
     pos = np.zeros(len(length) + 1, np.int64)
     np.cumsum(length, out=pos[1:])
     count = int(pos[-1])
     bits = 32 if max(count, extent) < 1 << 31 else 64
-    form = Format("runs", (0, 1, 2, 3), (Dense(), Dense(), Compressed(run=True), Dense()), bits, owned=True)
+    above = tuple(Dense() for _ in parents)
+    form = Format("runs", tuple(range(len(parents) + 2)), (*above, Compressed(run=True), Dense()), bits, owned=True)
     index = np.dtype(f"i{bits // 8}")
     starts = np.append(first, 0).astype(index)
     return Owned(form, (*parents, extent, block), frozen(pos.astype(index)), frozen(starts), np.zeros(0, np.int8), count)

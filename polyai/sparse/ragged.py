@@ -124,11 +124,14 @@ class Offsets:
         return frozen(found.astype(np.int32 if self.count < 1 << 27 else np.int64))
 
     def _seen(self, other: Offsets, heads: int, causal: bool) -> Owned:
-        """For each block and head the elements of `other` in the same row; if `causal`, up to the last one of the block."""
+        """For each block, and each of `heads` if that is not 0, the elements of `other` in the same row; if `causal`, up to the last
+        one of the block."""
         row, start = self._starts()
         first, count = other.ends[row], other.lengths[row]
         if causal:
             count = np.minimum(count, start - self.ends[row] + BLOCK)
+        if not heads:
+            return runs(first, count, (len(row),), other.count, BLOCK)
         return runs(np.repeat(first, heads), np.repeat(count, heads), (len(row), heads), other.count, BLOCK)
 
 
