@@ -36,51 +36,67 @@ def block_diagonal(matrices: Sequence[Any], dtype: Any = None) -> BlockDiagonal:
     Raises SparseStructureError for broken index arrays, which are all read, ShapeError for what is no sparse matrix, DTypeError for
     matrices of different element types and no `dtype`.
     """
-    rows: list[Any] = []
-    for n, given in enumerate(matrices):
-        if not interop.is_sparse(given) or len(given.shape) != 2:
-            raise ShapeError(f"matrices[{n}] is a {type(given).__name__}", "the blocks are sparse matrices", "pass scipy.sparse.csr_array(matrix)")
-        rows.append(interop.as_rows(given))
-    kinds = {np.dtype(m.data.dtype) for m in rows}
+    rows, extents, in_rows = list(matrices), list[tuple[int, ...]](), set[type]()
+    for n, given in enumerate(rows):
+        if type(given) not in in_rows:
+            if not interop.is_sparse(given):
+                raise ShapeError(f"matrices[{n}] is a {type(given).__name__}", "the blocks are sparse matrices", "pass scipy.sparse.csr_array(matrix)")
+            rows[n] = interop.as_rows(given)
+            if rows[n] is given:
+                in_rows.add(type(given))
+        extents.append(rows[n].shape)
+        if len(extents[n]) != 2:
+            raise ShapeError(f"matrices[{n}] has {len(extents[n])} dimensions", "the blocks are sparse matrices", "pass arrays with two dimensions")
+    listed = [(m.indptr, m.indices, m.data) for m in rows]
+    kinds = {v.dtype for _, _, v in listed}
     if dtype is None and len(kinds) > 1:
         raise DTypeError(f"matrices of types {', '.join(sorted(map(str, kinds)))}", "one array holds the values of all", "pass dtype=")
     wanted = np.dtype(dtype if dtype is not None else kinds.pop() if kinds else np.float64)
-    ends, columns = (_ends([m.shape[axis] for m in rows]) for axis in (0, 1))
-    stored = _ends([_stored(m, n) for n, m in enumerate(rows)])
-    largest = max(int(stored[-1]), int(columns[-1]), int(ends[-1]))
-    index = np.dtype(np.int32 if largest < 1 << 31 else np.int64)
-    pos, crd, val = np.zeros(int(ends[-1]) + 1, index), np.empty(int(stored[-1]), index), np.empty(int(stored[-1]), wanted)
-    for b, m in enumerate(rows):
-        begin, end = int(stored[b]), int(stored[b + 1])
-        np.add(m.indices[: end - begin], int(columns[b]), out=crd[begin:end], casting="unsafe")
-        np.add(m.indptr[1:], begin, out=pos[int(ends[b]) + 1 : int(ends[b + 1]) + 1], casting="unsafe")
-        val[begin:end] = m.data[: end - begin]
-    _check(pos, crd, ends, columns, stored)
+    shapes = np.array(extents, np.int64).reshape(-1, 2)
+    ends, columns = _ends(shapes[:, 0]), _ends(shapes[:, 1])
+    counts = _counts(listed, shapes[:, 0])
+    stored = _ends(counts)
+    index = np.dtype(np.int32 if max(stored[-1], columns[-1], ends[-1]) < 1 << 31 else np.int64)
+    pos = np.zeros(int(ends[-1]) + 1, index)
+    crd, val = np.zeros(0, index), np.zeros(0, wanted)
+    if rows:
+        np.add(_joined([p[1:] for p, _, _ in listed]), np.repeat(stored[:-1], shapes[:, 0]), out=pos[1:], casting="unsafe")
+        given = _joined([c if len(c) == n else c[:n] for (_, c, _), n in zip(listed, counts)])
+        val = np.concatenate([v if len(v) == n else v[:n] for (_, _, v), n in zip(listed, counts)], dtype=wanted, casting="unsafe")
+        _check(pos, given, ends, shapes[:, 1], stored)
+        crd = np.add(given, np.repeat(columns[:-1], counts), dtype=index, casting="unsafe")
     return BlockDiagonal(interop.made("csr", (int(ends[-1]), int(columns[-1])), {"pos1": pos, "crd1": crd, "val": val}, False, False), ends, columns)
 
 
-def _ends(lengths: Sequence[int]) -> Array:
+def _ends(lengths: Array) -> Array:
     out = np.zeros(len(lengths) + 1, np.int64)
-    np.cumsum(np.asarray(lengths, np.int64), out=out[1:])
+    np.cumsum(lengths, out=out[1:])
     return out
 
 
-def _stored(matrix: Any, number: int) -> int:
-    """How many elements a block stores, its arrays checked to fit together."""
-    try:
-        return interop.validate(matrix)
-    except SparseStructureError as error:
-        raise SparseStructureError(f"matrices[{number}]: {error.what}", error.why, error.remedy) from None
+def _joined(arrays: list[Array]) -> Array:
+    return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 
 
-def _check(pos: Array, crd: Array, ends: Array, columns: Array, stored: Array) -> None:
+def _counts(listed: Sequence[tuple[Array, Array, Array]], rows: Array) -> Array:
+    """How many elements each block stores. Raises SparseStructureError for arrays that do not fit together."""
+    out = np.empty(len(listed), np.int64)
+    for n, (pos, crd, val) in enumerate(listed):
+        good = pos.ndim == crd.ndim == val.ndim == 1 and pos.dtype.kind == crd.dtype.kind == "i" and len(pos) == rows[n] + 1 and pos[0] == 0
+        if not good or not 0 <= pos[-1] <= len(crd) or len(val) < pos[-1]:
+            raise SparseStructureError(f"matrices[{n}]: indptr, indices and data do not fit together", f"it has {rows[n]} rows", "rebuild it, for example with scipy.sparse")
+        out[n] = pos[-1]
+    return out
+
+
+def _check(pos: Array, crd: Array, ends: Array, widths: Array, stored: Array) -> None:
     """Raise SparseStructureError for rows that end before they begin, and for columns outside of their own block."""
-    if (np.diff(pos) < 0).any():
-        b = int(np.searchsorted(ends, int(np.argmax(np.diff(pos) < 0)), "right")) - 1
+    steps = pos[1:] < pos[:-1]
+    if steps.any():
+        b = int(np.searchsorted(ends, int(np.argmax(steps)), "right")) - 1
         raise SparseStructureError(f"matrices[{b}]: a row ends before it begins", "indptr decreases", "rebuild it, for example with scipy.sparse")
-    each = np.diff(stored)
-    outside = (crd < np.repeat(columns[:-1], each)) | (crd >= np.repeat(columns[1:], each))
+    outside = (crd < 0) | (crd >= np.repeat(widths, np.diff(stored)))
     if outside.any():
-        b = int(np.searchsorted(stored, int(np.argmax(outside)), "right")) - 1
-        at = int(crd[int(np.argmax(outside))] - columns[b])
-        raise SparseStructureError(f"matrices[{b}]: column {at} is outside", f"it has {columns[b + 1] - columns[b]} columns", "rebuild it, for example with scipy.sparse")
+        at = int(np.argmax(outside))
+        b = int(np.searchsorted(stored, at, "right")) - 1
+        raise SparseStructureError(f"matrices[{b}]: column {crd[at]} is outside", f"it has {widths[b]} columns", "rebuild it, for example with scipy.sparse")
