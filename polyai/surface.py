@@ -27,7 +27,7 @@ def eager(fn: Callable[P, R]) -> Callable[P, R]:
 
     @functools.wraps(fn)
     def traced(*args: P.args, **kwargs: P.kwargs) -> R:
-        return call_ragged(fn, args, kwargs) if is_ragged(args, kwargs) else fn(*args, **kwargs)  # type: ignore[no-any-return]
+        return call_ragged(fn, args, kwargs) if is_ragged(args, kwargs) else fn(*args, **kwargs)
 
     @functools.wraps(fn)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:

@@ -16,7 +16,6 @@ from polyai.frontend.methods import SparseMethods
 from polyai.scalar import dtype as dt
 from polyai.shapes.expr import symbol
 
-
 _BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "lshift", "rshift", "eq", "ne", "lt", "le", "gt", "ge")
 
 

@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from polyai.errors import ShapeError, TraceError, UnsupportedError
 from polyai.frontend import elementwise as ew
 from polyai.frontend import indexing, joining, linalg, nn, protocol, reductions, shaping
@@ -180,8 +182,8 @@ for _name, _function in {
     "eq": ew.equal, "ne": ew.not_equal, "lt": ew.less, "le": ew.less_equal, "gt": ew.greater, "ge": ew.greater_equal
 }.items():  # fmt: skip
     setattr(RaggedArray, f"__{_name}__", _operator(_function))
-for _name, _function in {"neg": ew.negative, "pos": ew.positive, "abs": ew.absolute, "invert": ew.bitwise_invert}.items():
-    setattr(RaggedArray, f"__{_name}__", _unary(_function))
+for _name, _one in {"neg": ew.negative, "pos": ew.positive, "abs": ew.absolute, "invert": ew.bitwise_invert}.items():
+    setattr(RaggedArray, f"__{_name}__", _unary(_one))
 
 
 # -- what functions mean
@@ -230,7 +232,7 @@ def packed(like: RaggedArray, value: Any, what: str) -> Any:
     """An operand beside the values of `like`: one entry for each row goes to all of its elements."""
     if isinstance(value, RaggedArray):
         return value.values
-    if not (isinstance(value, Array) or hasattr(value, "__array__")) or isinstance(value, Term):
+    if not isinstance(value, (Array, np.ndarray)):
         return value
     array = like.tracer.array(value)
     if array.is_sparse:

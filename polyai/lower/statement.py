@@ -115,9 +115,9 @@ class Body:
             return b.convert(out.virtual[array], dtype)
         level = out.storage.computed(array)
         if level is not None:
-            at = self.indices(array, expr.indices, guard)
+            indices = self.indices(array, expr.indices, guard)
             first = out.firsts.get((level.tensor, level.level))
-            return b.convert(out.storage.place(array, at, out.begins)[0] if first is None else b.add(first, at[-1]), dtype)
+            return b.convert(out.storage.place(array, indices, out.begins)[0] if first is None else b.add(first, indices[-1]), dtype)
         safe = guard is None or self._in_range(expr)
         if guard is None:
             self.certain.add((array, expr.indices))

@@ -61,7 +61,8 @@ class Offsets:
     @property
     def lengths(self) -> Array:
         """The length of each row, i64."""
-        return self._once("lengths", lambda: frozen(np.diff(self.ends)))
+        found: Array = self._once("lengths", lambda: frozen(np.diff(self.ends)))
+        return found
 
     def same(self, other: Offsets) -> bool:
         """True if both divide as many elements in the same way."""
