@@ -292,6 +292,7 @@ def test_explain_shows_the_level() -> None:
 def test_attention_keeps_no_matrix_of_pairs() -> None:
     x = pa.ragged(rows_of((300, 5), (8,)))
     text = str(pa.jit(lambda x: pa.attention(x, x, x)).explain(x))
+    assert "one parallel loop over" in text and "for q // 64" in text and "jam=4 for q" in text
     memory = text.partition("\nmemory\n")[2].partition("\n\n")[0]
     assert "weight: f64 x_seen_0_0_False_max1 x 16, one per thread" in memory, memory
 

@@ -3,13 +3,15 @@
 Rows are cut into blocks of a few elements, all of which see the same elements j, consecutive ones: a level of runs below each block.
 Lanes are the elements of a block, so no sum runs across them, and each element of k and v is read once for a block:
 
-    turned[g, h, d, r] = q[blocks[g, r], h, d]
-    scores[g, h, j, r] = sum(d) k[j, h, d] * turned[g, h, d, r]                    stored where seen(g, h, j, r)
+    turned[g, h, d, r] = q[blocks[g, r], h, d] * scale
+    keys[h, j, d]      = k[order[j], h, d]                         rows of one head side by side: apart, they would share few
+    values[h, j, e]    = v[order[j], h, e]                         sets of the caches (order[j] = j makes these copies)
+    scores[g, h, j, r] = sum(d) keys[h, j, d] * turned[g, h, d, r]                 stored where seen(g, h, j, r)
     peak[g, h, r]      = max(j) scores[g, h, j, r]                 within seen(g, h, j, r)
     weight[g, h, j, r] = exp(scores[g, h, j, r] - peak[g, h, r])                   stored where seen(g, h, j, r)
     total[g, h, r]     = sum(j) weight[g, h, j, r]                 within seen(g, h, j, r)
-    mixed[g, h, r, e]  = sum(j) weight[g, h, j, r] * v[j, h, e] / total[g, h, r]
-    out[t, h, e]       = mixed[places[t] // 16, h, places[t] % 16, e]
+    mixed[g, h, r, e]  = sum(j) weight[g, h, j, r] * values[h, j, e]               within seen(g, h, j, r)
+    out[t, h, e]       = mixed[places[t] // 16, h, places[t] % 16, e] / total[places[t] // 16, h, places[t] % 16]
 
 The fusion of all steps of a block is that of any sparse attention: what is stored along seen shrinks to one block.
 """
@@ -49,12 +51,20 @@ def attention(q: Array, k: Array, v: Array, mine: Rows, theirs: Rows, causal: bo
     seen = mine.table("seen", theirs.number, above, causal)
     sizes.unify(seen.extents[-2], theirs.elements, "blocks of a ragged batch")
 
+    def by_head(stem: str, x: Array) -> Array:
+        h, j, d = tracer.indices((heads, theirs.elements, x.extents[-1]))
+        return tracer.emit(stem, (h, j, d), tracer.read(x, (tracer.read(theirs.table("order"), (j,)), h, d)))
+
+    if above:
+        k, v = by_head("keys", k), by_head("values", v)
+
     def read(x: Array, t: Any, h: Sequence[Any], d: tn.Index) -> Term:
-        return tracer.read(x, (t, d) if flat else (t, *(h or (0,)), d))
+        return tracer.read(x, (*h, t, d) if above else (t, d) if flat else (t, 0, d))
 
     outer = (blocks.extents[0], *((heads,) if above else ()))
     (*gh, d, r) = tracer.indices((*outer, q.extents[-1], BLOCK))
-    turned = tracer.emit("turned", (*gh, d, r), read(q, tracer.read(blocks, (gh[0], r)), gh[1:], d))
+    element = tracer.read(q, (tracer.read(blocks, (gh[0], r)), *(() if flat else gh[1:] or (0,)), d))
+    turned = tracer.emit("turned", (*gh, d, r), convert(element * scale_of(tracer, q, scale), q.type.dtype))
 
     def along(stem: str, body: Callable[..., Term]) -> Array:
         point = tracer.indices((*outer, theirs.elements, BLOCK))
@@ -68,7 +78,7 @@ def attention(q: Array, k: Array, v: Array, mine: Rows, theirs: Rows, causal: bo
 
     def score(gh: Sequence[tn.Index], j: tn.Index, r: tn.Index) -> Term:
         (d,) = tracer.indices((q.extents[-1],), start=3)
-        value = reduced("add", (d,), read(k, j, gh[1:], d) * tracer.read(turned, (*gh, d, r))) * scale_of(tracer, q, scale)
+        value = reduced("add", (d,), read(k, j, gh[1:], d) * tracer.read(turned, (*gh, d, r)))
         if causal:
             value = apply("where", index_term(j) <= tracer.read(blocks, (gh[0], r)), value, float("-inf"))
         return value

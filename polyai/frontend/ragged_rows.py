@@ -49,6 +49,9 @@ class Rows:
                 tracer.trust(table, self.count)
             case ("lengths",):
                 sizes.unify(table.extents[0], self.count, "rows of a ragged batch")
+            case ("order",):
+                sizes.unify(table.extents[0], self.elements, "rows of a ragged batch")
+                tracer.trust(table, self.elements)
             case ("blocks",):
                 sizes.unify(table.extents[1], BLOCK, "blocks of a ragged batch")
                 tracer.trust(table, self.elements)

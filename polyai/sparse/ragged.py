@@ -75,7 +75,7 @@ class Offsets:
         return found
 
     def table(self, key: tuple[Any, ...], others: Sequence[Offsets]) -> Any:
-        """What kernels read: ("pieces",), ("row",), ("lengths",), ("blocks",), ("places",), ("seen", other, heads, causal)."""
+        """What kernels read: ("pieces",), ("row",), ("lengths",), ("order",), ("blocks",), ("places",), ("seen", other, heads, causal)."""
         match key:
             case ("pieces",):
                 return self._once(key, lambda: pieces(self.ends))
@@ -83,6 +83,8 @@ class Offsets:
                 return self._once(key, lambda: frozen(np.repeat(np.arange(self.rows, dtype=np.int32), self.lengths)))
             case ("lengths",):
                 return self.lengths
+            case ("order",):
+                return self._once(key, lambda: frozen(np.arange(self.count, dtype=np.int32)))
             case ("blocks",):
                 return self._once(key, self._blocks)
             case ("places",):
