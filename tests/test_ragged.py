@@ -276,8 +276,9 @@ def test_threads_do_not_change_results(threads: int) -> None:
         np.testing.assert_array_equal(f(x).values, alone.values)
 
 
-def test_calls_are_dispatched_natively() -> None:
-    x = pa.ragged(rows_of())
+@pytest.mark.parametrize("item", [(4,), (2, 4)])
+def test_calls_are_dispatched_natively(item: tuple[int, ...]) -> None:
+    x = pa.ragged(rows_of(item=item))
     f = pa.jit(lambda x: pa.attention(x, x, x) + x.sum(axis=1, keepdims=True))
     for _ in range(4):
         f(x)

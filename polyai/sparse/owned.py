@@ -74,11 +74,12 @@ def owned_csr(shape: tuple[int, int], indptr: Array, indices: Array, data: Array
     return Owned(form, shape, frozen(indptr.astype(index, copy=False)), frozen(indices.astype(index, copy=False)), frozen(data))
 
 
-def pieces(pos: Array) -> Owned:
-    """Piece r covers the positions pos[r] <= p < pos[r + 1]; pos ascends from 0. It has no coordinates and no values."""
+def pieces(pos: Array, name: str = "pieces") -> Owned:
+    """Piece r covers the positions pos[r] <= p < pos[r + 1]; pos ascends from 0. It has no coordinates and no values.
+    `name` "ragged": the rows of a batch, which has others in the next call."""
     count = int(pos[-1])
     bits = 32 if count < 1 << 31 else 64
-    form = Format("pieces", (0, 1), (Dense(), Compressed(implicit=True)), bits, owned=True)
+    form = Format(name, (0, 1), (Dense(), Compressed(implicit=True)), bits, owned=True)
     index = np.dtype(f"i{bits // 8}")
     nothing = np.zeros(count, index), np.zeros(count, np.int8)  # never touched: the call path looks at their lengths
     return Owned(form, (len(pos) - 1, count), frozen(pos.astype(index, copy=False)), *nothing)

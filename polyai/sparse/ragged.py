@@ -78,7 +78,7 @@ class Offsets:
         """What kernels read: ("pieces",), ("row",), ("lengths",), ("order",), ("blocks",), ("places",), ("seen", other, heads, causal)."""
         match key:
             case ("pieces",):
-                return self._once(key, lambda: pieces(self.ends))
+                return self._once(key, lambda: pieces(self.ends, "ragged"))
             case ("row",):
                 return self._once(key, lambda: frozen(np.repeat(np.arange(self.rows, dtype=np.int32), self.lengths)))
             case ("lengths",):
