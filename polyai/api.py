@@ -21,6 +21,8 @@ from polyai.explain import Explanation, Section
 from polyai.frontend.arguments import has_traced, in_order, leaves, signature
 from polyai.frontend.declare import DECLARED
 from polyai.frontend.prepared import by_position, expanded, static_names
+from polyai.frontend.ragged_calls import Plan, RaggedCall, found_in, packed_out
+from polyai.frontend.ragged_rows import TableWanted
 from polyai.frontend.sizes import Guard
 from polyai.frontend.spec import Relation, Spec
 from polyai.frontend.trace import Traced, trace
@@ -153,6 +155,7 @@ class Function:
         self._broken: dict[Any, list[tuple[str, str, str]]] = {}
         self._lock = threading.RLock()
         self._expanded: dict[Any, Function] = {}
+        self._plans: dict[Any, Plan] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._fast is not None and (not kwargs or (len(kwargs) == 1 and "out" in kwargs)):
@@ -168,6 +171,9 @@ class Function:
             return function(*args, **kwargs) if out is None else function(*args, out=out, **kwargs)
         if has_traced(args, kwargs):
             return self._fn(*args, **kwargs)
+        given = found_in(args, kwargs, bool(self._static))
+        if given is not None:
+            return self._with_ragged(given, lambda function, a, k: function(*a, **k) if out is None else function(*a, out=out, **k), packed_out)
         options = current()
         if len(kwargs) > 1:
             kwargs = in_order(self._fn, kwargs)
@@ -198,6 +204,21 @@ class Function:
             else:
                 flat.append(a)
         return function, tuple(flat), kwargs
+
+    def _with_ragged(self, given: RaggedCall, use: Callable[[Function, Any, Any], Any], finish: Callable[[Any, RaggedCall, Plan], Any]) -> Any:
+        """`use` the function over the values and tables of ragged batches; `finish` puts together what comes back."""
+        while True:
+            plan = self._plans.get(given.key) or self._plans.setdefault(given.key, Plan(given))
+            key = (given.key, plan.tables)
+            function = self._expanded.get(key)
+            if function is None:
+                static = static_names(self._fn, self._static)
+                made = Function(plan.spread(self._fn), name=self._name, static=static, dynamic=self._dynamic, where=self._where, policy=self._policy)
+                function = self._expanded.setdefault(key, made)
+            try:
+                return finish(use(function, given.args + plan.arrays(given), given.kwargs), given, plan)
+            except TableWanted as wanted:
+                plan.want(wanted)
 
     def _add_fast(self, variant: Variant, args: tuple[Any, ...], options: Options) -> None:
         """Put a native dispatcher for calls like this one before those that there are."""
@@ -301,6 +322,10 @@ class Function:
             found = function.explain(*args, **kwargs)
             sections = [Section("prepared" + (f" {n + 1}" if n else ""), f"{a!r}\n{a.choice}", "summary") for n, a in enumerate(prepared)]
             return Explanation(found.title, (*sections, *found.sections))
+        given = found_in(args, kwargs, bool(self._static))
+        if given is not None:
+            shown: Explanation = self._with_ragged(given, lambda function, a, k: function.explain(*a, **k), lambda found, *_: found)
+            return shown
         traced = self._trace(args, kwargs)
         explained: Explanation = _compiler().explain_program(traced.program, cost_hints(traced.program, traced.hints), current(), traced.guards)
         return explained

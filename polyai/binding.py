@@ -72,12 +72,23 @@ def rounded(value: int) -> int:
     return value if value <= 64 else 1 << (value - 1).bit_length()
 
 
+TYPICAL, TYPICAL_ROW = 1024, 64
+"""How many rows and elements a ragged batch is taken to have at least, and how many elements one of its rows."""
+
+
 def cost_hints(program: tn.Program, hints: Mapping[str, int]) -> dict[str, int]:
-    """Rounded sizes by symbol, and the mean fibre length of compressed levels by its name in schedules (`A_len1`)."""
+    """Rounded sizes by symbol, and the mean fibre length of compressed levels by its name in schedules (`A_len1`).
+
+    Ragged batches differ from call to call, so the first one does not say that they are small."""
     out = {name: rounded(value) for name, value in hints.items()}
     for given in program.inputs:
         if given.type.format is not None and given.type.is_sparse:
-            out.update(_fibre_lengths(given, given.type.format, hints))
+            lengths = dict(_fibre_lengths(given, given.type.format, hints))
+            if given.type.format.name in ("ragged", "runs"):
+                names = {s for e in given.type.shape for s in sx.symbols(e)} & out.keys()
+                out.update((s, max(out[s], TYPICAL)) for s in (*names, tn.nnz_of(given.name)) if s in out)
+                lengths = {name: max(length, TYPICAL_ROW) for name, length in lengths.items()}
+            out.update(lengths)
     return out
 
 
@@ -119,7 +130,8 @@ class Variant:
         self._second: dict[str, str] = kernel.extra.get("aliases", {}) if kernel else {}
         regions = any(isinstance(s, (tn.Cond, tn.While)) for s in traced.program.body)
         formats = {i.name: i.type.format for i in traced.program.inputs}
-        self._looked_through = {n for n in traced.needs_unique if regions or not checks_its_order(formats[n])}
+        owned = {n for n, form in formats.items() if form is not None and form.owned}
+        self._looked_through = {n for n in traced.needs_unique if n not in owned and (regions or not checks_its_order(formats[n]))}
         self._written = {p.name for k in kernels for p in k.signature.parameters if p.role == "output"}
         self.reason, self.origin, self.made_in = "", "none", 0.0
         self.served, self.ticks = 0, 0  # calls of the slow path, and the time of the kernel in them
@@ -173,7 +185,7 @@ class Variant:
     def _report(self) -> tuple[KernelReport, int]:
         fast = sum(calls_of(d)[0] for d in self.dispatchers)
         ticks = self.ticks + sum(map(ticks_of, self.dispatchers))
-        guards = ", ".join(dict.fromkeys(g.text for g in self.traced.guards))
+        guards = ", ".join(dict.fromkeys(g.text for g in self.traced.guards if not g.why.endswith("of a ragged batch")))  # those hold always
         size = sum(len(k.code) for k in self.kernels)
         seconds = self.runtime.seconds(ticks) if ticks else 0.0
         name = self.traced.program.name

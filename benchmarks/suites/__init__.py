@@ -32,6 +32,8 @@ ALL = (
     "convert",
     "pruned",
     "dynamic",
+    "ragged",
+    "graph_stream",
     "call_overhead",
     "cold_start",
     "scaling",

@@ -44,6 +44,7 @@ class Emitter:
         self.sites: dict[lp.Site, int] = {}
         self.env: dict[str, lp.LoopExpr] = {}  # isl's names
         self.begins: dict[tuple[str, int], lp.LoopExpr] = {}
+        self.firsts: dict[tuple[str, int], lp.LoopExpr] = {}  # the first coordinate of the fibre at hand, where they are consecutive
         self.levels = [Level([])]
         self.home: dict[str, int] = {}  # the level that defines a local name
         self.loose: set[str] = set()  # places in parts of merges that may be exhausted there: nothing is read at them for certain

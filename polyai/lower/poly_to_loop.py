@@ -39,6 +39,7 @@ from polyai.lower.stream import Fibre, Streams, walks_all
 from polyai.poly import nodes as po
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Apply, Cast, Const, Expr, Load, Var
+from polyai.sparse.levels.compressed import Compressed
 from polyai.sparse.levels.singleton import Singleton
 from polyai.tensor import nodes as tn
 
@@ -437,7 +438,7 @@ class _Lowering:
             self.out.emit(lp.Check(b.at_most(length, b.var(dim.hull)), self.out.fibre_site(dim.tensor, dim.level), length))
         form = self.storage.stored[dim.tensor].type.format
         level = form.levels[dim.level]  # type: ignore[union-attr]
-        if dim.tensor in self.ascending and not form.owned and level.name == "compressed" and level.unique:  # type: ignore[union-attr]
+        if dim.tensor in self.ascending and not form.owned and isinstance(level, Compressed) and level.unique and not level.computed:  # type: ignore[union-attr]
             self._ascends(f"{dim.tensor}.crd{dim.level}", begin, length, self.out.order_site(dim.tensor, dim.level))
         self.out.begins[(dim.tensor, dim.level)] = begin
         self.out.env[dim.length] = length
@@ -505,7 +506,11 @@ class _Lowering:
         site = self.out.fibre_site(dim.tensor, dim.level)
         if not format_.owned:
             self.out.emit(lp.Check(ok, site, end))
-        if inside and not dim.place and isinstance(parent, lp.Var) and format_.levels[dim.level].name == "compressed":
+        level = format_.levels[dim.level]
+        if isinstance(level, Compressed) and level.run:
+            first = self._index_array(Load(f"{dim.tensor}.crd{dim.level}", (parent,), dt.i64), limit)  # type: ignore[arg-type]
+            self.out.firsts[(dim.tensor, dim.level)] = self.out.let(f"{dim.tensor}_first{dim.level}", first)
+        if inside and not dim.place and isinstance(parent, lp.Var) and level.name == "compressed":
             self.weights.setdefault(parent.name, f"{dim.tensor}.pos{dim.level}")
         return begin, end
 
@@ -514,6 +519,8 @@ class _Lowering:
         next fibre, so that short ones are looked past; its end stands for what lies beyond."""
         source = place.arg if isinstance(place, Cast) else place
         if not isinstance(source, Load) or source.array not in self.storage.levels or f"{dim.tensor}.pos{dim.level}" not in self.storage.levels:
+            return
+        if self.storage.computed(source.array) is not None:
             return
         owner, _ = self.storage.levels[source.array]
         at = [Body(self.out, statement, values, self.streams).value(i, None) for i in source.indices]

@@ -115,8 +115,11 @@ class Body:
         out, array = self.out, expr.array
         if out.storage.arrays[array].role == "stream":
             return b.convert(out.virtual[array], dtype)
-        if out.storage.is_implicit(array):
-            return b.convert(out.storage.place(array, self.indices(array, expr.indices, guard), out.begins)[0], dtype)
+        level = out.storage.computed(array)
+        if level is not None:
+            indices = self.indices(array, expr.indices, guard)
+            first = out.firsts.get((level.tensor, level.level))
+            return b.convert(out.storage.place(array, indices, out.begins)[0] if first is None else b.add(first, indices[-1]), dtype)
         safe = guard is None or self._in_range(expr)
         if guard is None:
             self.certain.add((array, expr.indices))

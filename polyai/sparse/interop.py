@@ -206,7 +206,7 @@ def arrays_of(value: Any, described: Described) -> dict[str, Array]:
     index = np.dtype(f"i{described.format.index_bits // 8}")
     out: dict[str, Array] = {}
     if type(holder) is Owned:
-        return {"pos1": holder.indptr, "crd1": holder.indices, "val": holder.data}
+        return holder.arrays
     if holder.format == "coo":
         out["pos0"] = np.array([0, nnz], dtype=index)
         for level, coordinates in enumerate(_coords(holder)):

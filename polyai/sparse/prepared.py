@@ -91,7 +91,8 @@ class Prepared:
 
     @property
     def shape(self) -> tuple[int, int]:
-        return self.matrix.shape
+        rows, columns = self.matrix.shape
+        return rows, columns
 
     @property
     def ndim(self) -> int:

@@ -10,6 +10,7 @@ from polyai.loop.passes.flatten import flatten
 from polyai.loop.passes.jam import jam
 from polyai.loop.passes.prefetch import prefetch
 from polyai.loop.passes.privatize import privatize
+from polyai.loop.passes.promote import promote
 from polyai.loop.passes.reuse import reuse
 from polyai.loop.passes.simplify import prune, simplify
 from polyai.loop.passes.stretch import stretch
@@ -29,6 +30,7 @@ def passes(
         ("flatten", flatten),
         ("privatize", lambda kernel: privatize(kernel, sizes or {})),
         ("bind", bind),
+        ("promote", promote),
         ("jam", lambda kernel: jam(kernel, notes)),
         ("vectorize", lambda kernel: vectorize(kernel, vector_bits, registers, notes)),
         ("unmask", unmask),

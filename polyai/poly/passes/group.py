@@ -101,7 +101,9 @@ def outer_group(first: Sequence[Facts], rest: Sequence[Sequence[Facts]], dims: M
 
     def place(t: Facts, dims: Mapping[str, str], beside_these: Sequence[Facts]) -> str | None:
         choices = tuple(d for d in t.free if len(t.free) == 1 or (d != t.vector and not along_vector))
-        return None if t.heavy or _must_follow(after, t) else _joining(beside_these, dims, t, choices, Placed())
+        if (t.heavy and not _along_a_fibre(t, beside_these)) or _must_follow(after, t):
+            return None
+        return _joining(beside_these, dims, t, choices, Placed())
 
     for atom in rest:
         together = _all_of(tuple(atom), members, kept, place)
@@ -130,6 +132,12 @@ def whole_group(main: Facts, first: Sequence[Facts], rest: Sequence[Sequence[Fac
         dims[t.name] = {d: e for d, e in mine.items() if e is not None}
         kept.append(t)
     return dims, tuple(after)
+
+
+def _along_a_fibre(t: Facts, others: Sequence[Facts]) -> bool:
+    """True if `t` reads along a fibre what one of the others writes there: apart from them, it would have to be kept whole."""
+    along = {a.array for a in t.accesses if not a.write and any(r.dim in u for r in t.statement.ragged for u in a.used)}
+    return any(s.statement.target in along for s in others)
 
 
 def _must_follow(others: Sequence[Facts], t: Facts) -> bool:
