@@ -20,6 +20,7 @@ from polyai.errors import GuardError
 from polyai.explain import Explanation, Section
 from polyai.frontend.arguments import has_traced, in_order, leaves, signature
 from polyai.frontend.declare import DECLARED
+from polyai.frontend.held import Held
 from polyai.frontend.prepared import by_position, expanded, static_names
 from polyai.frontend.ragged_calls import Plan, RaggedCall, found_in, packed_out
 from polyai.frontend.ragged_rows import TableWanted
@@ -43,6 +44,9 @@ from polyai.warming import bindings, stand_in
 
 MAX_FAST = 8
 """How many native dispatchers one function tries before it looks a call up in Python."""
+
+LAID_OUT = (Prepared, Held)
+"""Arguments that stand for several arrays."""
 
 _LOCK = threading.RLock()
 _RUNTIMES: dict[tuple[str | None, int], Runtime] = {}
@@ -186,11 +190,11 @@ class Function:
 
     def _with_prepared(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Function, tuple[Any, ...], dict[str, Any]]:
         """The function over the arrays of prepared matrices, and its arguments; the function itself if there are none."""
-        if kwargs and any(type(a) is Prepared for a in kwargs.values()):
+        if kwargs and any(type(a) in LAID_OUT for a in kwargs.values()):
             args, kwargs = by_position(self._fn, args, kwargs)
-        elif all(type(a) is not Prepared for a in args):
+        elif all(type(a) not in LAID_OUT for a in args):
             return self, args, kwargs
-        codes = tuple(a.code if type(a) is Prepared else None for a in args)
+        codes = tuple(a.code if type(a) in LAID_OUT else None for a in args)
         function = self._expanded.get(codes)
         if function is None:
             made = expanded(self._fn, codes)
@@ -199,7 +203,7 @@ class Function:
             function = self._expanded.setdefault(codes, fresh)
         flat: list[Any] = []
         for a in args:
-            if type(a) is Prepared:
+            if type(a) in LAID_OUT:
                 flat.extend(a.arrays)
             else:
                 flat.append(a)
@@ -316,7 +320,7 @@ class Function:
 
     def explain(self, *args: Any, **kwargs: Any) -> Explanation:
         """Every stage of the compilation for these arguments, or for specs. Compiles, does not run."""
-        prepared = [a for a in (*args, *kwargs.values()) if type(a) is Prepared]
+        prepared = [a for a in (*args, *kwargs.values()) if type(a) in LAID_OUT]
         if prepared:
             function, args, kwargs = self._with_prepared(args, kwargs)
             found = function.explain(*args, **kwargs)

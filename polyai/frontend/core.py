@@ -75,6 +75,10 @@ class Array:
         """The matrix product with `other`, if this array has a way of its own to compute it."""
         return None
 
+    def from_left(self, other: Array) -> Array | None:
+        """The matrix product `other` @ this array, if this array has a way of its own to compute it."""
+        return None
+
     @property
     def is_sparse(self) -> bool:
         return self.type.pattern is not None

@@ -11,6 +11,7 @@ Each layout of `sparse.layouts` is written in index notation, and the compiler d
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,6 +20,7 @@ from polyai.frontend.arguments import argument_name, parameter_names
 from polyai.frontend.core import Array
 from polyai.frontend.elementwise import add
 from polyai.frontend.functions import where
+from polyai.frontend.held import HELD, parts_of, rebuilt
 from polyai.frontend.lazy import LazyArray
 from polyai.frontend.linalg import matmul
 from polyai.frontend.notation import IndexVar, access, comprehension, index, indices, reduction
@@ -104,16 +106,20 @@ def _array(value: Any) -> Array:
     return value
 
 
-Code = tuple[str, tuple[int, ...], tuple[str, ...]]
-"""Kind, numbers and names of the arrays of a layout."""
+Code = tuple[str, Any, tuple[str, ...]]
+"""Kind, numbers and names of the arrays of a layout; of a constant value its structure instead of numbers, see `held`."""
 
 
 def expanded(fn: Callable[..., Any], codes: tuple[Code | None, ...]) -> Callable[..., Any]:
-    """`fn` over the arrays of its prepared arguments: f(A, x) becomes f(A, A_values, ..., x), with A a PreparedArray inside."""
+    """`fn` over the arrays of its prepared and constant arguments: f(A, x) becomes f(A, A_values, ..., x), with A a
+    PreparedArray inside."""
 
     def call(*flat: Any, **kwargs: Any) -> Any:
         given, args = iter(flat), []
         for code in codes:
+            if code is not None and code[0] == HELD:
+                args.append(rebuilt(code, given))
+                continue
             first = next(given)
             args.append(first if code is None else PreparedArray(first, code[0], code[1], {name: next(given) for name in code[2]}))
         return fn(*args, **kwargs)
@@ -121,7 +127,10 @@ def expanded(fn: Callable[..., Any], codes: tuple[Code | None, ...]) -> Callable
     names = parameter_names(fn)
     listed: list[str] = []
     for n, code in enumerate(codes):
-        name = argument_name(names, n).replace("[", "_").replace("]", "").replace(" ", "_")
+        name = _identifier(argument_name(names, n))
+        if code is not None and code[0] == HELD:
+            listed += [_identifier(name + part) for part in parts_of(code)]
+            continue
         listed += [name, *(f"{name}_{part}" for part in (code[2] if code is not None else ()))]
     unique: dict[str, None] = {}
     for name in listed:
@@ -131,6 +140,11 @@ def expanded(fn: Callable[..., Any], codes: tuple[Code | None, ...]) -> Callable
     parameters = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in unique]
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return call
+
+
+def _identifier(text: str) -> str:
+    """A parameter's name from what an argument is called."""
+    return re.sub(r"\W", "_", text.replace("]", ""))
 
 
 def static_names(fn: Callable[..., Any], static: frozenset[str | int]) -> tuple[str, ...]:

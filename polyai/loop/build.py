@@ -87,18 +87,28 @@ def _put_together(a: LoopExpr, b: LoopExpr) -> LoopExpr | None:
 
 
 def sub(a: LoopExpr, b: LoopExpr) -> LoopExpr:
-    """a - b; subtracting a number adds its negative."""
+    """a - b; subtracting a number adds its negative; what differs by a number gives that number."""
     y = number(b)
     if y is not None:
         return add(a, const(-y))
-    if a == b:
-        return ZERO
+    (left, x), (right, y) = _moved(a), _moved(b)
+    if left == right:
+        return const(x - y)
     if isinstance(a, Apply) and a.op == "add":
         if a.args[0] == b:
             return a.args[1]
         if a.args[1] == b:
             return a.args[0]
     return apply("sub", (a, b), dt.i64)
+
+
+def _moved(expr: LoopExpr) -> tuple[LoopExpr, int]:
+    """`expr` without the number that is added to it, and that number."""
+    match expr:
+        case Apply("add", (rest, Const() as last)) if (by := number(last)) is not None:
+            return rest, by
+        case _:
+            return expr, 0
 
 
 def mul(a: LoopExpr, b: LoopExpr) -> LoopExpr:

@@ -120,13 +120,13 @@ def load(fn: Function, array: Array, index: Value, mask: Num | None) -> Value:
     return Value(dtype, lanes, loaded[0], loaded[1] if count > 1 else None, run=run)
 
 
-def prefetch(fn: Function, array: Array | Register, index: Num) -> None:
-    """Ask for the line of `array` at `index`; any address is allowed."""
+def prefetch(fn: Function, array: Array | Register, index: Num, near: bool = True) -> None:
+    """Ask for the line of `array` at `index`; any address is allowed. `near`: into the first cache."""
     if isinstance(array, Array):
         count = 2 if array.dtype.is_complex else 1
         at = _at(fn, array.ref, ty.memory(array.dtype), (index * count if count > 1 else index).ref)
         fn.module.declare("void", "llvm.prefetch.p0", ("ptr", "i32", "i32", "i32"))
-        fn.do(f"call void @llvm.prefetch.p0(ptr {at}, i32 0, i32 3, i32 1)")
+        fn.do(f"call void @llvm.prefetch.p0(ptr {at}, i32 0, i32 {3 if near else 2}, i32 1)")
 
 
 def _load_scalar(fn: Function, array: Array, index: Value, mask: Num | None, elem: str, count: int, stable: str) -> Value:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from polyai.loop.nodes import Kernel
+from polyai.loop.passes.ahead import ahead
 from polyai.loop.passes.bind import bind
 from polyai.loop.passes.flatten import flatten
 from polyai.loop.passes.jam import jam
 from polyai.loop.passes.prefetch import prefetch
 from polyai.loop.passes.privatize import privatize
 from polyai.loop.passes.promote import promote
+from polyai.loop.passes.quotients import quotients
 from polyai.loop.passes.reuse import reuse
 from polyai.loop.passes.simplify import prune, simplify
 from polyai.loop.passes.stretch import stretch
@@ -26,6 +28,7 @@ def passes(
     """Names and passes. `notes` collects what could not be done; `sizes` are typical values of size parameters."""
     return (
         ("simplify", simplify),
+        ("quotients", quotients),
         ("stretch", lambda kernel: stretch(kernel, sizes or {})),
         ("flatten", flatten),
         ("privatize", lambda kernel: privatize(kernel, sizes or {})),
@@ -37,6 +40,7 @@ def passes(
         ("prune", prune),
         ("reuse", reuse),
         ("prefetch", lambda kernel: prefetch(kernel, sizes or {})),
+        ("ahead", ahead),
     )
 
 

@@ -173,8 +173,9 @@ def _power(most: int) -> int:
 
 def _loop(loop: For, levels: Levels, bits: int, registers: int) -> None:
     plan = _plan(loop, levels, bits, registers)
-    lower, upper = levels.let(f"{loop.var}_from", loop.lower), levels.let(f"{loop.var}_to", loop.upper)
-    trips = b.number(b.sub(upper, lower))
+    trips = b.number(b.sub(loop.upper, loop.lower))
+    lower = levels.let(f"{loop.var}_from", loop.lower)
+    upper = levels.let(f"{loop.var}_to", loop.upper) if trips is None else b.add(lower, b.const(trips))
     copies = plan.copies if trips is None else min(plan.copies, _power(max(trips // plan.lanes, 1)))
     partial = {name: [levels.names.fresh(f"{name}_lanes") for _ in range(copies)] for name, _, _ in plan.reduced}
 

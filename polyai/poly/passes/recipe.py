@@ -37,6 +37,8 @@ ROWS = 96
 """Most rows of a product for one task."""
 LINE_BYTES = 64
 """A cache line: two threads that share one wait for each other."""
+TASKS = 8
+"""Pieces of work that are enough for the threads."""
 PANEL_BYTES = 1 << 19
 """An operand up to this size stays in the second-level cache while rows pass by."""
 
@@ -165,20 +167,26 @@ class _Recipe:
         for d in main.summed:
             depth *= main.trip(d)
         stays = depth * main.trip(last) * main.statement.value.dtype.bytes <= PANEL_BYTES
+        panel = dict(main.panels).get(last, 0)
+        width = panel or self._width(main)
+        by_rows = main.trip(rows) >= (16 if stays else 2 * ROWS) or main.trip(rows) >= main.trip(last)
+        if panel and main.trip(last) >= TASKS * panel:
+            by_rows = main.trip(rows) >= TASKS * ROWS
         batch = next((d for d in outer if main.trip(d) >= 4), None)
         if batch is not None:
             bands.append((at(batch), (PARALLEL,)))
             outer.remove(batch)
-        elif main.trip(rows) >= (16 if stays else 2 * ROWS) or main.trip(rows) >= main.trip(last):
+        elif by_rows:
             bands.append((at(rows, _share(main.trip(rows), jams[rows], ROWS)), (PARALLEL,)))
         else:
-            width = self._width(main) if last == main.vector else jams.get(last, 1)
-            bands.append((at(last, _share(main.trip(last), width, 16 * width)), (PARALLEL,)))
+            step = width if last == main.vector else jams.get(last, 1)
+            bands.append((at(last, _share(main.trip(last), step, 16 * step)), (PARALLEL,)))
         bands += [(at(d), ()) for d in outer]
         reused = main.trip(rows) > jams[rows]
-        if main.vector in main.free and reused and not stays and main.trip(last) > 2 * self._width(main):
-            bands.append((at(last, self._width(main)), ()))
-            self.notes.append(f"{main.name}: {last} in panels of {self._width(main)}, so that {depth} rows of it stay in cache")
+        if panel or (main.vector in main.free and reused and not stays and main.trip(last) > 2 * width):
+            bands.append((at(last, width), ()))
+            why = "as an operand is stored" if panel else f"so that {depth} rows of it stay in cache"
+            self.notes.append(f"{main.name}: {last} in panels of {width}, {why}")
         placed = Placed()
         for d in main.free:
             if d != main.vector:
@@ -193,6 +201,8 @@ class _Recipe:
         """How many iterations of which dims are jammed: accumulators must fit the registers."""
         if main.vector in main.free:
             best = max(main.jams, key=main.trip)
+            if main.panels and not isinstance(main.extent(best), int):
+                return {best: 6}  # any number of rows may come; what is left over of a tile passes over the panel again
             return {best: main.trip(best) if main.trip(best) <= 6 else 4 if main.trip(best) <= 8 else 6}
         chosen = sorted(main.jams, key=main.trip)[-2:]
         return {d: min(4, main.trip(d)) for d in main.jams if d in chosen}
@@ -277,7 +287,12 @@ class _Recipe:
     def _group(
         self, members: Mapping[str, str], marks: tuple[str, ...], kept: tuple[Facts, ...], placed: Placed, bound: frozenset[Ragged]
     ) -> st.Tree:
-        return self._bound(kept, placed, bound, lambda known: self._band(members, marks, kept, placed.add(members), known))
+        inner = self._bound(kept, placed, bound, lambda known: self._band(members, marks, kept, placed.add(members), known))
+        cut = {dict(s.panels).get(members[s.name]) if members[s.name] in s.summed else None for s in kept}
+        length = next(iter(cut)) if len(cut) == 1 else None
+        if length is None:
+            return inner
+        return st.Band(tuple((s.name, _cut(members[s.name], length)) for s in kept), inner)  # piece by piece, as it is stored
 
     def _say(self, statements: Sequence[Facts], text: str) -> None:
         self.notes.append(f"{', '.join(s.name for s in statements)}: {text}")
