@@ -90,12 +90,12 @@ def _versions(loop: For, levels: Levels, special: Callable[[For], bool]) -> None
     lower, upper = levels.let(f"{loop.var}_from", loop.lower), levels.let(f"{loop.var}_to", loop.upper)
     at = lower
     for size, stop in zip(sizes, [*levels.positions(loop.var, lower, upper, sizes[:-1]), upper]):
-        body = _Copies(loop.var, names, levels.names, tuple(range(size)), REST if size < loop.jam else 1, changed).block(loop.body)
+        body = Copies(loop.var, names, levels.names, tuple(range(size)), REST if size < loop.jam else 1, changed).block(loop.body)
         rebuild(For(loop.var, at, stop, body, step=size), levels, special)
         at = stop
 
 
-class _Copies:
+class Copies:
     """The body for several iterations at once. `values` and `arrays` give the names of each copy."""
 
     def __init__(self, variable: str, names: set[str], supply: Names, copies: tuple[int, ...], limit: int, written: set[str]) -> None:
