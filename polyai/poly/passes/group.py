@@ -50,13 +50,14 @@ def inner_group(first: Facts, rest: Sequence[Facts], placed: Placed) -> Group:
     """Statements that share the next loop with `first`, inside a loop that is parallel already (or where none can be)."""
     members: dict[str, str] = {first.name: placed.left(first)[0]}
     kept, before, after = [first], list[Facts](), list[Facts]()
+    later = [t for atom in atoms(rest) for t in atom]
 
     def place(t: Facts, dims: Mapping[str, str], beside_these: Sequence[Facts]) -> str | None:
         """The dim of `t` in the shared loop, if it may join."""
         left = placed.left(t)
         if not left or _must_follow(after, t):
             return None
-        dim = _joining(beside_these, dims, t, left[:1], placed)
+        dim = _joining(beside_these, dims, t, left[:1], placed) or _meeting(beside_these, dims, t, left[:1], later, placed)
         return dim if dim is not None and all(_alike(s, dims[s.name], t, dim) for s in beside_these) else None
 
     for atom in atoms(rest):
@@ -98,10 +99,14 @@ def outer_group(first: Sequence[Facts], rest: Sequence[Sequence[Facts]], dims: M
     Only free dims join. `along_vector`: the loop is cut from the dim that is vectorised, so all members must have no other.
     """
     members, kept, after = dict(dims), list(first), list[Facts]()
+    later = [t for atom in rest for t in atom]
 
     def place(t: Facts, dims: Mapping[str, str], beside_these: Sequence[Facts]) -> str | None:
         choices = tuple(d for d in t.free if len(t.free) == 1 or (d != t.vector and not along_vector))
-        return None if t.heavy or _must_follow(after, t) else _joining(beside_these, dims, t, choices, Placed())
+        if t.heavy or _must_follow(after, t):
+            return None
+        found = _joining(beside_these, dims, t, choices, Placed())
+        return found or _meeting(beside_these, dims, t, choices, later, Placed())
 
     for atom in rest:
         together = _all_of(tuple(atom), members, kept, place)
@@ -148,6 +153,22 @@ def _joining(kept: Sequence[Facts], members: Mapping[str, str], t: Facts, choice
     if not tied and possible:
         possible = [d for d in possible if any(reuses(s, t, members[s.name], d) for s in kept)]
     return possible[0] if possible else None
+
+
+def _meeting(
+    kept: Sequence[Facts], members: Mapping[str, str], t: Facts, choices: Sequence[str], later: Sequence[Facts], placed: Placed
+) -> str | None:
+    """The dim of `t` whose loop a statement after it could share with the group and with `t`, since it reads both there."""
+    if _must_follow(kept, t):
+        return None
+    for reader in later:
+        if reader is t or t.statement.target not in reader.arrays or reader.summed or reader.serial or not _must_follow(kept, reader):
+            continue
+        theirs = _joining(kept, members, reader, placed.left(reader), placed)
+        mine = None if theirs is None else _joining([reader], {reader.name: theirs}, t, choices, placed)
+        if mine is not None and _same_extent(kept[0], members[kept[0].name], t, mine, placed):
+            return mine
+    return None
 
 
 def _same_extent(s: Facts, ds: str, t: Facts, dt: str, placed: Placed) -> bool:
