@@ -12,13 +12,19 @@ import numpy as np
 
 from polyai.sparse import inspector
 from polyai.sparse.inspector import Rows
-from polyai.sparse.layouts import Layout, diagonals_layout, rows_layout, slices_layout
+from polyai.sparse.layouts import Layout, diagonals_layout, rows_layout, sliced_diagonals_layout, slices_layout
 from polyai.sparse.prepared import Candidate
 from polyai.sparse.stats import Stats
 from polyai.term.node import node
 
 SLICE_BYTES = 64
 """Values of one position of a slice: 16 rows of f32, 8 of f64."""
+RUN = 8
+"""Rows of a slice whose diagonals are looked for."""
+REST_PADDING = 1.25
+"""About how much room the entries on none of them take."""
+LEAST_IN_RUNS = 0.15
+"""The part of the entries that must lie on such diagonals."""
 WINDOWS = (1, 256)
 """Within how many rows they are sorted by length."""
 MOST_DIAGONALS = 64
@@ -28,13 +34,14 @@ MOST_DIAGONALS = 64
 @node
 class Costs:
     """Nanoseconds: `row` to begin a row, `surprise` more where its length differs from the last one's, `entry` for an entry
-    read by rows, `lane` for one in a slice, `piece` to begin a slice, `place` to put one result in its place, `diagonal` for
+    read by rows, `lane` for one in a slice, `run` for one on a diagonal of a slice, f32, `piece` to begin a slice, `place` to put one result in its place, `diagonal` for
     an entry of a diagonal in f64. `bandwidth`: bytes per nanosecond of one thread; `near`: how much faster below `cache` bytes."""
 
     row: float = 2.0
     surprise: float = 1.5
     entry: float = 0.36
-    lane: float = 0.36
+    lane: float = 0.3
+    run: float = 0.12
     piece: float = 9.0
     place: float = 0.7
     diagonal: float = 0.12
@@ -61,6 +68,12 @@ def candidates(stats: Stats, rows: Rows, item: int, threads: int, costs: Costs =
         steps = _steps(rows, window, lanes)
         compute = padded * costs.lane + n / lanes * (costs.piece + costs.surprise * steps) + n * (costs.place if window > 1 else costs.place / 4)
         out.append(Candidate("slices", window, _seconds(compute, size + vectors + 2 * item * n, threads, costs), size))
+    in_runs = inspector.run_share(rows, RUN) if nnz and n >= RUN else 0.0
+    if in_runs >= LEAST_IN_RUNS:
+        rest = nnz * (1 - in_runs)
+        size = int((nnz - rest) * (item + 4 / RUN) + rest * REST_PADDING * (item + width) + n / RUN * 4 + (n / RUN * 4 + 4 * n if rest >= 1 else 0))
+        compute = (nnz - rest) * costs.run * item / 4 + rest * REST_PADDING * costs.lane + n / RUN * costs.piece + n * costs.place / 4
+        out.append(Candidate("sliced diagonals", 1, _seconds(compute, size + vectors + 2 * item * n, threads, costs), size))
     offsets = dense_diagonals(stats)
     if offsets:
         covered = sum(fill * _room(stats, offset) for offset, fill in stats.fullest if offset in offsets)
@@ -109,6 +122,8 @@ def build(candidate: Candidate, stats: Stats, rows: Rows, offsets: tuple[int, ..
     if candidate.layout == "slices":
         assert rows.val is not None
         return slices_layout(rows, SLICE_BYTES // rows.val.itemsize, candidate.window)
+    if candidate.layout == "sliced diagonals":
+        return sliced_diagonals_layout(rows, RUN)
     if candidate.layout == "diagonals":
         return diagonals_layout(rows, dense_diagonals(stats) if offsets is None else offsets)
     return rows_layout()
