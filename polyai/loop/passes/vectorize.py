@@ -194,7 +194,8 @@ def _loop(loop: For, levels: Levels, bits: int, registers: int) -> None:
     plan = _plan(loop, levels, bits, registers)
     lower, upper = levels.let(f"{loop.var}_from", loop.lower), levels.let(f"{loop.var}_to", loop.upper)
     trips = b.number(b.sub(upper, lower))
-    copies = plan.copies if trips is None else min(plan.copies, _power(max(trips // plan.lanes, 1)))
+    most = b.most(b.sub(loop.upper, loop.lower)) if trips is None else trips
+    copies = plan.copies if most is None else min(plan.copies, _power(max(most // plan.lanes, 1)))
     partial = {name: [levels.names.fresh(f"{name}_lanes") for _ in range(copies)] for name, _, _ in plan.reduced}
 
     def body(copies: int, mask: LoopExpr | None = None) -> None:

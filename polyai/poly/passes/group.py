@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from polyai.poly.access import loads_in
 from polyai.poly.nodes import Ragged
 from polyai.poly.passes.facts import Facts, conflict, conflicts, reuses
+from polyai.scalar.expr import Apply, Const, Expr, Var
 from polyai.term.node import node
 
 
@@ -169,6 +171,39 @@ def _meeting(
         if mine is not None and _same_extent(kept[0], members[kept[0].name], t, mine, placed):
             return mine
     return None
+
+
+def regrouped(members: Mapping[str, str], kept: Sequence[Facts], after: Sequence[Facts]) -> dict[str, tuple[Expr, Expr]]:
+    """Maps of one dim i that read a result T[s, c] of the group at T[i // n, i % n], where c runs to n: all they need of the
+    group comes from its iteration i // n. For each, the two places."""
+    out: dict[str, tuple[Expr, Expr]] = {}
+    left: list[Facts] = []
+    for t in after:
+        place = None
+        if len(t.free) == len(t.statement.dims) == 1 and not _must_follow(left, t) and not any(t.statement.target in s.arrays for s in kept):
+            places = {_piece_of(s, members[s.name], t) for s in kept if s.statement.target in t.arrays}
+            place = places.pop() if len(places) == 1 else None
+        if place is None:
+            left.append(t)
+        else:
+            out[t.name] = place
+    return out
+
+
+def _piece_of(s: Facts, dim: str, t: Facts) -> tuple[Expr, Expr] | None:
+    """i // n and i % n if `t` reads the target of `s`, whose first index is `dim`, at [i // n, i % n] only."""
+    written = next(a for a in s.accesses if a.write)
+    array = s.statement.target
+    if len(written.places) != 2 or written.places[0] != dim or written.places[1] is None:
+        return None
+    found = {load.indices for root in t.statement.roots for load in loads_in(root) if load.array == array}
+    if len(found) != 1:
+        return None
+    match found.pop():
+        case (Apply("floordiv", (Var(i), Const(n))) as place, Apply("mod", (Var(j), Const(m))) as within) if i == j and n == m == s.extent(written.places[1]):
+            return place, within
+        case _:
+            return None
 
 
 def _same_extent(s: Facts, ds: str, t: Facts, dt: str, placed: Placed) -> bool:
