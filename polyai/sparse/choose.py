@@ -19,8 +19,10 @@ from polyai.term.node import node
 
 SLICE_BYTES = 64
 """Values of one position of a slice: 16 rows of f32, 8 of f64."""
-RUN = 8
-"""Rows of a slice whose diagonals are looked for."""
+RUNS = (16, 8)
+"""Rows of a slice whose diagonals are looked for: shorter ones where they find more."""
+ENOUGH = 0.9
+"""The part of what short slices find that long ones must find."""
 REST_PADDING = 1.25
 """About how much room the entries on none of them take."""
 LEAST_IN_RUNS = 0.15
@@ -68,11 +70,11 @@ def candidates(stats: Stats, rows: Rows, item: int, threads: int, costs: Costs =
         steps = _steps(rows, window, lanes)
         compute = padded * costs.lane + n / lanes * (costs.piece + costs.surprise * steps) + n * (costs.place if window > 1 else costs.place / 4)
         out.append(Candidate("slices", window, _seconds(compute, size + vectors + 2 * item * n, threads, costs), size))
-    in_runs = inspector.run_share(rows, RUN) if nnz and n >= RUN else 0.0
+    run, in_runs = _runs(rows)
     if in_runs >= LEAST_IN_RUNS:
         rest = nnz * (1 - in_runs)
-        size = int((nnz - rest) * (item + 4 / RUN) + rest * REST_PADDING * (item + width) + n / RUN * 4 + (n / RUN * 4 + 4 * n if rest >= 1 else 0))
-        compute = (nnz - rest) * costs.run * item / 4 + rest * REST_PADDING * costs.lane + n / RUN * costs.piece + n * costs.place / 4
+        size = int((nnz - rest) * (item + 4 / run) + rest * REST_PADDING * (item + width) + n / run * 4 + (n / run * 4 + 4 * n if rest >= 1 else 0))
+        compute = (nnz - rest) * costs.run * item / 4 + rest * REST_PADDING * costs.lane + n / run * costs.piece + n * costs.place / 4
         out.append(Candidate("sliced diagonals", 1, _seconds(compute, size + vectors + 2 * item * n, threads, costs), size))
     offsets = dense_diagonals(stats)
     if offsets:
@@ -82,6 +84,13 @@ def candidates(stats: Stats, rows: Rows, item: int, threads: int, costs: Costs =
         compute = len(offsets) * n * costs.diagonal * item / 8 + (n * costs.row + rest * costs.entry if rest >= 1 else 0)
         out.append(Candidate("diagonals", 1, _seconds(compute, size + vectors, threads, costs), size))
     return tuple(out)
+
+
+def _runs(rows: Rows) -> tuple[int, float]:
+    """How many rows a slice should have whose diagonals are looked for, and the part of the entries that lie on full ones."""
+    found = [(lanes, inspector.run_share(rows, lanes) if rows.nnz and rows.rows >= lanes else 0.0) for lanes in RUNS]
+    most = max(share for _, share in found)
+    return next((lanes, share) for lanes, share in found if share >= ENOUGH * most)
 
 
 def _seconds(compute: float, size: float, threads: int, costs: Costs) -> float:
@@ -123,7 +132,7 @@ def build(candidate: Candidate, stats: Stats, rows: Rows, offsets: tuple[int, ..
         assert rows.val is not None
         return slices_layout(rows, SLICE_BYTES // rows.val.itemsize, candidate.window)
     if candidate.layout == "sliced diagonals":
-        return sliced_diagonals_layout(rows, RUN)
+        return sliced_diagonals_layout(rows, _runs(rows)[0])
     if candidate.layout == "diagonals":
         return diagonals_layout(rows, dense_diagonals(stats) if offsets is None else offsets)
     return rows_layout()
