@@ -23,7 +23,24 @@ import dataclasses
 from collections.abc import Mapping
 
 from polyai.loop import build as b
-from polyai.loop.nodes import Alloc, Block, Check, Const, For, If, Kernel, Kind, Let, Load, LoopExpr, Pack, Space, Stmt, Store, Var
+from polyai.loop.nodes import (
+    Alloc,
+    Block,
+    Check,
+    Const,
+    For,
+    If,
+    Kernel,
+    Kind,
+    Let,
+    Load,
+    LoopExpr,
+    Pack,
+    Space,
+    Stmt,
+    Store,
+    Var,
+)
 from polyai.loop.passes.depend import reductions, varying
 from polyai.loop.passes.jam import Copies
 from polyai.loop.passes.levels import Levels, rebuild
