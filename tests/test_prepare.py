@@ -330,7 +330,7 @@ def test_one_kernel_serves_all_matrices_of_a_layout() -> None:
     def fresh(A: Any, x: Any) -> Any:
         return A @ x + 1.0
 
-    first = pa.prepare(ragged(np.float64), layout="sorted slices", measure=False)
+    first = pa.prepare(scattered(149, 90, 0.1, np.float64, 9), layout="sorted slices", measure=False)
     fresh(first, np.ones(90))
     before = pa.stats()["compiles"]
     for seed in range(3):
@@ -393,7 +393,7 @@ def test_the_results_of_slices_are_written_in_their_loop() -> None:
     """One parallel loop, without an array for all slices, although three sums meet there."""
     matrix = blocks(np.float64)
     prepared = pa.prepare(matrix, layout="sliced diagonals", measure=False)
-    shown = pa.explain(product, prepared, np.ones(90))
+    shown = pa.explain(product, prepared, np.ones(matrix.shape[1]))
     assert "product: in the loop over" in shown["decisions"]
     assert shown["tidy"].count(" parallel") == 1 and " kernel\n" not in shown["tidy"]
     assert "check" not in shown["tidy"]

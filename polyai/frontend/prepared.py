@@ -6,6 +6,7 @@ Each layout of `sparse.layouts` is written in index notation, and the compiler d
                          + sum(q in pieces[s]: values[q, c] * x[columns[q, c]])
                          + sum(q in more[s]: where(q < ends[s, c], more_values[q, c] * x[more_columns[q, c]], 0))
                  y[i] = z[places[i]]                                 of these sums, those that the layout has
+    narrow rows  y[i] = sum(q in pieces[i]: values[q] * x[columns[q]])
     diagonals    y[i] = sum over d, unrolled: where(0 <= i + offset_d < m, values[d, i] * x[i + offset_d], 0)
 """
 
@@ -49,7 +50,22 @@ class PreparedArray(LazyArray):
                 self.tracer.shapes_text((self, other)),
                 "the summed dimensions must have the same size",
             )
-        return self._by_slices(other) if self.kind == "slices" else self._by_diagonals(other)
+        match self.kind:
+            case "slices":
+                return self._by_slices(other)
+            case "narrow rows":
+                return self._by_rows(other)
+            case _:
+                return self._by_diagonals(other)
+
+    def _by_rows(self, x: Array) -> Array:
+        tracer, parts = self.tracer, self.parts
+        tracer.sizes.unify(parts["pieces"].extents[0], self.extents[0], "rows")
+        tracer.sizes.unify(parts["columns"].extents[0], parts["values"].extents[0], "entries")
+        tracer.trust(parts["columns"], self.extents[1])
+        i, q = indices("i q")
+        term = access(parts["values"], (q,)) * access(x, (access(parts["columns"], (q,)),))
+        return _array(comprehension((i,), reduction("add", q, term, within=access(parts["pieces"], (i, q))), name="product"))
 
     def _by_slices(self, x: Array) -> Array:
         tracer, parts = self.tracer, self.parts

@@ -12,7 +12,7 @@ import numpy as np
 
 from polyai.sparse import inspector
 from polyai.sparse.inspector import Rows
-from polyai.sparse.layouts import Layout, diagonals_layout, rows_layout, sliced_diagonals_layout, slices_layout
+from polyai.sparse.layouts import Layout, diagonals_layout, narrow_rows_layout, rows_layout, sliced_diagonals_layout, slices_layout
 from polyai.sparse.prepared import Candidate
 from polyai.sparse.stats import Stats
 from polyai.term.node import node
@@ -27,8 +27,9 @@ REST_PADDING = 1.25
 """About how much room the entries on none of them take."""
 LEAST_IN_RUNS = 0.15
 """The part of the entries that must lie on such diagonals."""
-WINDOWS = (1, 256)
-"""Within how many rows they are sorted by length."""
+WINDOWS = (1, 256, 1 << 14)
+"""Within how many rows they are sorted by length: not at all; so few that results stay near each other; so many that rows of
+graphs with a few long ones hardly need padding."""
 MOST_DIAGONALS = 64
 """Beyond that, code for each diagonal is too long."""
 
@@ -64,7 +65,12 @@ def candidates(stats: Stats, rows: Rows, item: int, threads: int, costs: Costs =
     compute = n * (costs.row + costs.surprise * variation) + nnz * costs.entry
     out = [Candidate("rows", 1, _seconds(compute, by_rows + vectors, threads, costs), by_rows)]
     width = 2 if stats.columns <= 1 << 16 else 4
+    if width == 2 and nnz:
+        size = (2 + item) * nnz + 4 * (n + 1)
+        out.append(Candidate("narrow rows", 1, _seconds(compute, size + vectors, threads, costs), size))
     for window in WINDOWS if nnz else ():
+        if window > max(WINDOWS[1], 2 * n):
+            continue
         padded = nnz * inspector.padding(rows.lengths, lanes, window)
         size = int(padded * (item + width) + n / lanes * 4 + (4 * n if padded > nnz else 0) + (4 * n if window > 1 else 0))
         steps = _steps(rows, window, lanes)
@@ -131,6 +137,8 @@ def build(candidate: Candidate, stats: Stats, rows: Rows, offsets: tuple[int, ..
     if candidate.layout == "slices":
         assert rows.val is not None
         return slices_layout(rows, SLICE_BYTES // rows.val.itemsize, candidate.window)
+    if candidate.layout == "narrow rows":
+        return narrow_rows_layout(rows)
     if candidate.layout == "sliced diagonals":
         return sliced_diagonals_layout(rows, _runs(rows)[0])
     if candidate.layout == "diagonals":

@@ -1,6 +1,7 @@
 """The entries of a matrix laid out for one kind of use, in plain arrays.
 
     rows         CSR: pos, columns, values
+    narrow rows  the same with columns of 16 bits, in arrays beside the matrix
     slices       SELL-C-sigma (Kreutzer, Hager, Wellein, Fehske, Bishop 2014): C rows side by side, as long as the longest of
                  them, rows sorted by length within windows of sigma rows:
                    piece s holds positions pos[s] .. pos[s + 1]; lane c of position q is entry (values[q, c], columns[q, c]);
@@ -40,6 +41,13 @@ class Layout(NamedTuple):
 def rows_layout() -> Layout:
     """No arrays besides the matrix in CSR."""
     return Layout("rows", ())
+
+
+def narrow_rows_layout(rows: Rows) -> Layout:
+    """CSR with 16-bit columns; there must be at most 2^16."""
+    assert rows.val is not None
+    arrays = (("pieces", pieces(rows.pos)), ("values", frozen(rows.val)), ("columns", frozen(rows.crd.astype(np.uint16))))
+    return Layout("narrow rows", arrays)
 
 
 SHORT = 12
