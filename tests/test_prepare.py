@@ -97,6 +97,9 @@ def test_every_layout_that_can_hold_it_gives_the_same_product(layout: str, name:
     try:
         prepared = pa.prepare(matrix, layout=layout, measure=False)
     except pa.errors.OptionError as error:
+        if layout == "narrow rows":
+            assert name == "wide", error  # more columns than 16 bits can number
+            return
         assert layout.endswith("diagonals") and (layout == "sliced diagonals" or name not in ("stencil", "banded", "one")), error
         assert layout == "diagonals" or name not in ("stencil", "banded", "blocks", "triangle"), error
         return
