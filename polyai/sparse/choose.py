@@ -12,7 +12,14 @@ import numpy as np
 
 from polyai.sparse import inspector
 from polyai.sparse.inspector import Rows
-from polyai.sparse.layouts import Layout, diagonals_layout, narrow_rows_layout, rows_layout, sliced_diagonals_layout, slices_layout
+from polyai.sparse.layouts import (
+    Layout,
+    diagonals_layout,
+    narrow_rows_layout,
+    rows_layout,
+    sliced_diagonals_layout,
+    slices_layout,
+)
 from polyai.sparse.prepared import Candidate
 from polyai.sparse.stats import Stats
 from polyai.term.node import node
