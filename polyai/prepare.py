@@ -26,7 +26,7 @@ KERNELS = ("spmv", "spmm")
 LAYOUTS = ("rows", "narrow rows", "slices", "sorted slices", "sliced diagonals", "diagonals")
 CLOSE = 2.0
 """Candidates predicted within this factor of the best are measured."""
-ROUNDS, SHORTEST = 7, 4e-3
+ROUNDS, SHORTEST = 9, 8e-3
 
 
 def _product(A: Any, x: Any) -> Any:
