@@ -192,21 +192,23 @@ class Function:
         """The function over the arrays of prepared matrices, and its arguments; the function itself if there are none."""
         if kwargs and any(type(a) in LAID_OUT for a in kwargs.values()):
             args, kwargs = by_position(self._fn, args, kwargs)
-        elif all(type(a) not in LAID_OUT for a in args):
+        flat: list[Any] = []
+        codes: tuple[Any, ...] = ()
+        for a in args:
+            if type(a) in LAID_OUT:
+                flat += a.arrays
+                codes += (a.code,)
+            else:
+                flat.append(a)
+                codes += (None,)
+        if len(flat) == len(args) and codes.count(None) == len(codes):
             return self, args, kwargs
-        codes = tuple(a.code if type(a) in LAID_OUT else None for a in args)
         function = self._expanded.get(codes)
         if function is None:
             made = expanded(self._fn, codes)
             static = static_names(self._fn, self._static)
             fresh = Function(made, name=self._name, static=static, dynamic=self._dynamic, where=self._where, policy=self._policy)
             function = self._expanded.setdefault(codes, fresh)
-        flat: list[Any] = []
-        for a in args:
-            if type(a) in LAID_OUT:
-                flat.extend(a.arrays)
-            else:
-                flat.append(a)
         return function, tuple(flat), kwargs
 
     def _with_ragged(self, given: RaggedCall, use: Callable[[Function, Any, Any], Any], finish: Callable[[Any, RaggedCall, Plan], Any]) -> Any:

@@ -136,7 +136,7 @@ class Groupings:
         if not isinstance(group, Load) or group.array not in self.out.storage.levels:
             return None
         owner, spec = self.out.storage.levels[group.array]
-        if self.out.storage.is_implicit(group.array) or spec.role != "crd" or spec.length != symbol(tn.nnz_of(g.source)) or owner.name != g.source:
+        if self.out.storage.computed(group.array) is not None or spec.role != "crd" or spec.length != symbol(tn.nnz_of(g.source)) or owner.name != g.source:
             return None
         return group.array
 

@@ -421,7 +421,10 @@ class _Lowering:
             if not isinstance(arg, lp.Var) or arg.name not in self.loops:
                 return False
             extent = statement.extents[statement.dims.index(parent)]
-            for other in instances(self.loops[arg.name].body):
+            loop = self.loops[arg.name]
+            if loop.lower == b.ZERO and not isinstance(extent, po.Ragged) and loop.upper == self.out.size(extent):
+                continue
+            for other in instances(loop.body):
                 extents = self.statements[other.statement].extents
                 if not any(a == arg and e == extent for a, e in zip(other.args, extents)):
                     return False

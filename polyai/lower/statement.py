@@ -172,7 +172,14 @@ class Body:
         """True if `index` is in range by construction (a coordinate or a place that a stream gives), or was found to be."""
         if isinstance(index, Load) and self.out.storage.arrays[index.array].role == "stream":
             return True
-        return not isinstance(extent, po.Ragged) and self.out.storage.is_known_below(index, extent)
+        if isinstance(extent, po.Ragged):
+            return False
+        match index:
+            case Apply("add", (start, Var(dim))) if dim in self.statement.dims:  # a run that starts where memory says
+                run = self.statement.extents[self.statement.dims.index(dim)]
+                return isinstance(run, int) and self.out.storage.is_known_below(start, extent - run + 1)
+            case _:
+                return self.out.storage.is_known_below(index, extent)
 
     def _proved(self, index: Expr, array: str, dimension: int) -> bool:
         """True if the condition around says that 0 <= index < extent: where it does not hold, nothing is read."""

@@ -8,6 +8,7 @@ from polyai.loop.nodes import Kernel
 from polyai.loop.passes.ahead import ahead
 from polyai.loop.passes.bind import bind
 from polyai.loop.passes.flatten import flatten
+from polyai.loop.passes.interleave import interleave
 from polyai.loop.passes.jam import jam
 from polyai.loop.passes.prefetch import prefetch
 from polyai.loop.passes.privatize import privatize
@@ -36,6 +37,7 @@ def passes(
         ("promote", promote),
         ("jam", lambda kernel: jam(kernel, notes)),
         ("vectorize", lambda kernel: vectorize(kernel, vector_bits, registers, notes)),
+        ("interleave", lambda kernel: interleave(kernel, sizes)),
         ("unmask", unmask),
         ("prune", prune),
         ("reuse", reuse),

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from polyai.poly import tree as st
 from polyai.poly.nodes import JAM, PARALLEL, VECTOR, Ragged
 from polyai.poly.passes.facts import Facts
-from polyai.poly.passes.group import Group, Placed, atoms, beside, inner_group, outer_group, whole_group
+from polyai.poly.passes.group import Group, Placed, atoms, beside, inner_group, outer_group, regrouped, whole_group
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Apply, Const, Expr, Var
 
@@ -92,8 +92,21 @@ class _Recipe:
             kept = tuple(s for s, _ in group.members)
             self._say(kept, f"one parallel loop over {rows}")
             placed = Placed().add(members)
-            inner = self._bound(kept, Placed(), frozenset(), lambda bound: self._band(members, (PARALLEL,), kept, placed, bound))
-            return inner, group.after
+            cuts = regrouped(members, kept, group.after)
+            if cuts:
+                self._say([t for t in group.after if t.name in cuts], f"in the loop over {rows}, a row at a time")
+            all_kept = (*kept, *(t for t in group.after if t.name in cuts))
+            after = tuple(t for t in group.after if t.name not in cuts)
+            places = tuple((s.name, cuts[s.name][0] if s.name in cuts else Var(members[s.name], dt.i64)) for s in all_kept)
+
+            def rows_of(bound: frozenset[Ragged]) -> st.Tree:
+                below = self._inside(kept, placed, bound)
+                rest = tuple(st.Band(((name, within),), st.Leaf(name), (VECTOR,), True) for name, (_, within) in cuts.items())
+                first = below.children if isinstance(below, st.Sequence) else (below,)
+                return st.Band(places, st.Sequence((*first, *rest)) if rest else below, (PARALLEL,), True)
+
+            inner = self._bound(all_kept, Placed(), frozenset(), rows_of)
+            return inner, after
         if main.free and main.vector in main.free:
             group = self._rows(main, main.free[0], first, rest, True)
             members = {s.name: d for s, d in group.members}
