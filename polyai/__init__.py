@@ -35,6 +35,8 @@ from polyai.frontend.spec import (
 from polyai.options import options
 from polyai.prepare import prepare
 from polyai.reuse import pattern
+from polyai.sparse.diagonal import block_diagonal
+from polyai.sparse.ragged import Ragged, ragged, ragged_from_padded
 from polyai.sparse.tensor import SparseArray
 from polyai.surface import (
     abs,
@@ -277,6 +279,7 @@ def __getattr__(name: str) -> Any:
 
 __all__ = [
     "Function",
+    "Ragged",
     "SparseArray",
     "abs",
     "absolute",
@@ -315,6 +318,7 @@ __all__ = [
     "bitwise_invert",
     "bitwise_or",
     "bitwise_xor",
+    "block_diagonal",
     "bool_",
     "broadcast_arrays",
     "broadcast_to",
@@ -469,6 +473,8 @@ __all__ = [
     "qr",
     "quantile",
     "rad2deg",
+    "ragged",
+    "ragged_from_padded",
     "random_bits",
     "real",
     "reciprocal",

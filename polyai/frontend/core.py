@@ -84,6 +84,16 @@ class Array:
         return self.type.pattern is not None
 
 
+class Composite:
+    """Several arrays of a trace that act as one value. Functions say themselves what they mean on it."""
+
+    __slots__ = ()
+
+    @property
+    def tracer(self) -> Tracer:
+        raise NotImplementedError
+
+
 class Tracer:
     """One trace. `array_type` is the class of the arrays handed out."""
 
@@ -237,6 +247,8 @@ class Tracer:
         """`value` as an array of this trace; numbers become scalar arrays."""
         if isinstance(value, Array):
             return value
+        if isinstance(value, Composite):
+            raise UnsupportedError(f"{value!r} in place of an array", "the function at hand has no meaning on it", "use its values: x.with_values(function(x.values))")
         if isinstance(value, (np.ndarray, list, tuple)):
             return self.capture(value) if isinstance(value, np.ndarray) else self.stack_of(value)
         if interop.is_sparse(value):
@@ -317,7 +329,7 @@ def find_tracer(values: Iterable[Any], function: str) -> Tracer:
 def tracer_among(values: Iterable[Any]) -> Tracer | None:
     """The trace that some of the values belong to; None if none does."""
     for value in values:
-        if isinstance(value, (Array, Term)):
+        if isinstance(value, (Array, Term, Composite)):
             if value.tracer is not None:
                 return value.tracer
         elif isinstance(value, SizeValue):

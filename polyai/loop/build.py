@@ -142,7 +142,25 @@ def mod(a: LoopExpr, b: LoopExpr) -> LoopExpr:
         return const(x % y)
     if y == 1:
         return ZERO
-    return apply("mod", (a, b), dt.i64)
+    match a:
+        case Apply("add", (Apply("mul", (_, Const(factor))), rest)) if y and factor == y:  # whole multiples go
+            return mod(rest, b)
+        case _:
+            return apply("mod", (a, b), dt.i64)
+
+
+def most(expr: LoopExpr) -> int | None:
+    """A number that `expr` does not exceed, if its form shows one."""
+    match expr:
+        case Const():
+            return number(expr)
+        case Apply("min", args):
+            return min((n for n in map(most, args) if n is not None), default=None)
+        case Apply("add", (x, Const() as more)):
+            top, by = most(x), number(more)
+            return None if top is None or by is None else top + by
+        case _:
+            return None
 
 
 def smallest(a: LoopExpr, b: LoopExpr) -> LoopExpr:

@@ -74,6 +74,7 @@ class _Lowering:
         self.shared = set(_read_elsewhere(program))
         self.joins = joins_of(program)
         self.streams: dict[str, poly.Stream] = {}
+        self.groupings: list[poly.Grouping] = []
         self.joined = Joined(self.types, self.joins, self.streams, self._values)
 
     def scop(self) -> poly.Scop:
@@ -105,6 +106,7 @@ class _Lowering:
             tuple(_prefixed(s, prefix) for s in self.statements),
             sizes=tuple(self.parameters.sizes.items()),
             streams=tuple(self.streams.values()),
+            groupings=tuple(self.groupings),
         )
 
     # --- steps ------------------------------------------------------------------------------------------------------------
@@ -214,7 +216,7 @@ class _Lowering:
         name, form = step.target, self._format(step.target)
         level = len(form.order) - 1
         rows, extent = prod_of([step.type.shape[d] for d in form.order[:level]]), step.type.shape[form.order[level]]
-        self.streams[name] = poly.Stream(name, level, rows, extent, source, name in self.program.assembled)
+        self.streams[name] = poly.Stream(name, level, rows, extent, source, name in self.program.assembled, name in self.program.packed)
         along = fibre.extents(name, step.type)
         found = [(f"{name}.next{level}", dt.i64)]
         if isinstance(source, poly.Merge):
@@ -241,27 +243,29 @@ class _Lowering:
         self._stream(step, poly.Drain(step.target))
 
     def _regrouped(self, step: tn.Scatter) -> None:
-        """Each element goes where the cursor of its row stands, which moves on: rows fill up in the order of the walk."""
+        """Each element goes where the cursor of its group stands, which moves on: groups fill up in the order of the walk."""
         name, form = step.target, self._format(step.target)
-        row, column = form.order
+        outer, inner = form.order
         index = dt.BY_NAME[f"i{form.index_bits}"]
-        rows, stored = step.type.shape[row], symbol(tn.nnz_of(name))
-        self.arrays[f"{name}.pos1"] = poly.Array(f"{name}.pos1", index, (rows + 1,), "input")
+        groups, stored = step.type.shape[outer], symbol(tn.nnz_of(name))
+        self.arrays[f"{name}.pos1"] = poly.Array(f"{name}.pos1", index, (groups + 1,), "output")
         self.arrays[f"{name}.crd1"] = poly.Array(f"{name}.crd1", index, (stored,), "output")
         self.arrays[f"{name}.val"] = poly.Array(f"{name}.val", step.type.dtype, (stored,), "output")
-        cursor = f"{name}.cursor"
-        self.arrays[cursor] = poly.Array(cursor, dt.i64, (rows,), "temporary")
-        start = self._frame((tn.Index(f"{name}_row", rows),), ())
-        place = self._dense_at(start, (tn.Index(f"{name}_row", rows),))
-        self._add(f"{name}_cursor", start, cursor, place, convert(Load(f"{name}.pos1", place, index), dt.i64), None)
-        frame = self._frame(step.indices, step.within)
-        at = (self._expr(frame, step.at[row], dt.i64),)
-        following = Apply("add", (Load(cursor, at, dt.i64), Const(1, dt.i64)), dt.i64)
-        pushes = (
-            (f"{name}.crd1", self._expr(frame, step.at[column], index)),
-            (f"{name}.val", self._expr(frame, step.body, step.type.dtype)),
-        )
-        self._add(name, frame, cursor, at, following, None, pushes)
+        cursors = f"{name}.cursors"
+        self.arrays[cursors] = poly.Array(cursors, index, (groups,), "temporary")
+        made: list[str] = []
+        for stem in (f"{name}_count", name):
+            frame = self._frame(step.indices, step.within)
+            at, coordinate = (self._expr(frame, step.at[outer], dt.i64),), self._expr(frame, step.at[inner], index)
+            pushes = ((f"{name}.crd1", coordinate), (f"{name}.val", self._expr(frame, step.body, step.type.dtype)))
+            once = coordinate if step.monoid is not None else None
+            self._add(stem, frame, cursors, at, Const(1, index), "add", pushes if made else (), groups=name, once=once)
+            made.append(self.statements[-1].name)
+        owner = owner_within(step.within[0], self.types)
+        walked, places = self._format(owner.tensor), [a.name if isinstance(a, Var) else "" for a in step.at]
+        ordered = walked.levels[0].full and owner.indices[walked.order[0]] == places[inner]
+        extent = step.type.shape[inner]
+        self.groupings.append(poly.Grouping(name, groups, extent, owner.tensor, cursors, made[0], made[1], step.monoid, ordered))
 
     def _scatter(self, step: tn.Scatter) -> None:
         if step.base is None:
@@ -436,9 +440,11 @@ class _Lowering:
         value: Expr,
         monoid: str | None,
         pushes: tuple[tuple[str, Expr], ...] = (),
+        groups: str = "",
+        once: Expr | None = None,
     ) -> None:
         name = self.names.fresh(poly.isl_name(stem))
-        roots = (value, *at, *(pushed for _, pushed in pushes))
+        roots = (value, *at, *(pushed for _, pushed in pushes), *(() if once is None else (once,)))
         for root in roots:
             self._note_sizes(root, set(frame.dims))
         known = set(frame.dims) | set(self.parameters.sizes)
@@ -464,6 +470,8 @@ class _Lowering:
                 tuple(dict.fromkeys((*reads_of(head, roots, known, limits), *drained))),
                 tuple(frame.extents),
                 pushes,
+                groups=groups,
+                once=once,
             )
         )
 

@@ -98,7 +98,7 @@ def _versions(loop: For, levels: Levels, special: Callable[[For], bool]) -> None
     lower, upper = levels.let(f"{loop.var}_from", loop.lower), levels.let(f"{loop.var}_to", loop.upper)
     at = lower
     for size, stop in zip(sizes, [*levels.positions(loop.var, lower, upper, sizes[:-1]), upper]):
-        body = _Copies(loop.var, names, levels.names, tuple(range(size)), REST if size < loop.jam else 1, changed).block(loop.body)
+        body = Copies(loop.var, names, levels.names, tuple(range(size)), REST if size < loop.jam else 1, changed).block(loop.body)
         rebuild(For(loop.var, at, stop, body, step=size), levels, special)
         at = stop
 
@@ -120,7 +120,7 @@ def _tiles(loop: For, levels: Levels, special: Callable[[For], bool]) -> None:
     """The loop in whole tiles, the last of which repeats its last iteration."""
     lower, upper = levels.let(f"{loop.var}_from", loop.lower), levels.let(f"{loop.var}_to", loop.upper)
     names, last = varying(loop.body, loop.var), b.sub(upper, b.ONE)
-    work = _Copies(loop.var, names, levels.names, tuple(range(loop.jam)), 1, written(loop.body))
+    work = Copies(loop.var, names, levels.names, tuple(range(loop.jam)), 1, written(loop.body))
     rows: list[Stmt] = []
     trips = b.number(b.sub(loop.upper, loop.lower))
     if trips is None or trips % loop.jam:
@@ -131,7 +131,7 @@ def _tiles(loop: For, levels: Levels, special: Callable[[For], bool]) -> None:
     rebuild(For(loop.var, lower, upper, Block((*rows, *work.block(loop.body).stmts)), step=loop.jam), levels, special)
 
 
-class _Copies:
+class Copies:
     """The body for several iterations at once. `values` and `arrays` give the names of each copy."""
 
     def __init__(self, variable: str, names: set[str], supply: Names, copies: tuple[int, ...], limit: int, written: set[str]) -> None:

@@ -8,9 +8,11 @@ from polyai.loop.nodes import Kernel
 from polyai.loop.passes.ahead import ahead
 from polyai.loop.passes.bind import bind
 from polyai.loop.passes.flatten import flatten
+from polyai.loop.passes.interleave import interleave
 from polyai.loop.passes.jam import jam
 from polyai.loop.passes.prefetch import prefetch
 from polyai.loop.passes.privatize import privatize
+from polyai.loop.passes.promote import promote
 from polyai.loop.passes.quotients import quotients
 from polyai.loop.passes.reuse import reuse
 from polyai.loop.passes.simplify import prune, simplify
@@ -32,8 +34,10 @@ def passes(
         ("flatten", flatten),
         ("privatize", lambda kernel: privatize(kernel, sizes or {})),
         ("bind", bind),
+        ("promote", promote),
         ("jam", lambda kernel: jam(kernel, notes)),
         ("vectorize", lambda kernel: vectorize(kernel, vector_bits, registers, notes)),
+        ("interleave", lambda kernel: interleave(kernel, sizes)),
         ("unmask", unmask),
         ("prune", prune),
         ("reuse", reuse),

@@ -153,17 +153,19 @@ def _without(s: Statement, scop: Scop, dropped: Mapping[str, tuple[int, ...]], l
     at = tuple(change(e) for e in _kept(s.at, dropped.get(s.target, ())))
     value = change(s.value)
     pushes = tuple((array, change(pushed)) for array, pushed in s.pushes)
+    once = () if s.once is None else (change(s.once),)
     known = {*s.dims, *scop.parameters}
     head = f"{s.name}[{', '.join(s.dims)}]"
     prefix = f"[{', '.join(scop.parameters)}] -> "
     write = write_of(head, s.target, at, value.dtype, known, limits)
     drained = (row_of(head, r.drains, _kept(r.places, dropped.get(r.drains, ())), known, limits) for r in s.ragged if r.drains)
-    reads = tuple(dict.fromkeys((*reads_of(head, (value, *at, *(e for _, e in pushes)), known, limits), *drained)))
+    reads = tuple(dict.fromkeys((*reads_of(head, (value, *at, *(e for _, e in pushes), *once), known, limits), *drained)))
     return dataclasses.replace(
         s,
         at=at,
         value=value,
         pushes=pushes,
+        once=once[0] if once else None,
         write=dataclasses.replace(write, text=prefix + write.text, must=write.must and s.write.must),
         reads=tuple(dataclasses.replace(r, text=prefix + r.text) for r in reads),
     )
