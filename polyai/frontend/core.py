@@ -80,6 +80,15 @@ class Array:
         return self.type.pattern is not None
 
 
+class Selected:
+    """What a sparse array holds of another one: `source` entered along `dimension` by the selection `select`."""
+
+    __slots__ = ("dimension", "select", "source")
+
+    def __init__(self, source: Array, select: Array, dimension: int) -> None:
+        self.source, self.select, self.dimension = source, select, dimension
+
+
 class Tracer:
     """One trace. `array_type` is the class of the arrays handed out."""
 
@@ -95,6 +104,8 @@ class Tracer:
         self.types: dict[str, tn.TensorType] = {}
         self.needs_unique: dict[str, None] = {}
         self.merged: dict[str, None] = {}
+        self.copied: dict[str, str] = {}  # by pattern made: the one whose rows it copies in order
+        self.selected: dict[str, Selected] = {}  # by pattern made
         self.joins: dict[object, str] = {}
         self.conversions: dict[tuple[str, tuple[int, ...], int], Array] = {}
         self._read_sparse = False
@@ -207,12 +218,12 @@ class Tracer:
         )
         return self.add_step(step)
 
-    def add_step(self, step: tn.Comprehension | tn.Scatter | tn.Join, weak: bool = False, is_matrix: bool = False) -> Array:
+    def add_step(self, step: tn.Comprehension | tn.Scatter | tn.Join | tn.Select, weak: bool = False, is_matrix: bool = False) -> Array:
         """Append a step to the innermost region."""
         region = self.regions[-1]
         region.steps.append(step)
         self.types[step.target] = step.type
-        if not isinstance(step, tn.Join) and (self._read_sparse or step.within):
+        if not isinstance(step, (tn.Join, tn.Select)) and (self._read_sparse or step.within):
             found = owners_that_must_be_unique(step, self.types)
             self.needs_unique.update(dict.fromkeys(i.name for i in self.inputs if i.name in found))
             self._read_sparse = False

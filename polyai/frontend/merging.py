@@ -14,12 +14,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from polyai.errors import UnsupportedError
-from polyai.frontend.core import Array, Tracer, find_tracer
+from polyai.frontend.core import Array, Tracer, find_tracer, index_expr
 from polyai.frontend.term import Term
 from polyai.scalar import dtype as dt
 from polyai.sparse.format import Format, coo, csc, csr
 from polyai.tensor import nodes as tn
-from polyai.tensor.bodies import var
 from polyai.tensor.support import Both, Either, Everywhere, Nowhere, Stored, Support
 
 
@@ -39,6 +38,8 @@ def order_of(array: Array) -> tuple[int, ...] | None:
     pattern = array.type.pattern
     assert pattern is not None
     form = array.tracer.types[pattern.owner].format
+    if form is not None and form.name == "select":
+        return tuple(range(array.rank))
     listed = form is not None and form.levels[-1].name == "compressed" and all(x.full for x in form.levels[:-1])
     if form is None or not listed or not (form.levels[-1].unique or form.rank == 1):  # what a vector repeats adds up before a merge
         return None
@@ -114,14 +115,18 @@ def scattered(
     bits: int,
     is_matrix: bool,
     monoid: str | None = "add",
+    instead: Sequence[Any] | None = None,
 ) -> Array:
-    """The sparse array that stores what a loop over `indices` touches, values combined by `monoid`; None: no coordinate is touched twice."""
+    """The sparse array that stores what a loop over `indices` touches, values combined by `monoid`; None: no coordinate is touched twice.
+
+    `instead`: the places that are touched, where they are not just the indices `at`.
+    """
     name = tracer.sparse_name(stem)
     refuse_in_regions(tracer, stem)
     shape = tuple(i.extent for i in at)
     type = tn.TensorType(value.dtype, shape, format_for(order, bits), tn.Pattern(name, tuple(range(len(shape)))))
     chosen = "or" if monoid == "add" and value.dtype.kind == "b" else monoid
-    places = tuple(var(i) for i in at)
+    places = tuple(map(index_expr, at if instead is None else instead))
     step = tn.Scatter(name, type, None, chosen, tuple(indices), places, value.body, within)
     tracer.sizes.add(tn.nnz_of(name), f"the number of elements of {stem}", None)
     return tracer.add_step(step, is_matrix=is_matrix)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -245,7 +245,7 @@ def _finished(tracer: Tracer, binder: _Binder, found: list[Leaf], outputs: Any, 
     captured = {a.name: v for a, v in tracer.captured.values()}
     order = {slot.name: n for n, slot in enumerate(binder.slots)}
     inputs = [
-        tn.Input(i.name, i.type, i.name in tracer.needs_unique or i.name in tracer.merged, i.below)
+        tn.Input(i.name, i.type, False, i.below)
         for i in sorted(tracer.inputs, key=lambda i: order[i.name])
     ]
     taken = set(tracer.sizes.texts)
@@ -253,6 +253,10 @@ def _finished(tracer: Tracer, binder: _Binder, found: list[Leaf], outputs: Any, 
         if f"{slot.name}.value" in taken:
             binder.sources.append(SymbolSource(f"{slot.name}.value", slot_number, "value"))
     program = settled(tn.Program(tracer.root.name, tuple(inputs), tuple(tracer.root.steps), tuple(names), sizes.all_facts()), sizes)
+    made = {name for step in program.body for name in tn.targets_of(step)}
+    merged = {**tracer.merged, **{source: None for target, source in tracer.copied.items() if target in made}}
+    unique = tracer.needs_unique.keys() | merged.keys()
+    program = replace(program, inputs=tuple(replace(i, unique=i.name in unique) for i in program.inputs))
     return Traced(
         program,
         tuple(binder.slots),
@@ -264,7 +268,7 @@ def _finished(tracer: Tracer, binder: _Binder, found: list[Leaf], outputs: Any, 
         outputs,
         shape,
         tuple(tracer.needs_unique),
-        tuple(tracer.merged),
+        tuple(merged),
         dict(sizes.texts),
         dict(binder.declared.dims),
     )

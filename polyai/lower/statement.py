@@ -15,7 +15,7 @@ from typing import assert_never
 
 from polyai.loop import build as b
 from polyai.loop import nodes as lp
-from polyai.lower.emitter import Emitter
+from polyai.lower.emitter import Emitter, Level
 from polyai.lower.exprs import loads_in, rebuild
 from polyai.lower.stream import Streams
 from polyai.poly import nodes as po
@@ -40,6 +40,17 @@ class Body:
 
     def store(self) -> None:
         """Append the instance."""
+        s, out = self.statement, self.out
+        if s.when is not None:
+            test = self.value(s.when, None)
+            out.levels.append(Level([], branch=True))
+            self._store()
+            then = b.block(*out.levels.pop().stmts)
+            out.emit(lp.If(test, then))
+            return
+        self._store()
+
+    def _store(self) -> None:
         s, out = self.statement, self.out
         dtype = out.storage.dtype(s.target)
         if s.monoid is not None:
@@ -157,7 +168,7 @@ class Body:
                 if under is not None:
                     ok = b.either(b.negation(under), ok)
                 level = max(out.hoisted(ok), out.hoisted(x))
-                given = _counted_from_the_end(index)
+                given = counted_from_the_end(index)
                 culprit = x if given is None else b.convert(self.value(given, under), dt.i64)
                 out.check(ok, out.index_site(index, array, d), culprit, level)
             found.append(x)
@@ -191,7 +202,7 @@ def _conjuncts(condition: Expr) -> tuple[Expr, ...]:
             return (condition,)
 
 
-def _counted_from_the_end(index: Expr) -> Expr | None:
+def counted_from_the_end(index: Expr) -> Expr | None:
     """i of where(i < 0, i + n, i): what the user gave."""
     match index:
         case Apply("where", (Apply("lt", (given, Const())), _, same)) if given == same:

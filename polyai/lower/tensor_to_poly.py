@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from functools import reduce
 from itertools import permutations
 from typing import Any, cast
 
@@ -26,7 +27,7 @@ from polyai.errors import UnsupportedError, VerifyError
 from polyai.lower import fibre
 from polyai.lower.joined import Joined
 from polyai.poly import nodes as poly
-from polyai.poly.access import reads_of, row_of, write_of
+from polyai.poly.access import reads_of, row_of, whole_of, write_of
 from polyai.poly.affine import Parameters
 from polyai.scalar import dtype as dt
 from polyai.scalar.build import cast as convert
@@ -34,7 +35,7 @@ from polyai.scalar.expr import Apply, Cast, Const, Expr, Load, Var
 from polyai.scalar.ops import MONOIDS
 from polyai.shapes.expr import Size, symbol
 from polyai.tensor import nodes as tn
-from polyai.tensor.bodies import joins_of, loads, owner_within, size_symbols, stored_at, zero
+from polyai.tensor.bodies import joins_of, left_out, loads, owner_within, selects_of, size_symbols, stored_at, zero
 from polyai.term.names import Names
 from polyai.term.node import map_children
 
@@ -73,6 +74,7 @@ class _Lowering:
         self.alias = dict(_needless_bases(program))
         self.shared = set(_read_elsewhere(program))
         self.joins = joins_of(program)
+        self.selects = selects_of(program)
         self.streams: dict[str, poly.Stream] = {}
         self.joined = Joined(self.types, self.joins, self.streams, self._values)
 
@@ -87,6 +89,8 @@ class _Lowering:
                     self._scatter(step)
                 case tn.Join():
                     self._join(step)
+                case tn.Select():  # has no statement: it is what those within it walk
+                    pass
                 case tn.Extern() | tn.Cond() | tn.While():
                     raise UnsupportedError(
                         f"a {type(step).__name__.lower()} step among statements",
@@ -255,13 +259,16 @@ class _Lowering:
         place = self._dense_at(start, (tn.Index(f"{name}_row", rows),))
         self._add(f"{name}_cursor", start, cursor, place, convert(Load(f"{name}.pos1", place, index), dt.i64), None)
         frame = self._frame(step.indices, step.within)
-        at = (self._expr(frame, step.at[row], dt.i64),)
+        places, conditions = zip(*(left_out(a) for a in step.at))
+        known = [self._expr(frame, c) for c in conditions if c is not None]
+        when = None if not known else reduce(lambda a, c: Apply("and", (a, c), dt.bool_), known)
+        at = (self._expr(frame, places[row], dt.i64),)
         following = Apply("add", (Load(cursor, at, dt.i64), Const(1, dt.i64)), dt.i64)
         pushes = (
-            (f"{name}.crd1", self._expr(frame, step.at[column], index)),
+            (f"{name}.crd1", self._expr(frame, places[column], index)),
             (f"{name}.val", self._expr(frame, step.body, step.type.dtype)),
         )
-        self._add(name, frame, cursor, at, following, None, pushes)
+        self._add(name, frame, cursor, at, following, None, pushes, when)
 
     def _scatter(self, step: tn.Scatter) -> None:
         if step.base is None:
@@ -293,9 +300,14 @@ class _Lowering:
         walks: tuple[fibre.Walk, ...] = ()
         for within_ in wanted:
             bound = {v: e for before in walks for v, e in before.coordinates}
+            if within_.tensor in self.selects:
+                walks = (*walks, self._selected(within_, names, {**{n: Var(d, dt.i64) for n, d in dims.items()}, **bound}))
+                continue
             form, stream = self._format(within_.tensor), self.streams.get(within_.tensor)
             walks = (*walks, fibre.walk(within_.tensor, form, within_.indices, names, bound, stream))
-        frame = _Frame([], [], [], tuple(r for w in walks for r in w.ragged), walks, {n: Var(d, dt.i64) for n, d in dims.items()})
+        sizes = {poly.isl_name(s) for s in self.symbols}
+        ragged = (dataclasses.replace(r, parents=tuple(p for p in r.parents if p not in sizes)) for w in walks for r in w.ragged)
+        frame = _Frame([], [], [], tuple(ragged), walks, {n: Var(d, dt.i64) for n, d in dims.items()})
         frame.values.update((i.name, Const(0, dt.i64)) for i in plain if i.extent == 1)
         for w in walks:
             frame.values.update(w.coordinates)
@@ -307,6 +319,19 @@ class _Lowering:
             for w in walks:
                 self._place(frame, w, index.name)
         return frame
+
+    def _selected(self, within: tn.Within, names: Names, values: dict[str, Expr]) -> fibre.Walk:
+        """The walk of a selection: dims for what is not known yet, and the coordinate that it gives them."""
+        step = self.selects[within.tensor]
+        *above, last = within.indices
+        dims = tuple((names.fresh(poly.isl_name(v)), v) for v in above if v not in values)
+        here = {**values, **{v: Var(d, dt.i64) for d, v in dims}}
+        if last in values:
+            raise VerifyError(f"{within.tensor} selects {last}, which is known there")
+        frame = _Frame([], [], [], (), (), {i.name: here[v] for i, v in zip(step.indices, above)})
+        coordinate = self._expr(frame, step.at, dt.i64)
+        own = tuple((v, here[v]) for _, v in dims)
+        return fibre.Walk(within.tensor, within.indices, dims, (), (), (*own, (last, coordinate)))
 
     def _in_order(self, wanted: tuple[tn.Within, ...], indices: tuple[tn.Index, ...]) -> tuple[tn.Within, ...]:
         """`wanted` in an order in which no walk has to search: what one binds, later ones enter by. The first index leads if it can."""
@@ -436,36 +461,25 @@ class _Lowering:
         value: Expr,
         monoid: str | None,
         pushes: tuple[tuple[str, Expr], ...] = (),
+        when: Expr | None = None,
     ) -> None:
         name = self.names.fresh(poly.isl_name(stem))
-        roots = (value, *at, *(pushed for _, pushed in pushes))
+        domain = f"{{ {name}[{', '.join(frame.dims)}]{' : ' if frame.limits else ''}{' and '.join(frame.limits)} }}"
+        bare = poly.Statement(name, tuple(frame.dims), frame.ragged, domain, target, at, value, monoid, poly.Relation(target, "", False), (), tuple(frame.extents), pushes, (), when)
+        roots = bare.roots
         for root in roots:
             self._note_sizes(root, set(frame.dims))
         known = set(frame.dims) | set(self.parameters.sizes)
         head = f"{name}[{', '.join(frame.dims)}]"
-        arrays = {a: self.arrays[a] for a in (target, *(load.array for root in roots for load in loads(root)))}
+        arrays = {a: self.arrays[a] for a in (target, *(load.array for root in roots for load in loads(root)), *(e.array for e in bare.entered))}
         arrays.update((r.drains, self.arrays[r.drains]) for r in frame.ragged if r.drains)
         limits = {a: tuple(self._extent(e) for e in array.extents) for a, array in arrays.items()}
         drained = tuple(row_of(head, r.drains, r.places, known, limits) for r in frame.ragged if r.drains)
-        domain = f"{{ {head}{' : ' if frame.limits else ''}{' and '.join(frame.limits)} }}"
         write = write_of(head, target, at, value.dtype, known, limits)
-        write = dataclasses.replace(write, must=write.must and not frame.ragged)
-        self.statements.append(
-            poly.Statement(
-                name,
-                tuple(frame.dims),
-                frame.ragged,
-                domain,
-                target,
-                at,
-                value,
-                monoid,
-                write,
-                tuple(dict.fromkeys((*reads_of(head, roots, known, limits), *drained))),
-                tuple(frame.extents),
-                pushes,
-            )
-        )
+        write = dataclasses.replace(write, must=write.must and not frame.ragged and when is None)
+        entered = (whole_of(head, e, known, limits) for e in bare.entered)
+        reads = tuple(dict.fromkeys((*reads_of(head, roots, known, limits), *drained, *entered)))
+        self.statements.append(dataclasses.replace(bare, write=write, reads=reads))
 
     def _note_sizes(self, expr: Expr, dims: set[str]) -> None:
         match expr:

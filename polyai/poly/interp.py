@@ -113,7 +113,10 @@ class _Machine:
         steps.sort(key=lambda step: (step[0], step[1]))
         codes = {s.name: (tuple(self._code(e) for e in s.at), self._code(s.value)) for s in self.scop.statements}
         pushes = {s.name: [(array, self._code(value)) for array, value in s.pushes] for s in self.scop.statements}
+        conditions = {s.name: self._code(s.when) for s in self.scop.statements if s.when is not None}
         for _, _, self.around, s, env in steps:
+            if s.name in conditions and not conditions[s.name](env):
+                continue
             at, value = codes[s.name]
             for array, pushed in pushes[s.name]:
                 place = (int(self._read(s.target, tuple(int(a(env)) for a in at))),)

@@ -23,8 +23,22 @@ from collections.abc import Mapping, Sequence
 from polyai.errors import UnsupportedError
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Const, Load, Var
-from polyai.tensor.bodies import apply, convert, loads, names_of, parts_within, reads_of, reduces, rename, stem, stored_at, var
+from polyai.tensor.bodies import (
+    apply,
+    convert,
+    left_out,
+    loads,
+    names_of,
+    parts_within,
+    reads_of,
+    reduces,
+    rename,
+    stem,
+    stored_at,
+    var,
+)
 from polyai.tensor.nodes import (
+    Body,
     Comprehension,
     Index,
     Input,
@@ -33,6 +47,7 @@ from polyai.tensor.nodes import (
     Program,
     Reduce,
     Scatter,
+    Select,
     Step,
     TensorType,
     Within,
@@ -203,9 +218,11 @@ class _Cut:
         out: list[str] = []
         known = {*ready, *done, name}
         for step in self.program.body:
-            if owns_a_pattern(step):
-                continue
             computable = all(r in known for r in reads_of(step))
+            if owns_a_pattern(step):
+                if computable and isinstance(step, Select):
+                    known.add(step.target)
+                continue
             if computable and isinstance(step, Comprehension):
                 known.add(step.target)
                 if step.type.pattern is not None and step.type.pattern.owner == name and (self._is_wanted(step.target) or isinstance(step.body, Reduce)):
@@ -273,8 +290,12 @@ class _Cut:
         fresh = {i.name: self.names.fresh(stem(i.name)) for i in step.indices}
         again: Scatter = rename(step, fresh)
         assert step.type.format is not None
-        place = (again.at[step.type.format.order[0]],)
-        return zeros, Scatter(f"{name}.count", type, zeros.target, "add", again.indices, place, Const(1, dt.i64), again.within)
+        at, conditions = zip(*(left_out(a) for a in again.at))
+        one: Body = Const(1, dt.i64)
+        for condition in conditions:
+            one = one if condition is None else apply("where", dt.i64, condition, one, Const(0, dt.i64))
+        place = (at[step.type.format.order[0]],)
+        return zeros, Scatter(f"{name}.count", type, zeros.target, "add", again.indices, place, one, again.within)
 
     def _fill(self, name: str) -> list[Comprehension]:
         step = self.made[name]
@@ -306,5 +327,5 @@ def _is_dear(step: Step) -> bool:
     """Worth more to keep than to compute again."""
     if isinstance(step, Comprehension):
         return next(reduces(step.body), None) is not None
-    return not isinstance(step, Join)
+    return not isinstance(step, (Join, Select))
 
