@@ -60,6 +60,7 @@ def _extents(tracer: Tracer, stem: str, factors: Sequence[Factor], stretched: fr
 
 
 def _single(tracer: Tracer, stem: str, factors: Sequence[Factor], out: Labels, extents: Mapping[str, Size]) -> Array:
+    factors, extents = _entered(tracer, factors, out, extents)
     given = factors
     factors, again = _distinct(given)
     extents = {**extents, **{other: extents[label] for other, label in again.items()}}
@@ -89,6 +90,32 @@ def _single(tracer: Tracer, stem: str, factors: Sequence[Factor], out: Labels, e
     return tracer.scatter(stem, base, "or" if dtype.kind == "b" else "add", points, points, value, (within,))
 
 
+def _entered(tracer: Tracer, factors: Sequence[Factor], out: Labels, extents: Mapping[str, Size]) -> tuple[Sequence[Factor], Mapping[str, Size]]:
+    """Selected rows of a matrix as two factors, the selection and the matrix: they are walked where they are, not copied.
+
+        A[rows] @ X = sum(r, k) S(i, r) A[r, k] X[k, j]
+
+    A selection is entered by its rows: beside other sparse factors, only if it gives the rows of the result.
+    """
+    new: list[Factor] = []
+    more = dict(extents)
+    alone = sum(a.is_sparse for a, _ in factors) == 1
+    for array, labels in factors:
+        found = tracer.selected.get(array.name)
+        if found is None or len(set(labels)) != len(labels) or not (alone or labels[found.dimension : found.dimension + 1] == out[:1]):
+            new.append((array, labels))
+            continue
+        row = f"{labels[found.dimension]}/{len(more)}"
+        more[row] = found.source.extents[found.dimension]
+        new.append((found.select, (labels[found.dimension], row)))
+        new.append((found.source, tuple(row if d == found.dimension else label for d, label in enumerate(labels))))
+    return new, more
+
+
+def _holds_values(array: Array) -> bool:
+    return not tn.is_select(array.type)
+
+
 def _distinct(factors: Sequence[Factor]) -> tuple[list[Factor], dict[str, str]]:
     """Factors whose sparse ones have no label twice, and which label each new one must be equal to: a diagonal of stored
     elements is walked, not located."""
@@ -112,7 +139,7 @@ def _summed(over: tuple[tn.Index, ...], value: Term, dtype: DType, within: tuple
 
 def _product_type(tracer: Tracer, factors: Sequence[Factor]) -> DType:
     out: Term | None = None
-    for array, _ in factors:
+    for array, _ in filter(lambda f: _holds_values(f[0]), factors):
         one = Term(number(1, array.type.dtype).body, array.weak)
         out = one if out is None else out * one
     assert out is not None
@@ -257,6 +284,8 @@ def _next(sparse: Sequence[Factor], rest: list[list[int]], known: set[str], out:
             labels = sparse[group[0]][1]
             if known & set(labels):
                 return group
+    if any(tn.is_select(sparse[g[0]][0].type) for g in rest):
+        return next(g for g in rest if tn.is_select(sparse[g[0]][0].type))
     return next((g for g in rest if out and out[0] in sparse[g[0]][1]), rest[0])
 
 
@@ -275,6 +304,8 @@ def _product(
     dtype = _product_type(tracer, factors)
     value: Term | None = None
     for array, labels in factors:
+        if not _holds_values(array):
+            continue
         at = [0 if e == 1 and extents[label] != 1 else index[label] for e, label in zip(array.extents, labels)]
         read = tracer.read(array, at)
         for other in labels:

@@ -42,6 +42,7 @@ def select(tracer: Tracer, count: Size, extent: Size, at: At) -> Array:
 def getitem(a: Array, key: tuple[Any, ...]) -> Any:
     """`a[key]` of a sparse matrix: sparse, but for rows, columns and single elements, which are dense."""
     tracer = a.tracer
+    check_no_traced_mask(a, key)
     if a.rank != 2:
         raise UnsupportedError(f"indexing of the sparse {tracer.text(a)} with {a.rank} dimensions", "indexed are matrices", "use .toarray(), or index before the call")
     parts = keys.parts_of(a, constant_masks(a, key))
