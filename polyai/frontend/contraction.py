@@ -60,6 +60,7 @@ def _extents(tracer: Tracer, stem: str, factors: Sequence[Factor], stretched: fr
 
 
 def _single(tracer: Tracer, stem: str, factors: Sequence[Factor], out: Labels, extents: Mapping[str, Size]) -> Array:
+    factors = [(tracer.alike.get(a.name, a), labels) for a, labels in factors]
     factors, extents = _entered(tracer, factors, out, extents)
     given = factors
     factors, again = _distinct(given)

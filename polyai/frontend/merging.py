@@ -132,6 +132,30 @@ def scattered(
     return tracer.add_step(step, is_matrix=is_matrix)
 
 
+def regrouped(
+    source: Array,
+    points: Sequence[tn.Index],
+    at: Sequence[tn.Index],
+    places: Sequence[Any],
+    value: Term,
+    within: tuple[tn.Within, ...],
+    order: tuple[int, ...],
+    stem: str = "index",
+) -> Array:
+    """Stored elements of `source` put elsewhere, to `places` over the extents of `at`. Each row of the result must be touched in order
+    if the rows of `source` are in order, which is seen to."""
+    tracer = source.tracer
+    out = scattered(tracer, stem, points, at, value, within, order, bits_of((source,)), source.is_matrix, None, places)
+    assert source.type.pattern is not None
+    tracer.copied[out.name] = source.type.pattern.owner
+    return out
+
+
+def entered(array: Array) -> Array:
+    """A sparse matrix whose rows or columns can be entered: itself, or by rows."""
+    return array if order_of(array) is not None else converted(array, (0, 1))
+
+
 def join(tracer: Tracer, indices: Sequence[tn.Index], clauses: Clauses, order: tuple[int, ...], bits: int) -> tn.Within:
     """The coordinates `indices` that fulfil all clauses; equal joins are made once."""
     place = {i.name: n for n, i in enumerate(indices)}

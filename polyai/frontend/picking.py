@@ -56,7 +56,7 @@ def getitem(a: Array, key: tuple[Any, ...]) -> Any:
         raise UnsupportedError(f"index arrays of several dimensions for the sparse {tracer.text(a)}", "sparse results are matrices", "index by vectors, or use .toarray()")
     if all(p.kind != "slice" for p in parts):
         return _elements(a, parts)
-    out = _entered(a)
+    out = merging.entered(a)
     order = merging.order_of(out)
     assert order is not None
     scalars = [d for d in range(2) if _is_scalar(parts[d])]
@@ -108,11 +108,6 @@ def _line(index: Array, axis: int) -> Array:
     return out
 
 
-def _entered(a: Array) -> Array:
-    """The matrix with rows or columns that can be entered: itself, or by rows."""
-    return a if merging.order_of(a) is not None else merging.converted(a, (0, 1))
-
-
 def _whole(part: Any, extent: Size) -> bool:
     return part.kind == "slice" and part.begin == 0 and part.step == 1 and part.extent == extent
 
@@ -135,15 +130,6 @@ def _count(part: Any) -> Size:
     return part.extent if part.kind == "slice" else 1 if _is_scalar(part) else part.value.extents[0]
 
 
-def _scattered(a: Array, points: Sequence[tn.Index], at: Sequence[tn.Index], places: Sequence[Any], value: Term, within: tuple[tn.Within, ...], order: tuple[int, ...]) -> Array:
-    """Stored elements of `a` put elsewhere; rows that must be in order are those of `a`."""
-    tracer = a.tracer
-    out = merging.scattered(tracer, "index", points, at, value, within, order, merging.bits_of((a,)), a.is_matrix, None, places)
-    assert a.type.pattern is not None
-    tracer.copied[out.name] = a.type.pattern.owner
-    return out
-
-
 def _outer(a: Array, dimension: int, part: Any) -> Array:
     """The selection along the dimension that is stored outside."""
     tracer = a.tracer
@@ -159,7 +145,7 @@ def _outer(a: Array, dimension: int, part: Any) -> Array:
     source = (r, k) if dimension == 0 else (k, r)
     at = (i, k) if dimension == 0 else (k, i)
     within = (tracer.within(chosen, (i.name, r.name)), tracer.within(a, [x.name for x in source]))
-    out = _scattered(a, (i, r, k), at, at, tracer.read(a, source), within, order)
+    out = merging.regrouped(a, (i, r, k), at, at, tracer.read(a, source), within, order)
     tracer.selected[out.name] = Selected(a, chosen, dimension)
     return out
 
@@ -179,14 +165,14 @@ def _inner(a: Array, dimension: int, part: Any) -> Array:
         at = tuple(new if d == dimension else p for d, p in enumerate(points))
         places = tuple(place if d == dimension else p for d, p in enumerate(points))
         within = (tracer.within(a, [p.name for p in points]),)
-        return _scattered(a, points, at, places, tracer.read(a, points), within, order)
+        return merging.regrouped(a, points, at, places, tracer.read(a, points), within, order)
     turned = merging.converted(a, (dimension, 1 - dimension))
     chosen = select(tracer, count, extent, _place(tracer, part, extent))
     c, k, i = tracer.indices((count, extent, a.extents[1 - dimension]))
     source = (i, k) if dimension == 1 else (k, i)
     at = (i, c) if dimension == 1 else (c, i)
     within = (tracer.within(chosen, (c.name, k.name)), tracer.within(turned, [x.name for x in source]))
-    return _scattered(turned, (c, k, i), at, at, tracer.read(turned, source), within, order)
+    return merging.regrouped(turned, (c, k, i), at, at, tracer.read(turned, source), within, order)
 
 
 def _left_out(tracer: Tracer, inner: tn.Index, part: Any, count: Size) -> Term:
@@ -205,7 +191,7 @@ def _left_out(tracer: Tracer, inner: tn.Index, part: Any, count: Size) -> Term:
 def _elements(a: Array, parts: Sequence[Any]) -> Array:
     """Single elements: for each pair of row and column the sum of what the row stores in this column; dense."""
     tracer = a.tracer
-    out = _entered(a)
+    out = merging.entered(a)
     order = merging.order_of(out)
     assert order is not None
     arrays = [p.value for p in parts if p.kind == "array" and p.value.rank]

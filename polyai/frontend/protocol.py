@@ -95,7 +95,7 @@ FUNCTIONS: dict[str, Function] = {
     "where": _where, "clip": _clip, "round": ew.round, "around": ew.round, "isclose": ew.isclose, "allclose": _allclose,
     "array_equal": _array_equal, "nan_to_num": ew.nan_to_num, "real": ew.real, "imag": ew.imag, "astype": ew.astype,
     "dot": linalg.dot, "vdot": linalg.vdot, "inner": linalg.inner, "outer": _outer, "tensordot": linalg.tensordot,
-    "einsum": linalg.einsum, "diagonal": linalg.diagonal, "diag": linalg.diag, "trace": linalg.trace, "cross": linalg.cross,
+    "einsum": linalg.einsum, "diagonal": linalg.diagonal, "diag": linalg.diag, "trace": linalg.trace, "cross": linalg.cross, "kron": linalg.kron,
     "matrix_power": linalg.matrix_power, "matrix_transpose": linalg.matrix_transpose,
     "concatenate": joining.concat, "concat": joining.concat, "stack": joining.stack, "hstack": joining.hstack, "vstack": joining.vstack,
     "split": joining.split, "unstack": joining.unstack, "pad": joining.pad, "meshgrid": joining.meshgrid, "diff": joining.diff,

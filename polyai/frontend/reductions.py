@@ -28,8 +28,10 @@ def fold(
     stem: str, monoid: str, arrays: Sequence[Array], axes: tuple[int, ...], keepdims: bool = False, prepare: Rule = _same, finish: Rule = _same
 ) -> Array:
     """One step: `finish(monoid over axes of prepare(elements of the arrays))`; the arrays broadcast to the first one."""
+    tracer = arrays[0].tracer
+    if monoid == "add":  # where stored zeros count for nothing
+        arrays = [tracer.alike.get(a.name, a) for a in arrays]
     first = arrays[0]
-    tracer = first.tracer
     extents = first.extents
     point: list[tn.Index] = []
     kept: list[tn.Index] = []
