@@ -30,9 +30,9 @@ def matrices_only(a: Array, what: str) -> None:
 
 
 def filtered(a: Array, keeps: Condition, alike: Array, stem: str) -> Array:
-    """The elements of `alike`, which has the pattern of `a`, at the coordinates (row, column) that `keeps` keeps.
+    """The elements of `a` at the coordinates (row, column) that `keeps` keeps.
 
-    `alike` holds zeros elsewhere, so that sums and products read it instead and nothing is assembled for them.
+    `alike` has the same elements, and zeros elsewhere: sums and products read it instead, and nothing is assembled for them.
     """
     tracer = a.tracer
     matrices_only(a, stem)
@@ -43,7 +43,7 @@ def filtered(a: Array, keeps: Condition, alike: Array, stem: str) -> Array:
     inner = order[1]
     places = [apply("where", kept, index_term(p), number(-1, dt.i64)) if d == inner else p for d, p in enumerate(points)]
     within = (tracer.within(a, [p.name for p in points]),)
-    out = merging.regrouped(a, points, points, places, tracer.read(alike, points), within, order, stem)
+    out = merging.regrouped(a, points, points, places, tracer.read(a, points), within, order, stem)
     tracer.alike[out.name] = alike
     return out
 

@@ -8,8 +8,9 @@ from types import MappingProxyType
 
 from polyai.errors import ShapeError, UnsupportedError
 from polyai.frontend import merging
+from polyai.frontend.assembling import filtered
 from polyai.frontend.core import Array, Tracer
-from polyai.frontend.pointwise import broadcast_sizes
+from polyai.frontend.pointwise import broadcast_sizes, stored_densely
 from polyai.frontend.term import Term, apply, convert, number, reduced
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType
@@ -61,6 +62,11 @@ def _extents(tracer: Tracer, stem: str, factors: Sequence[Factor], stretched: fr
 
 def _single(tracer: Tracer, stem: str, factors: Sequence[Factor], out: Labels, extents: Mapping[str, Size]) -> Array:
     factors = [(tracer.alike.get(a.name, a), labels) for a, labels in factors]
+    if sum(a.is_sparse for a, _ in factors) > 1:
+        searched = _triangle(tracer, stem, factors, out)
+        if searched is not None:
+            return searched
+        factors = [(stored_densely(a)[0], labels) if a.is_sparse and a.rank == 1 and _beside_matrix(factors) else (a, labels) for a, labels in factors]
     factors, extents = _entered(tracer, factors, out, extents)
     given = factors
     factors, again = _distinct(given)
@@ -85,10 +91,68 @@ def _single(tracer: Tracer, stem: str, factors: Sequence[Factor], out: Labels, e
     if set(labels) == set(out):
         assert first.type.pattern is not None
         pattern = tn.Pattern(within.tensor, tuple(first.type.pattern.dims[labels.index(label)] for label in out))
-        return tracer.emit(stem, [index[label] for label in out], value, (within,), pattern, matrix, strong=True)
+        made = tracer.emit(stem, [index[label] for label in out], value, (within,), pattern, matrix, strong=True)
+        return _only_where_stored(tracer, stem, made, factors, out)
     base = tracer.emit("zeros", tracer.indices([extents[label] for label in out]), number(False if dtype.kind == "b" else 0, dtype))
     points = [index[label] for label in out]
     return tracer.scatter(stem, base, "or" if dtype.kind == "b" else "add", points, points, value, (within,))
+
+
+def _beside_matrix(factors: Sequence[Factor]) -> bool:
+    return any(a.is_sparse and a.rank > 1 for a, _ in factors)
+
+
+def _only_where_stored(tracer: Tracer, stem: str, made: Array, factors: Sequence[Factor], out: Labels) -> Array:
+    """Without the elements where a sparse vector among the factors stores nothing."""
+    there = [(tracer.presence[a.name], labels) for a, labels in factors if a.name in tracer.presence]
+    if not there or not merging.reorders(made):
+        return made
+
+    def keeps(i: Term, j: Term) -> Term:
+        at = dict(zip(out, (i, j)))
+        reads = [tracer.read(presence, [at[label] for label in labels]) for presence, labels in there]
+        return reads[0] if len(reads) == 1 else reads[0] & reads[1]
+
+    return filtered(merging.entered(made), keeps, made, stem)
+
+
+def _triangle(tracer: Tracer, stem: str, factors: Sequence[Factor], out: Labels) -> Array | None:
+    """A product of three sparse matrices in a triangle: that of two where the third one stores something, times the third one.
+
+        sum(i, j, k) A[i, j] B[j, k] C[i, k]  =  sum(i, k) C[i, k] * P[i, k]   with P = A @ B where C is stored
+
+    None for other products.
+    """
+    sparse = [f for f in factors if f[0].is_sparse and f[0].rank == 2 and len(set(f[1])) == 2]
+    if len(sparse) != 3 or len({label for _, labels in sparse for label in labels}) != 3:
+        return None
+    if any(sum(label in labels for _, labels in sparse) != 2 for _, own in sparse for label in own):
+        return None
+    others = [f for f in factors if all(f is not s for s in sparse)]
+    for third in sparse:
+        left, right = (f for f in sparse if f is not third)
+        (shared,) = set(left[1]) & set(right[1])
+        used = {label for _, labels in others for label in labels} | set(out)
+        if shared in used:
+            continue
+        (n,), (m,) = set(left[1]) - {shared}, set(right[1]) - {shared}
+        mask = third[0] if third[1] == (n, m) else _turned(third[0])
+        a, b = left[0] if left[1] == (n, shared) else _turned(left[0]), right[0] if right[1] == (shared, m) else _turned(right[0])
+        if set(out) == {n, m}:  # which stores what both do
+            return contract(tracer, stem, [(contract(tracer, stem, [(a, (n, shared)), (b, (shared, m))], (n, m)), (n, m)), third, *others], out)
+        inside = masked_product(tracer, stem, (a, ("n", "k")), (b, ("k", "m")), mask)
+        again = mask if merging.order_of(mask) == (0, 1) else merging.converted(mask, (0, 1))
+        return contract(tracer, stem, [(inside, (n, m)), (again, (n, m)), *others], out)
+    return None
+
+
+def _turned(a: Array) -> Array:
+    """A matrix transposed."""
+    tracer = a.tracer
+    i, j = tracer.indices(a.extents[::-1])
+    assert a.type.pattern is not None
+    pattern = tn.Pattern(a.type.pattern.owner, a.type.pattern.dims[::-1])
+    return tracer.emit("transpose", (i, j), tracer.read(a, (j, i)), (tracer.within(a, (j.name, i.name)),), pattern, a.is_matrix)
 
 
 def _entered(tracer: Tracer, factors: Sequence[Factor], out: Labels, extents: Mapping[str, Size]) -> tuple[Sequence[Factor], Mapping[str, Size]]:
@@ -316,6 +380,10 @@ def _product(
         read = read if read.weak else convert(read, dt.compute_type(dtype))
         value = read if value is None else value & read if dtype.kind == "b" else value * read
     assert value is not None
+    for array, labels in factors:
+        if array.name in tracer.presence:
+            at = [0 if e == 1 and extents[label] != 1 else index[label] for e, label in zip(array.extents, labels)]
+            value = apply("where", tracer.read(tracer.presence[array.name], at), value, number(False if value.dtype.kind == "b" else 0, value.dtype))
     return value, dtype
 
 

@@ -129,13 +129,32 @@ def tensordot(x1: Any, x2: Any, axes: Any = 2) -> Any:
     return contract(tracer, "tensordot", [(a, tuple(left)), (b, tuple(right))], out)
 
 
-def einsum(subscripts: Any, *operands: Any) -> Any:
-    """NumPy's einsum: ellipses, repeated indices, implicit output, or operands with lists of numbers. Operands may be sparse."""
+def einsum(subscripts: Any, *operands: Any, semiring: Semiring | None = None) -> Any:
+    """NumPy's einsum: ellipses, repeated indices, implicit output, or operands with lists of numbers. Operands may be sparse.
+
+    With a `semiring` a product of two matrices, transposed or not, or of a matrix and a vector.
+    """
     if not isinstance(subscripts, str):
         subscripts, operands = _from_lists((subscripts, *operands))
     tracer, arrays = _arrays("einsum", *operands)
     inputs, out, stretched = parse(subscripts, arrays)
+    if semiring is not None:
+        return _semiring_product(tracer, semiring, list(zip(arrays, inputs)), out)
     return contract(tracer, "einsum", list(zip(arrays, inputs)), out, stretched)
+
+
+def _semiring_product(tracer: Tracer, ring: Semiring, factors: Sequence[tuple[Array, Labels]], out: Labels) -> Any:
+    """A contraction over one label as the product of matrices that it is."""
+    sets = [set(labels) for _, labels in factors]
+    if len(factors) == 2 and len(sets[0] & sets[1]) == 1 and all(len(s) == a.rank for s, (a, _) in zip(sets, factors)):
+        (shared,) = sets[0] & sets[1]
+        (a, left), (b, right) = factors if not out or out[0] in sets[0] else factors[::-1]
+        kept = (*(x for x in left if x != shared), *(x for x in right if x != shared))
+        swaps = ring.mul not in ("first", "second") or factors[0][0] is a
+        if a.rank == 2 and b.rank in (1, 2) and kept == out and swaps:
+            rows = a if left[1] == shared else permuted(a, (1, 0))
+            return product(tracer, ring, rows, b if right[0] == shared else permuted(b, (1, 0)))
+    raise UnsupportedError("einsum over a semiring that is no product of two matrices", "products over semirings are compiled as matmul", "use matmul(A, B, semiring=...), or write it as such products")
 
 
 def _from_lists(given: Sequence[Any]) -> tuple[str, tuple[Any, ...]]:

@@ -83,16 +83,24 @@ def converted(array: Array, order: tuple[int, ...], bits: int | None = None) -> 
 def _converted(array: Array, order: tuple[int, ...], bits: int) -> Array:
     tracer = array.tracer
     owner = array.type.pattern.owner if array.type.pattern is not None else ""
-    form = tracer.types[owner].format
     if array.rank > 2:
         format_for(tuple(range(array.rank)), 32)  # which says what is assembled
-    if array.rank != 2 or form is None or form.padded or form.blocked or not any(level.name == "compressed" for level in form.levels):
+    if not reorders(array):
         raise RowsWanted(tracer.texts.get(owner, owner))
     indices = tracer.indices(array.extents)
     within = tracer.within(array, [i.name for i in indices])
     value = tracer.read(array, indices)
-    tracer.merged[within.tensor] = None
-    return scattered(tracer, "converted", indices, indices, value, (within,), order, bits, array.is_matrix, None)
+    out = scattered(tracer, "converted", indices, indices, value, (within,), order, bits, array.is_matrix, None)
+    tracer.copied[out.name] = within.tensor
+    return out
+
+
+def reorders(array: Array) -> bool:
+    """Whether a kernel puts the elements of a sparse array in another order."""
+    form = array.tracer.types[array.type.pattern.owner].format if array.type.pattern is not None else None
+    if form is None or form.padded or form.blocked or array.rank != 2:
+        return False
+    return any(level.name == "compressed" for level in form.levels)
 
 
 def stored_as(array: Any, order: tuple[int, ...]) -> Array:

@@ -260,8 +260,13 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
     if ord in (None, 2, "fro") and (ord != 2 or len(axes) == 1):
         squares = fold("norm", "add", [a], axes, keepdims, lambda e: apply("square", abs(e)), lambda s: apply("sqrt", s))
         return squares
+    if len(axes) == 2 and ord in (1, -1, float("inf"), float("-inf")):
+        along, across = axes if abs(ord) == 1 else axes[::-1]
+        lines = sum(absolute(a), along, keepdims=True)
+        out = _extreme("max" if ord > 0 else "min", lines, across, True)
+        return out if keepdims else drop_axes(out, axes)
     if len(axes) != 1:
-        raise DTypeError(f"norm with ord={ord} of a matrix", "matrix norms other than Frobenius need a decomposition", "choose one axis")
+        raise DTypeError(f"norm with ord={ord} of a matrix", "other matrix norms than Frobenius, 1 and inf need a decomposition", "choose one axis")
     if ord == 1:
         return sum(absolute(a), axes, keepdims=keepdims)
     if ord in (float("inf"), float("-inf")):

@@ -397,6 +397,6 @@ def _triangle(stem: str, x: Any, k: int) -> Any:
     if a.type.pattern is None:
         return a.tracer.emit(stem, indices, value)
     alike = a.tracer.emit(stem, indices, value, (a.tracer.within(a, [i.name for i in indices]),), a.type.pattern, a.is_matrix)
-    if merging.order_of(a) is None or len(a.tracer.regions) > 1:
+    if len(a.tracer.regions) > 1 or not merging.reorders(a):
         return alike
-    return filtered(a, (lambda i, j: j <= i + k) if stem == "tril" else (lambda i, j: j >= i + k), alike, stem)
+    return filtered(merging.entered(a), (lambda i, j: j <= i + k) if stem == "tril" else (lambda i, j: j >= i + k), alike, stem)
