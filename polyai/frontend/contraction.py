@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from polyai.errors import ShapeError, UnsupportedError
 from polyai.frontend import merging
-from polyai.frontend.assembling import filtered
+from polyai.frontend.assembling import filtered, turned
 from polyai.frontend.core import Array, Tracer
 from polyai.frontend.pointwise import broadcast_sizes, stored_densely
 from polyai.frontend.term import Term, apply, convert, number, reduced
@@ -136,23 +136,14 @@ def _triangle(tracer: Tracer, stem: str, factors: Sequence[Factor], out: Labels)
         if shared in used:
             continue
         (n,), (m,) = set(left[1]) - {shared}, set(right[1]) - {shared}
-        mask = third[0] if third[1] == (n, m) else _turned(third[0])
-        a, b = left[0] if left[1] == (n, shared) else _turned(left[0]), right[0] if right[1] == (shared, m) else _turned(right[0])
+        mask = third[0] if third[1] == (n, m) else turned(third[0])
+        a, b = left[0] if left[1] == (n, shared) else turned(left[0]), right[0] if right[1] == (shared, m) else turned(right[0])
         if set(out) == {n, m}:  # which stores what both do
             return contract(tracer, stem, [(contract(tracer, stem, [(a, (n, shared)), (b, (shared, m))], (n, m)), (n, m)), third, *others], out)
         inside = masked_product(tracer, stem, (a, ("n", "k")), (b, ("k", "m")), mask)
         again = mask if merging.order_of(mask) == (0, 1) else merging.converted(mask, (0, 1))
         return contract(tracer, stem, [(inside, (n, m)), (again, (n, m)), *others], out)
     return None
-
-
-def _turned(a: Array) -> Array:
-    """A matrix transposed."""
-    tracer = a.tracer
-    i, j = tracer.indices(a.extents[::-1])
-    assert a.type.pattern is not None
-    pattern = tn.Pattern(a.type.pattern.owner, a.type.pattern.dims[::-1])
-    return tracer.emit("transpose", (i, j), tracer.read(a, (j, i)), (tracer.within(a, (j.name, i.name)),), pattern, a.is_matrix)
 
 
 def _entered(tracer: Tracer, factors: Sequence[Factor], out: Labels, extents: Mapping[str, Size]) -> tuple[Sequence[Factor], Mapping[str, Size]]:

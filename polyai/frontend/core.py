@@ -105,6 +105,7 @@ class Tracer:
         self.needs_unique: dict[str, None] = {}
         self.merged: dict[str, None] = {}
         self.copied: dict[str, str] = {}  # by pattern made: the one whose rows it copies in order
+        self.lines: dict[str, Array] = {}  # by dense vector: the sparse matrix of one row that it is, returned in its place
         self.presence: dict[str, Array] = {}  # by dense array made of a sparse one: where that stores something
         self.alike: dict[str, Array] = {}  # by pattern made: the same elements along another pattern, with zeros stored
         self.selected: dict[str, Selected] = {}  # by pattern made

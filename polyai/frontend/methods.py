@@ -12,7 +12,7 @@ import numpy as np
 
 from polyai.errors import UnsupportedError
 from polyai.frontend import elementwise as ew
-from polyai.frontend import reductions, sparse
+from polyai.frontend import merging, reductions, sparse
 from polyai.frontend.core import Array
 
 
@@ -96,6 +96,8 @@ class SparseMethods(Array):
     def _to(self, name: str) -> Any:
         if self.format == name:
             return self
+        if name in ("csr", "csc") and merging.reorders(self):
+            return merging.stored_as(self, (0, 1) if name == "csr" else (1, 0))
         raise UnsupportedError(
             f"conversion of {self.tracer.text(self)} to {name} while tracing", "patterns are not rebuilt by kernels", "convert before the call"
         )

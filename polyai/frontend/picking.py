@@ -20,6 +20,7 @@ import numpy as np
 
 from polyai.errors import ShapeError, TraceError, UnsupportedError
 from polyai.frontend import keys, merging
+from polyai.frontend.assembling import turned
 from polyai.frontend.core import Array, Selected, Tracer, index_expr, index_term
 from polyai.frontend.pointwise import broadcast
 from polyai.frontend.term import Term, apply, number, reduced
@@ -61,7 +62,10 @@ def getitem(a: Array, key: tuple[Any, ...]) -> Any:
     assert order is not None
     scalars = [d for d in range(2) if _is_scalar(parts[d])]
     if scalars:
-        return _line_of(out, parts, scalars[0], order)
+        line = _line_of(out, parts, scalars[0], order)
+        if len(tracer.regions) == 1:
+            tracer.lines[line.name] = _row_of(out, parts, scalars[0], order)
+        return line
     out = _outer(out, order[0], parts[order[0]])
     return _inner(out, order[1], parts[order[1]])
 
@@ -223,6 +227,23 @@ def _renamed_place(tracer: Tracer, part: Any, i: tn.Index, extent: Size) -> Any:
     if part.value.rank and part.value.extents[0] == 1 and i.extent != 1:
         return keys.gathered(tracer, part.value, (0,), extent)
     return keys.gathered(tracer, part.value, (i,) if part.value.rank else (), extent)
+
+
+def _row_of(a: Array, parts: Sequence[Any], fixed: int, order: tuple[int, ...]) -> Array:
+    """A row or a column, or a part of it, as a sparse matrix of one row."""
+    tracer = a.tracer
+    free = 1 - fixed
+    if order[0] == fixed:
+        row = _outer(a, fixed, parts[fixed])
+        if fixed == 1:
+            row = merging.converted(turned(row), (0, 1))
+    else:
+        points, at = tracer.indices(a.extents), tracer.indices((1, a.extents[free]))
+        wanted = apply("eq", index_term(points[fixed]), _place(tracer, parts[fixed], a.extents[fixed])(points[fixed]))
+        place = apply("where", wanted, index_term(points[free]), number(-1, dt.i64))
+        within = (tracer.within(a, [p.name for p in points]),)
+        row = merging.regrouped(a, points, at, (0, place), tracer.read(a, points), within, (0, 1))
+    return _inner(row, 1, parts[free])
 
 
 def _line_of(a: Array, parts: Sequence[Any], fixed: int, order: tuple[int, ...]) -> Array:

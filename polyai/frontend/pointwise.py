@@ -9,7 +9,7 @@ import numpy as np
 
 from polyai.errors import ShapeError, TraceError, UnsupportedError
 from polyai.frontend import merging
-from polyai.frontend.assembling import filtered
+from polyai.frontend.assembling import as_row, filtered
 from polyai.frontend.core import Array, Shape, Tracer, find_tracer
 from polyai.frontend.sizes import SizeValue
 from polyai.frontend.term import Rule, Term, apply, number, zero_value
@@ -77,6 +77,10 @@ def pointwise(stem: str, rule: Rule, *values: Any) -> Any:
     if any(isinstance(v, Term) for v in values):
         return rule(*(element(tracer, v, stem) for v in operands))
     arrays = [v for v in operands if isinstance(v, Array)]
+    if max((a.rank for a in arrays), default=0) == 1 and _are_lines(tracer, arrays):
+        made = _on_lines(stem, rule, tracer, [o if isinstance(o, Array) else v for o, v in zip(operands, values)])
+        if made is not None:
+            return made
     if any(a.is_sparse for a in arrays):
         return _on_pattern(tracer, stem, rule, operands, arrays)
     indices = tracer.indices(broadcast(tracer, [a.extents for a in arrays], stem, arrays))
@@ -125,6 +129,38 @@ def toarray(x: Any) -> Any:
     monoid = "or" if a.type.dtype.kind == "b" else "add"
     within = tracer.within(a, [i.name for i in points])
     return tracer.scatter("toarray", base, monoid, points, points, tracer.read(a, points), (within,))
+
+
+def _are_lines(tracer: Tracer, arrays: Sequence[Array]) -> bool:
+    """Whether vectors that are known as sparse matrices of one row are among the operands, or sparse vectors of different patterns."""
+    return any(a.name in tracer.lines for a in arrays) or len({a.type.pattern for a in arrays if a.is_sparse}) > 1
+
+
+def _on_lines(stem: str, rule: Rule, tracer: Tracer, operands: Sequence[Any]) -> Array | None:
+    """The result as a sparse matrix of one row; None where it would be dense."""
+    try:
+        found = pointwise(stem, rule, *(_row_of(tracer, v) if isinstance(v, Array) else v for v in operands))
+    except UnsupportedError:
+        return None
+    return squeezed(found) if found.is_sparse else None
+
+
+def _row_of(tracer: Tracer, a: Array) -> Array:
+    if a.name in tracer.lines:
+        return tracer.lines[a.name]
+    return as_row(a) if a.is_sparse else a
+
+
+def squeezed(row: Array) -> Array:
+    """A sparse matrix of one row as a dense vector, which is returned as a sparse one."""
+    tracer = row.tracer
+    dense_row, there = stored_densely(row)
+    (k,) = tracer.indices(row.extents[1:])
+    out = tracer.emit("line", (k,), tracer.read(dense_row, (0, k)))
+    (k,) = tracer.indices(row.extents[1:])
+    tracer.presence[out.name] = tracer.emit("stored", (k,), tracer.read(there, (0, k)))
+    tracer.lines[out.name] = row
+    return out
 
 
 def stored_densely(a: Array) -> tuple[Array, Array]:

@@ -23,7 +23,7 @@ from polyai.frontend.core import (
     to_size,
 )
 from polyai.frontend.linalg import permuted
-from polyai.frontend.pointwise import broadcast, places
+from polyai.frontend.pointwise import broadcast, places, squeezed
 from polyai.frontend.term import Term, apply
 from polyai.shapes import expr as sx
 from polyai.shapes.expr import Size
@@ -85,7 +85,7 @@ def reshape(x: Any, *shape: Any) -> Any:
     if tuple(extents) == a.extents:
         return a
     if a.is_sparse:
-        return reshaped(a, extents)
+        return squeezed(reshaped(a, (1, *extents))) if len(extents) == 1 else reshaped(a, extents)
     indices = tracer.indices(extents)
     at: list[Any] = [0] * a.rank
     for old, new in groups:

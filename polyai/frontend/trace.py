@@ -62,12 +62,13 @@ class SymbolSource:
 @node
 class ArrayOut:
     """Output number `position` of the program. For a sparse one: the owner of its pattern and which of the owner's
-    dimensions each of its dimensions is."""
+    dimensions each of its dimensions is. `line`: a matrix of one row that is returned as a vector."""
 
     position: int
     owner: str | None = None
     dims: tuple[int, ...] = ()
     is_matrix: bool = False
+    line: bool = False
 
 
 @node
@@ -173,7 +174,7 @@ class Traced:
         out: list[Any] = []
         for o in self.outputs:
             if isinstance(o, ArrayOut):
-                out.append(results[o.position])
+                out.append(interop.line(results[o.position]) if o.line else results[o.position])
             elif isinstance(o, SizeOut):
                 out.append(sx.evaluate(o.size, values))
             else:
@@ -281,13 +282,15 @@ def _output(tracer: Tracer, value: Any, names: list[str]) -> ArrayOut | SizeOut 
         raise TraceError("the function returns an element in index notation", "it has no shape", "build an array with comprehension(...)")
     if not isinstance(value, Array):
         return ConstOut(value)
+    line = value.name in tracer.lines
+    value = tracer.lines.get(value.name, value)
     name = tracer.use(value)
     if name not in names:
         names.append(name)
     pattern = value.type.pattern
     if pattern is None:
         return ArrayOut(names.index(name))
-    return ArrayOut(names.index(name), pattern.owner, pattern.dims, value.is_matrix)
+    return ArrayOut(names.index(name), pattern.owner, pattern.dims, value.is_matrix, line)
 
 
 def _rebuilt(path: tuple[Any, ...], value: Any, values: Mapping[tuple[Any, ...], Any]) -> Any:

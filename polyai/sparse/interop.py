@@ -500,6 +500,15 @@ def made(kind: str, shape: tuple[int, ...], arrays: Mapping[str, Array], is_matr
     return out
 
 
+def line(row: Any) -> Any:
+    """A matrix of one row in CSR as a `coo_array` of one dimension around the same arrays."""
+    import scipy.sparse as sparse
+
+    out = sparse.coo_array((row.data, (row.indices,)), shape=row.shape[1:])
+    out.has_canonical_format = True
+    return out
+
+
 def result(kind: str, shape: tuple[int, ...], arrays: Mapping[str, Array], like: Any = None) -> Any:
     """A scipy.sparse value of layout `kind` around the arrays of a kernel (suffixes as in `arrays_of`).
 
