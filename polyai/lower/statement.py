@@ -131,7 +131,7 @@ class Body:
             self.certain.add((array, expr.indices))
         at = out.storage.place(array, self.indices(array, expr.indices, guard), out.begins)
         out.used.add(array)
-        if not safe and guard is not None:
+        if not safe and guard is not None and at:  # a register can be read always
             return b.convert(lp.MaskedLoad(array, at, guard, out.storage.dtype(array)), dtype)
         value = b.convert(b.load(array, at, out.storage.dtype(array)), dtype)
         if array in out.storage.levels:
