@@ -89,8 +89,7 @@ def blocks(tracer: Tracer, stem: str, rows: Sequence[Sequence[Array | None]]) ->
     heights = [_common(tracer, stem, [a.extents[0] for a in row if a is not None], known) for row in rows]
     widths = [_common(tracer, stem, [a.extents[1] for a in column if a is not None], known) for column in zip(*rows)]
     tops, lefts = _starts(tracer, heights), _starts(tracer, widths)
-    orders = {merging.order_of(a) for a in known}
-    order = next(iter(orders)) or (0, 1) if len(orders) == 1 else (0, 1)
+    order = (1, 0) if all(merging.order_of(a) == (1, 0) for a in known) else (0, 1)
     shape = (tops[-1], lefts[-1])
     parts = [placed(a, (tops[r], lefts[c]), shape, order) for r, row in enumerate(rows) for c, a in enumerate(row) if a is not None]
     return union(tracer, stem, parts)

@@ -91,8 +91,8 @@ def _single(tracer: Tracer, stem: str, factors: Sequence[Factor], out: Labels, e
     if set(labels) == set(out):
         assert first.type.pattern is not None
         pattern = tn.Pattern(within.tensor, tuple(first.type.pattern.dims[labels.index(label)] for label in out))
-        made = tracer.emit(stem, [index[label] for label in out], value, (within,), pattern, matrix, strong=True)
-        return _only_where_stored(tracer, stem, made, factors, out)
+        stored = tracer.emit(stem, [index[label] for label in out], value, (within,), pattern, matrix, strong=True)
+        return _only_where_stored(tracer, stem, stored, factors, out)
     base = tracer.emit("zeros", tracer.indices([extents[label] for label in out]), number(False if dtype.kind == "b" else 0, dtype))
     points = [index[label] for label in out]
     return tracer.scatter(stem, base, "or" if dtype.kind == "b" else "add", points, points, value, (within,))

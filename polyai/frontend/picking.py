@@ -113,7 +113,7 @@ def _line(index: Array, axis: int) -> Array:
 
 
 def _whole(part: Any, extent: Size) -> bool:
-    return part.kind == "slice" and part.begin == 0 and part.step == 1 and part.extent == extent
+    return bool(part.kind == "slice" and part.begin == 0 and part.step == 1 and part.extent == extent)
 
 
 def _place(tracer: Tracer, part: Any, extent: Size) -> At:
@@ -168,8 +168,8 @@ def _inner(a: Array, dimension: int, part: Any) -> Array:
         place = _left_out(tracer, inner, part, count)
         at = tuple(new if d == dimension else p for d, p in enumerate(points))
         places = tuple(place if d == dimension else p for d, p in enumerate(points))
-        within = (tracer.within(a, [p.name for p in points]),)
-        return merging.regrouped(a, points, at, places, tracer.read(a, points), within, order)
+        here = (tracer.within(a, [p.name for p in points]),)
+        return merging.regrouped(a, points, at, places, tracer.read(a, points), here, order)
     turned = merging.converted(a, (dimension, 1 - dimension))
     chosen = select(tracer, count, extent, _place(tracer, part, extent))
     c, k, i = tracer.indices((count, extent, a.extents[1 - dimension]))
