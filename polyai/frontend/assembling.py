@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from polyai.errors import ShapeError, UnsupportedError
 from polyai.frontend import merging
 from polyai.frontend.core import Array, Tracer, index_term
-from polyai.frontend.term import Term, apply, convert, number
+from polyai.frontend.term import Term, apply, convert, number, reduced
 from polyai.scalar import dtype as dt
 from polyai.shapes.expr import Size
 from polyai.tensor import nodes as tn
@@ -165,6 +165,31 @@ def as_row(vector: Array) -> Array:
     at = tracer.indices((1, *vector.extents))
     within = (tracer.within(vector, (k.name,)),)
     return merging.regrouped(vector, (k,), at, (0, k), tracer.read(vector, (k,)), within, (0, 1), "row")
+
+
+def first_gap(a: Array) -> Array:
+    """The first column that each row of a sparse matrix, stored by rows, does not store; the number of columns for a full row.
+
+    It is 0, or beside one that is stored: the least k + 1 for which A(i, k) is stored and A(i, k + 1) is not.
+    """
+    tracer = a.tracer
+    n, m = a.extents
+    shape = (n, tracer.sizes.resolve(m + 1))
+    same, after = placed(a, (0, 0), shape, (0, 1)), placed(a, (0, 1), shape, (0, 1))
+    own = tracer.indices(shape)
+    there = tracer.emit("stored", own, number(True, dt.bool_), (tracer.within(same, [i.name for i in own]),), same.type.pattern)
+    i, c = tracer.indices(shape)
+    clause = (tracer.within(same, (i.name, c.name)), tracer.within(after, (i.name, c.name)))
+    joined = merging.join(tracer, (i, c), (clause,), (0, 1), merging.bits_of((a,)))
+    width = convert(tracer.size_term(m), dt.i64)
+    free = apply("where", tracer.read(there, (i, c)), width, index_term(c))
+    beside = tracer.emit("gap", (i,), reduced("min", (c,), free, (joined,)), strong=True)
+    i, k = tracer.indices(a.extents)
+    first = apply("eq", index_term(k), 0)
+    starts = tracer.emit("starts", (i,), reduced("or", (k,), first, (tracer.within(a, (i.name, k.name)),)), strong=True)
+    (i,) = tracer.indices((n,))
+    least = apply("min", tracer.read(beside, (i,)), width)
+    return tracer.emit("first_gap", (i,), apply("where", tracer.read(starts, (i,)), least, number(0, dt.i64)), strong=True)
 
 
 def without(a: Array, mask: Array, stem: str) -> Array:

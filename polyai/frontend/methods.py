@@ -23,7 +23,7 @@ class NotTraced(UnsupportedError, AttributeError):
 _ARRAYS = ("data", "indices", "indptr", "coords", "row", "col", "offsets", "has_sorted_indices", "has_canonical_format", "blocksize")
 _CHANGES = ("setdiag", "eliminate_zeros", "sum_duplicates", "sort_indices", "sorted_indices", "resize", "prune", "check_format")
 _CONVERSIONS = ("tobsr", "todia", "tolil", "todok")
-_OTHERS = ("nonzero", "nanmax", "nanmin", "getrow", "getcol", "get", "setdefault", "update", "items", "keys")
+_OTHERS = ("nonzero", "getrow", "getcol", "get", "setdefault", "update", "items", "keys")
 
 ABSENT: dict[str, tuple[str, str]] = {
     **dict.fromkeys(_ARRAYS, ("what an array stores is known only when the kernel runs", "use map_stored(function, A) for stored values, or read it before")),
@@ -71,6 +71,14 @@ class SparseMethods(Array):
     def minimum(self, other: Any) -> Any:
         """The smaller of each element and `other`."""
         return ew.minimum(self, other)
+
+    def nanmax(self, axis: Any = None) -> Any:
+        """The largest element that is not NaN."""
+        return reductions.nanmax(self, axis)
+
+    def nanmin(self, axis: Any = None) -> Any:
+        """The smallest element that is not NaN."""
+        return reductions.nanmin(self, axis)
 
     def getnnz(self, axis: Any = None) -> Any:
         """The number of stored elements, over all or along an axis."""

@@ -89,7 +89,7 @@ FUNCTIONS: dict[str, Function] = {
     "sum": reductions.sum, "prod": reductions.prod, "mean": reductions.mean, "average": reductions.average, "var": reductions.var,
     "std": reductions.std, "amax": reductions.max, "max": reductions.max, "amin": reductions.min, "min": reductions.min,
     "ptp": reductions.ptp, "argmax": reductions.argmax, "argmin": reductions.argmin, "any": reductions.any, "all": reductions.all,
-    "count_nonzero": reductions.count_nonzero, "cumsum": _cumulative(reductions.cumulative_sum), "nansum": reductions.nansum,
+    "count_nonzero": reductions.count_nonzero, "cumsum": _cumulative(reductions.cumulative_sum), "nansum": reductions.nansum, "nanmax": reductions.nanmax, "nanmin": reductions.nanmin,
     "cumprod": _cumulative(reductions.cumulative_prod), "cumulative_sum": reductions.cumulative_sum,
     "cumulative_prod": reductions.cumulative_prod, "norm": reductions.norm,
     "where": _where, "clip": _clip, "round": ew.round, "around": ew.round, "isclose": ew.isclose, "allclose": _allclose,
