@@ -194,7 +194,8 @@ def _stretched(tracer: Tracer, stem: str, rule: Rule, operands: list[Array | Ter
 
         A * R    C[i, where(R[0, j] is stored, j, -1)] = A[i, j] * R[0, j]   within A(i, j)
     """
-    entered = merging.entered(whole)
+    by_columns = all(merging.order_of(a) == (1, 0) for a in arrays if a.is_sparse and a.rank == 2)
+    entered = whole if by_columns or merging.order_of(whole) == (0, 1) else merging.converted(whole, (0, 1))
     instead: dict[int, Array] = {}
     there: list[Array] = []
     for a in arrays:
