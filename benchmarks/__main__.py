@@ -168,12 +168,15 @@ def main(argv: list[str] | None = None) -> int:
         verdicts = [v for t in suite.targets for v in judge(t, results)]
         mine = [report.entry_of(suite.title, v) for v in verdicts] + [limit_entry(suite.title, limit, results) for limit in suite.limits]
         names = list(dict.fromkeys(t for r in results for t in r.timings))
-        sections.append(report.suite_markdown(suite.title, names, results, verdicts))
+        remarks = suite.remarks(results) if suite.remarks is not None else []
+        sections.append("\n\n".join((report.suite_markdown(suite.title, names, results, verdicts), *remarks)))
         everything += results
         entries += mine
         note(f"  {len(results)} results in {time.perf_counter() - begin:.0f} s")
         for entry in mine:
             note("  " + line(entry))
+        for remark in remarks:
+            note("  " + remark)
     versions = {name: peer.version() for name, peer in peers.items()}
     for path in report.write(Path(options.out), sections, everything, entries, machine, versions, settings):
         print(path)

@@ -75,5 +75,6 @@ def run(suite: str, settings: Settings, use: str, variants: Sequence[tuple[Any, 
                 result = measure(suite, case_of(label(matrix, dtype, columns), f"prepared_{use}", A, X, more), contenders, threads, settings)
                 out.append(result)
                 shown = "  ".join(f"{t.peer} {report.human(t.median) if t.times else t.problem}" for t in result.timings.values())
+                shown += "".join(f"  {p} {result.ratio(p):.2f}x" for p in result.timings if p != "polyai")
                 print(f"  {result.case} [{threads}]  {shown}  {choice.best.name}, {choice.seconds * 1e3:.0f} ms, pays after {choice.break_even}", file=sys.stderr)
     return out

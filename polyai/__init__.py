@@ -35,6 +35,8 @@ from polyai.frontend.spec import (
 from polyai.options import options
 from polyai.prepare import prepare
 from polyai.reuse import pattern
+from polyai.sparse.diagonal import block_diagonal
+from polyai.sparse.ragged import Ragged, ragged, ragged_from_padded
 from polyai.sparse.tensor import SparseArray
 from polyai.surface import (
     abs,
@@ -280,6 +282,7 @@ def __getattr__(name: str) -> Any:
 
 __all__ = [
     "Function",
+    "Ragged",
     "SparseArray",
     "abs",
     "absolute",
@@ -320,6 +323,7 @@ __all__ = [
     "bitwise_xor",
     "block_array",
     "block_diag",
+    "block_diagonal",
     "bool_",
     "broadcast_arrays",
     "broadcast_to",
@@ -475,6 +479,8 @@ __all__ = [
     "qr",
     "quantile",
     "rad2deg",
+    "ragged",
+    "ragged_from_padded",
     "random_bits",
     "real",
     "reciprocal",

@@ -20,7 +20,10 @@ from polyai.errors import GuardError
 from polyai.explain import Explanation, Section
 from polyai.frontend.arguments import has_traced, in_order, leaves, signature
 from polyai.frontend.declare import DECLARED
+from polyai.frontend.held import Held
 from polyai.frontend.prepared import by_position, expanded, static_names
+from polyai.frontend.ragged_calls import Plan, RaggedCall, found_in, packed_out
+from polyai.frontend.ragged_rows import TableWanted
 from polyai.frontend.sizes import Guard
 from polyai.frontend.spec import Relation, Spec
 from polyai.frontend.trace import Traced, trace
@@ -34,12 +37,16 @@ from polyai.runtime.kernel import Kernel
 from polyai.runtime.launch import Runtime
 from polyai.shapes import expr as sx
 from polyai.shapes.bucket import Never, parse
+from polyai.sparse.interop import described_once
 from polyai.sparse.prepared import Prepared
 from polyai.specialise import helper_command
 from polyai.warming import bindings, stand_in
 
 MAX_FAST = 8
 """How many native dispatchers one function tries before it looks a call up in Python."""
+
+LAID_OUT = (Prepared, Held)
+"""Arguments that stand for several arrays."""
 
 _LOCK = threading.RLock()
 _RUNTIMES: dict[tuple[str | None, int], Runtime] = {}
@@ -82,6 +89,7 @@ def variant_of(traced: Traced, options: Options, policy: str | None = None) -> V
             engine.prepare()
             kernels, origin = _compiler().compile_kernels(traced.program, hints, options, key, engine), "compiled"
     variant = Variant(traced, kernels, engine)
+    variant.counted = functools.partial(kernels_again, traced, options, "counted")
     variant.origin, variant.made_in = origin, time.perf_counter() - start
     chosen = parse(policy or options.policy)
     if not isinstance(chosen, Never):
@@ -89,15 +97,16 @@ def variant_of(traced: Traced, options: Options, policy: str | None = None) -> V
     return variant
 
 
-def kernels_again(traced: Traced, options: Options) -> tuple[Kernel, ...]:
-    """The kernels that compute new values of patterns which the program assembled before."""
+def kernels_again(traced: Traced, options: Options, how: str = "again") -> tuple[Kernel, ...]:
+    """The kernels that compute new values of patterns which the program assembled before ("again"), or that count a pattern's
+    fibres before they store them ("counted")."""
     engine = runtime()
     hints = cost_hints(traced.program, traced.hints)
-    key = staging.key_of(cache_key(traced.program, hints, options, host_key()), -1)
+    key = staging.key_of(cache_key(traced.program, hints, options, host_key()), -1 if how == "again" else -2)
     with _LOCK:
         found = _found(engine, key)
         if found is None:
-            made: tuple[Kernel, ...] = _compiler().compile_kernels(traced.program, hints, options, key, engine, again=True)
+            made: tuple[Kernel, ...] = _compiler().compile_kernels(traced.program, hints, options, key, engine, how=how)
             return made
     return found
 
@@ -150,6 +159,7 @@ class Function:
         self._broken: dict[Any, list[tuple[str, str, str]]] = {}
         self._lock = threading.RLock()
         self._expanded: dict[Any, Function] = {}
+        self._plans: dict[Any, Plan] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if self._fast is not None and (not kwargs or (len(kwargs) == 1 and "out" in kwargs)):
@@ -165,35 +175,56 @@ class Function:
             return function(*args, **kwargs) if out is None else function(*args, out=out, **kwargs)
         if has_traced(args, kwargs):
             return self._fn(*args, **kwargs)
+        given = found_in(args, kwargs, bool(self._static))
+        if given is not None:
+            return self._with_ragged(given, lambda function, a, k: function(*a, **k) if out is None else function(*a, out=out, **k), packed_out)
         options = current()
         if len(kwargs) > 1:
             kwargs = in_order(self._fn, kwargs)
-        variant = self._variant(args, kwargs, options)
-        result = variant.run(args, kwargs, options, out)
+        with described_once():
+            variant = self._variant(args, kwargs, options)
+            result = variant.run(args, kwargs, options, out)
         if not kwargs:
             self._add_fast(variant, args, options)
         return result
 
     def _with_prepared(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Function, tuple[Any, ...], dict[str, Any]]:
         """The function over the arrays of prepared matrices, and its arguments; the function itself if there are none."""
-        if kwargs and any(type(a) is Prepared for a in kwargs.values()):
+        if kwargs and any(type(a) in LAID_OUT for a in kwargs.values()):
             args, kwargs = by_position(self._fn, args, kwargs)
-        elif all(type(a) is not Prepared for a in args):
+        flat: list[Any] = []
+        codes: tuple[Any, ...] = ()
+        for a in args:
+            if type(a) in LAID_OUT:
+                flat += a.arrays
+                codes += (a.code,)
+            else:
+                flat.append(a)
+                codes += (None,)
+        if len(flat) == len(args) and codes.count(None) == len(codes):
             return self, args, kwargs
-        codes = tuple(a.code if type(a) is Prepared else None for a in args)
         function = self._expanded.get(codes)
         if function is None:
             made = expanded(self._fn, codes)
             static = static_names(self._fn, self._static)
             fresh = Function(made, name=self._name, static=static, dynamic=self._dynamic, where=self._where, policy=self._policy)
             function = self._expanded.setdefault(codes, fresh)
-        flat: list[Any] = []
-        for a in args:
-            if type(a) is Prepared:
-                flat.extend(a.arrays)
-            else:
-                flat.append(a)
         return function, tuple(flat), kwargs
+
+    def _with_ragged(self, given: RaggedCall, use: Callable[[Function, Any, Any], Any], finish: Callable[[Any, RaggedCall, Plan], Any]) -> Any:
+        """`use` the function over the values and tables of ragged batches; `finish` puts together what comes back."""
+        while True:
+            plan = self._plans.get(given.key) or self._plans.setdefault(given.key, Plan(given))
+            key = (given.key, plan.tables)
+            function = self._expanded.get(key)
+            if function is None:
+                static = static_names(self._fn, self._static)
+                made = Function(plan.spread(self._fn), name=self._name, static=static, dynamic=self._dynamic, where=self._where, policy=self._policy)
+                function = self._expanded.setdefault(key, made)
+            try:
+                return finish(use(function, given.args + plan.arrays(given), given.kwargs), given, plan)
+            except TableWanted as wanted:
+                plan.want(wanted)
 
     def _add_fast(self, variant: Variant, args: tuple[Any, ...], options: Options) -> None:
         """Put a native dispatcher for calls like this one before those that there are."""
@@ -291,12 +322,16 @@ class Function:
 
     def explain(self, *args: Any, **kwargs: Any) -> Explanation:
         """Every stage of the compilation for these arguments, or for specs. Compiles, does not run."""
-        prepared = [a for a in (*args, *kwargs.values()) if type(a) is Prepared]
+        prepared = [a for a in (*args, *kwargs.values()) if type(a) in LAID_OUT]
         if prepared:
             function, args, kwargs = self._with_prepared(args, kwargs)
             found = function.explain(*args, **kwargs)
             sections = [Section("prepared" + (f" {n + 1}" if n else ""), f"{a!r}\n{a.choice}", "summary") for n, a in enumerate(prepared)]
             return Explanation(found.title, (*sections, *found.sections))
+        given = found_in(args, kwargs, bool(self._static))
+        if given is not None:
+            shown: Explanation = self._with_ragged(given, lambda function, a, k: function.explain(*a, **k), lambda found, *_: found)
+            return shown
         traced = self._trace(args, kwargs)
         explained: Explanation = _compiler().explain_program(traced.program, cost_hints(traced.program, traced.hints), current(), traced.guards)
         return explained

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from polyai import phased
 from polyai.errors import DTypeError, PolyAIError, ShapeError, SparseStructureError
 from polyai.frontend.trace import ArrayOut, Traced
 from polyai.machine.cpu import host_key
@@ -71,12 +72,23 @@ def rounded(value: int) -> int:
     return value if value <= 64 else 1 << (value - 1).bit_length()
 
 
+TYPICAL, TYPICAL_ROW = 1024, 64
+"""How many rows and elements a ragged batch is taken to have at least, and how many elements one of its rows."""
+
+
 def cost_hints(program: tn.Program, hints: Mapping[str, int]) -> dict[str, int]:
-    """Rounded sizes by symbol, and the mean fibre length of compressed levels by its name in schedules (`A_len1`)."""
+    """Rounded sizes by symbol, and the mean fibre length of compressed levels by its name in schedules (`A_len1`).
+
+    Ragged batches differ from call to call, so the first one does not say that they are small."""
     out = {name: rounded(value) for name, value in hints.items()}
     for given in program.inputs:
         if given.type.format is not None and given.type.is_sparse:
-            out.update(_fibre_lengths(given, given.type.format, hints))
+            lengths = dict(_fibre_lengths(given, given.type.format, hints))
+            if given.type.format.name in ("ragged", "runs"):
+                names = {s for e in given.type.shape for s in sx.symbols(e)} & out.keys()
+                out.update((s, max(out[s], TYPICAL)) for s in (*names, tn.nnz_of(given.name)) if s in out)
+                lengths = {name: max(length, TYPICAL_ROW) for name, length in lengths.items()}
+            out.update(lengths)
     return out
 
 
@@ -109,7 +121,8 @@ class Variant:
 
     def __init__(self, traced: Traced, kernels: tuple[Kernel, ...], runtime: Runtime) -> None:
         self.traced, self.kernels, self.runtime = traced, kernels, runtime
-        kernel = self.kernel = kernels[0] if len(kernels) == 1 else None
+        self.is_phased = any(staging.plan_of(k) is not None for k in kernels)
+        kernel = self.kernel = kernels[0] if len(kernels) == 1 and not self.is_phased else None
         self._types = {i.name: i.type for i in traced.program.inputs}
         self._types.update(tn.types_of(traced.program))
         self._outputs = traced.program.outputs
@@ -117,13 +130,15 @@ class Variant:
         self._second: dict[str, str] = kernel.extra.get("aliases", {}) if kernel else {}
         regions = any(isinstance(s, (tn.Cond, tn.While)) for s in traced.program.body)
         formats = {i.name: i.type.format for i in traced.program.inputs}
-        self._looked_through = {n for n in traced.needs_unique if regions or not checks_its_order(formats[n])}
+        owned = {n for n, form in formats.items() if form is not None and form.owned}
+        self._looked_through = {n for n in traced.needs_unique if n not in owned and (regions or not checks_its_order(formats[n]))}
         self._written = {p.name for k in kernels for p in k.signature.parameters if p.role == "output"}
         self.reason, self.origin, self.made_in = "", "none", 0.0
         self.served, self.ticks = 0, 0  # calls of the slow path, and the time of the kernel in them
         self.dispatchers: list[Callable[..., Any]] = []
         self.sources: dict[str, tuple[Any, ...]] = {}
         self.specialiser: Specialiser | None = None
+        self.counted: Callable[[], tuple[Kernel, ...]] = lambda: kernels  # those that count a pattern before they fill it
 
     def specialise(self, policy: Policy, options: Options, helper: Helper) -> None:
         """From now on make kernels for the sizes that occur, as `policy` says."""
@@ -170,7 +185,7 @@ class Variant:
     def _report(self) -> tuple[KernelReport, int]:
         fast = sum(calls_of(d)[0] for d in self.dispatchers)
         ticks = self.ticks + sum(map(ticks_of, self.dispatchers))
-        guards = ", ".join(dict.fromkeys(g.text for g in self.traced.guards))
+        guards = ", ".join(dict.fromkeys(g.text for g in self.traced.guards if not g.why.endswith("of a ragged batch")))  # those hold always
         size = sum(len(k.code) for k in self.kernels)
         seconds = self.runtime.seconds(ticks) if ticks else 0.0
         name = self.traced.program.name
@@ -192,10 +207,10 @@ class Variant:
     def run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Options, out: Any = None) -> Any:
         """Call the kernel. Raises what its checks find; nothing is computed if an argument does not fit."""
         given = self.traced.arguments(args, kwargs)
-        values = self.traced.values(given)
+        values = {**self.traced.values(given), tn.THREADS: self._threads(options)}
         arrays, described = self._inputs(given)
         values.update((tn.nnz_of(n), described[n].nnz) for n in self.traced.merged if n in described)
-        if len(self.kernels) > 1:
+        if self.is_phased:
             return self._run_phases(values, arrays, described, options, out)
         results = self._results(values, arrays, out)
         if self.kernel is not None:
@@ -220,15 +235,39 @@ class Variant:
     def _run_phases(self, values: dict[str, int], arrays: dict[str, Array], described: dict[str, interop.Described], options: Options, out: Any) -> Any:
         """Call the kernels of a program with sparse results of its own: their sizes are known once they are counted."""
         given = self._out_arrays(values, arrays, out)
-        made = dict(arrays)
         try:
-            staging.run(self.kernels, made, values, given, self._launcher(options))
+            made = self._stage(arrays, values, given, options)
         except SparseStructureError:
             if not self._sort(described, arrays, values):
                 raise
-            made = dict(arrays)
-            staging.run(self.kernels, made, values, given, self._launcher(options))
+            made = self._stage(arrays, values, given, options)
         return self._phased(made, described, values)
+
+    def _stage(self, arrays: Mapping[str, Array], values: dict[str, int], given: Mapping[str, Array], options: Options) -> dict[str, Array]:
+        """Run all phases; with the arrays that they make. Patterns are counted where room for their bounds would be too large."""
+        made = dict(arrays)
+        values[tn.THREADS] = self._threads(options)
+        try:
+            staging.run(self.kernels, made, values, given, self._launcher(options))
+        except staging.LooseError:
+            made = dict(arrays)
+            staging.run(self.counted(), made, values, given, self._launcher(options))
+        return made
+
+    def is_plain(self) -> bool:
+        """Whether nothing but types, formats and guards decides which kernels serve a call."""
+        t = self.traced
+        leaf = t.out_tree.kind == "leaf"
+        ordered = all(checks_its_order(self._types[name].format) for name in t.merged)
+        return leaf and ordered and not (t.captured or t.statics or self._looked_through or self.calls_a_library)
+
+    def _run_quickly(self, options: Options, given: Sequence[Any], described: Sequence[interop.Described], values: dict[str, int]) -> Any:
+        """Call the kernels of a program with phases for arguments that were looked at."""
+        made = self._stage(phased.arrays_of(self.traced.program.inputs, given, described), values, {}, options)
+        return self._phased(made, {s.name: d for s, d in zip(self.traced.inputs, described)}, values)
+
+    def _threads(self, options: Options) -> int:
+        return options.num_threads or self.runtime.threads_for(self.runtime.options)
 
     def _launcher(self, options: Options) -> staging.Launch:
         """Launches one phase; its errors speak of the user's arguments."""
@@ -260,8 +299,7 @@ class Variant:
         given = self.traced.arguments(args, kwargs)
         values = self.traced.values(given)
         arrays, _ = self._inputs(given)
-        made = dict(arrays)
-        staging.run(self.kernels, made, values, {}, self._launcher(options))
+        made = self._stage(arrays, values, {}, options)
         owners = {plan.counts for k in self.kernels if (plan := staging.plan_of(k)) is not None and plan.counts}
         kept = {f"{o}.{part}": made[f"{o}.{part}"] for o in owners for part in ("pos1", "crd1")}
         return kept, {tn.nnz_of(o): values[tn.nnz_of(o)] for o in owners}
@@ -271,7 +309,7 @@ class Variant:
     ) -> Any:
         """New values along patterns that were assembled before, by the kernels made for that."""
         given = self.traced.arguments(args, kwargs)
-        values = {**self.traced.values(given), **counts}
+        values = {**self.traced.values(given), **counts, tn.THREADS: self._threads(options)}
         arrays, described = self._inputs(given)
         made = {**arrays, **kept}
         staging.run(kernels, made, values, {}, self._launcher(options))
@@ -487,6 +525,8 @@ class Variant:
     ) -> Callable[..., Any] | None:
         """A native function for calls like this one; None if the call is not plain enough."""
         traced, kernel = self.traced, self.kernel
+        if self.is_phased:
+            return phased.quick(self, args, functools.partial(self._run_quickly, options), slow, token)
         if kernel is None or self.calls_a_library or traced.captured or traced.statics or self._looked_through:
             return None
         if any(s.rows for s in traced.inputs):  # converted at each call

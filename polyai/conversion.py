@@ -1,6 +1,7 @@
 """Sparse arrays built and converted by hand: what no kernel does on its own, since it costs more than most kernels.
 
-Each conversion counts as `conversions` in `polyai.stats()`. It runs in NumPy: sorting once, level by level.
+To CSR, to CSC and to dense arrays kernels convert. Other conversions run in NumPy, sorting once, level by level, and count as
+`conversions` in `polyai.stats()`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import numpy as np
 
 from polyai.api import Function, runtime
 from polyai.errors import ShapeError, SparseStructureError, UnsupportedError
-from polyai.frontend import merging
+from polyai.frontend import merging, sparse
 from polyai.frontend.arguments import has_traced
 from polyai.scalar import dtype as dt
 from polyai.sparse import format as fm
@@ -22,14 +23,20 @@ from polyai.sparse.interp import walk
 from polyai.sparse.prepared import Prepared
 from polyai.sparse.tensor import SparseArray
 
-NAMES = ("coo", "csf", "csl", "csr", "csc", "dcsr")
+NAMES = ("coo", "csf", "csl", "csr", "csc", "dcsr", "bsr", "dia", "ell")
 ORDERED = {"csf": fm.csf, "csl": fm.csl, "csr": fm.rows}
 """Formats of any rank whose modes have an order that may be chosen."""
 _WIDE = (1 << 31) - 1
 
 
 def sparse_array(
-    source: Any, format: str | Format = "coo", *, shape: Sequence[int] | None = None, order: Sequence[int] | None = None, index_bits: int | None = None
+    source: Any,
+    format: str | Format = "coo",
+    *,
+    shape: Sequence[int] | None = None,
+    order: Sequence[int] | None = None,
+    index_bits: int | None = None,
+    blocksize: tuple[int, int] | None = None,
 ) -> SparseArray:
     """A sparse array of any rank, in the format asked for.
 
@@ -37,58 +44,104 @@ def sparse_array(
         source: A pair `(values, coordinates)` with one list of coordinates per dimension, as SciPy's COO takes it; or a dense
             array, whose elements that are not zero are stored; or a sparse array of SciPy, PolyAI, pydata/sparse or PyTorch.
         format: "coo"; "csf" (a tree of fibres, every dimension compressed), "csl" (slices along one dimension, each a list of
-            coordinates), "csr" (the same with a place for every slice, empty or not); for matrices also "csc" and "dcsr";
-            or a `Format`.
+            coordinates), "csr" (the same with a place for every slice, empty or not); for matrices also "csc", "dcsr", "bsr"
+            (dense blocks of `blocksize`), "dia" (diagonals), "ell" (as many places in each row); or a `Format`.
         shape: The extents, for a pair; without it the largest coordinates decide.
         order: For "csf", "csl", "csr": which dimension each level stores, outermost first. A product that sums all dimensions
             but one is fastest with that one first; "csf" pays where fibres hold many elements (ten or so).
         index_bits: 32 or 64; without it 32 where extents and count allow.
+        blocksize: Rows and columns of a block of "bsr"; the shape is a multiple of it.
 
     Entries with equal coordinates are added. Counts as a conversion in `stats()`. Raises ShapeError for coordinates outside
     `shape`, SparseStructureError for broken arrays, UnsupportedError for an unknown format.
     """
     coordinates, values, extents = _entries(source, shape)
-    wanted = named(format, len(extents), order, index_bits if index_bits is not None else _bits(extents, len(values)))
+    wanted = named(format, len(extents), order, index_bits if index_bits is not None else _bits(extents, len(values)), blocksize)
     runtime().stats.count("conversions")
     return SparseArray.pack(wanted, extents, coordinates, values)
 
 
-def asformat(array: Any, format: str | Format, *, order: Sequence[int] | None = None, index_bits: int | None = None) -> Any:
+def asformat(
+    array: Any,
+    format: str | Format,
+    *,
+    order: Sequence[int] | None = None,
+    index_bits: int | None = None,
+    blocksize: tuple[int, int] | None = None,
+) -> Any:
     """`array` in another format.
 
     Inside a compiled function, and for SciPy's matrices in CSR, CSC or COO, "csr" and "csc" are compiled and give SciPy's arrays;
-    rows come out sorted, coordinates that repeat add up. Anything else gives a `SparseArray`, made in NumPy and counted as a
-    conversion; one that has the format already is returned as it is. See `sparse_array` for the arguments and errors.
+    rows come out sorted, coordinates that repeat add up. "dense" gives a NumPy array, compiled as well. Anything else gives a
+    `SparseArray`, made in NumPy and counted as a conversion; one that has the format already is returned as it is. See
+    `sparse_array` for the arguments and errors.
     """
-    plain = format in ("csr", "csc") and order is None and index_bits is None
+    plain = format in ("csr", "csc") and order is None and index_bits is None and blocksize is None
+    if format == "dense" and order is None and index_bits is None and blocksize is None:
+        return sparse.toarray(array) if has_traced((array,), {}) else _DENSE(array)
     if has_traced((array,), {}):
         if not plain:
             raise UnsupportedError(
-                f"asformat({format!r}) inside a compiled function", 'compiled are "csr" and "csc" of matrices', "convert the argument before the call"
+                f"asformat({format!r}) inside a compiled function", 'compiled are "csr", "csc" and "dense"', "convert the argument before the call"
             )
         return merging.stored_as(array, (0, 1) if format == "csr" else (1, 0))
     if plain and interop.is_sparse(array) and interop.storage_in(array) is None and getattr(array, "format", "") in ("csr", "csc", "coo") and array.ndim == 2:
-        return array.copy() if array.format == format else _COMPILED[str(format)](array)
+        return array.copy() if array.format == format and _is_tidy(array) else _compiled(array, str(format))
     if isinstance(array, SparseArray):
         width = index_bits if index_bits is not None else array.format.index_bits
-        if array.format == named(format, array.ndim, order, width):
+        if array.format == named(format, array.ndim, order, width, blocksize):
             return array
-    return sparse_array(array, format, order=order, index_bits=index_bits)
+    return sparse_array(array, format, order=order, index_bits=index_bits, blocksize=blocksize)
 
 
-def _to_csr(array: Any) -> Any:
-    return merging.stored_as(array, (0, 1))
+def _to(order: tuple[int, int], sorted: bool) -> Any:
+    name = f"{'sorted ' if sorted else ''}to {'csr' if order == (0, 1) else 'csc'}"
+    return Function(lambda array: merging.converted(array, order, sorted=sorted), name=name)
 
 
-def _to_csc(array: Any) -> Any:
-    return merging.stored_as(array, (1, 0))
+def _is_tidy(array: Any) -> bool:
+    """Whether rows (columns) of CSR (CSC) are in order and hold each coordinate once. False for broken row pointers."""
+    interop.describe(array)  # which says what cannot be a matrix
+    rises = array.indices[1:] > array.indices[:-1]
+    starts = array.indptr[1:-1]
+    starts = starts[(starts > 0) & (starts <= len(rises))]
+    rises[starts - 1] = True
+    return bool(rises[: max(int(array.indptr[-1]) - 1, 0)].all())
 
 
-_COMPILED = {"csr": Function(_to_csr, name="to_csr"), "csc": Function(_to_csc, name="to_csc")}
+_COMPILED = {(f, s): _to((0, 1) if f == "csr" else (1, 0), s) for f in ("csr", "csc") for s in (False, True)}
+_DENSE = Function(sparse.toarray, name="to_dense")
+SAMPLES = 64
+"""Neighbours in a list that tell whether it is probably in order."""
 
 
-def named(format: str | Format, rank: int, order: Sequence[int] | None = None, index_bits: int = 32) -> Format:
+def _compiled(array: Any, format: str) -> Any:
+    """A SciPy matrix in the order of `format`, by a kernel. A list that seems to be in order takes one pass; the kernel notices if it is not."""
+    if array.format == "coo" and interop.describe(array) is not None and _seems_ordered(array, 0 if format == "csr" else 1):
+        try:
+            return _COMPILED[format, True](array)
+        except SparseStructureError:
+            pass
+    return _COMPILED[format, False](array)
+
+
+def _seems_ordered(array: Any, outer: int) -> bool:
+    """Whether a few neighbours are in lexicographic order, dimension `outer` first."""
+    first, second = (np.asarray(array.coords[d]) for d in (outer, 1 - outer))
+    if min(len(first), len(second)) < 2:
+        return True
+    at = np.linspace(0, min(len(first), len(second)) - 2, SAMPLES).astype(np.int64)
+    a, b, c, d = first[at], first[at + 1], second[at], second[at + 1]
+    return bool(((a < b) | ((a == b) & (c <= d))).all())
+
+
+def named(
+    format: str | Format, rank: int, order: Sequence[int] | None = None, index_bits: int = 32, blocksize: tuple[int, int] | None = None
+) -> Format:
     """The Format called `format` for `rank` dimensions. Raises UnsupportedError for names and ranks that do not fit."""
+    if (blocksize is None) == (format == "bsr"):
+        what = "bsr without blocksize" if blocksize is None else f"blocksize={blocksize} for {format}"
+        raise UnsupportedError(what, "the blocks of bsr have a size, other formats have no blocks", 'such as asformat(A, "bsr", blocksize=(4, 4))')
     if isinstance(format, Format):
         if order is not None:
             raise UnsupportedError("order together with a Format", "the Format has its own", "leave order away")
@@ -100,10 +153,14 @@ def named(format: str | Format, rank: int, order: Sequence[int] | None = None, i
         return ORDERED[format](rank, index_bits, order)
     if format == "coo":
         return fm.coo(rank, index_bits)
+    if blocksize is not None and rank == 2:
+        if len(blocksize) != 2 or min(blocksize) < 1:
+            raise ShapeError(f"blocksize={blocksize}", "a block has at least one row and one column", "pass two positive numbers")
+        return fm.bsr(int(blocksize[0]), int(blocksize[1]), index_bits)
     if format in NAMES and rank == 2:
         made: Format = getattr(fm, format)(index_bits)
         return made
-    raise UnsupportedError(f"the format {format!r} for {rank} dimensions", "", f"known are {', '.join(NAMES)}; csc and dcsr hold matrices only")
+    raise UnsupportedError(f"the format {format!r} for {rank} dimensions", "", f"known are {', '.join(NAMES)}; csc, dcsr, bsr, dia and ell hold matrices only")
 
 
 def _entries(source: Any, shape: Sequence[int] | None) -> tuple[Sequence[Any], Any, tuple[int, ...]]:
@@ -114,7 +171,7 @@ def _entries(source: Any, shape: Sequence[int] | None) -> tuple[Sequence[Any], A
         interop.validate_fully(source if own is None else own)
         stored = interop.storage_of(source) if own is None else own
         found = walk(stored.format, stored.shape, stored.arrays)
-        return found.coordinates, stored.values[found.positions], _agreed(stored.shape, shape)
+        return found.coordinates, stored.values.reshape(-1)[found.positions], _agreed(stored.shape, shape)
     if isinstance(source, tuple) and len(source) == 2 and not np.isscalar(source[1]):
         values, lists = np.asarray(source[0]), [np.asarray(c) for c in source[1]]
         if not lists:

@@ -41,8 +41,8 @@ from polyai.term.node import node, walk
 class Build:
     """One compilation so far. `sizes` are typical values of symbols, for costs only: code never depends on them for its
     correctness. `scops` has one entry per straight segment of the program, in order. `aliases`: second names of arguments.
-    `again`: for new values of patterns that were assembled before. `phases`: where a sparse result must be counted before it is stored, the builds of the program's parts; what comes after the
-    mathematics is then in these."""
+    `how`: how patterns are assembled, one of `phases.HOW`. `phases`: where a sparse result must be counted or bounded before it is stored,
+    the builds of the program's parts; what comes after the mathematics is then in these."""
 
     program: tn.Program
     sizes: tuple[tuple[str, int], ...]
@@ -55,7 +55,7 @@ class Build:
     notes: tuple[str, ...] = ()
     aliases: tuple[tuple[str, str], ...] = ()
     phase: phases.Phase | None = None
-    again: bool = False
+    how: str = "packed"
     phases: tuple[Build, ...] = ()
 
     @property
@@ -200,10 +200,10 @@ def target_for(options: Options) -> Target:
 
 
 def compile_kernels(
-    program: tn.Program, sizes: Mapping[str, int], options: Options, key: str, runtime: Runtime, *, again: bool = False
+    program: tn.Program, sizes: Mapping[str, int], options: Options, key: str, runtime: Runtime, *, how: str = "packed"
 ) -> tuple[Kernel, ...]:
     """Compile a program and hand its code to the runtime: its one kernel under `key`, later phases under keys that follow from it."""
-    build = compile_program(program, sizes, options, target_for(options), verify=options.verify, again=again)
+    build = compile_program(program, sizes, options, target_for(options), verify=options.verify, how=how)
     out = []
     for number, part in reversed(list(enumerate(build.parts))):  # the first comes last: whoever finds it finds all
         parallel = any(isinstance(n, lp.For) and n.kind is lp.Kind.PARALLEL for n in walk(part.loops.body))
@@ -213,7 +213,9 @@ def compile_kernels(
         }
         if part.phase is not None:
             types = {**tn.types_of(build.program), **tn.types_of(part.phase.program)}
-            extra["phase"] = staging.described(part.phase.program, part.phase.counts, part.phase.fills, types, len(build.parts))
+            extra["phase"] = staging.described(
+                part.phase.program, part.phase.counts or part.phase.bounds, part.phase.fills, types, len(build.parts), part.phase.within
+            )
         signature = signature_of(part.loops, emit.externs(part.loops), parallel)
         out.append(runtime.add(staging.key_of(key, number), signature, part.code, extra))
     return tuple(reversed(out))
@@ -283,19 +285,19 @@ def compile_program(
     until: str = "object",
     verify: bool = False,
     watch: Callable[[Stage, Build, float], None] | None = None,
-    again: bool = False,
+    how: str = "packed",
 ) -> Build:
     """Run the stages in order and return the build after stage `until`.
 
     `watch(stage, build, milliseconds)` is called after every stage. With `verify`, each stage's result is verified.
     Raises UnsupportedError for programs that cannot be compiled, ScheduleError if a schedule or an access is not proved.
     """
-    build = Build(program, tuple(sorted(sizes.items())), options, target, again=again)
+    build = Build(program, tuple(sorted(sizes.items())), options, target, how=how)
     tensor_verify.verify(program)
     for number, stage in enumerate(STAGES):
         if stage.name == FIRST_OF_A_PHASE:
-            parts = phases.run(build.program, again=build.again)
-            if len(parts) > 1 or build.again:
+            parts = phases.run(build.program, how=build.how)
+            if len(parts) > 1 or parts[0].fills or build.how == "again":
                 return replace(build, phases=tuple(_run(_of_phase(build, part), STAGES[number:], until, verify, watch) for part in parts))
         build = _run(build, (stage,), until, verify, watch)
         if stage.name == until:

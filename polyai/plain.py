@@ -15,6 +15,7 @@ from polyai.scalar import dtype as dt
 from polyai.shapes import expr as sx
 from polyai.shapes.expr import Size
 from polyai.sparse import interop
+from polyai.sparse.owned import Owned
 from polyai.tensor import nodes as tn
 
 
@@ -79,6 +80,8 @@ class Sources:
         type_ = self.types[slot.name]
         if type_.is_sparse:
             found = interop.describe(value)
+            if type(value) is Owned and len(value.shape) > 2 and type_.format is not None:
+                return SparseArg("runs", Owned, type_.dtype, dt.BY_NAME[f"i{type_.format.index_bits}"], rank=len(value.shape))
             if found is None or found.converted or type_.format is None or found.kind not in ("csr", "csc", "bsr", "dia", "coo") or len(found.shape) != 2:
                 return None
             index = dt.BY_NAME[f"i{type_.format.index_bits}"]

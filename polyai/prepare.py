@@ -23,10 +23,10 @@ from polyai.sparse.prepared import Candidate, Choice, Prepared
 from polyai.sparse.stats import Stats, rows_of, stats_of
 
 KERNELS = ("spmv", "spmm")
-LAYOUTS = ("rows", "slices", "sorted slices", "diagonals")
+LAYOUTS = ("rows", "narrow rows", "slices", "sorted slices", "sliced diagonals", "diagonals")
 CLOSE = 2.0
 """Candidates predicted within this factor of the best are measured."""
-ROUNDS, SHORTEST = 7, 4e-3
+ROUNDS, SHORTEST = 9, 8e-3
 
 
 def _product(A: Any, x: Any) -> Any:
@@ -48,7 +48,7 @@ def prepare(
         for_: "spmv" (A @ x), "spmm" (A @ X), or the function that will be called, which counts as "spmv": other products
             and operations always go through the rows.
         threads: For how many threads to choose; those of the options in force by default.
-        layout: "rows", "slices", "sorted slices" or "diagonals" instead of the model's choice.
+        layout: "rows", "narrow rows", "slices", "sorted slices", "sliced diagonals" or "diagonals" instead of the model's choice.
         measure: Time the candidates that the model does not rule out, on this machine and now. Without, predictions decide.
 
     The result's `choice` holds every candidate with its predicted and measured time, what preparing cost, and after how many

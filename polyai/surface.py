@@ -11,6 +11,8 @@ from polyai.api import Function
 from polyai.frontend import functions as f
 from polyai.frontend import spec
 from polyai.frontend.arguments import has_traced, leaves
+from polyai.frontend.ragged import call as call_ragged
+from polyai.frontend.ragged import is_ragged
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -24,16 +26,20 @@ def eager(fn: Callable[P, R]) -> Callable[P, R]:
     compiled: dict[frozenset[int | str], Function] = {}
 
     @functools.wraps(fn)
+    def traced(*args: P.args, **kwargs: P.kwargs) -> R:
+        return call_ragged(fn, args, kwargs) if is_ragged(args, kwargs) else fn(*args, **kwargs)
+
+    @functools.wraps(fn)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         if has_traced(args, kwargs):
-            return fn(*args, **kwargs)
+            return traced(*args, **kwargs)
         found = leaves(fn, args, kwargs)
-        if not builtins.any(leaf.kind in ("array", "sparse") for leaf in found):
+        if not builtins.any(leaf.kind in ("array", "sparse", "ragged") for leaf in found):
             return fn(*args, **kwargs)
         fixed = frozenset(leaf.path[0] for leaf in found if leaf.kind == "scalar" and not isinstance(leaf.value, float) and len(leaf.path) == 1)
         function = compiled.get(fixed)
         if function is None:
-            function = compiled.setdefault(fixed, Function(fn, static=tuple(fixed)))
+            function = compiled.setdefault(fixed, Function(traced, static=tuple(fixed)))
         result: Any = function(*args, **kwargs)
         return result  # type: ignore[no-any-return]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 from typing import Any
 
 import numpy as np
@@ -151,3 +152,17 @@ def test_every_format_meets_every_other(kinds: tuple[str, str]) -> None:
     x, y = (m.tobsr(blocksize=(2, 3)) if k == "bsr" else m.asformat(k) for m, k in zip((a, b), kinds))
     for f in (lambda a, b: a + b, lambda a, b: a * b, lambda a, b: a @ b, lambda a, b: a.T @ b):
         np.testing.assert_allclose(pa.jit(f)(x, y).toarray(), f(a, b).toarray(), atol=1e-14)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("op", ["add", "mul", "matmul"])
+@pytest.mark.parametrize(("rows", "columns"), [(1, 50), (50, 1), (1, 1)])
+def test_declared_shapes_of_one_row_or_column(rows: int, columns: int, op: str, threads: int) -> None:
+    """An index with one value is no loop: there are no rows to store one after another."""
+    a = sp.random_array((rows, columns), density=0.4, format="csr", rng=1)
+    b = sp.random_array((columns, 20) if op == "matmul" else (rows, columns), density=0.4, format="csr", rng=2)
+    function = getattr(operator, op)
+    compiled = pa.compile(function, pa.csr[rows, columns], pa.csr[b.shape])
+    with pa.options(num_threads=threads):
+        found = compiled(a, b)
+    np.testing.assert_allclose(found.toarray(), function(a, b).toarray() if op != "mul" else (a * b).toarray(), atol=1e-12)

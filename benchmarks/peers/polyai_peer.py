@@ -109,8 +109,9 @@ MODELS = {"mlp": _mlp, "block": _block}
 
 
 def any_rows(model: str, weights: Weights, **changes: Any) -> tuple[Any, Callable[[np.ndarray], np.ndarray]]:
-    """The compiled function, and one call of it with these weights; `changes` are keywords of `jit`."""
-    compiled = pa.jit(MODELS[model], **changes)
+    """The compiled function, and one call of it with these weights, which are constant as they are in the peers' models; `changes`
+    are keywords of `jit`."""
+    compiled = pa.jit(MODELS[model], constant=("w",), **changes)
     return compiled, lambda X: compiled(X, weights)
 
 

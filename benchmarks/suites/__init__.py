@@ -32,6 +32,8 @@ ALL = (
     "convert",
     "pruned",
     "dynamic",
+    "ragged",
+    "graph_stream",
     "call_overhead",
     "cold_start",
     "scaling",
@@ -51,7 +53,8 @@ class Limit:
 @dataclass(frozen=True)
 class Suite:
     """`peers` in the order of the report; the subject is always there. `cases` yields problems one at a time, so that at
-    most one lives in memory; `wrap` may replace the loaded peers by variants of them; `run` measures everything itself."""
+    most one lives in memory; `wrap` may replace the loaded peers by variants of them; `run` measures everything itself; `remarks` says
+    in words what else follows from the results."""
 
     name: str
     title: str
@@ -62,6 +65,7 @@ class Suite:
     threads: tuple[int, ...] = ()
     wrap: Callable[[Sequence[Peer]], list[Peer]] | None = None
     run: Callable[[Settings], list[Result]] | None = None
+    remarks: Callable[[Sequence[Result]], list[str]] | None = None
 
 
 def load(name: str) -> Suite:

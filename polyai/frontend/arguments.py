@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 
 from polyai.errors import TraceError, UnsupportedError
-from polyai.frontend.core import Array
+from polyai.frontend.core import Array, Composite
 from polyai.frontend.sizes import SizeValue
 from polyai.frontend.spec import DTypeSpec, FormatSpec, Spec
 from polyai.frontend.term import Term
 from polyai.scalar.dtype import DType
 from polyai.sparse import interop
 from polyai.sparse.prepared import Prepared
+from polyai.sparse.ragged import Ragged
 from polyai.term.node import node
 
 Path = tuple[Any, ...]
@@ -27,7 +28,7 @@ Path = tuple[Any, ...]
 class Leaf:
     """One leaf: `path` starts with a position or a keyword, then keys; `text` is the user's spelling: `params["w"][0]`.
 
-    `kind`: array (NumPy array or NumPy scalar), sparse, scalar (Python number), spec, static.
+    `kind`: array (NumPy array or NumPy scalar), sparse, ragged, scalar (Python number), spec, static.
     """
 
     path: Path
@@ -109,7 +110,7 @@ def _walk(path: Path, text: str, value: Any) -> Iterator[Leaf]:
     elif isinstance(value, (tuple, list)):
         for n, item in enumerate(value):
             yield from _walk((*path, n), f"{text}[{n}]", item)
-    elif isinstance(value, Array):
+    elif isinstance(value, (Array, Composite)):
         raise TraceError(f"{text} is a traced array of another call", "", "call the function itself, not its compiled form, inside a trace")
     elif type(value) is Prepared:
         raise TraceError(f"{text} is a prepared matrix inside a container", "it stands for several arrays", "pass it as an argument of its own")
@@ -129,6 +130,8 @@ def kind_of(value: Any) -> str:
         return "scalar"
     if isinstance(value, Spec):
         return "spec"
+    if type(value) is Ragged:
+        return "ragged"
     if isinstance(value, STATIC) or callable(value):
         return "static"
     if isinstance(value, tuple) and value and all(type(v) is int for v in value):
@@ -159,7 +162,7 @@ def has_traced(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
     """Whether a traced array, size or term is among the arguments: the call is then part of another trace."""
 
     def inside(value: Any) -> bool:
-        if isinstance(value, (Array, SizeValue, Term)):
+        if isinstance(value, (Array, SizeValue, Term, Composite)):
             return True
         if isinstance(value, dict):
             return any(map(inside, value.values()))

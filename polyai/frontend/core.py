@@ -75,6 +75,10 @@ class Array:
         """The matrix product with `other`, if this array has a way of its own to compute it."""
         return None
 
+    def from_left(self, other: Array) -> Array | None:
+        """The matrix product `other` @ this array, if this array has a way of its own to compute it."""
+        return None
+
     @property
     def is_sparse(self) -> bool:
         return self.type.pattern is not None
@@ -87,6 +91,16 @@ class Selected:
 
     def __init__(self, source: Array, select: Array, dimension: int) -> None:
         self.source, self.select, self.dimension = source, select, dimension
+
+
+class Composite:
+    """Several arrays of a trace that act as one value. Functions say themselves what they mean on it."""
+
+    __slots__ = ()
+
+    @property
+    def tracer(self) -> Tracer:
+        raise NotImplementedError
 
 
 class Tracer:
@@ -247,6 +261,8 @@ class Tracer:
         """`value` as an array of this trace; numbers become scalar arrays."""
         if isinstance(value, Array):
             return value
+        if isinstance(value, Composite):
+            raise UnsupportedError(f"{value!r} in place of an array", "the function at hand has no meaning on it", "use its values: x.with_values(function(x.values))")
         if isinstance(value, (np.ndarray, list, tuple)):
             return self.capture(value) if isinstance(value, np.ndarray) else self.stack_of(value)
         if interop.is_sparse(value):
@@ -327,7 +343,7 @@ def find_tracer(values: Iterable[Any], function: str) -> Tracer:
 def tracer_among(values: Iterable[Any]) -> Tracer | None:
     """The trace that some of the values belong to; None if none does."""
     for value in values:
-        if isinstance(value, (Array, Term)):
+        if isinstance(value, (Array, Term, Composite)):
             if value.tracer is not None:
                 return value.tracer
         elif isinstance(value, SizeValue):

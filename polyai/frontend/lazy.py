@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
 import numpy as np
@@ -10,11 +11,31 @@ import numpy as np
 from polyai.errors import TraceError
 from polyai.frontend import elementwise as ew
 from polyai.frontend import functions, indexing, linalg, protocol, reductions, shaping, sparse
+from polyai.frontend.core import Composite
 from polyai.frontend.methods import SparseMethods
 from polyai.scalar import dtype as dt
 from polyai.shapes.expr import symbol
 
+_BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "lshift", "rshift", "eq", "ne", "lt", "le", "gt", "ge")
 
+
+def _yields(operator: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """`operator`, but what several arrays act as one says itself what it means beside an array."""
+
+    @functools.wraps(operator)
+    def method(self: Any, other: Any) -> Any:
+        return NotImplemented if isinstance(other, Composite) else operator(self, other)
+
+    return method
+
+
+def _beside_composites(cls: type[Any]) -> type[Any]:
+    for name in _BINARY:
+        setattr(cls, f"__{name}__", _yields(cls.__dict__[f"__{name}__"]))
+    return cls
+
+
+@_beside_composites
 class LazyArray(SparseMethods):
     """A dense or sparse tensor of the program being traced. Its values are not known; its shape and dtype are."""
 

@@ -47,6 +47,7 @@ def matmul(x1: Any, x2: Any, *, mask: Any = None, complement: bool = False, semi
     if not a.rank or not b.rank:
         raise ShapeError("matmul of a scalar", tracer.shapes_text((a, b)), "use * to scale an array")
     own = a.times(b)
+    own = b.from_left(a) if own is None else own
     if own is not None:
         return own
     left = (*_batch(a.rank - 2), "n", "k") if a.rank > 1 else ("k",)

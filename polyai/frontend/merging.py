@@ -4,8 +4,9 @@
     A * B           J = join A & B
     A @ B           C[i, j] += A[i, k] * B[k, j] within A(i, k), B(k, j): stored where some k has both
 
-A merge wants its parts in one order of dimensions, with compressed rows (or columns): others are converted first, by a scatter
-into a pattern of their own.
+A merge wants its parts in one order of dimensions, with compressed rows (or columns): others are converted first, by a grouped
+scatter into a pattern of their own. What is grouped comes out in the order of the walk, so that a matrix by columns, grouped
+by rows, has sorted rows; a list in any order is grouped by columns first.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from polyai.frontend.core import Array, Tracer, find_tracer, index_expr
 from polyai.frontend.term import Term
 from polyai.scalar import dtype as dt
 from polyai.sparse.format import Format, coo, csc, csr
+from polyai.sparse.levels.compressed import Compressed
+from polyai.sparse.levels.dense import Dense
 from polyai.tensor import nodes as tn
 from polyai.tensor.support import Both, Either, Everywhere, Nowhere, Stored, Support
 
@@ -71,28 +74,46 @@ def aligned(arrays: Sequence[Array]) -> tuple[list[Array], tuple[int, ...]]:
     return [a if o == order else converted(a, order) for a, o in zip(arrays, orders)], order
 
 
-def converted(array: Array, order: tuple[int, ...], bits: int | None = None) -> Array:
-    """A sparse array stored in another order of its dimensions: coordinates that repeat add up. Each is converted once."""
+def converted(array: Array, order: tuple[int, ...], bits: int | None = None, *, sorted: bool = False) -> Array:
+    """A sparse array stored in another order of its dimensions: coordinates that repeat add up. Each is converted once.
+
+    `sorted` promises that the elements of each row (or column, as `order` says) are stored in order: the kernel checks it.
+    """
     tracer = array.tracer
     key = (array.name, order, bits or bits_of((array,)))
     if key not in tracer.conversions:
-        tracer.conversions[key] = _converted(array, order, key[-1])
+        tracer.conversions[key] = _converted(array, order, key[-1], sorted)
     return tracer.conversions[key]
 
 
-def _converted(array: Array, order: tuple[int, ...], bits: int) -> Array:
-    tracer = array.tracer
-    owner = array.type.pattern.owner if array.type.pattern is not None else ""
+def _converted(array: Array, order: tuple[int, ...], bits: int, sorted: bool) -> Array:
+    tracer, pattern = array.tracer, array.type.pattern
+    owner = pattern.owner if pattern is not None else ""
+    form = tracer.types[owner].format
     if array.rank > 2:
         format_for(tuple(range(array.rank)), 32)  # which says what is assembled
-    if not reorders(array):
+    if pattern is None or form is None or not reorders(array):
         raise RowsWanted(tracer.texts.get(owner, owner))
+    bits = max(bits, 32)
+    if not sorted and not (form.levels[0].full and pattern.dims.index(form.order[0]) == order[1]):
+        array = _grouped(array, listed(order[::-1], bits), "listed", False)
+    return _grouped(array, format_for(order, bits), "converted", True)
+
+
+def listed(order: tuple[int, ...], bits: int) -> Format:
+    """The format of a matrix whose elements are grouped by one dimension, within it in any order and not added up."""
+    name = "rows" if order == (0, 1) else "columns"
+    return Format(f"listed {name}", order, (Dense(), Compressed(ordered=False, unique=False)), bits)
+
+
+def _grouped(array: Array, form: Format, stem: str, adds: bool) -> Array:
+    """What an array stores, grouped by what `form` stores outside; with `adds`, what meets at one coordinate adds up."""
+    tracer = array.tracer
     indices = tracer.indices(array.extents)
     within = tracer.within(array, [i.name for i in indices])
     value = tracer.read(array, indices)
-    out = scattered(tracer, "converted", indices, indices, value, (within,), order, bits, array.is_matrix, None)
-    tracer.copied[out.name] = within.tensor
-    return out
+    monoid = "add" if adds else None
+    return scattered(tracer, stem, indices, indices, value, (within,), form.order, form.index_bits, array.is_matrix, monoid, grouped=form)
 
 
 def reorders(array: Array) -> bool:
@@ -103,13 +124,13 @@ def reorders(array: Array) -> bool:
     return any(level.name == "compressed" for level in form.levels)
 
 
-def stored_as(array: Any, order: tuple[int, ...]) -> Array:
-    """A sparse traced matrix with its elements stored by rows (0, 1) or by columns (1, 0); itself if they are."""
+def stored_as(array: Any, order: tuple[int, ...], *, sorted: bool = False) -> Array:
+    """A sparse traced matrix with its elements stored by rows (0, 1) or by columns (1, 0); itself if they are. See `converted`."""
     tracer = find_tracer((array,), "asformat")
     given = tracer.array(array)
     if not given.is_sparse:
         raise UnsupportedError(f"asformat of the dense {tracer.text(given)}", "it stores every element", "build it from a sparse array")
-    return given if order_of(given) == order else converted(given, order)
+    return given if order_of(given) == order else converted(given, order, sorted=sorted)
 
 
 def scattered(
@@ -124,18 +145,22 @@ def scattered(
     is_matrix: bool,
     monoid: str | None = "add",
     instead: Sequence[Any] | None = None,
+    *,
+    grouped: Format | None = None,
 ) -> Array:
     """The sparse array that stores what a loop over `indices` touches, values combined by `monoid`; None: no coordinate is touched twice.
 
-    `instead`: the places that are touched, where they are not just the indices `at`.
+    `instead`: the places that are touched, where they are not just the indices `at`. `grouped`: the loop runs over all that one
+    pattern stores, and puts it in the order of this format; see `tn.Scatter`.
     """
     name = tracer.sparse_name(stem)
     refuse_in_regions(tracer, stem)
     shape = tuple(i.extent for i in at)
-    type = tn.TensorType(value.dtype, shape, format_for(order, bits), tn.Pattern(name, tuple(range(len(shape)))))
+    form = format_for(order, bits) if grouped is None else grouped
+    type = tn.TensorType(value.dtype, shape, form, tn.Pattern(name, tuple(range(len(shape)))))
     chosen = "or" if monoid == "add" and value.dtype.kind == "b" else monoid
     places = tuple(map(index_expr, at if instead is None else instead))
-    step = tn.Scatter(name, type, None, chosen, tuple(indices), places, value.body, within)
+    step = tn.Scatter(name, type, None, chosen, tuple(indices), places, value.body, within, grouped is not None)
     tracer.sizes.add(tn.nnz_of(name), f"the number of elements of {stem}", None)
     return tracer.add_step(step, is_matrix=is_matrix)
 

@@ -171,7 +171,7 @@ def attention(q: Any, k: Any, v: Any, mask: Any = None, causal: bool = False, sc
     batch = tuple(f"b{n}" for n in range(max(a.rank, b.rank) - 3, -1, -1))
     left, right = (*batch[len(batch) - a.rank + 2 :], "i", "d"), (*batch[len(batch) - b.rank + 2 :], "j", "d")
     scores = contract(tracer, "scores", [(a, left), (b, right)], (*batch, "i", "j"), frozenset(batch))
-    factor = _scale(tracer, a, scale)
+    factor = scale_of(tracer, a, scale)
     biased = [] if mask is None else [tracer.array(mask)]
     shape = broadcast(tracer, [scores.extents, *(m.extents for m in biased)], "attention", (scores, *biased))
     indices = tracer.indices(shape)
@@ -184,7 +184,8 @@ def attention(q: Any, k: Any, v: Any, mask: Any = None, causal: bool = False, sc
     return matmul(_softmax(tracer.emit("masked" if biased or causal else "scaled", indices, value), -1, "softmax"), c)
 
 
-def _scale(tracer: Tracer, q: Array, scale: Any) -> Term:
+def scale_of(tracer: Tracer, q: Array, scale: Any) -> Term:
+    """The factor of scores: `scale`, or 1 over the root of the depth of q."""
     if isinstance(scale, Array):
         return tracer.read(scale, ())
     if scale is not None:
@@ -211,7 +212,7 @@ def sparse_attention(q: Any, k: Any, v: Any, mask: Any, scale: float | None = No
                        (c.extents[0], m.extents[1], "rows of v and columns of mask"), (a.extents[1], b.extents[1], "columns of q and k")):  # fmt: skip
         sizes.require(x, "==", y, f"sparse_attention: {what} differ in number")
     i, j, d = tracer.indices((m.extents[0], m.extents[1], a.extents[1]))
-    dot = reduced("add", (d,), tracer.read(dense(a, "q"), (i, d)) * tracer.read(dense(b, "k"), (j, d))) * _scale(tracer, a, scale)
+    dot = reduced("add", (d,), tracer.read(dense(a, "q"), (i, d)) * tracer.read(dense(b, "k"), (j, d))) * scale_of(tracer, a, scale)
     if bias:
         dot = dot + tracer.read(m, (i, j))
     pattern = m.type.pattern

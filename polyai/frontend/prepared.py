@@ -2,16 +2,21 @@
 
 Each layout of `sparse.layouts` is written in index notation, and the compiler does with it what it does with any program:
 
-    slices       z[s, c] = sum(q in pieces[s]: values[q, c] * x[columns[q, c]])
+    slices       z[s, c] = sum(q in runs[s]: run_values[q, c] * x[starts[q] + c])
+                         + sum(q in pieces[s]: values[q, c] * x[columns[q, c]])
                          + sum(q in more[s]: where(q < ends[s, c], more_values[q, c] * x[more_columns[q, c]], 0))
-                 y[i] = z[places[i]]
+                 y[i] = z[places[i]]                                 of these sums, those that the layout has
+    narrow rows  y[i] = sum(q in pieces[i]: values[q] * x[columns[q]])
     diagonals    y[i] = sum over d, unrolled: where(0 <= i + offset_d < m, values[d, i] * x[i + offset_d], 0)
 """
 
 from __future__ import annotations
 
 import inspect
+import operator
+import re
 from collections.abc import Callable, Mapping
+from functools import reduce
 from typing import Any
 
 from polyai.errors import ShapeError, TraceError
@@ -19,6 +24,7 @@ from polyai.frontend.arguments import argument_name, parameter_names
 from polyai.frontend.core import Array
 from polyai.frontend.elementwise import add
 from polyai.frontend.functions import where
+from polyai.frontend.held import HELD, parts_of, rebuilt
 from polyai.frontend.lazy import LazyArray
 from polyai.frontend.linalg import matmul
 from polyai.frontend.notation import IndexVar, access, comprehension, index, indices, reduction
@@ -46,15 +52,29 @@ class PreparedArray(LazyArray):
                 self.tracer.shapes_text((self, other)),
                 "the summed dimensions must have the same size",
             )
-        return self._by_slices(other) if self.kind == "slices" else self._by_diagonals(other)
+        match self.kind:
+            case "slices":
+                return self._by_slices(other)
+            case "narrow rows":
+                return self._by_rows(other)
+            case _:
+                return self._by_diagonals(other)
+
+    def _by_rows(self, x: Array) -> Array:
+        tracer, parts = self.tracer, self.parts
+        tracer.sizes.unify(parts["pieces"].extents[0], self.extents[0], "rows")
+        tracer.sizes.unify(parts["columns"].extents[0], parts["values"].extents[0], "entries")
+        tracer.trust(parts["columns"], self.extents[1])
+        i, q = indices("i q")
+        term = access(parts["values"], (q,)) * access(x, (access(parts["columns"], (q,)),))
+        return _array(comprehension((i,), reduction("add", q, term, within=access(parts["pieces"], (i, q))), name="product"))
 
     def _by_slices(self, x: Array) -> Array:
         tracer, parts = self.tracer, self.parts
         s, c = indices("s c")
-        sums = [self._lanes(x, s, c, "", None)]
-        if "more" in parts:
-            sums.append(self._lanes(x, s, c, "more_", parts["ends"]))
-        z = comprehension((s, c), sums[0] if len(sums) == 1 else sums[0] + sums[1], name="slices")
+        sums = [self._runs(x, s, c)] if "runs" in parts else []
+        sums += [self._lanes(x, s, c, prefix, parts.get(ends)) for prefix, ends in (("", ""), ("more_", "ends")) if f"{prefix}values" in parts]
+        z = comprehension((s, c), reduce(operator.add, sums), name="slices")
         places = parts.get("places")
         lanes, room = self.numbers[0], z.extents[0] * self.numbers[0]
         i = index("i", tracer.sizes.value(self.extents[0]))
@@ -65,6 +85,16 @@ class PreparedArray(LazyArray):
         tracer.trust(places, room)
         place = convert(access(places, (i,)), dt.i64)
         return _array(comprehension((i,), access(z, (place // lanes, place % lanes)), name="product"))
+
+    def _runs(self, x: Array, s: IndexVar, c: IndexVar) -> Term:
+        """The sum of lane c of slice s over runs of columns."""
+        tracer, parts, lanes = self.tracer, self.parts, self.numbers[0]
+        tracer.sizes.unify(parts["run_values"].extents[1], lanes, "rows of a slice")
+        tracer.sizes.unify(parts["starts"].extents[0], parts["run_values"].extents[0], "runs")
+        tracer.trust(parts["starts"], self.extents[1] - lanes + 1)
+        (q,) = indices("q")
+        start = convert(access(parts["starts"], (q,)), dt.i64)
+        return reduction("add", q, access(parts["run_values"], (q, c)) * access(x, (start + c,)), within=access(parts["runs"], (s, q)))
 
     def _lanes(self, x: Array, s: IndexVar, c: IndexVar, prefix: str, ends: Array | None) -> Term:
         """The sum of lane c of slice s over the arrays whose names begin with `prefix`."""
@@ -104,16 +134,20 @@ def _array(value: Any) -> Array:
     return value
 
 
-Code = tuple[str, tuple[int, ...], tuple[str, ...]]
-"""Kind, numbers and names of the arrays of a layout."""
+Code = tuple[str, Any, tuple[str, ...]]
+"""Kind, numbers and names of the arrays of a layout; of a constant value its structure instead of numbers, see `held`."""
 
 
 def expanded(fn: Callable[..., Any], codes: tuple[Code | None, ...]) -> Callable[..., Any]:
-    """`fn` over the arrays of its prepared arguments: f(A, x) becomes f(A, A_values, ..., x), with A a PreparedArray inside."""
+    """`fn` over the arrays of its prepared and constant arguments: f(A, x) becomes f(A, A_values, ..., x), with A a
+    PreparedArray inside."""
 
     def call(*flat: Any, **kwargs: Any) -> Any:
         given, args = iter(flat), []
         for code in codes:
+            if code is not None and code[0] == HELD:
+                args.append(rebuilt(code, given))
+                continue
             first = next(given)
             args.append(first if code is None else PreparedArray(first, code[0], code[1], {name: next(given) for name in code[2]}))
         return fn(*args, **kwargs)
@@ -121,7 +155,10 @@ def expanded(fn: Callable[..., Any], codes: tuple[Code | None, ...]) -> Callable
     names = parameter_names(fn)
     listed: list[str] = []
     for n, code in enumerate(codes):
-        name = argument_name(names, n).replace("[", "_").replace("]", "").replace(" ", "_")
+        name = _identifier(argument_name(names, n))
+        if code is not None and code[0] == HELD:
+            listed += [_identifier(name + part) for part in parts_of(code)]
+            continue
         listed += [name, *(f"{name}_{part}" for part in (code[2] if code is not None else ()))]
     unique: dict[str, None] = {}
     for name in listed:
@@ -131,6 +168,11 @@ def expanded(fn: Callable[..., Any], codes: tuple[Code | None, ...]) -> Callable
     parameters = [inspect.Parameter(name, inspect.Parameter.POSITIONAL_OR_KEYWORD) for name in unique]
     call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return call
+
+
+def _identifier(text: str) -> str:
+    """A parameter's name from what an argument is called."""
+    return re.sub(r"\W", "_", text.replace("]", ""))
 
 
 def static_names(fn: Callable[..., Any], static: frozenset[str | int]) -> tuple[str, ...]:

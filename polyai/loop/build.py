@@ -87,18 +87,28 @@ def _put_together(a: LoopExpr, b: LoopExpr) -> LoopExpr | None:
 
 
 def sub(a: LoopExpr, b: LoopExpr) -> LoopExpr:
-    """a - b; subtracting a number adds its negative."""
+    """a - b; subtracting a number adds its negative; what differs by a number gives that number."""
     y = number(b)
     if y is not None:
         return add(a, const(-y))
-    if a == b:
-        return ZERO
+    (left, x), (right, y) = _moved(a), _moved(b)
+    if left == right:
+        return const(x - y)
     if isinstance(a, Apply) and a.op == "add":
         if a.args[0] == b:
             return a.args[1]
         if a.args[1] == b:
             return a.args[0]
     return apply("sub", (a, b), dt.i64)
+
+
+def _moved(expr: LoopExpr) -> tuple[LoopExpr, int]:
+    """`expr` without the number that is added to it, and that number."""
+    match expr:
+        case Apply("add", (rest, Const() as last)) if (by := number(last)) is not None:
+            return rest, by
+        case _:
+            return expr, 0
 
 
 def mul(a: LoopExpr, b: LoopExpr) -> LoopExpr:
@@ -132,7 +142,25 @@ def mod(a: LoopExpr, b: LoopExpr) -> LoopExpr:
         return const(x % y)
     if y == 1:
         return ZERO
-    return apply("mod", (a, b), dt.i64)
+    match a:
+        case Apply("add", (Apply("mul", (_, Const(factor))), rest)) if y and factor == y:  # whole multiples go
+            return mod(rest, b)
+        case _:
+            return apply("mod", (a, b), dt.i64)
+
+
+def most(expr: LoopExpr) -> int | None:
+    """A number that `expr` does not exceed, if its form shows one."""
+    match expr:
+        case Const():
+            return number(expr)
+        case Apply("min", args):
+            return min((n for n in map(most, args) if n is not None), default=None)
+        case Apply("add", (x, Const() as more)):
+            top, by = most(x), number(more)
+            return None if top is None or by is None else top + by
+        case _:
+            return None
 
 
 def smallest(a: LoopExpr, b: LoopExpr) -> LoopExpr:

@@ -12,7 +12,7 @@ Grammar::
            | Store(array, indices, value, mask)
            | Check(ok, site)                               leave the kernel with site's error if `ok` is false
            | Call(function, args)
-           | Prefetch(array, index)                        a hint: this element is read soon; may name any index
+           | Prefetch(array, index, near)                  a hint: this element is read soon; may name any index
     Expr   = scalar Expr
            | Ramp(base, stride, lanes)                     base, base + stride, ... : a vector of i64
            | MaskedLoad(array, indices, mask, dtype)       lanes with a false mask read nothing and yield zero
@@ -181,10 +181,12 @@ class Call:
 
 @node
 class Prefetch:
-    """Bring the line of array[index] nearer. Changes nothing, and touches no memory: the index may be out of range."""
+    """Bring the line of array[index] nearer. Changes nothing, and touches no memory: the index may be out of range. `near`: as
+    near as it goes, else into the second-level cache."""
 
     array: str
     index: LoopExpr
+    near: bool = True
 
 
 Stmt = Union[Block, For, While, If, Let, Alloc, Store, Check, Call, Prefetch]

@@ -105,8 +105,8 @@ def map_stmt(stmt: Stmt, change: Change) -> Stmt:
             return Check(change(ok), site, None if culprit is None else change(culprit))
         case Call(function, args):
             return Call(function, tuple(a if isinstance(a, str) else change(a) for a in args))
-        case Prefetch(array, index):
-            return Prefetch(array, change(index))
+        case Prefetch(array, index, near):
+            return Prefetch(array, change(index), near)
         case _:
             assert_never(stmt)
 

@@ -351,8 +351,8 @@ class _Renamer:
                 return lp.Store(self.arrays.get(array, array), at, self.expr(value), None if mask is None else self.expr(mask))
             case lp.Check(ok, site, culprit):
                 return lp.Check(self.expr(ok), self.sites[site], None if culprit is None else self.expr(culprit))
-            case lp.Prefetch(array, index):
-                return lp.Prefetch(self.arrays.get(array, array), self.expr(index))
+            case lp.Prefetch(array, index, near):
+                return lp.Prefetch(self.arrays.get(array, array), self.expr(index), near)
             case lp.Call(function, args):
                 return lp.Call(function, tuple(self.arrays.get(a, a) if isinstance(a, str) else self.expr(a) for a in args))
 

@@ -168,3 +168,16 @@ def instances(ast: Ast) -> Iterator[Instance]:
                 yield from instances(orelse)
         case _:
             assert_never(ast)
+
+
+def apart(ast: Ast) -> list[Ast]:
+    """The parts that run one after another, each under the conditions around all of them."""
+    match ast:
+        case Several(children):
+            return [part for child in children for part in apart(child)]
+        case Branch(condition, then, None):
+            return [Branch(condition, part, None) for part in apart(then)]
+        case Marked(mark, body):
+            return [Marked(mark, part) for part in apart(body)]
+        case _:
+            return [ast]

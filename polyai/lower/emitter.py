@@ -44,6 +44,7 @@ class Emitter:
         self.sites: dict[lp.Site, int] = {}
         self.env: dict[str, lp.LoopExpr] = {}  # isl's names
         self.begins: dict[tuple[str, int], lp.LoopExpr] = {}
+        self.firsts: dict[tuple[str, int], lp.LoopExpr] = {}  # the first coordinate of the fibre at hand, where they are consecutive
         self.levels = [Level([])]
         self.home: dict[str, int] = {}  # the level that defines a local name
         self.loose: set[str] = set()  # places in parts of merges that may be exhausted there: nothing is read at them for certain
@@ -70,6 +71,7 @@ class Emitter:
                 out[tn.nnz_of(i.name)] = None
         out.update(dict.fromkeys(self.program.sizes))
         out.update((tn.nnz_of(name), None) for name in self.program.assembled)
+        out.update((tn.nnz_of(g.name), None) for g in self.scop.groupings)
         return list(out)
 
     def size(self, size: Size) -> lp.LoopExpr:
@@ -200,6 +202,17 @@ class Emitter:
                 f"coordinate {{value}} of level {level} of {tensor} is not larger than the one stored before it",
                 "what is computed along its pattern needs every coordinate once, in order",
                 f"call {tensor}.sum_duplicates(), which also sorts",
+            )
+        )
+
+    def unordered_site(self, tensor: str) -> int:
+        """What an element means that belongs before another one of its row."""
+        return self.site(
+            lp.Site(
+                "SparseStructureError",
+                f"coordinate {{value}} of {tensor} is stored behind a larger one of its group",
+                "this kernel takes the elements of each group in the order they are stored in",
+                "convert it without the promise that it is in order",
             )
         )
 

@@ -21,6 +21,7 @@ memory and their checks, memory for temporaries, lazily guarded loads.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping
 from typing import assert_never
 
@@ -29,19 +30,24 @@ import islpy as isl
 from polyai.errors import UnsupportedError, VerifyError
 from polyai.loop import build as b
 from polyai.loop import nodes as lp
-from polyai.lower.ast_walk import Ast, Branch, Instance, Loop, Marked, Several, ast_of, instances
+from polyai.lower.ast_walk import Ast, Branch, Instance, Loop, Marked, Several, apart, ast_of, instances
 from polyai.lower.emitter import Emitter, Level
 from polyai.lower.exprs import loads_in, operations
+from polyai.lower.grouping import Groupings
 from polyai.lower.statement import Body, counted_from_the_end
 from polyai.lower.stream import Fibre, Streams, walks_all
 from polyai.poly import nodes as po
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Apply, Cast, Const, Expr, Load, Var
+from polyai.sparse.levels.compressed import Compressed
 from polyai.sparse.levels.singleton import Singleton
 from polyai.tensor import nodes as tn
 
 AHEAD = 8
 """How many stored elements ahead the fibre is fetched that a coordinate names."""
+
+_PART = 1 << 20
+"""Scalar operations of one part of the rows of a packed pattern: the caller makes parts that are worth a task each."""
 
 _SYMBOLIC = 32
 """How many iterations a loop of unknown length is taken to have when costs are estimated."""
@@ -76,16 +82,20 @@ class _Lowering:
         self.out = Emitter(scop, program)
         self.storage = self.out.storage
         self.streams = Streams(self.out)
+        self.groupings = Groupings(self.out)
         self.lengths = {r.length: r for s in scop.statements for r in s.ragged if r.stream}
         self.ascending = {i.name for i in program.inputs if i.unique}
         self.weights: dict[str, str] = {}
         self.hulls: dict[str, tuple[str, int]] = {}
-        self.pending = {a.array: a.depth for a in scop.allocations}
+        cursors = {g.cursors for g in scop.groupings}
+        self.pending = {a.array: a.depth for a in scop.allocations if a.array not in cursors}
         self.parallel_level: int | None = None
         self.loops: dict[str, Loop] = {}  # the loops at hand by isl's iterators
+        self.cursors: dict[str, str] = {}  # by packed stream: the register that says where the next row begins
+        self.packed: dict[str, tuple[lp.Var, lp.LoopExpr]] = {}  # by packed stream: the row at hand, and where it begins
         self.lanes = 0  # vector and jammed loops around: they hold no parallel one
         for a in scop.arrays:
-            if a.role in ("temporary", "workspace"):
+            if a.role in ("temporary", "workspace") and a.name not in cursors:
                 self.pending.setdefault(a.name, 0)
 
     # The kernel
@@ -94,7 +104,10 @@ class _Lowering:
         present = {found.statement for found in instances(ast)}  # a statement without points, as with a size 0, has no place
         self.accessors = {name: self._accessors(name) & present for name in self.pending}
         self._allocate(0, ast, parallel=False)
-        self._ast(ast, ())
+        if self.scop.groupings:
+            self._in_groups(ast)
+        else:
+            self._ast(ast, ())
         if self.pending:
             raise VerifyError("temporaries without a place", ", ".join(self.pending))
         body = b.block(*self._prelude(), *self.out.levels[0].stmts)
@@ -106,8 +119,11 @@ class _Lowering:
         for i in self.program.inputs:
             names = [s.name for s in self.storage.stored[i.name].arrays] + [f"{i.name}.val"] if i.type.format is not None else [i.name]
             for name in names:
-                if name in self.out.used:
+                if name in self.out.used and all(a.name != name for a in arrays):  # an index array may be read as an array, too
                     arrays.append(lp.Param(name, self.storage.dtype(name), "input", self.storage.extents(name)))
+        packed = [s for s in self.scop.streams if s.packed]
+        for stream in packed:
+            arrays.append(lp.Param(stream.cuts, dt.i64, "input", (b.add(self.out.symbol(stream.chunks), b.ONE),)))
         for name in self.program.assembled:
             arrays += [
                 lp.Param(s.name, self.storage.dtype(s.name), "input", self.storage.extents(s.name))
@@ -118,6 +134,8 @@ class _Lowering:
         ordered = [n for o in self.program.outputs for n in (o, f"{o}.val") if n in written]
         for name in dict.fromkeys(ordered):
             arrays.append(lp.Param(name, self.storage.dtype(name), "output", self.storage.extents(name)))
+        for stream in packed:
+            arrays.append(lp.Param(stream.ends, self.storage.stored[stream.name].index, "output", (self.out.size(stream.rows),)))
         missing = written - set(ordered)
         if missing:
             raise VerifyError("outputs of the scop that the program does not name", ", ".join(sorted(missing)))
@@ -144,6 +162,33 @@ class _Lowering:
                 lp.Check(b.at_most(b.var(hull), self.out.size(owner.counts[level])), self.out.fibre_site(tensor, level), b.var(hull)),
             ]
         return out
+
+    def _in_groups(self, ast: Ast) -> None:
+        """The loops of a scop with groupings: those of their statements in pieces, and what stands between."""
+        begun: set[str] = set()
+        for part in apart(ast):
+            here = {found.statement for found in instances(part)}
+            mine = [(g, name) for g in self.scop.groupings for name in (g.count, g.fill) if name in here]
+            if not mine:
+                self._ast(part, ())
+                continue
+            if len(here) > 1:
+                raise VerifyError(f"{mine[0][0].name} is grouped in a loop with other statements", ", ".join(sorted(here)))
+            ((g, name),) = mine
+            if name == g.count:
+                self.groupings.begin(g)
+            self.parallel_level = len(self.out.levels)
+            emit = functools.partial(self._ast, part, ())
+            if name == g.fill:
+                self.groupings.store(g, emit)
+            else:
+                self.groupings.count(g, emit)
+                begun.add(g.name)
+            self.parallel_level = None
+        for g in self.scop.groupings:
+            if g.name not in begun:  # nothing is stored
+                self.groupings.begin(g)
+                self.groupings.count(g, lambda: None)
 
     # Loops
 
@@ -186,7 +231,8 @@ class _Lowering:
         stream = self.scop.stream(dim.tensor)
         if stream is None or loop.lower != b.ZERO or loop.step != 1:
             raise VerifyError(f"the loop over the stream {dim.tensor} does not run over all of it")
-        counter = self.streams.register(f"{stream.name}_t", b.ZERO) if stream.assembled else None
+        start = self.packed[stream.name][1] if stream.packed else b.ZERO
+        counter = self.streams.register(f"{stream.name}_t", start) if stream.assembled else None
         outer = self.out.env.get(loop.iterator)
 
         def body(meaning: Callable[[], None]) -> lp.Stmt:
@@ -212,9 +258,45 @@ class _Lowering:
             self.streams.drain(stream, counter, loop.iterator, body)
         if counter is not None:
             count = b.load(counter, (), dt.i64)
-            self.out.emit(lp.Check(b.compare("eq", count, self.out.env[dim.length]), self.out.changed_site(stream.name), count))
+            if stream.packed:
+                self._end_row(stream, count)
+            else:
+                self.out.emit(lp.Check(b.compare("eq", count, self.out.env[dim.length]), self.out.changed_site(stream.name), count))
         if outer is not None:
             self.out.env[loop.iterator] = outer
+
+    def _end_row(self, stream: po.Stream, end: lp.LoopExpr) -> None:
+        """A row is stored: the next one begins where it ends."""
+        row, _ = self.packed[stream.name]
+        stop = self.out.let(f"{stream.name}_stop", end)
+        self.out.emit(lp.Store(self.cursors[stream.name], (), stop))
+        self.out.emit(lp.Store(stream.ends, (row,), b.convert(stop, self.storage.stored[stream.name].index)))
+
+    def _rows_of(self, loop: Loop) -> po.Stream | None:
+        """The stream whose rows `loop` runs over, if these are stored one after another."""
+        for found in instances(loop.body):
+            statement = self.statements[found.statement]
+            for dim in statement.ragged:
+                stream = self.scop.stream(dim.tensor) if dim.stream else None
+                if stream is not None and stream.packed:
+                    row = found.args[statement.dims.index(dim.parents[0])]
+                    if row == lp.Var(loop.iterator, dt.i64):
+                        return stream
+        return None
+
+    def _packed_rows(self, stream: po.Stream, loop: Loop, name: str, upper: lp.LoopExpr) -> tuple[lp.Var, lp.LoopExpr, lp.LoopExpr]:
+        """Begin the loop over parts of the rows, each of which stores its rows one after another: its variable, the rows of a part."""
+        if self._in_parallel() or self.lanes or loop.lower != b.ZERO or loop.step != 1 or upper != self.out.size(stream.rows):
+            raise VerifyError(f"the rows of {stream.name} are not filled by one loop over all of them")
+        chunk = b.var(self.out.names.fresh("chunk"))
+        self.out.levels.append(Level([]))
+        self.out.home[chunk.name] = len(self.out.levels) - 1
+        first, last = (self.out.let(f"{name}_{end}", b.load(stream.cuts, (at,), dt.i64)) for end, at in (("from", chunk), ("to", b.add(chunk, b.ONE))))
+        pos = f"{stream.name}.pos{stream.level}"
+        self.out.used.add(pos)
+        start = b.convert(b.load(pos, (first,), self.storage.dtype(pos)), dt.i64)
+        self.cursors[stream.name] = self.streams.register(f"{stream.name}_cursor", start)
+        return chunk, first, last
 
     def _only_counted(self, ast: Ast, stream: po.Stream) -> tuple[po.Statement, dict[str, lp.LoopExpr]] | None:
         """The one statement of a loop over a stream that adds 1 for each element, and its dims outside of that loop."""
@@ -231,6 +313,7 @@ class _Lowering:
             return self._stream(loop, walked, marks)
         mine = {m.rpartition("@")[0].partition("=")[0]: m.rpartition("@")[0].partition("=")[2] for m in marks if m.endswith(f"@{loop.depth}")}
         lower, upper = self.out.sub(loop.lower), self.out.sub(loop.upper)
+        is_split, self.groupings.is_split = self.groupings.piece is not None and not self.groupings.is_split, True
         parallel = po.PARALLEL in mine and not self._in_parallel() and not self.lanes
         name = self.out.names.fresh(self._stem(loop))
         kind = lp.Kind.VECTOR if po.VECTOR in mine else lp.Kind.JAM if po.JAM in mine else lp.Kind.SERIAL
@@ -240,6 +323,11 @@ class _Lowering:
             blocks = self.out.names.fresh(f"{name}_block")
         elif parallel:
             kind = lp.Kind.PARALLEL
+        packed = self._rows_of(loop)
+        chunk = None
+        if packed is not None:
+            chunk, lower, upper = self._packed_rows(packed, loop, name, upper)
+            parallel, kind = True, lp.Kind.SERIAL
         if parallel:
             self.parallel_level = len(self.out.levels)
         outer = (self.out.env.get(loop.iterator), self.out.home.get(name))
@@ -249,6 +337,9 @@ class _Lowering:
         if blocks:
             self.out.levels.append(level := Level([]))
         self.out.env[loop.iterator], self.out.home[name] = b.var(name), len(self.out.levels) - 1
+        if packed is not None:
+            row_start = self.out.let(f"{packed.name}_start", b.load(self.cursors[packed.name], (), dt.i64))
+            self.packed[packed.name] = (b.var(name), row_start)
         begins = dict(self.out.begins)
         many = kind in (lp.Kind.VECTOR, lp.Kind.JAM)
         self.lanes += many
@@ -265,6 +356,13 @@ class _Lowering:
             self.out.env[loop.iterator] = outer[0]
         cost = self._cost(loop.body) if parallel else 1
         weight = self.weights.pop(name, None)
+        if chunk is not None and packed is not None:
+            self.out.emit(lp.For(name, lower, upper, body, kind))
+            part = b.block(*self.out.levels.pop().stmts)
+            self.out.emit(lp.For(chunk.name, b.ZERO, self.out.symbol(packed.chunks), part, lp.Kind.PARALLEL, cost=_PART))
+            return
+        if is_split:
+            lower, upper = self.groupings.bounds(lower, upper, weight)
         if blocks is None:
             self.out.emit(lp.For(name, lower, upper, body, kind, loop.step, weight if parallel else None, cost, jam))
             return
@@ -323,7 +421,10 @@ class _Lowering:
             if not isinstance(arg, lp.Var) or arg.name not in self.loops:
                 return False
             extent = statement.extents[statement.dims.index(parent)]
-            for other in instances(self.loops[arg.name].body):
+            loop = self.loops[arg.name]
+            if loop.lower == b.ZERO and not isinstance(extent, po.Ragged) and loop.upper == self.out.size(extent):
+                continue
+            for other in instances(loop.body):
                 extents = self.statements[other.statement].extents
                 if not any(a == arg and e == extent for a, e in zip(other.args, extents)):
                     return False
@@ -340,10 +441,11 @@ class _Lowering:
             self.out.emit(lp.Check(b.at_most(length, b.var(dim.hull)), self.out.fibre_site(dim.tensor, dim.level), length))
         form = self.storage.stored[dim.tensor].type.format
         level = form.levels[dim.level]  # type: ignore[union-attr]
-        if dim.tensor in self.ascending and not form.owned and level.name == "compressed" and level.unique:  # type: ignore[union-attr]
+        if dim.tensor in self.ascending and not form.owned and isinstance(level, Compressed) and level.unique and not level.computed:  # type: ignore[union-attr]
             self._ascends(f"{dim.tensor}.crd{dim.level}", begin, length, self.out.order_site(dim.tensor, dim.level))
         self.out.begins[(dim.tensor, dim.level)] = begin
         self.out.env[dim.length] = length
+        self.groupings.row(dim.tensor, begin, end)
 
     def _open_stream(self, dim: po.RaggedDim, values: Mapping[str, lp.LoopExpr], inside: bool) -> None:
         """What a stream is made of, at hand: the fibres of a merge, checked to be ordered and in range; where arrays along it begin."""
@@ -363,8 +465,16 @@ class _Lowering:
             self.streams.fibres[stream.name] = fibres
         if stream.assembled:
             begin, end = self._bounds_of(dim, values, inside)
-            self.out.begins[(dim.tensor, dim.level)] = begin
-            self.out.env[dim.length] = self.out.let(f"{dim.tensor}_len{dim.level}", b.sub(end, begin))
+            self.out.begins[(dim.tensor, dim.level)] = self.packed[stream.name][1] if stream.packed else begin
+            self.out.env[dim.length] = length = self.out.let(f"{dim.tensor}_len{dim.level}", b.sub(end, begin))
+            if stream.packed and isinstance(stream.source, po.Merge):
+                most = [self._together(self.streams.fibres[stream.name], clause) for clause in stream.source.clauses]
+                fits = functools.reduce(b.either, (b.at_most(m, length) for m in most))
+                self.out.emit(lp.Check(fits, self.out.changed_site(stream.name), length))
+
+    def _together(self, fibres: list[Fibre], clause: tuple[int, ...]) -> lp.LoopExpr:
+        """How much the parts of a clause store, and so the most that the merge gives."""
+        return functools.reduce(b.add, (b.sub(fibres[n].end, fibres[n].begin) for n in clause))
 
     def _ends_in_range(self, coordinates: str, begin: lp.LoopExpr, end: lp.LoopExpr, extent: lp.LoopExpr, site: int) -> None:
         """Check the first and the last coordinate of an ordered fibre; all others lie between them."""
@@ -399,7 +509,11 @@ class _Lowering:
         site = self.out.fibre_site(dim.tensor, dim.level)
         if not format_.owned:
             self.out.emit(lp.Check(ok, site, end))
-        if inside and not dim.place and isinstance(parent, lp.Var) and format_.levels[dim.level].name == "compressed":
+        level = format_.levels[dim.level]
+        if isinstance(level, Compressed) and level.run:
+            first = self._index_array(Load(f"{dim.tensor}.crd{dim.level}", (parent,), dt.i64), limit)  # type: ignore[arg-type]
+            self.out.firsts[(dim.tensor, dim.level)] = self.out.let(f"{dim.tensor}_first{dim.level}", first)
+        if inside and not dim.place and isinstance(parent, lp.Var) and level.name == "compressed":
             self.weights.setdefault(parent.name, f"{dim.tensor}.pos{dim.level}")
         return begin, end
 
@@ -408,6 +522,8 @@ class _Lowering:
         next fibre, so that short ones are looked past; its end stands for what lies beyond."""
         source = place.arg if isinstance(place, Cast) else place
         if not isinstance(source, Load) or source.array not in self.storage.levels or f"{dim.tensor}.pos{dim.level}" not in self.storage.levels:
+            return
+        if self.storage.computed(source.array) is not None:
             return
         owner, _ = self.storage.levels[source.array]
         at = [Body(self.out, statement, values, self.streams).value(i, None) for i in source.indices]
@@ -494,7 +610,7 @@ class _Lowering:
             del self.pending[name]
             array = self.storage.arrays[name]
             if array.role == "workspace":
-                if not parallel or len(array.extents) != 1:
+                if any(e != 1 for e in array.extents[:-1]) or (depth and not parallel):  # a single row needs no loop
                     raise UnsupportedError(
                         f"the workspace {name} is not filled row by row in a parallel loop", f"it holds {len(array.extents)} dimensions", "report this program"
                     )
@@ -545,7 +661,7 @@ class _Lowering:
     def _instance(self, found: Instance) -> None:
         statement = self.statements[found.statement]
         values = dict(zip(statement.dims, (self.out.sub(a) for a in found.args)))
-        Body(self.out, statement, values, self.streams).store()
+        Body(self.out, statement, values, self.streams, self.groupings).store()
 
 
 def _numbered(places: tuple[Expr, ...]) -> tuple[str, ...]:

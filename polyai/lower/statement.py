@@ -17,6 +17,7 @@ from polyai.loop import build as b
 from polyai.loop import nodes as lp
 from polyai.lower.emitter import Emitter, Level
 from polyai.lower.exprs import loads_in, rebuild
+from polyai.lower.grouping import Groupings
 from polyai.lower.stream import Streams
 from polyai.poly import nodes as po
 from polyai.poly.affine import affine
@@ -32,8 +33,8 @@ from polyai.tensor.bodies import from_size
 class Body:
     """One instance of a statement: its value, its indices, their checks."""
 
-    def __init__(self, out: Emitter, statement: po.Statement, values: Mapping[str, lp.LoopExpr], streams: Streams) -> None:
-        self.out, self.statement, self.values, self.streams = out, statement, values, streams
+    def __init__(self, out: Emitter, statement: po.Statement, values: Mapping[str, lp.LoopExpr], streams: Streams, groupings: Groupings | None = None) -> None:
+        self.out, self.statement, self.values, self.streams, self.groupings = out, statement, values, streams, groupings
         self.names = {*statement.dims, *out.scop.parameters}
         self.certain: set[tuple[str, tuple[Expr, ...]]] = set()
         self.held: tuple[Expr, ...] = ()  # conditions that hold where the expression at hand is wanted
@@ -53,6 +54,8 @@ class Body:
     def _store(self) -> None:
         s, out = self.statement, self.out
         dtype = out.storage.dtype(s.target)
+        if s.groups:
+            return self._grouped()
         if s.monoid is not None:
             self.certain.add((s.target, s.at))
         value = b.convert(self.value(s.value, None), dtype)
@@ -80,6 +83,18 @@ class Body:
         out.emit(lp.Check(b.below(position, out.size(extent)), out.changed_site(values[0][0].rpartition(".")[0]), position))
         for array, value in values:
             out.emit(lp.Store(array, (position,), value))
+
+    def _grouped(self) -> None:
+        """Count the instance in its group, or store what it pushes there. Coordinates that memory gives are checked."""
+        s, out = self.statement, self.out
+        grouping = out.scop.grouping(s)
+        assert grouping is not None and self.groupings is not None
+        (group,) = self.indices(s.target, s.at, None)
+        values = [(array, b.convert(self.value(e, None), out.storage.arrays[array].dtype)) for array, e in s.pushes]
+        if s.pushes and next(loads_in(s.pushes[0][1]), None) is not None:
+            coordinate = b.convert(values[0][1], dt.i64)
+            out.emit(lp.Check(b.below(coordinate, out.size(grouping.extent)), out.site(out.place_site(s.pushes[0][1], grouping.name, grouping.extent)), coordinate))
+        self.groupings.instance(grouping, group, values)
 
     def value(self, expr: Expr, guard: lp.LoopExpr | None) -> lp.LoopExpr:
         """`expr` at this instance; `guard` holds where its value is wanted."""
@@ -124,8 +139,11 @@ class Body:
         out, array = self.out, expr.array
         if out.storage.arrays[array].role == "stream":
             return b.convert(out.virtual[array], dtype)
-        if out.storage.is_implicit(array):
-            return b.convert(out.storage.place(array, self.indices(array, expr.indices, guard), out.begins)[0], dtype)
+        level = out.storage.computed(array)
+        if level is not None:
+            indices = self.indices(array, expr.indices, guard)
+            first = out.firsts.get((level.tensor, level.level))
+            return b.convert(out.storage.place(array, indices, out.begins)[0] if first is None else b.add(first, indices[-1]), dtype)
         safe = guard is None or self._in_range(expr)
         if guard is None:
             self.certain.add((array, expr.indices))
@@ -178,7 +196,14 @@ class Body:
         """True if `index` is in range by construction (a coordinate or a place that a stream gives), or was found to be."""
         if isinstance(index, Load) and self.out.storage.arrays[index.array].role == "stream":
             return True
-        return not isinstance(extent, po.Ragged) and self.out.storage.is_known_below(index, extent)
+        if isinstance(extent, po.Ragged):
+            return False
+        match index:
+            case Apply("add", (start, Var(dim))) if dim in self.statement.dims:  # a run that starts where memory says
+                run = self.statement.extents[self.statement.dims.index(dim)]
+                return isinstance(run, int) and self.out.storage.is_known_below(start, extent - run + 1)
+            case _:
+                return self.out.storage.is_known_below(index, extent)
 
     def _proved(self, index: Expr, array: str, dimension: int) -> bool:
         """True if the condition around says that 0 <= index < extent: where it does not hold, nothing is read."""

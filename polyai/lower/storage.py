@@ -69,6 +69,7 @@ class Storage:
         self.arrays = {a.name: a for a in scop.arrays}
         self.stored = {i.name: stored(i.name, i.type) for i in program.inputs if i.type.format is not None}
         self.levels = {spec.name: (s, spec) for s in self.stored.values() for spec in s.arrays}
+        self.packed = frozenset(program.packed)  # positions that are bounds only are wide
         types = tn.types_of(program)
         for name in program.assembled:
             made = self.stored[name] = stored(name, types[name])
@@ -79,17 +80,18 @@ class Storage:
     def dtype(self, array: str) -> DType:
         """The element type in memory."""
         if array in self.levels:
-            return self.levels[array][0].index
+            owner, spec = self.levels[array]
+            return dt.i64 if spec.role == "pos" and owner.name in self.packed else owner.index
         return self.arrays[array].dtype
 
-    def is_implicit(self, array: str) -> bool:
-        """True for the coordinates of a level whose coordinates are its positions: they are not in memory."""
-        if array not in self.levels:
-            return False
+    def computed(self, array: str) -> po.Ragged | None:
+        """The level whose coordinates `array` names though no list of them is in memory: they follow from the positions."""
+        if array not in self.levels or self.levels[array][1].role != "crd":
+            return None
         owner, spec = self.levels[array]
-        form = owner.type.format
-        level = None if form is None or spec.role != "crd" else form.levels[int(spec.name.rpartition("crd")[2])]
-        return isinstance(level, Compressed) and level.implicit
+        number = int(spec.name.rpartition("crd")[2])
+        level = None if owner.type.format is None else owner.type.format.levels[number]
+        return po.Ragged(owner.name, number) if isinstance(level, Compressed) and level.computed else None
 
     def is_known_below(self, index: Expr, extent: Size) -> bool:
         """True if `index` reads an element of an array whose elements were all found to be in 0 <= value < extent, or is the

@@ -12,7 +12,14 @@ exhausted, largest first; a point whose parts cannot fulfil every clause has no 
     while p1 < B_end: ... body with has0 = false, has1 = true ...
 
 A workspace row is a dense array of values beside a tree of bitmaps, 64 children a node: an update sets the bit of its element, and
-those above it only where a node was empty. Its coordinates come out sorted, by counting trailing zeros:
+those above it only where a node was empty. The word at hand stays in a register, as neighbours often follow each other: what was
+stored a moment ago would have to be waited for.
+
+    w = at / 64
+    if w != here: bits[here] = held; held = bits[w]; here = w; if held == 0: set the bit of w above
+    held = held | bit(at)
+
+Its coordinates come out sorted, by counting trailing zeros:
 
     for each word of the root: while it has bits: take the lowest; ... down to an element: body; clear what was taken
 """
@@ -25,8 +32,10 @@ from itertools import combinations
 from polyai.loop import build as b
 from polyai.loop import nodes as lp
 from polyai.lower.emitter import Emitter, Level
+from polyai.lower.exprs import loads_in
 from polyai.poly import nodes as po
 from polyai.scalar import dtype as dt
+from polyai.scalar.expr import Expr
 from polyai.tensor.bodies import zero
 
 DEPTH = 3
@@ -61,6 +70,7 @@ class Streams:
     def __init__(self, out: Emitter) -> None:
         self.out = out
         self.fibres: dict[str, list[Fibre]] = {}  # by merge: its parts' fibres at hand
+        self.here: dict[str, tuple[str, str]] = {}  # by workspace: the registers of the number of the word at hand, and of the word
         self.last: dict[str, str] = {}  # by merge at hand: the register of the coordinate before
         updates: dict[str, set[str | None]] = {}
         for s in out.scop.statements:
@@ -98,7 +108,22 @@ class Streams:
         if walks_all(source):
             self.last[stream.name] = self.register(f"{stream.name}_last", b.const(-1))
         self._points(stream, places, counter, iterator, body)
-        self.last.pop(stream.name, None)
+        last = self.last.pop(stream.name, None)
+        if last is not None and not self.reads_at(stream):  # they ascend: the last one is the largest
+            largest = self._let(f"{stream.name}_largest", self._read(last))
+            self.out.emit(lp.Check(b.compare("lt", largest, self.out.size(stream.extent)), self.out.merged_site(stream.name), largest))
+
+    def reads_at(self, stream: po.Stream) -> bool:
+        """Whether a coordinate of the stream selects an element of some array."""
+        name = f"{stream.name}.next{stream.level}"
+
+        def names_it(expr: Expr) -> bool:
+            return any(load.array == name for load in loads_in(expr))
+
+        for s in self.out.scop.statements:
+            if any(map(names_it, s.at)) or any(names_it(i) for root in s.roots for load in loads_in(root) for i in load.indices):
+                return True
+        return False
 
     def _points(self, stream: po.Stream, places: list[str], counter: str | None, iterator: str, body: Block) -> None:
         """The loops of all points of the lattice."""
@@ -133,12 +158,16 @@ class Streams:
             least = b.smallest(least, here[n])
         least = self._let(f"{stream.name}_next", least)
         if last is not None:  # in range as well, before the body reads there
-            grows = b.both(b.compare("lt", self._read(last), least), b.below(least, limit))
+            grows = b.compare("lt", self._read(last), least)
+            if self.reads_at(stream):
+                grows = b.both(grows, b.below(least, limit))
             self.out.emit(lp.Check(grows, self.out.merged_site(stream.name), least))
             self.out.emit(lp.Store(last, (), least))
         has: dict[int, lp.LoopExpr] = dict.fromkeys(range(len(fibres)), b.FALSE)
         for n in point:
             found = b.compare("eq", here[n], least)
+            if len(point) == 2 and not open_ended:  # known before the least of both is
+                found = b.at_most(here[n], here[point[1] if n == point[0] else point[0]])
             if open_ended:  # an exhausted part is nowhere, also where a broken index array lists what is outside
                 found = b.both(b.compare("lt", at[n], fibres[n].end), found)
                 self.out.loose.add(f"{stream.name}.at{n}")
@@ -178,9 +207,14 @@ class Streams:
             self.out.env[iterator] = b.ZERO
             return
         at = self._let(f"{stream.name}_t", self._read(counter))
+        if stream.packed:  # the counter stands where the element goes
+            self.out.env[iterator] = b.sub(at, self.out.begins[(stream.name, stream.level)])
+            if isinstance(stream.source, po.Merge):  # its parts were found to be no longer than the bound
+                return
         length = self.out.env[po.length_of(stream.name, stream.level)]
-        self.out.emit(lp.Check(b.compare("lt", at, length), self.out.changed_site(stream.name), at))
-        self.out.env[iterator] = at
+        here = self.out.env[iterator] if stream.packed else at
+        self.out.emit(lp.Check(b.compare("lt", here, length), self.out.changed_site(stream.name), here))
+        self.out.env[iterator] = here
 
     def _coordinate(self, fibre: Fibre, at: lp.LoopExpr, beyond: lp.LoopExpr | None) -> lp.LoopExpr:
         """The coordinate at a place; `beyond` if the fibre is exhausted."""
@@ -204,31 +238,46 @@ class Streams:
         words = extent
         for depth in range(DEPTH):
             words = b.floordiv(b.add(words, b.const(63)), b.const(64))
-            self.out.emit(lp.Alloc(bits_of(workspace.name, depth), dt.i64, (words,), lp.Space.THREAD, zero=True))
+            beyond = b.ZERO if depth else b.ONE  # the word at hand before there is one
+            self.out.emit(lp.Alloc(bits_of(workspace.name, depth), dt.i64, (b.add(words, beyond),), lp.Space.THREAD, zero=True))
+            if depth == 0:
+                self.here[workspace.name] = (self.register(f"{workspace.name}_here", words), self.register(f"{workspace.name}_held", b.ZERO))
 
     def update(self, workspace: str, at: lp.LoopExpr, value: lp.LoopExpr, op: str | None, dtype: dt.DType) -> None:
         """The row's element `at` becomes `value`, combined by `op` with what it holds, if it holds something."""
         at = self._let("w", at)
-        word = self._let("word", b.floordiv(at, b.const(64)))
-        name = bits_of(workspace, 0)
-        old = self._let("bits", b.load(name, (word,), dt.i64))
-        mine = self._let("bit", b.apply("bit", (at,), dt.i64))
+        held, mine = self._turn_to(workspace, at)
         if op is not None and workspace in self.sums:
             value = b.apply(op, (b.load(workspace, (at,), dtype), value), dtype)
         elif op is not None:
-            held = b.compare("ne", b.apply("bitand", (old, mine), dt.i64), b.ZERO)
-            value = b.where(held, b.apply(op, (b.load(workspace, (at,), dtype), value), dtype), value)
+            present = b.compare("ne", b.apply("bitand", (self._read(held), mine), dt.i64), b.ZERO)
+            value = b.where(present, b.apply(op, (b.load(workspace, (at,), dtype), value), dtype), value)
         self.out.emit(lp.Store(workspace, (at,), value))
-        self.out.emit(lp.Store(name, (word,), b.apply("bitor", (old, mine), dt.i64)))
-        self._set_above(workspace, 1, word, old)
+        self.out.emit(lp.Store(held, (), b.apply("bitor", (self._read(held), mine), dt.i64)))
 
     def mark(self, workspace: str, at: lp.LoopExpr) -> None:
         """Note that the row holds element `at`, whose value nobody wants."""
+        held, mine = self._turn_to(workspace, at)
+        self.out.emit(lp.Store(held, (), b.apply("bitor", (self._read(held), mine), dt.i64)))
+
+    def _turn_to(self, workspace: str, at: lp.LoopExpr) -> tuple[str, lp.LoopExpr]:
+        """The register that holds the word of element `at`, and the element's bit."""
+        here, held = self.here[workspace]
         word = self._let("word", b.floordiv(at, b.const(64)))
-        name = bits_of(workspace, 0)
-        old = self._let("bits", b.load(name, (word,), dt.i64))
-        self.out.emit(lp.Store(name, (word,), b.apply("bitor", (old, b.apply("bit", (at,), dt.i64)), dt.i64)))
-        self._set_above(workspace, 1, word, old)
+        self.out.levels.append(Level([], branch=True))
+        self._put_back(workspace)
+        found = self._let("bits", b.load(bits_of(workspace, 0), (word,), dt.i64))
+        self.out.emit(lp.Store(held, (), found))
+        self.out.emit(lp.Store(here, (), word))
+        self._set_above(workspace, 1, word, found)
+        then = b.block(*self.out.levels.pop().stmts)
+        self.out.emit(lp.If(b.compare("ne", word, self._read(here)), then))
+        return held, self._let("bit", b.apply("bit", (at,), dt.i64))
+
+    def _put_back(self, workspace: str) -> None:
+        """The word at hand goes back into the bitmap."""
+        here, held = self.here[workspace]
+        self.out.emit(lp.Store(bits_of(workspace, 0), (self._read(here),), self._read(held)))
 
     def _set_above(self, workspace: str, depth: int, child: lp.LoopExpr, old: lp.LoopExpr) -> None:
         """Set the bit of `child` in the bitmap above, unless the child held something before."""
@@ -257,6 +306,7 @@ class Streams:
             if source.workspace in self.sums:
                 self.out.emit(lp.Store(source.workspace, (at,), zero(self.out.storage.arrays[source.workspace].dtype)))
 
+        self._put_back(source.workspace)
         self._bitmap(source.workspace, self.out.size(stream.extent), found)
 
     def count(self, stream: po.Stream, register: str, factor: lp.LoopExpr) -> None:
@@ -270,6 +320,7 @@ class Streams:
             self.out.emit(lp.Store(register, (), b.add(self._read(register), b.mul(held, factor))))
             self.out.emit(lp.Store(name, (word,), b.ZERO))
 
+        self._put_back(source.workspace)
         self._bitmap(source.workspace, self.out.size(stream.extent), found, down_to=1)
 
     def _bitmap(self, workspace: str, extent: lp.LoopExpr, found: Callable[[lp.LoopExpr], None], down_to: int = 0) -> None:

@@ -76,6 +76,7 @@ class _Lowering:
         self.joins = joins_of(program)
         self.selects = selects_of(program)
         self.streams: dict[str, poly.Stream] = {}
+        self.groupings: list[poly.Grouping] = []
         self.joined = Joined(self.types, self.joins, self.streams, self._values)
 
     def scop(self) -> poly.Scop:
@@ -109,6 +110,7 @@ class _Lowering:
             tuple(_prefixed(s, prefix) for s in self.statements),
             sizes=tuple(self.parameters.sizes.items()),
             streams=tuple(self.streams.values()),
+            groupings=tuple(self.groupings),
         )
 
     # --- steps ------------------------------------------------------------------------------------------------------------
@@ -218,7 +220,7 @@ class _Lowering:
         name, form = step.target, self._format(step.target)
         level = len(form.order) - 1
         rows, extent = prod_of([step.type.shape[d] for d in form.order[:level]]), step.type.shape[form.order[level]]
-        self.streams[name] = poly.Stream(name, level, rows, extent, source, name in self.program.assembled)
+        self.streams[name] = poly.Stream(name, level, rows, extent, source, name in self.program.assembled, name in self.program.packed)
         along = fibre.extents(name, step.type)
         found = [(f"{name}.next{level}", dt.i64)]
         if isinstance(source, poly.Merge):
@@ -237,6 +239,9 @@ class _Lowering:
         if tn.regroups(step):
             self._regrouped(step)
             return
+        if tn.pushes(step):
+            self._pushed(step)
+            return
         extents = tuple(step.type.shape[d] for d in form.order)
         self.arrays[step.target] = poly.Array(step.target, step.type.dtype, extents, "workspace")
         frame = self._frame(step.indices, step.within)
@@ -245,7 +250,32 @@ class _Lowering:
         self._stream(step, poly.Drain(step.target))
 
     def _regrouped(self, step: tn.Scatter) -> None:
-        """Each element goes where the cursor of its row stands, which moves on: rows fill up in the order of the walk."""
+        """Each element goes where the cursor of its group stands, which moves on: groups fill up in the order of the walk."""
+        name, form = step.target, self._format(step.target)
+        outer, inner = form.order
+        index = dt.BY_NAME[f"i{form.index_bits}"]
+        groups, stored = step.type.shape[outer], symbol(tn.nnz_of(name))
+        self.arrays[f"{name}.pos1"] = poly.Array(f"{name}.pos1", index, (groups + 1,), "output")
+        self.arrays[f"{name}.crd1"] = poly.Array(f"{name}.crd1", index, (stored,), "output")
+        self.arrays[f"{name}.val"] = poly.Array(f"{name}.val", step.type.dtype, (stored,), "output")
+        cursors = f"{name}.cursors"
+        self.arrays[cursors] = poly.Array(cursors, index, (groups,), "temporary")
+        made: list[str] = []
+        for stem in (f"{name}_count", name):
+            frame = self._frame(step.indices, step.within)
+            at, coordinate = (self._expr(frame, step.at[outer], dt.i64),), self._expr(frame, step.at[inner], index)
+            pushes = ((f"{name}.crd1", coordinate), (f"{name}.val", self._expr(frame, step.body, step.type.dtype)))
+            once = coordinate if step.monoid is not None else None
+            self._add(stem, frame, cursors, at, Const(1, index), "add", pushes if made else (), groups=name, once=once)
+            made.append(self.statements[-1].name)
+        owner = owner_within(step.within[0], self.types)
+        walked, places = self._format(owner.tensor), [a.name if isinstance(a, Var) else "" for a in step.at]
+        ordered = walked.levels[0].full and owner.indices[walked.order[0]] == places[inner]
+        extent = step.type.shape[inner]
+        self.groupings.append(poly.Grouping(name, groups, extent, owner.tensor, cursors, made[0], made[1], step.monoid, ordered))
+
+    def _pushed(self, step: tn.Scatter) -> None:
+        """Rows that were counted fill up: each element goes where the cursor of its row stands, which moves on."""
         name, form = step.target, self._format(step.target)
         row, column = form.order
         index = dt.BY_NAME[f"i{form.index_bits}"]
@@ -462,10 +492,15 @@ class _Lowering:
         monoid: str | None,
         pushes: tuple[tuple[str, Expr], ...] = (),
         when: Expr | None = None,
+        groups: str = "",
+        once: Expr | None = None,
     ) -> None:
         name = self.names.fresh(poly.isl_name(stem))
         domain = f"{{ {name}[{', '.join(frame.dims)}]{' : ' if frame.limits else ''}{' and '.join(frame.limits)} }}"
-        bare = poly.Statement(name, tuple(frame.dims), frame.ragged, domain, target, at, value, monoid, poly.Relation(target, "", False), (), tuple(frame.extents), pushes, (), when)
+        relation = poly.Relation(target, "", False)
+        bare = poly.Statement(
+            name, tuple(frame.dims), frame.ragged, domain, target, at, value, monoid, relation, (), tuple(frame.extents), pushes, groups=groups, once=once, when=when
+        )
         roots = bare.roots
         for root in roots:
             self._note_sizes(root, set(frame.dims))

@@ -30,8 +30,7 @@ def cast(value: Value, dtype: DType) -> Value:
         if dtype.kind == "b":
             return Value(dtype, value.lanes, value.re.ne(0.0) | value.im.ne(0.0))
         return Value(dtype, value.lanes, real_cast(value.re, dt.real_of(value.dtype), dtype))
-    widens = dtype == dt.i64 and value.dtype.is_integer and value.dtype.kind != "b"
-    return Value(dtype, value.lanes, real_cast(value.re, value.dtype, dtype), run=value.run if widens else None)
+    return Value(dtype, value.lanes, real_cast(value.re, value.dtype, dtype))
 
 
 def real_cast(x: Num, source: DType, dtype: DType) -> Num:

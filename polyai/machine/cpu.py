@@ -19,7 +19,6 @@ class Target:
     """A machine to compile for. `features` is LLVM's list (`+avx2,-...`); `registers` counts vector registers.
 
     `fma`: multiply-add is one instruction. `half`: f16 converts in hardware. `gather`: indexed vector loads exist.
-    `scalar_gather`: reading the elements one by one is faster than such a load (x86 without AVX-512).
     """
 
     triple: str
@@ -30,7 +29,6 @@ class Target:
     fma: bool = False
     half: bool = False
     gather: bool = False
-    scalar_gather: bool = False
     cores: int = 1
 
     def lanes(self, bits: int) -> int:
@@ -93,7 +91,6 @@ def describe(arch: str, has: frozenset[str], triple: str, cores: int = 1) -> Tar
         fma="fma" in has,
         half="f16c" in has,
         gather="avx2" in has,
-        scalar_gather=not wide,
         cores=cores,
     )
 

@@ -17,7 +17,7 @@ from polyai.machine import cast
 from polyai.machine import types as ty
 from polyai.machine.build import STABLE, Function
 from polyai.machine.num import Num
-from polyai.machine.values import Run, Value, flat, widened
+from polyai.machine.values import Value, flat, widened
 from polyai.scalar.dtype import DType
 
 
@@ -96,7 +96,6 @@ def load(fn: Function, array: Array, index: Value, mask: Num | None) -> Value:
         lanes = index.lanes
     if lanes == 1:
         return _load_scalar(fn, array, index, mask, elem, count, stable)
-    run: Run | None = None
     if mask is not None:
         mask = mask.widened(lanes)
     if index.stride == 0 and mask is None:
@@ -108,8 +107,6 @@ def load(fn: Function, array: Array, index: Value, mask: Num | None) -> Value:
         order = list(range(lanes)) if index.stride == 1 else list(range(lanes - 1, -1, -1))
         if count == 1 and index.stride == 1:
             parts = [whole]
-            if array.dtype.is_integer and mask is None and array.stable and fn.module.target.scalar_gather:
-                run = Run(_at(fn, array.ref, elem, base.ref), elem, dtype, stable)
         else:
             parts = [
                 Num(fn, elem, lanes, fn.shuffle(whole.kind, whole.ref, "poison", [k * count + c for k in order])) for c in range(count)
@@ -117,16 +114,16 @@ def load(fn: Function, array: Array, index: Value, mask: Num | None) -> Value:
     else:
         parts = [_gather(fn, array.ref, elem, index, count, c, mask) for c in range(count)]
     loaded = [cast.from_memory(part, dtype) for part in parts]
-    return Value(dtype, lanes, loaded[0], loaded[1] if count > 1 else None, run=run)
+    return Value(dtype, lanes, loaded[0], loaded[1] if count > 1 else None)
 
 
-def prefetch(fn: Function, array: Array | Register, index: Num) -> None:
-    """Ask for the line of `array` at `index`; any address is allowed."""
+def prefetch(fn: Function, array: Array | Register, index: Num, near: bool = True) -> None:
+    """Ask for the line of `array` at `index`; any address is allowed. `near`: into the first cache."""
     if isinstance(array, Array):
         count = 2 if array.dtype.is_complex else 1
         at = _at(fn, array.ref, ty.memory(array.dtype), (index * count if count > 1 else index).ref)
         fn.module.declare("void", "llvm.prefetch.p0", ("ptr", "i32", "i32", "i32"))
-        fn.do(f"call void @llvm.prefetch.p0(ptr {at}, i32 0, i32 3, i32 1)")
+        fn.do(f"call void @llvm.prefetch.p0(ptr {at}, i32 0, i32 {3 if near else 2}, i32 1)")
 
 
 def _load_scalar(fn: Function, array: Array, index: Value, mask: Num | None, elem: str, count: int, stable: str) -> Value:
@@ -181,27 +178,12 @@ def _load_run(fn: Function, array: Array, base: Num, lanes: int, mask: Num | Non
 
 def _gather(fn: Function, ref: str, elem: str, index: Value, count: int, part: int, mask: Num | None) -> Num:
     lanes = index.lanes
-    if index.run is not None and mask is None:
-        return _gather_one_by_one(fn, ref, elem, index.run, lanes, count, part)
     kind, pointers = ty.vector(elem, lanes), _pointers(fn, ref, elem, index, count, part)
     chosen = "splat (i1 true)" if mask is None else mask.ref
     name = f"llvm.masked.gather.{ty.mangled(elem, lanes)}.{ty.mangled('ptr', lanes)}"
     fn.module.declare(kind, name, (f"<{lanes} x ptr>", "i32", f"<{lanes} x i1>", kind))
     args = f"<{lanes} x ptr> {pointers}, i32 {_align(elem)}, <{lanes} x i1> {chosen}, {kind} zeroinitializer"
     return Num(fn, elem, lanes, fn.op(f"call {kind} @{name}({args})"))
-
-
-def _gather_one_by_one(fn: Function, ref: str, elem: str, run: Run, lanes: int, count: int, part: int) -> Num:
-    """Each index is read as a scalar: cheaper than a gather instruction, or than taking the lanes of a vector apart."""
-    whole = Num(fn, elem, lanes, "poison")
-    for k in range(lanes):
-        place = _at(fn, run.place, run.elem, str(k))
-        index = Num(fn, run.elem, 1, fn.read(f"load {run.elem}, ptr {place}, align {_align(run.elem)}{run.stable}", True))
-        wide = index.resized("i64", run.dtype.kind == "i")
-        at = _at(fn, ref, elem, (wide * count + part if count > 1 else wide).ref)
-        one = fn.op(f"load {elem}, ptr {at}, align {_align(elem)}")
-        whole = whole.of(f"insertelement {whole.kind} {whole.ref}, {elem} {one}, i64 {k}")
-    return whole
 
 
 def store(fn: Function, array: Array, index: Value, value: Value, mask: Num | None) -> None:

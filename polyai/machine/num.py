@@ -128,6 +128,8 @@ class Num:
 
     def where(self, a: Num, b: Num) -> Num:
         """a where this i1 is true, else b."""
+        if self.lanes == 1 and a.elem in ("float", "double"):  # a select of scalars in vector registers would be a branch
+            return self.where(a.bits(), b.bits()).as_float()
         even = EVEN if self.lanes == 1 else ""  # a scalar select stays one: data decides, which no branch predicts
         return Num(self.fn, a.elem, a.lanes, self.fn.op(f"select {self.kind} {self.ref}, {a.kind} {a.ref}, {b.kind} {b.ref}{even}"))
 

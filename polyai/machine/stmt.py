@@ -40,8 +40,8 @@ def stmt(b: Body, s: lp.Stmt) -> None:
             _check(b, ok, site, culprit)
         case lp.Call(function, args):
             _call(b, function, args)
-        case lp.Prefetch(array, index):
-            memory.prefetch(b.fn, scope.array(array), scope.index(index).re)
+        case lp.Prefetch(array, index, near):
+            memory.prefetch(b.fn, scope.array(array), scope.index(index).re, near)
         case _:
             assert_never(s)
 

@@ -22,8 +22,7 @@ from polyai.scalar.dtype import DType
 class Value:
     """`re` holds the bits (the real part of complex values). With `stride` the value is the vector base, base + stride, ...
     of `lanes` elements, and `re` is its scalar base. With `factors` it is their product; while `re` has no name the
-    multiplication is not written yet, as it may become part of a multiply-add. With `run` the lanes were read one after
-    another from memory (see `Run`)."""
+    multiplication is not written yet, as it may become part of a multiply-add."""
 
     dtype: DType
     lanes: int
@@ -32,18 +31,6 @@ class Value:
     stride: int | None = None
     factors: tuple[Num, Num] | None = None
     const: bool | int | float | complex | None = None
-    run: Run | None = None
-
-
-@dataclass(slots=True)
-class Run:
-    """Where integer lanes come from: elements of type `elem`, of element type `dtype`, from the address `place` on. A gather by
-    them reads each index as a scalar where that is faster than taking lanes out of a vector."""
-
-    place: str
-    elem: str
-    dtype: DType
-    stable: str
 
 
 def constant(fn: Function, value: bool | int | float | complex, dtype: DType, lanes: int = 1) -> Value:

@@ -13,7 +13,7 @@ import numpy as np
 
 from polyai.errors import IndexOutOfRangeError, VerifyError
 from polyai.poly import tree as st
-from polyai.poly.nodes import Array, Drain, Merge, Ragged, Scop, Statement, Stream, isl_name
+from polyai.poly.nodes import Array, Drain, Grouping, Merge, Ragged, Scop, Statement, Stream, isl_name
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import to_numpy
 from polyai.scalar.expr import Apply, Cast, Const, Expr, Load, Var
@@ -112,18 +112,60 @@ class _Machine:
                 steps.append((key, number, loops, s, env))
         steps.sort(key=lambda step: (step[0], step[1]))
         codes = {s.name: (tuple(self._code(e) for e in s.at), self._code(s.value)) for s in self.scop.statements}
-        pushes = {s.name: [(array, self._code(value)) for array, value in s.pushes] for s in self.scop.statements}
+        self.pushes = {s.name: [(array, self._code(value)) for array, value in s.pushes] for s in self.scop.statements}
+        self.once = {s.name: self._code(s.once) for s in self.scop.statements if s.once is not None}
+        self.last: dict[tuple[str, int], int] = {}  # by statement and group: the coordinate before
+        for g in self.scop.groupings:
+            self.made.update(((g.cursors, (k,)), (0, ())) for k in range(evaluate(g.groups, self.sizes)))
+        begun: set[str] = set()
         conditions = {s.name: self._code(s.when) for s in self.scop.statements if s.when is not None}
         for _, _, self.around, s, env in steps:
             if s.name in conditions and not conditions[s.name](env):
                 continue
             at, value = codes[s.name]
-            for array, pushed in pushes[s.name]:
+            if (grouping := self.scop.grouping(s)) is not None:
+                if s.name == grouping.fill and s.groups not in begun:
+                    begun.add(s.groups)
+                    self._positions(grouping)
+                self._grouped(grouping, s, int(at[0](env)), env)
+                continue
+            for array, pushed in self.pushes[s.name]:
                 place = (int(self._read(s.target, tuple(int(a(env)) for a in at))),)
                 self._inside(array, place)
                 self.made[array, place] = (to_numpy(self.arrays[array].dtype).type(pushed(env)), self._life(array))
             self._execute(s, tuple(int(a(env)) for a in at), value(env))
+        for g in self.scop.groupings:
+            if g.name not in begun:
+                self._positions(g)
         return {a.name: self._result(a) for a in self.scop.arrays if a.role == "output"}
+
+    # --- groupings ----------------------------------------------------------------------------------------------------------
+
+    def _positions(self, g: Grouping) -> None:
+        """Where each group begins, from how much it gets."""
+        dtype = to_numpy(self.arrays[g.cursors].dtype)
+        begin = 0
+        for k in range(evaluate(g.groups, self.sizes) + 1):
+            self.made[f"{g.name}.pos1", (k,)] = (dtype.type(begin), ())
+            held = int(self.made.get((g.cursors, (k,)), (0, ()))[0])
+            self.made[g.cursors, (k,)] = (begin, ())
+            begin += held
+
+    def _grouped(self, g: Grouping, s: Statement, group: int, env: Env) -> None:
+        """Count an instance, or store what it pushes where the cursor of its group stands."""
+        self._inside(g.cursors, (group,))
+        coordinate = int(self.once[s.name](env)) if s.once is not None else None
+        again = coordinate is not None and self.last.get((s.name, group)) == coordinate
+        if coordinate is not None:
+            self.last[s.name, group] = coordinate
+        place = int(self.made[g.cursors, (group,)][0]) - again
+        for array, pushed in self.pushes[s.name]:
+            self._inside(array, (place,))
+            value = pushed(env)
+            if again and array == f"{g.name}.val":
+                value = OPS[MONOIDS[g.monoid or "add"].op].meaning(self.made[array, (place,)][0], value)
+            self.made[array, (place,)] = (to_numpy(self.arrays[array].dtype).type(value), self._life(array))
+        self.made[g.cursors, (group,)] = (place + 1, ())
 
     def _execute(self, s: Statement, at: tuple[int, ...], value: Any) -> None:
         if s.monoid is not None and self._holds(s.target, at):

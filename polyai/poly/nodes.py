@@ -24,6 +24,10 @@ coordinate, `J.at0[i, t]` where it is in the fibre of part 0, `J.has0[i, t]` whe
 A workspace, of role "workspace", is an array that notes which elements were updated since it was drained; one that was not
 holds nothing: the first update sets it. A statement that walks a workspace row reads all of that row.
 
+A grouping puts what one statement walks in the order of groups: a counting statement walks the same first, and between the two
+stand the positions, one group after another. Its array of cursors has one for each group: what was counted so far, then where
+the next element goes.
+
 Temporaries start as whole arrays. `contract` drops the dimensions that a shared loop fixes and says in `allocations` how many
 band members enclose what is left: 0 means one array for the kernel, d > 0 a fresh one in each iteration of the d-th loop.
 
@@ -122,7 +126,10 @@ class Statement:
     """One statement. `dims` in the original (program) order; `domain` is isl text over `dims` and the hull. `extents`: how far
     each dim runs from 0, where the domain is such a box. `pushes`: (array, value) stored at the position that the target held
     before: the target is then a cursor that moves on by 1. `when`: a condition for the instance to run. The instance runs only if each fibre of `nonempty`, whose `dim` is
-    none of the statement's, holds something."""
+    none of the statement's, holds something.
+
+    `groups`: the grouping whose cursors are the target. `once`: the coordinate of the instance within its group; an instance whose
+    coordinate is that of the group's instance before moves no cursor, and what it pushes last is added to what was pushed there."""
 
     name: str
     dims: tuple[str, ...]
@@ -137,12 +144,14 @@ class Statement:
     extents: tuple[Size | Ragged, ...] = ()
     pushes: tuple[tuple[str, Expr], ...] = ()
     nonempty: tuple[RaggedDim, ...] = ()
+    groups: str = ""
+    once: Expr | None = None
     when: Expr | None = None
 
     @property
     def roots(self) -> tuple[Expr, ...]:
         """All expressions that an instance evaluates."""
-        return (self.value, *self.at, *(value for _, value in self.pushes), *(() if self.when is None else (self.when,)))
+        return (self.value, *self.at, *(value for _, value in self.pushes), *(e for e in (self.once, self.when) if e is not None))
 
     @property
     def entered(self) -> tuple[Load, ...]:
@@ -188,7 +197,8 @@ class Drain:
 @node
 class Stream:
     """What the ragged dims of `name` walk, `level` levels below the root, one fibre for each of `rows`. `extent` bounds the
-    coordinates. `assembled`: positions are known (`J.pos1` is an input), so that arrays may lie along it."""
+    coordinates. `assembled`: positions are known (`J.pos1` is an input), so that arrays may lie along it. `packed`: they are bounds
+    (see `tensor.nodes.Program`)."""
 
     name: str
     level: int
@@ -196,6 +206,40 @@ class Stream:
     extent: Size
     source: Merge | Drain
     assembled: bool = False
+    packed: bool = False
+
+    @property
+    def cuts(self) -> str:
+        """The array of the rows at which the parts of a packed stream begin, and the number of rows."""
+        return f"{self.name}.cuts"
+
+    @property
+    def chunks(self) -> str:
+        """The size that says how many parts the rows of a packed stream have."""
+        return f"{self.name}.chunks"
+
+    @property
+    def ends(self) -> str:
+        """The array of the positions at which the rows of a packed stream end."""
+        return f"{self.name}.end{self.level}"
+
+
+@node
+class Grouping:
+    """Statement `count` counts in the array `cursors` how much each of `groups` gets, `fill` stores it: coordinates below `extent`
+    in `name.crd1`, values in `name.val`, and where each group begins in `name.pos1`. Both walk what `source` stores. What is pushed
+    at one coordinate is combined by `monoid`; None: each is kept. `ordered`: the walk meets the coordinates of a group in order;
+    otherwise that is checked, if there is a monoid."""
+
+    name: str
+    groups: Size
+    extent: Size
+    source: str
+    cursors: str
+    count: str
+    fill: str
+    monoid: str | None
+    ordered: bool = True
 
 
 @node
@@ -213,6 +257,11 @@ class Scop:
     sizes: tuple[tuple[str, Size], ...] = ()
     allocations: tuple[Allocation, ...] = ()
     streams: tuple[Stream, ...] = ()
+    groupings: tuple[Grouping, ...] = ()
+
+    def grouping(self, statement: Statement) -> Grouping | None:
+        """The grouping that a statement counts or fills."""
+        return next((g for g in self.groupings if g.name == statement.groups), None)
 
     def stream(self, name: str) -> Stream | None:
         """The stream called `name`, if it is one."""

@@ -50,7 +50,7 @@ def statement(s: Statement, relations: bool = False) -> Iterator[str]:
         yield f"  if {show_expr(s.when)}"
     for array, value in s.pushes:
         yield f"  {array}[{target}] = {show_expr(value)}"
-    yield f"  {target} {s.monoid or ''}= {show_expr(s.value)}"
+    yield f"  {target} {s.monoid or ''}= {show_expr(s.value)}" + (f"   once for each {show_expr(s.once)}" if s.once is not None else "")
     if relations:
         for word, relation in (("writes", s.write), *(("reads", r) for r in s.reads)):
             yield f"    {word if relation.must else f'may {word[:-1]}'} {st.braces(relation.text)}"

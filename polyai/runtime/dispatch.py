@@ -41,13 +41,14 @@ class ArrayArg:
 @node
 class SparseArg:
     """A scipy.sparse value of exactly the class `type`; `kind` csr, csc, bsr, dia or coo. Its element and index types, and the block
-    of bsr, are as given."""
+    of bsr, are as given. `runs`: an Owned array of `rank` dimensions without values, which was checked when it was made."""
 
-    kind: Literal["csr", "csc", "bsr", "dia", "coo"]
+    kind: Literal["csr", "csc", "bsr", "dia", "coo", "runs"]
     type: type
     dtype: DType
     index: DType
     block: tuple[int, int] = (1, 1)
+    rank: int = 2
 
 
 @node
@@ -271,11 +272,13 @@ class Program:
     def _sparse(self, k: int, arg: SparseArg) -> None:
         self._do(Op.TYPE, k, self._hold(arg.type))
         extents = []
-        for axis, item in enumerate(self._items(self._attribute(k, "_shape"), 2)):
+        for axis, item in enumerate(self._items(self._attribute(k, "_shape"), arg.rank)):
             extents.append(self.number())
             self._do(Op.INT, item, d=extents[axis])
             self._do(Op.WITHIN, extents[axis], 0, BIG)
             self._known["dim", k, axis] = extents[axis]
+        if arg.kind == "runs":
+            return self._owned(k, arg)
         values = self._array(self._attribute(k, "data"), arg.dtype, {"bsr": 3, "dia": 2}.get(arg.kind, 1))
         self._known["val", k] = values
         if arg.kind == "coo":
@@ -293,6 +296,13 @@ class Program:
             self._compressed(k, arg, values, rows)
         else:
             self._compressed(k, arg, values, extents[arg.kind == "csc"])
+
+    def _owned(self, k: int, arg: SparseArg) -> None:
+        nnz = self.number()
+        self._do(Op.INT, self._attribute(k, "nnz"), d=nnz)
+        self._known["nnz", k] = nnz
+        self._known["crd", k] = self._array(self._attribute(k, "indices"), arg.index, 1)
+        self._known["pos", k] = self._array(self._attribute(k, "indptr"), arg.index, 1)
 
     def _compressed(self, k: int, arg: SparseArg, values: int, major: int) -> None:
         crd = self._array(self._attribute(k, "indices"), arg.index, 1)

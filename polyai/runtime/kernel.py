@@ -69,14 +69,15 @@ def signature_of(kernel: lp.Kernel, externs: tuple[str, ...] = (), parallel: boo
 
 
 class Kernel:
-    """Code in memory. `extra` is whatever the compiler wants to find again beside the code."""
+    """Code in memory. `extra` is whatever the compiler wants to find again beside the code; `known` what a caller worked out from it."""
 
-    __slots__ = ("_loaded", "address", "code", "extern_addresses", "extra", "signature")
+    __slots__ = ("_loaded", "address", "code", "extern_addresses", "extra", "known", "signature")
 
     def __init__(self, signature: Signature, code: bytes, extra: dict[str, Any], extern_addresses: tuple[int, ...] = ()) -> None:
         self.signature = signature
         self.code = code
         self.extra = extra
+        self.known: Any = None
         self.extern_addresses = extern_addresses
         self._loaded: Loaded = load(code, (signature.name,))
         self.address = self._loaded.addresses[signature.name]

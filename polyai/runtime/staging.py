@@ -1,21 +1,30 @@
-"""Calls of several kernels: one counts the fibres of a sparse result, the next one fills them.
+"""Calls of several kernels: one counts or bounds the fibres of a sparse result, the next one fills them.
 
     count J -> J.pos1     the caller reads how much it ends with, and makes room for J.crd1 and what lies along it
     fill J  -> J.crd1, ...
+
+Bounds give more room than is needed. Pages that nobody touches cost nothing: the caller cuts the rows into parts of about equal
+bounds, a part stores its rows one after another, and the caller closes the gaps between the parts.
+
+    J.pos1 = 0 3 6 | 9 12     parts of 2 rows, stored are 2, 3, 1, 1      a a b b b . | c d . .
+    J.end1 =   2 5 |10 11     -> J.pos1 = 0 2 5 6 7                       a a b b b c d
 
 What a phase hands on is an array of the call: memory of NumPy's, named as kernels name it.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polyai.errors import ShapeError, UnsupportedError, VerifyError
+from polyai.runtime.bind import address
 from polyai.runtime.kernel import Kernel, Parameter
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import to_numpy
@@ -24,14 +33,18 @@ from polyai.shapes.expr import evaluate
 from polyai.tensor import nodes as tn
 from polyai.term.node import node
 
+LARGE = 1 << 26
+"""Bytes of a result from which on the system is asked whether memory holds it: the question takes as long as filling a megabyte."""
 Array = NDArray[Any]
 Launch = Callable[[Kernel, Sequence[int], Mapping[str, int]], None]
 
 
 @node
 class Plan:
-    """What a caller must know of one phase: the pattern it counts or fills, how many fibres that has and how wide its indices are,
-    and the shapes of its other results (along a pattern: its name)."""
+    """What a caller must know of one phase: the pattern it counts (or bounds) or fills, how many fibres that has and how wide its
+    indices are, and the shapes of its other results (along a pattern: its name). `even`: all elements of the pattern are about
+    equally dear, so that one part of the rows for each thread will do. A phase that counts and fills stores at most as much as all
+    patterns of `within` together."""
 
     of: int
     counts: str
@@ -39,6 +52,20 @@ class Plan:
     rows: Any
     index_bits: int
     shapes: dict[str, Any]
+    even: bool = False
+    within: tuple[str, ...] = ()
+
+
+class LooseError(Exception):
+    """A pattern's bounds are too large to be room for it: it has to be counted."""
+
+
+SMALL = 1 << 24
+"""Bytes of a result that are asked for without a look at how much memory is free."""
+PART = 16_384
+"""Elements of a part of the rows that are worth a task."""
+UNEVEN = 6
+"""Parts for each thread where elements are not equally dear."""
 
 
 def key_of(key: str, number: int) -> str:
@@ -46,7 +73,7 @@ def key_of(key: str, number: int) -> str:
     return key if number == 0 else f"{key}-{number}"
 
 
-def described(program: tn.Program, counts: str, fills: str, types: Mapping[str, tn.TensorType], of: int) -> dict[str, Any]:
+def described(program: tn.Program, counts: str, fills: str, types: Mapping[str, tn.TensorType], of: int, within: Sequence[str] = ()) -> dict[str, Any]:
     """A phase as values that JSON can hold."""
     own = tn.types_of(program)
     name = counts or fills
@@ -54,13 +81,14 @@ def described(program: tn.Program, counts: str, fills: str, types: Mapping[str, 
     rows, bits = 0, 32
     if made is not None and made.format is not None:
         rows, bits = packed(made.shape[made.format.order[0]]), made.format.index_bits
-    special = {f"{counts}.pos1", f"{fills}.crd1", f"{fills}.val"}
+    special = {f"{counts}.pos1", f"{fills}.crd1", f"{fills}.val", f"{fills}.end1"}
+    even = any(isinstance(s, tn.Join) and s.target == fills for s in program.body)
     shapes = {}
     for output in program.outputs:
         if output not in special:
             pattern = own[output].pattern
             shapes[output] = [packed(s) for s in own[output].shape] if pattern is None else pattern.owner
-    return {"of": of, "counts": counts, "fills": fills, "rows": rows, "index_bits": bits, "shapes": shapes}
+    return {"of": of, "counts": counts, "fills": fills, "rows": rows, "index_bits": bits, "shapes": shapes, "even": even, "within": list(within)}
 
 
 def plan_of(kernel: Kernel) -> Plan | None:
@@ -69,7 +97,8 @@ def plan_of(kernel: Kernel) -> Plan | None:
     if data is None:
         return None
     try:
-        return Plan(int(data["of"]), str(data["counts"]), str(data["fills"]), unpacked(data["rows"]), int(data["index_bits"]), dict(data["shapes"]))
+        numbers = int(data["of"]), str(data["counts"]), str(data["fills"]), unpacked(data["rows"]), int(data["index_bits"])
+        return Plan(*numbers, dict(data["shapes"]), bool(data["even"]), tuple(data["within"]))
     except (KeyError, TypeError, ValueError) as error:
         raise VerifyError("the metadata of a phase is malformed", repr(error)) from None
 
@@ -81,39 +110,135 @@ def run(
     given: Mapping[str, Array],
     launch: Launch,
 ) -> None:
-    """Run the phases in order. `arrays` and `values` gain what they make; results go to the arrays `given` where there are some.
+    """Run the phases in order, the rows of packed patterns in parts for the threads that `values` says. `arrays` and `values` gain
+    what they make; results go to the arrays `given` where there are some.
 
-    Raises what their checks find, and ShapeError before an allocation that memory cannot hold.
+    Raises what their checks find, ShapeError before an allocation that memory cannot hold, and LooseError if patterns have to be
+    counted.
     """
-    for kernel in kernels:
-        plan = plan_of(kernel)
-        if plan is None:
-            raise VerifyError(f"kernel {kernel.signature.name} is no phase")
-        second: dict[str, str] = kernel.extra.get("aliases", {})
+    stages = [_stage_of(kernel) for kernel in kernels]
+    for number, stage in enumerate(stages):
+        plan = stage.plan
         results: dict[str, Array] = {}
-        for p in kernel.signature.parameters:
-            if p.role == "output":
-                results[p.name] = given[p.name] if p.name in given else _room(p, plan, values)
-        slots = [_slot(p, second, arrays, values, results) for p in kernel.signature.parameters]
-        launch(kernel, slots, values)
+        if plan.within:
+            values[tn.nnz_of(plan.counts)] = _fitting(sum(values[tn.nnz_of(name)] for name in plan.within), plan)
+        if stage.packed:
+            _cut(plan, arrays, values)
+            positions = np.zeros(evaluate(plan.rows, values) + 1, f"i{plan.index_bits // 8}")
+            results[f"{plan.fills}.end1"] = positions[1:]
+        for name, p in stage.results:
+            if name not in results:
+                results[name] = given[name] if name in given else _room(p, plan, values)
+        slots = [values[name] if kind == SIZE else address(results[name] if kind == RESULT else arrays[name]) for kind, name in stage.slots]
+        launch(kernels[number], slots, values)
+        if stage.packed:
+            stored = _close_gaps(plan, arrays, positions, [results[name] for name in stage.along])
+            arrays[f"{plan.fills}.pos1"], values[tn.nnz_of(plan.fills)] = positions, stored
         arrays.update(results)
         if plan.counts:
-            _counted(plan, arrays, values)
+            width = next((s.width for s in stages[number + 1 :] if s.packed and s.plan.fills == plan.counts), 0)
+            _counted(plan, arrays, values, width)
 
 
-def _counted(plan: Plan, arrays: MutableMapping[str, Array], values: MutableMapping[str, int]) -> None:
-    """The positions of a pattern in the width of its indices, and how much it stores."""
+SIZE, ARGUMENT, RESULT = range(3)
+
+
+@node
+class _Stage:
+    """A phase as calls need it: where each parameter comes from, its results, those along the pattern that it packs, and the bytes
+    of an element of these together."""
+
+    plan: Plan
+    packed: bool
+    slots: tuple[tuple[int, str], ...]
+    results: tuple[tuple[str, Parameter], ...]
+    along: tuple[str, ...]
+    width: int
+
+
+def _stage_of(kernel: Kernel) -> _Stage:
+    if isinstance(kernel.known, _Stage):
+        return kernel.known
+    plan = plan_of(kernel)
+    if plan is None:
+        raise VerifyError(f"kernel {kernel.signature.name} is no phase")
+    parameters, second = kernel.signature.parameters, kernel.extra.get("aliases", {})
+    kinds = [RESULT if p.role == "output" else SIZE if p.rank is None else ARGUMENT for p in parameters]
+    slots = tuple((kind, p.name if kind == RESULT else first_name(p.name, second)) for kind, p in zip(kinds, parameters))
+    results = tuple((p.name, p) for p in parameters if p.role == "output")
+    packed = bool(plan.fills) and any(p.name == f"{plan.fills}.cuts" for p in parameters)
+    along = tuple(p for p in results if p[0] in (f"{plan.fills}.crd1", f"{plan.fills}.val") or plan.shapes.get(p[0]) == plan.fills) if packed else ()
+    width = sum(to_numpy(dt.BY_NAME[p.dtype]).itemsize for _, p in along)
+    kernel.known = made = _Stage(plan, packed, slots, results, tuple(name for name, _ in along), width)
+    return made
+
+
+def _cut(plan: Plan, arrays: MutableMapping[str, Array], values: MutableMapping[str, int]) -> None:
+    """Cut the rows of a packed pattern into parts of about equal bounds."""
+    threads = values[tn.THREADS]
+    bounds, total = arrays[f"{plan.fills}.pos1"], values[tn.nnz_of(plan.fills)]
+    most = 1 if threads == 1 else threads * (1 if plan.even else UNEVEN)
+    parts = max(1, min(most, total // PART))
+    cuts = np.empty(parts + 1, np.int64)
+    cuts[0], cuts[-1] = 0, len(bounds) - 1
+    if parts > 1:
+        cuts[1:-1] = np.searchsorted(bounds, np.array([total * k // parts for k in range(1, parts)], bounds.dtype))
+    arrays[f"{plan.fills}.cuts"], values[f"{plan.fills}.chunks"] = cuts, parts
+
+
+def _close_gaps(plan: Plan, arrays: Mapping[str, Array], positions: Array, along: Sequence[Array]) -> int:
+    """Move what each part of the rows stored to where the part before it ends; `positions` then are those of the rows. Returns how
+    much is stored."""
+    bounds, cuts = arrays[f"{plan.fills}.pos1"], arrays[f"{plan.fills}.cuts"].tolist()
+    stored = 0
+    for first, last in pairwise(cuts):
+        if first == last:
+            continue
+        begin, end = int(bounds[first]), int(positions[last])
+        if end < begin:  # the loop over the rows did not run
+            end = begin
+            positions[first + 1 : last + 1] = begin
+        if begin > stored:
+            for array in along:
+                item = array.itemsize
+                ctypes.memmove(address(array) + stored * item, address(array) + begin * item, (end - begin) * item)
+            positions[first + 1 : last + 1] -= begin - stored
+        stored += end - begin
+    for array in along:
+        array.resize(stored, refcheck=False)
+    return stored
+
+
+def _counted(plan: Plan, arrays: MutableMapping[str, Array], values: MutableMapping[str, int], width: int = 0) -> None:
+    """The positions of a pattern in the width of its indices, and how much it stores, or can store in elements of `width` bytes."""
     name = f"{plan.counts}.pos1"
-    total = int(arrays[name][-1])
+    total, bound = int(arrays[name][-1]), values.get(tn.nnz_of(plan.counts))
     values[tn.nnz_of(plan.counts)] = total
+    if width:
+        if total * width > SMALL:
+            available = memory_available()
+            if available is not None and total * width > available // 2:
+                raise LooseError
+        if plan.index_bits == 32 and total > np.iinfo(np.int32).max:
+            raise LooseError
+        return
+    _fitting(total, plan)
     if plan.index_bits == 32:
-        if total > np.iinfo(np.int32).max:
-            raise UnsupportedError(
-                f"the result would store {total} elements",
-                "its indices have 32 bits, as those of the operands",
-                "give one operand 64-bit indices: A.indices = A.indices.astype(np.int64), and indptr alike",
-            )
-        arrays[name] = arrays[name].astype(np.int32)
+        arrays[name] = arrays[name].astype(np.int32, copy=False)
+    if plan.within and total != bound:
+        for part in (f"{plan.fills}.crd1", f"{plan.fills}.val"):
+            arrays[part] = arrays[part][:total].copy()
+
+
+def _fitting(total: int, plan: Plan) -> int:
+    """`total` elements, if indices of the plan's width can count them."""
+    if plan.index_bits == 32 and total > np.iinfo(np.int32).max:
+        raise UnsupportedError(
+            f"the result would store {total} elements",
+            "its indices have 32 bits, as those of the operands",
+            "give one operand 64-bit indices: A.indices = A.indices.astype(np.int64), and indptr alike",
+        )
+    return total
 
 
 def _room(p: Parameter, plan: Plan, values: Mapping[str, int]) -> Array:
@@ -132,7 +257,7 @@ def _room(p: Parameter, plan: Plan, values: Mapping[str, int]) -> Array:
     total = dtype.itemsize
     for extent in shape:
         total *= extent
-    available = memory_available()
+    available = memory_available() if total > SMALL else None
     if available is not None and total > available:
         raise ShapeError(
             f"the result {p.name.partition('.')[0]} would take {total:,} bytes",
@@ -155,13 +280,6 @@ def memory_available() -> int | None:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError, AttributeError):
         return None
-
-
-def _slot(p: Parameter, second: Mapping[str, str], arrays: Mapping[str, Array], values: Mapping[str, int], results: Mapping[str, Array]) -> int:
-    if p.role == "output":
-        return int(results[p.name].ctypes.data)
-    name = first_name(p.name, second)
-    return values[name] if p.rank is None else int(arrays[name].ctypes.data)
 
 
 def first_name(name: str, second: Mapping[str, str]) -> str:

@@ -253,7 +253,8 @@ def substitute(size: Size, values: Mapping[str, Size]) -> Size:
 def _substitute_atom(atom: Atom, values: Mapping[str, Size]) -> Size:
     match atom:
         case Sym(name):
-            return values.get(name, _atom(atom))
+            found = values.get(name)
+            return _atom(atom) if found is None else found
         case FloorDiv(a, b):
             return floordiv(substitute(a, values), substitute(b, values))
         case Mod(a, b):
@@ -266,6 +267,12 @@ def _substitute_atom(atom: Atom, values: Mapping[str, Size]) -> Size:
 
 def evaluate(size: Size, values: Mapping[str, int]) -> int:
     """The number `size` stands for. Raises KeyError naming a symbol without a value."""
+    if isinstance(size, int):
+        return size
+    if len(size.terms) == 1:  # as most are: a symbol
+        monomial, coefficient = size.terms[0]
+        if coefficient == 1 and len(monomial) == 1 and isinstance(monomial[0], Sym) and monomial[0].name in values:
+            return values[monomial[0].name]
     out = substitute(size, values)
     if isinstance(out, int):
         return out

@@ -12,15 +12,31 @@ import numpy as np
 
 from polyai.sparse import inspector
 from polyai.sparse.inspector import Rows
-from polyai.sparse.layouts import Layout, diagonals_layout, rows_layout, slices_layout
+from polyai.sparse.layouts import (
+    Layout,
+    diagonals_layout,
+    narrow_rows_layout,
+    rows_layout,
+    sliced_diagonals_layout,
+    slices_layout,
+)
 from polyai.sparse.prepared import Candidate
 from polyai.sparse.stats import Stats
 from polyai.term.node import node
 
 SLICE_BYTES = 64
 """Values of one position of a slice: 16 rows of f32, 8 of f64."""
-WINDOWS = (1, 256)
-"""Within how many rows they are sorted by length."""
+RUNS = (16, 8)
+"""Rows of a slice whose diagonals are looked for: shorter ones where they find more."""
+ENOUGH = 0.9
+"""The part of what short slices find that long ones must find."""
+REST_PADDING = 1.25
+"""About how much room the entries on none of them take."""
+LEAST_IN_RUNS = 0.15
+"""The part of the entries that must lie on such diagonals."""
+WINDOWS = (1, 256, 1 << 14)
+"""Within how many rows they are sorted by length: not at all; so few that results stay near each other; so many that rows of
+graphs with a few long ones hardly need padding."""
 MOST_DIAGONALS = 64
 """Beyond that, code for each diagonal is too long."""
 
@@ -28,13 +44,14 @@ MOST_DIAGONALS = 64
 @node
 class Costs:
     """Nanoseconds: `row` to begin a row, `surprise` more where its length differs from the last one's, `entry` for an entry
-    read by rows, `lane` for one in a slice, `piece` to begin a slice, `place` to put one result in its place, `diagonal` for
+    read by rows, `lane` for one in a slice, `run` for one on a diagonal of a slice, f32, `piece` to begin a slice, `place` to put one result in its place, `diagonal` for
     an entry of a diagonal in f64. `bandwidth`: bytes per nanosecond of one thread; `near`: how much faster below `cache` bytes."""
 
     row: float = 2.0
     surprise: float = 1.5
     entry: float = 0.36
-    lane: float = 0.36
+    lane: float = 0.3
+    run: float = 0.12
     piece: float = 9.0
     place: float = 0.7
     diagonal: float = 0.12
@@ -55,12 +72,23 @@ def candidates(stats: Stats, rows: Rows, item: int, threads: int, costs: Costs =
     compute = n * (costs.row + costs.surprise * variation) + nnz * costs.entry
     out = [Candidate("rows", 1, _seconds(compute, by_rows + vectors, threads, costs), by_rows)]
     width = 2 if stats.columns <= 1 << 16 else 4
+    if width == 2 and nnz:
+        size = (2 + item) * nnz + 4 * (n + 1)
+        out.append(Candidate("narrow rows", 1, _seconds(compute, size + vectors, threads, costs), size))
     for window in WINDOWS if nnz else ():
+        if window > max(WINDOWS[1], 2 * n):
+            continue
         padded = nnz * inspector.padding(rows.lengths, lanes, window)
         size = int(padded * (item + width) + n / lanes * 4 + (4 * n if padded > nnz else 0) + (4 * n if window > 1 else 0))
         steps = _steps(rows, window, lanes)
         compute = padded * costs.lane + n / lanes * (costs.piece + costs.surprise * steps) + n * (costs.place if window > 1 else costs.place / 4)
         out.append(Candidate("slices", window, _seconds(compute, size + vectors + 2 * item * n, threads, costs), size))
+    run, in_runs = _runs(rows)
+    if in_runs >= LEAST_IN_RUNS:
+        rest = nnz * (1 - in_runs)
+        size = int((nnz - rest) * (item + 4 / run) + rest * REST_PADDING * (item + width) + n / run * 4 + (n / run * 4 + 4 * n if rest >= 1 else 0))
+        compute = (nnz - rest) * costs.run * item / 4 + rest * REST_PADDING * costs.lane + n / run * costs.piece + n * costs.place / 4
+        out.append(Candidate("sliced diagonals", 1, _seconds(compute, size + vectors + 2 * item * n, threads, costs), size))
     offsets = dense_diagonals(stats)
     if offsets:
         covered = sum(fill * _room(stats, offset) for offset, fill in stats.fullest if offset in offsets)
@@ -69,6 +97,13 @@ def candidates(stats: Stats, rows: Rows, item: int, threads: int, costs: Costs =
         compute = len(offsets) * n * costs.diagonal * item / 8 + (n * costs.row + rest * costs.entry if rest >= 1 else 0)
         out.append(Candidate("diagonals", 1, _seconds(compute, size + vectors, threads, costs), size))
     return tuple(out)
+
+
+def _runs(rows: Rows) -> tuple[int, float]:
+    """How many rows a slice should have whose diagonals are looked for, and the part of the entries that lie on full ones."""
+    found = [(lanes, inspector.run_share(rows, lanes) if rows.nnz and rows.rows >= lanes else 0.0) for lanes in RUNS]
+    most = max(share for _, share in found)
+    return next((lanes, share) for lanes, share in found if share >= ENOUGH * most)
 
 
 def _seconds(compute: float, size: float, threads: int, costs: Costs) -> float:
@@ -109,6 +144,10 @@ def build(candidate: Candidate, stats: Stats, rows: Rows, offsets: tuple[int, ..
     if candidate.layout == "slices":
         assert rows.val is not None
         return slices_layout(rows, SLICE_BYTES // rows.val.itemsize, candidate.window)
+    if candidate.layout == "narrow rows":
+        return narrow_rows_layout(rows)
+    if candidate.layout == "sliced diagonals":
+        return sliced_diagonals_layout(rows, _runs(rows)[0])
     if candidate.layout == "diagonals":
         return diagonals_layout(rows, dense_diagonals(stats) if offsets is None else offsets)
     return rows_layout()

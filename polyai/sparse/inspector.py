@@ -232,6 +232,41 @@ def padding(lengths: Array, slice_rows: int, window: int) -> float:
     return float(int(padded.reshape(-1, slice_rows).max(axis=1).sum()) * slice_rows / total)
 
 
+def in_runs(row: Array, column: Array, lanes: int) -> Array:
+    """Which entries, given row by row with ascending columns, lie on a diagonal that is full within their slice: every one of the
+    `lanes` rows of the slice has an entry there, so that the columns of one diagonal follow each other."""
+    on = np.zeros(len(row), bool)
+    if not len(row):
+        return on
+    distance = column.astype(np.int64) - row
+    low = int(distance.min())
+    key = (row // lanes).astype(np.int64) * (int(distance.max()) - low + 1) + (distance - low)
+    at = [np.flatnonzero(row % lanes == lane) for lane in range(lanes)]
+    common = key[at[0]]
+    for mine in at[1:]:
+        common = common[_found(common, key[mine])]
+    for mine in at:
+        on[mine[_found(key[mine], common)]] = True
+    return on
+
+
+def _found(wanted: Array, ascending: Array) -> Array:
+    """Which of `wanted` occur in `ascending`."""
+    if not len(ascending):
+        return np.zeros(len(wanted), bool)
+    place = np.minimum(np.searchsorted(ascending, wanted), len(ascending) - 1)
+    found: Array = ascending[place] == wanted
+    return found
+
+
+def run_share(rows: Rows, lanes: int, limit: int = SAMPLE) -> float:
+    """The part of the entries that `in_runs` finds, over groups of rows spread evenly."""
+    at, _ = sample(rows, limit)
+    if not len(at):
+        return 0.0
+    return float(in_runs(row_of(rows, at), rows.crd[at], lanes).mean())
+
+
 def gini(lengths: Array) -> float:
     """The Gini coefficient of non-negative numbers."""
     total, n = int(lengths.sum()), len(lengths)

@@ -17,7 +17,9 @@ from __future__ import annotations
 import copy
 import math
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
@@ -113,12 +115,41 @@ def _is_scipy(value: object) -> bool:
     return sparse is not None and bool(sparse.issparse(value))
 
 
+class _Memory(threading.local):
+    """What `describe` found of the arguments of the call at hand, by identity."""
+
+    found: dict[int, tuple[Any, Described | None]] | None = None
+
+
+_MEMORY = _Memory()
+
+
+@contextmanager
+def described_once() -> Iterator[None]:
+    """Within the block, `describe` looks at each value once: nothing may change in between."""
+    before, _MEMORY.found = _MEMORY.found, {}
+    try:
+        yield
+    finally:
+        _MEMORY.found = before
+
+
 def describe(value: Any) -> Described | None:
     """Format, shape, dtype and count of a sparse value; None for any other value.
 
     Reads no index but the last row pointer. Raises SparseStructureError if the arrays cannot belong together, DTypeError
     for element types without a kernel.
     """
+    known = _MEMORY.found
+    if known is None:
+        return _described(value)
+    found = known.get(id(value))
+    if found is None:
+        found = known[id(value)] = (value, _described(value))
+    return found[1]
+
+
+def _described(value: Any) -> Described | None:
     if type(value) is Owned:
         return Described(value.format, value.shape, _dtype(value.dtype), value.nnz, False, "csr", "csr", value)
     if _storage(value) is None and not _is_scipy(value):
@@ -175,7 +206,7 @@ def arrays_of(value: Any, described: Described) -> dict[str, Array]:
     index = np.dtype(f"i{described.format.index_bits // 8}")
     out: dict[str, Array] = {}
     if type(holder) is Owned:
-        return {"pos1": holder.indptr, "crd1": holder.indices, "val": holder.data}
+        return holder.arrays
     if holder.format == "coo":
         out["pos0"] = np.array([0, nnz], dtype=index)
         for level, coordinates in enumerate(_coords(holder)):
@@ -494,7 +525,12 @@ def made(kind: str, shape: tuple[int, ...], arrays: Mapping[str, Array], is_matr
     import scipy.sparse as sparse
 
     cls = getattr(sparse, f"{kind}_{'matrix' if is_matrix else 'array'}")
-    out = cls((arrays["val"], arrays["crd1"], arrays["pos1"]), shape=shape)
+    known = _attributes(cls)
+    if known is None or is_matrix:
+        out = cls((arrays["val"], arrays["crd1"], arrays["pos1"]), shape=shape)
+    else:  # SciPy's constructors look at every array again
+        out = cls.__new__(cls)
+        out.__dict__.update(known, _shape=shape, data=arrays["val"], indices=arrays["crd1"], indptr=arrays["pos1"])
     if tidy:
         out.has_canonical_format = True
     return out
@@ -507,6 +543,15 @@ def line(row: Any) -> Any:
     out = sparse.coo_array((row.data, (row.indices,)), shape=row.shape[1:])
     out.has_canonical_format = True
     return out
+
+
+@cache
+def _attributes(cls: Any) -> dict[str, Any] | None:
+    """What an empty value of a class holds beside its arrays and its shape; None if it holds these in another way."""
+    found = dict(cls((0, 0)).__dict__)
+    found.pop("_has_canonical_format", None)
+    found.pop("_has_sorted_indices", None)
+    return found if {"_shape", "data", "indices", "indptr"} <= found.keys() else None
 
 
 def result(kind: str, shape: tuple[int, ...], arrays: Mapping[str, Array], like: Any = None) -> Any:

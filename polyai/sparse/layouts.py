@@ -1,10 +1,13 @@
 """The entries of a matrix laid out for one kind of use, in plain arrays.
 
     rows         CSR: pos, columns, values
+    narrow rows  the same with columns of 16 bits, in arrays beside the matrix
     slices       SELL-C-sigma (Kreutzer, Hager, Wellein, Fehske, Bishop 2014): C rows side by side, as long as the longest of
                  them, rows sorted by length within windows of sigma rows:
                    piece s holds positions pos[s] .. pos[s + 1]; lane c of position q is entry (values[q, c], columns[q, c]);
                    what not every row of a slice has is kept apart
+    sliced       slices whose diagonals are looked for one slice at a time, as boundaries and several blocks of a matrix break
+    diagonals    them: run q holds the entries (r + c, starts[q] + c) of the rows r + c of a slice; the rest lies in slices
     diagonals    values[d, i] is the entry (i, i + offsets[d]); what lies on no such diagonal stays in rows
 """
 
@@ -15,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from polyai.sparse.inspector import Rows
+from polyai.sparse.inspector import Rows, in_runs
 from polyai.sparse.owned import Owned, frozen, owned_csr, pieces
 
 Array = NDArray[Any]
@@ -40,20 +43,65 @@ def rows_layout() -> Layout:
     return Layout("rows", ())
 
 
+def narrow_rows_layout(rows: Rows) -> Layout:
+    """CSR with 16-bit columns; there must be at most 2^16."""
+    assert rows.val is not None
+    arrays = (("pieces", pieces(rows.pos)), ("values", frozen(rows.val)), ("columns", frozen(rows.crd.astype(np.uint16))))
+    return Layout("narrow rows", arrays)
+
+
+SHORT = 12
+"""Rows of fewer entries, on average, are not worth a loop for what all of a slice have."""
+
+
 def slices_layout(rows: Rows, lanes: int, window: int) -> Layout:
     """Slices of `lanes` rows, sorted within windows of `window` rows (1: in the order they have).
 
     As many positions as the shortest row of a slice has come first and have every lane. The others lie in arrays of their own,
     with `ends[s, c]` the first position that lane c does not have: 0 * x may be NaN, so padding is never added.
     """
+    order = _by_length(rows.lengths, window)
+    arrays = _pieces(rows, lanes, order)
+    if window > 1:
+        place = np.empty(rows.rows, np.int32)
+        place[order] = np.arange(rows.rows, dtype=np.int32)
+        arrays.append(("places", frozen(place)))
+    return Layout("slices", tuple(arrays), (lanes,))
+
+
+def sliced_diagonals_layout(rows: Rows, lanes: int) -> Layout:
+    """Slices of `lanes` rows whose full diagonals are runs of columns; what lies on none is stored as in slices."""
+    assert rows.val is not None
+    row = np.repeat(np.arange(rows.rows), rows.lengths)
+    on = in_runs(row, rows.crd, lanes)
+    lane = row % lanes
+    first = np.flatnonzero(on & (lane == 0))
+    values = np.empty((len(first), lanes), rows.val.dtype)
+    for c in range(lanes):
+        values[:, c] = rows.val[on & (lane == c)]
+    count = -(-rows.rows // lanes)
+    pos = np.concatenate([[0], np.cumsum(np.bincount(row[first] // lanes, minlength=count))])
+    starts = rows.crd[first].astype(np.int32 if rows.columns < 1 << 31 else np.int64)
+    arrays: list[tuple[str, Array | Owned]] = [("runs", pieces(pos)), ("run_values", frozen(values)), ("starts", frozen(starts))]
+    if not on.all():
+        off = ~on
+        left = np.concatenate([[0], np.cumsum(np.bincount(row[off], minlength=rows.rows))])
+        rest = Rows(rows.rows, rows.columns, left, rows.crd[off], rows.val[off], True, 0)
+        arrays += _pieces(rest, lanes, np.arange(rows.rows))
+    return Layout("slices", tuple(arrays), (lanes,))
+
+
+def _pieces(rows: Rows, lanes: int, order: Array) -> list[tuple[str, Array | Owned]]:
+    """The arrays of slices that hold the rows in this order."""
     assert rows.val is not None
     count = -(-rows.rows // lanes)
-    order = _by_length(rows.lengths, window)
     per_row = rows.lengths[order]
     lengths = np.zeros(count * lanes, np.int64)
     lengths[: rows.rows] = per_row
     by_slice = lengths.reshape(count, lanes)
     least = by_slice.min(axis=1)
+    if (by_slice != least[:, None]).any() and rows.nnz < SHORT * rows.rows:
+        least = np.zeros(count, np.int64)
     slot = np.repeat(np.arange(rows.rows), per_row)
     within = np.arange(rows.nnz) - np.repeat(np.cumsum(per_row) - per_row, per_row)
     source = np.repeat(rows.pos[:-1][order].astype(np.int64), per_row) + within
@@ -69,18 +117,16 @@ def slices_layout(rows: Rows, lanes: int, window: int) -> Layout:
         values[target], columns[target] = rows.val[source[chosen]], rows.crd[source[chosen]]
         return pos, values.reshape(-1, lanes), columns.reshape(-1, lanes)
 
-    pos, values, columns = filled(least, in_full, np.zeros(count, np.int64))
-    arrays: list[tuple[str, Array | Owned]] = [("pieces", pieces(pos)), ("values", frozen(values)), ("columns", frozen(columns))]
+    arrays: list[tuple[str, Array | Owned]] = []
     more = by_slice.max(axis=1, initial=0) - least
+    if least.any() or not more.any():
+        pos, values, columns = filled(least, in_full, np.zeros(count, np.int64))
+        arrays += [("pieces", pieces(pos)), ("values", frozen(values)), ("columns", frozen(columns))]
     if more.any():
         pos, values, columns = filled(more, ~in_full, least)
         ends = (pos[:-1, None] + by_slice - least[:, None]).astype(np.int32 if pos[-1] < 1 << 31 else np.int64)
         arrays += [("more", pieces(pos)), ("more_values", frozen(values)), ("more_columns", frozen(columns)), ("ends", frozen(ends))]
-    if window > 1:
-        place = np.empty(rows.rows, np.int32)
-        place[order] = np.arange(rows.rows, dtype=np.int32)
-        arrays.append(("places", frozen(place)))
-    return Layout("slices", tuple(arrays), (lanes,))
+    return arrays
 
 
 def _by_length(lengths: Array, window: int) -> Array:

@@ -80,18 +80,21 @@ class Prepared:
     """What `polyai.prepare` returns: an argument of compiled functions in place of the matrix, with the same results.
 
     It owns read-only copies of the arrays, so that a later change of the original does not reach it and kernels need not
-    check its indices. `matrix` holds the entries by rows, `layout` the arrays for products with vectors.
+    check its indices. `matrix` holds the entries by rows, `layout` the arrays for products with vectors; `arrays`, the matrix first,
+    are what a compiled function is given in its place.
     """
 
-    __slots__ = ("choice", "code", "layout", "matrix")
+    __slots__ = ("arrays", "choice", "code", "layout", "matrix")
 
     def __init__(self, matrix: Owned, layout: Layout, choice: Choice) -> None:
         self.matrix, self.layout, self.choice = matrix, layout, choice
         self.code = (layout.kind, layout.numbers, tuple(name for name, _ in layout.arrays))
+        self.arrays: tuple[Any, ...] = (matrix, *(array for _, array in layout.arrays))
 
     @property
     def shape(self) -> tuple[int, int]:
-        return self.matrix.shape
+        rows, columns = self.matrix.shape
+        return rows, columns
 
     @property
     def ndim(self) -> int:
@@ -109,11 +112,6 @@ class Prepared:
     def nbytes(self) -> int:
         """Bytes of everything it owns."""
         return self.matrix.nbytes + self.layout.nbytes
-
-    @property
-    def arrays(self) -> tuple[Any, ...]:
-        """What a compiled function is given in its place."""
-        return (self.matrix, *(array for _, array in self.layout.arrays))
 
     def __matmul__(self, other: Any) -> NoReturn:
         raise UnsupportedError("a prepared matrix is an argument of compiled functions", "it has no operators of its own", "write pa.jit(lambda A, x: A @ x)")

@@ -244,8 +244,8 @@ class _Machine:
         places, where = np.unique(_flat(at, shape, len(data)), return_inverse=True)
         compute = to_numpy(compute_type(step.type.dtype))
         monoid = step.monoid or "add"
-        if step.monoid is None and len(places) != len(data):
-            raise VerifyError(f"{step.target} touches a coordinate twice", "it puts stored elements in another order")
+        if step.monoid is None and not step.grouped and len(places) != len(data):
+            raise VerifyError(f"{step.target} touches a coordinate twice", "nothing says how to combine what meets there")
         out = np.full(len(places), MONOIDS[monoid].identity(step.type.dtype), compute)
         self._update(out, where, data.astype(compute), monoid)
         self._own(step.target, places, out.astype(to_numpy(step.type.dtype)), shape)

@@ -114,9 +114,13 @@ class Comprehension:
 class Scatter:
     """target = base, then target[at] = monoid(target[at], body) for all indices; monoid None overwrites, last one wins.
 
-    Without a base the target is sparse, owns its pattern, and stores just the coordinates that some point touches; without a
-    monoid as well, no two points touch the same one: what is stored is put in another order. Then a place may be
-    `where(condition, place, -1)`: points without the condition touch nothing."""
+    Without a base the target is sparse, owns its pattern, and stores just the coordinates that some point touches. Without a monoid
+    as well (and not grouped), no two points touch the same one, and each row is touched in order: rows are counted first, then what is
+    found is pushed to them. Then a place may be `where(condition, place, -1)`: points without the condition touch nothing.
+
+    `grouped`: such a scatter runs over all that one pattern stores, and puts it in another order: grouped by what the target
+    lists outside, in the order of the walk inside. With a monoid, points of one coordinate follow each other within a group, and
+    are combined; without one each is kept: the target is a list that may hold a coordinate several times."""
 
     target: str
     type: TensorType
@@ -126,6 +130,7 @@ class Scatter:
     at: tuple[Body, ...]
     body: Body
     within: tuple[Within, ...] = ()
+    grouped: bool = False
 
 
 @node
@@ -219,7 +224,9 @@ class Fact:
 class Program:
     """`outputs` names inputs or targets. Every symbol in a shape is the extent of an input's dimension or a count
     `A.nnz` of what owns a pattern, or one of `sizes`; a symbol is at least 0 unless `facts` say more. `assembled`: patterns that
-    the program makes and whose fibres the caller has counted: `J.pos1` is an argument, so that arrays may lie along them."""
+    the program makes and whose fibres the caller has counted: `J.pos1` is an argument, so that arrays may lie along them. `packed`:
+    those of them whose `J.pos1` bounds the fibres only. Rows lie one after another within each part of the rows that the argument
+    `J.cuts` gives, the first where its bound says; the result `J.end1` says where each row ends."""
 
     name: str
     inputs: tuple[Input, ...]
@@ -228,6 +235,7 @@ class Program:
     facts: tuple[Fact, ...] = ()
     assembled: tuple[str, ...] = ()
     sizes: tuple[str, ...] = ()
+    packed: tuple[str, ...] = ()
 
 
 def targets_of(step: Step) -> tuple[str, ...]:
@@ -251,6 +259,10 @@ def types_of(program: Program) -> dict[str, TensorType]:
     return out
 
 
+THREADS = "pool.threads"
+"""The size that says how many threads run the kernel at hand: for work that is cut as finely as they are many."""
+
+
 def nnz_of(tensor: str) -> str:
     """The symbol that counts the stored elements of `tensor`, which owns its pattern."""
     return f"{tensor}.nnz"
@@ -263,7 +275,12 @@ def is_select(type: TensorType) -> bool:
 
 def regroups(step: Step) -> bool:
     """True for a scatter that puts stored elements in another order."""
-    return isinstance(step, Scatter) and step.base is None and step.monoid is None
+    return isinstance(step, Scatter) and step.grouped
+
+
+def pushes(step: Step) -> bool:
+    """True for a scatter that pushes what it finds to rows that were counted."""
+    return isinstance(step, Scatter) and step.base is None and step.monoid is None and not step.grouped
 
 
 def owns_a_pattern(step: Step) -> bool:

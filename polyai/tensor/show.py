@@ -64,6 +64,7 @@ def show_step(step: Step) -> str:
             body, tail = _body_and_tail(step.body)
             scope = f"for [{_indices(step.indices, step.within)}]"
             source = show_type(step.type) if step.base is None else step.base
+            scope = f"grouped {scope}" if step.grouped else scope
             return f"{step.target}[{at}] {step.type.dtype} {sign}= {body}   {scope} from {source}{tail}"
         case Join():
             clauses = " & ".join(f"({c})" if len(step.clauses) > 1 and " | " in c else c for c in map(_clause, step.clauses))

@@ -28,6 +28,7 @@ from polyai.tensor.nodes import (
     While,
     Within,
     owns_a_pattern,
+    regroups,
     targets_of,
     types_of,
 )
@@ -77,7 +78,8 @@ def verify(program: Program, region_sizes: frozenset[str] = frozenset()) -> None
         scope.indices.update(indices_of(step))
         for region in _regions(step):
             verify(region, frozenset(scope.sizes))
-    stored = {f"{name}.{part}" for name in program.assembled for part in ("crd1", "val")}
+    grouped = [name for step in program.body if regroups(step) for name in targets_of(step)]
+    stored = {f"{name}.{part}" for name in (*program.assembled, *grouped) for part in ("pos1", "crd1", "val")}
     for name in program.outputs:
         if name not in scope.types and name not in stored:
             _broken(program, "outputs", "outputs_exist", f"{name} is neither an input nor a target")
@@ -266,6 +268,8 @@ def dtypes_agree_with_the_table(step: Step, scope: Scope) -> Iterator[str]:
                 yield f"place {show_body(at)} is {at.dtype}, not an integer"
         if isinstance(step, Scatter) and step.monoid is not None and step.monoid not in MONOIDS:
             yield f"{step.monoid} is not a monoid"
+        if isinstance(step, Scatter) and step.grouped and (step.base is not None or len(step.within) != 1 or {a.name for a in step.at if isinstance(a, Var)} != {i.name for i in step.indices}):
+            yield "it is grouped, and does more than to put what one pattern stores in another order"
 
 
 def _dtypes(body: Body, known: dict[str, TensorType]) -> Iterator[str]:

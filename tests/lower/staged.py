@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from polyai.poly import interp as poly_interp
 from polyai.runtime.staging import first_name
 from polyai.scalar import dtype as dt
 from polyai.tensor import interp as tensor_interp
-from polyai.tensor.nodes import Program, nnz_of, types_of
+from polyai.tensor.nodes import THREADS, Program, TensorType, nnz_of, types_of
 from tests.lower.meaning import number
 from tests.machine.harness import Compiled
 from tests.poly.meaning import arguments
@@ -96,36 +97,74 @@ LEVELS: dict[str, tuple[str, Runner]] = {
     "loop": ("loops", by_loops),
     "flat": ("tidy", by_loops),
     "machine": ("tidy", by_machine),
+    "counted": ("tidy", by_machine),
     "threads": ("tidy", by_threads),
 }
 """By name: the stage to stop after, and who runs what it made."""
 
 
-def run(program: Program, given: Mapping[str, Any], level: str, change: Callable[[int, Arrays], None] | None = None) -> dict[str, Any]:
+def run(program: Program, given: Mapping[str, Any], level: str, change: Callable[[int, Arrays], None] | None = None, how: str = "") -> dict[str, Any]:
     """The outputs at a level: dense arrays, and for those along a pattern that the program makes a `SparseValue` in stored order.
-    `change(number, arrays)` is called before each phase."""
+    `change(number, arrays)` is called before each phase. `how` patterns are assembled: as `phases.HOW` says."""
     until, runner = LEVELS[level]
-    build = compile_program(program, {}, Options(), host(), until=until, verify=True)
+    how = how or ("counted" if level in ("poly", "counted") else "packed")  # statements do not say where memory has gaps
+    build = compile_program(program, {}, Options(), host(), until=until, verify=True, how=how)
     arrays, sizes = arguments(program, dict(given))
     arrays = {k: np.array(a) for k, a in arrays.items()}
     for place, part in enumerate(build.parts):
         if change is not None:
             change(place, arrays)
-        arrays.update(runner(part, arrays, sizes))
-        if part.phase is not None and part.phase.counts:
-            name = part.phase.counts
+        packed = part.program.packed[0] if part.program.packed else ""
+        within = () if part.phase is None else part.phase.within
+        sizes[THREADS] = 3
+        if within:
+            sizes[nnz_of(part.phase.counts)] = sum(sizes[nnz_of(name)] for name in within)
+        if packed:
+            rows = len(arrays[f"{packed}.pos1"]) - 1
+            arrays[f"{packed}.cuts"], sizes[f"{packed}.chunks"] = np.array([0, rows // 3, rows // 3, rows], np.int64), 3
+        made = runner(part, arrays, sizes)
+        if packed:
+            _close_gaps(packed, made, arrays, sizes)
+        arrays.update(made)
+        if part.phase is not None and (name := part.phase.counts or part.phase.bounds):
             sizes[nnz_of(name)] = int(arrays[f"{name}.pos1"][-1])
-            arrays[f"{name}.pos1"] = arrays[f"{name}.pos1"].astype(np.int32)
+            if part.phase.counts:
+                arrays[f"{name}.pos1"] = arrays[f"{name}.pos1"].astype(np.int32)
+            if within:
+                arrays.update((f"{name}.{p}", arrays[f"{name}.{p}"][: sizes[nnz_of(name)]]) for p in ("crd1", "val"))
     types = types_of(program)
-    return {name: _collected(name, types[name], arrays, sizes) for name in program.outputs}
+    return {name: _collected(name, types, arrays, sizes) for name in program.outputs}
 
 
-def _collected(name: str, type: Any, arrays: Arrays, sizes: dict[str, int]) -> Any:
+def _close_gaps(name: str, made: Arrays, arrays: Arrays, sizes: dict[str, int]) -> None:
+    """Keep what the rows of each part store, one row after another; what lies beyond is still as it was."""
+    bounds, cuts, ends = arrays[f"{name}.pos1"], arrays[f"{name}.cuts"], made.pop(f"{name}.end1")
+    if sizes[nnz_of(name)] == 0:
+        ends[:] = 0
+    kept, lengths = np.zeros(sizes[nnz_of(name)], bool), []
+    for first, last in pairwise(cuts):
+        if first < last:
+            begins = np.concatenate([bounds[first : first + 1], ends[first : last - 1]])
+            lengths += list(ends[first:last] - begins)
+            kept[bounds[first] : ends[last - 1]] = True
+    along = [k for k, a in made.items() if a.shape[:1] == kept.shape]
+    for k in along:
+        made[k] = made[k][kept]
+    arrays[f"{name}.pos1"] = np.cumsum([0, *lengths]).astype(np.int32)
+    sizes[nnz_of(name)] = int(kept.sum())
+
+
+def _collected(name: str, types: Mapping[str, TensorType], arrays: Arrays, sizes: dict[str, int]) -> Any:
+    type = types[name]
     if type.pattern is None:
         return arrays[name]
     owner = type.pattern.owner
+    form = types[owner].format
+    assert form is not None
+    outer, inner = form.order
     pos, crd = arrays[f"{owner}.pos1"], arrays[f"{owner}.crd1"]
     values = arrays[name] if name in arrays else arrays[f"{name}.val"]
     shape = tuple(s if isinstance(s, int) else sizes[str(s)] for s in type.shape)
-    assert len(pos) == shape[0] + 1 and pos[0] == 0 and pos[-1] == len(crd) == len(values)
-    return SparseValue((np.repeat(np.arange(shape[0]), np.diff(pos)), np.asarray(crd)), values, shape)
+    assert len(pos) == shape[outer] + 1 and pos[0] == 0 and pos[-1] == len(crd) == len(values)
+    coords = {outer: np.repeat(np.arange(shape[outer]), np.diff(pos)), inner: np.asarray(crd)}
+    return SparseValue((coords[0], coords[1]), values, shape)

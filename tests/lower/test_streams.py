@@ -153,19 +153,23 @@ def gathered(parts: int, clauses: Clauses) -> Program:
 
 @pytest.mark.parametrize("level", ["loop", "flat", "machine"])
 @pytest.mark.parametrize("clauses", [((0, 1),), ((0,), (1,)), ((0, 1, 2, 3, 4),)], ids=["union", "intersection", "five"])
-def test_an_operand_that_changes_between_the_phases_does_no_harm(clauses: Clauses, level: str) -> None:
-    """More elements than were counted have no room: an error, and nothing is written beyond what was made room for."""
+@pytest.mark.parametrize("how", ["counted", "packed"])
+def test_an_operand_that_changes_between_the_phases_does_no_harm(clauses: Clauses, level: str, how: str) -> None:
+    """More elements than were counted, or than the bound of a row, have no room: an error, and nothing is written beyond the room."""
     parts = 1 + max(p for clause in clauses for p in clause)
     given = {f"A{p}": value([[2, 5, 7], [1]], 8, p) for p in range(parts)}
     different = [0, 3, 4] if len(clauses) == 1 else [2, 5, 7]
     given["A1"] = value([[2, 5, 7] if len(clauses) == 1 else [0, 3, 4], [1]], 8, 1)
 
     def change(number: int, arrays: dict[str, Any]) -> None:
-        if number == 1:
+        if number == 1 and how == "counted":
             arrays["A1.crd1"][:3] = different
+        elif number == 1:  # other columns have room, longer rows have not
+            for p in range(parts):
+                arrays[f"A{p}.pos1"][1] = 4
 
     with pytest.raises(staged.Refused):
-        staged.run(merged(parts, clauses, True), given, level, change)
+        staged.run(merged(parts, clauses, True), given, level, change, how)
 
 
 # --- workspaces ----------------------------------------------------------------------------------------------------------

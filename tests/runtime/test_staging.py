@@ -56,13 +56,54 @@ def test_a_result_that_memory_cannot_hold_is_an_error_before_it_is_allocated(op:
     a, b = matrix(), matrix()
     function = pa.jit(OPS[op])
     function(a, b)
+    monkeypatch.setattr(staging, "LARGE", 0)
     free = iter([1 << 30])  # the row pointers fit, what is stored does not
+    monkeypatch.setattr(staging, "SMALL", 0)
     monkeypatch.setattr(staging, "memory_available", lambda: next(free, 10))
     with pytest.raises(ShapeError, match=r"would take [0-9,]+ bytes") as found:
         function(a, b)
     assert "10 bytes of memory are free" in str(found.value)
     monkeypatch.setattr(staging, "memory_available", lambda: None)  # a system that does not say
     np.testing.assert_allclose(function(a, b).toarray(), OPS[op](a, b).toarray(), atol=1e-12)
+
+
+@pytest.mark.parametrize("op", OPS)
+def test_patterns_whose_bounds_need_too_much_room_are_counted(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bound of a row is what its operands store, or every product: the result fits in memory that this would fill."""
+    a, b = matrix(60, 60), matrix(60, 60)
+    monkeypatch.setattr(staging, "SMALL", 0)
+    wanted, ran = OPS[op](a, b), []
+    original = Runtime.launch
+
+    def launch(self: Runtime, kernel: Kernel, *rest: Any) -> Any:
+        plan = staging.plan_of(kernel)
+        ran.append("packed" if any(p.name.endswith(".cuts") for p in kernel.signature.parameters) else "counts" if plan and plan.counts else "fills")
+        return original(self, kernel, *rest)
+
+    monkeypatch.setattr(Runtime, "launch", launch)
+    function = pa.jit(OPS[op])
+    for free, packed in ((1 << 40, True), (max(wanted.nnz * 12, 61 * 8) + 1, False)):
+        monkeypatch.setattr(staging, "memory_available", lambda free=free: free)
+        ran.clear()
+        found = function(a, b)
+        np.testing.assert_allclose(found.toarray(), wanted.toarray(), atol=1e-12)
+        assert ("packed" in ran) is packed
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+@pytest.mark.parametrize("op", OPS)
+def test_parts_of_the_rows_leave_no_gap(op: str, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rows of very different length, in as many parts as there are rows: positions and elements are SciPy's."""
+    monkeypatch.setattr(staging, "PART", 1)
+    a, b = (np.where(RNG.random((40, 40)) < np.linspace(0, 1, 40)[::step, None] ** 4, RNG.integers(1, 9, (40, 40)), 0) for step in (1, -1))
+    a[3:9] = 0
+    x, y = sp.csr_array(a.astype(float)), sp.csr_array(b.astype(float))
+    with pa.options(num_threads=threads):
+        found, wanted = pa.jit(OPS[op])(x, y), OPS[op](x, y)
+    wanted.sort_indices()
+    np.testing.assert_array_equal(found.indptr, wanted.indptr)
+    np.testing.assert_array_equal(found.indices, wanted.indices)
+    np.testing.assert_array_equal(found.data, wanted.data)
 
 
 def test_what_memory_is_free_is_a_positive_number() -> None:
@@ -134,7 +175,7 @@ def test_a_longer_row_than_was_counted_is_named() -> None:
 
     def counted(*args: Any) -> None:
         original(*args)
-        a.indices[:] = (a.indices + 1) % 4
+        a.indptr[1] += 1  # also when the call is tried again
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(staging, "_counted", counted)
@@ -146,6 +187,7 @@ def test_metadata_of_another_make_is_refused() -> None:
     @dataclasses.dataclass
     class Fake:
         extra: dict[str, Any]
+        plan: Any = None
 
     assert staging.plan_of(Fake({})) is None  # type: ignore[arg-type]
     for data in ({}, {"of": "x", "counts": "", "fills": "", "rows": 0, "index_bits": 32, "shapes": {}}, {"of": 1}):

@@ -24,14 +24,14 @@ A, B = (sp.csr_array(np.eye(6)) for _ in range(2))
 X = np.ones((6, 3))
 
 
-def cut(fn: Callable[..., Any], *args: Any) -> tuple[phases.Phase, ...]:
+def cut(fn: Callable[..., Any], *args: Any, how: str = "counted") -> tuple[phases.Phase, ...]:
     """The phases as the pipeline makes them; each is a well-formed program."""
     build = pipeline.Build(trace(fn, args, {}, name="f").program, (), Options(), host())
     for stage in pipeline.STAGES:
         if stage.name == pipeline.FIRST_OF_A_PHASE:
             break
         build = stage.run(build)
-    found = phases.run(build.program)
+    found = phases.run(build.program, how=how)
     for phase in found:
         verify(phase.program)
     return found
@@ -93,6 +93,41 @@ counts -, fills matmul: program f_1
 @pytest.mark.parametrize(("fn", "args", "wanted"), [g[1:] for g in GOLDEN], ids=[g[0] for g in GOLDEN])
 def test_counted_then_filled(fn: Callable[..., Any], args: tuple[Any, ...], wanted: str) -> None:
     assert text(cut(fn, *args)) == wanted
+
+
+BOUNDED: list[tuple[str, Callable[..., Any], tuple[Any, ...], str]] = [
+    ("A + B", lambda A, B: A + B, (A, B), """\
+  input A.pos1[A_d0 + 1] i32
+  input B.pos1[A_d0 + 1] i32
+  joined.pos1[p: A_d0 + 1] i64 = i64(A.pos1[p]) + i64(B.pos1[p])
+  output joined.pos1"""),
+    ("A * B", lambda A, B: A * B, (A, B), """\
+  input A.pos1[A_d0 + 1] i32
+  joined.pos1[p: A_d0 + 1] i64 = i64(A.pos1[p])
+  output joined.pos1"""),
+    ("A @ B", lambda A, B: A @ B, (A, B), """\
+  input B.pos1[A_d1 + 1] i32
+  matmul.length[r: A_d1] i64 = i64(B.pos1[r + 1]) - i64(B.pos1[r])
+  matmul.points[i_2: A_d0] i64 = sum(k: A_d1) matmul.length[k]   within A(i_2, k)
+  matmul.pos1[p: A_d0 + 1] i64 = where(p > 0, matmul.pos1[p - 1] + min(matmul.points[p - 1], B_d1), 0)
+  output matmul.pos1"""),
+    ("A.T @ B", lambda A, B: A.T @ B, (sp.csc_array(A), B), """\
+  input B.pos1[A_d0 + 1] i32
+  matmul.length[r: A_d0] i64 = i64(B.pos1[r + 1]) - i64(B.pos1[r])
+  matmul.points[i_1: A_d1] i64 = sum(k: A_d0) matmul.length[k]   within A(k, i_1)
+  matmul.pos1[p: A_d1 + 1] i64 = where(p > 0, matmul.pos1[p - 1] + min(matmul.points[p - 1], B_d1), 0)
+  output matmul.pos1"""),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("fn", "args", "wanted"), [g[1:] for g in BOUNDED], ids=[g[0] for g in BOUNDED])
+def test_bounds_of_rows(fn: Callable[..., Any], args: tuple[Any, ...], wanted: str) -> None:
+    bounds, fill = cut(fn, *args, how="packed")
+    made = bounds.bounds
+    assert made and (bounds.counts, bounds.fills, fill.fills, fill.bounds) == ("", "", made, "")
+    assert fill.program.packed == fill.program.assembled == (made,)
+    operands = ("  input A[", "  input B[", "program")
+    assert "\n".join(line for line in show(bounds.program).splitlines() if not line.startswith(operands)) == wanted
 
 
 def test_a_chain_counts_and_fills_each_product_in_turn() -> None:

@@ -10,7 +10,13 @@ Before::                                After::
                                                 T = T + A[i, k] * x_at
                                                 T_1 = T_1 + A[i + 1, k] * x_at ...
                                               y[i] = T; y[i + 1] = T_1; ...
-                                            ... the rest two at a time, then one at a time; one at a time if sums run together
+                                            ... the rest one at a time
+
+A tile of rows has no versions for the rest, each of which would pass over the operand that the rows share again: the last tile
+does its last row several times, with the same result.
+
+    for i in 0..m jam=6:                    for i in 0..m step 6:
+      for j in 0..n vector: ...               let i_1 = min(i + 1, m - 1); let i_2 = min(i + 2, m - 1); ...
 
 Assumes that the loop carries no dependence but reductions; the scheduler proved it. A loop inside whose bounds depend on the
 variable is not shared: its copies run one after another.
@@ -43,7 +49,7 @@ from polyai.loop.nodes import (
 )
 from polyai.loop.passes.depend import depends, reductions, varying
 from polyai.loop.passes.levels import Levels, rebuild
-from polyai.loop.walks import all_exprs, all_stmts, map_operands, written
+from polyai.loop.walks import all_exprs, all_stmts, expressions, map_operands, written
 from polyai.term.names import Names
 
 
@@ -83,19 +89,49 @@ def is_tile(body: Stmt) -> bool:
 
 def _versions(loop: For, levels: Levels, special: Callable[[For], bool]) -> None:
     names, changed = varying(loop.body, loop.var), written(loop.body)
-    sizes = widths(loop.jam, is_tile(loop.body))
     trips = b.number(b.sub(loop.upper, loop.lower))
+    if (trips is None or trips > loop.jam) and is_tile(loop.body) and _may_repeat(loop, levels):
+        return _tiles(loop, levels, special)
+    sizes = widths(loop.jam, is_tile(loop.body))
     if trips is not None:
         sizes = [s for s in sizes if s <= trips] or [1]
     lower, upper = levels.let(f"{loop.var}_from", loop.lower), levels.let(f"{loop.var}_to", loop.upper)
     at = lower
     for size, stop in zip(sizes, [*levels.positions(loop.var, lower, upper, sizes[:-1]), upper]):
-        body = _Copies(loop.var, names, levels.names, tuple(range(size)), REST if size < loop.jam else 1, changed).block(loop.body)
+        body = Copies(loop.var, names, levels.names, tuple(range(size)), REST if size < loop.jam else 1, changed).block(loop.body)
         rebuild(For(loop.var, at, stop, body, step=size), levels, special)
         at = stop
 
 
-class _Copies:
+def _may_repeat(loop: For, levels: Levels) -> bool:
+    """True if an iteration may run twice: it reads nothing that it writes, and adds to nothing."""
+    stored, read = set[str](), set[str]()
+    for s in all_stmts(loop.body):
+        if isinstance(s, Call):
+            return False
+        if isinstance(s, Store) and s.indices:
+            stored.add(s.array)
+        for e in expressions(s):
+            read |= {x.array for x in all_exprs(e) if isinstance(x, (Load, MaskedLoad)) and x.indices}
+    return stored.isdisjoint(read) and not reductions(loop.body, levels.registers)
+
+
+def _tiles(loop: For, levels: Levels, special: Callable[[For], bool]) -> None:
+    """The loop in whole tiles, the last of which repeats its last iteration."""
+    lower, upper = levels.let(f"{loop.var}_from", loop.lower), levels.let(f"{loop.var}_to", loop.upper)
+    names, last = varying(loop.body, loop.var), b.sub(upper, b.ONE)
+    work = Copies(loop.var, names, levels.names, tuple(range(loop.jam)), 1, written(loop.body))
+    rows: list[Stmt] = []
+    trips = b.number(b.sub(loop.upper, loop.lower))
+    if trips is None or trips % loop.jam:
+        for c in range(1, loop.jam):
+            row = Let(levels.names.fresh(loop.var), b.smallest(b.add(b.var(loop.var), b.const(c)), last))
+            work.values[loop.var, c] = b.var(row.name)
+            rows.append(row)
+    rebuild(For(loop.var, lower, upper, Block((*rows, *work.block(loop.body).stmts)), step=loop.jam), levels, special)
+
+
+class Copies:
     """The body for several iterations at once. `values` and `arrays` give the names of each copy."""
 
     def __init__(self, variable: str, names: set[str], supply: Names, copies: tuple[int, ...], limit: int, written: set[str]) -> None:

@@ -2,7 +2,7 @@
 
 A value in lanes has one of four shapes: the same in all iterations, growing by a number from one to the next, one vector
 for each copy, or one scalar for each lane. Index arithmetic keeps the second shape, so that accesses to consecutive elements
-are seen. Indices read from memory have the last: each is read and checked alone, and what they select is packed into a
+are seen. Indices read from memory may have the last: each is read and checked alone, and what they select is packed into a
 vector. On many machines that is faster than the instruction for indexed vector loads.
 """
 
@@ -69,7 +69,7 @@ class Each:
 
 @node
 class Lone:
-    """One scalar for each lane of the only copy."""
+    """One scalar for each lane of each copy."""
 
     exprs: tuple[LoopExpr, ...]
 
@@ -85,7 +85,8 @@ class Lanes:
     """Writes one version of the body into `levels`.
 
     `partial` maps registers that the loop reduces into to the names of their vectors, one for each copy. `mask` (copies = 1)
-    holds for the lanes that exist. With `lone` (copies = 1, no mask) integers from memory are read lane by lane.
+    holds for the lanes that exist. `lone` (no mask): names of integers from memory that are read lane by lane, since they
+    say where other reads go.
     """
 
     def __init__(
@@ -97,10 +98,12 @@ class Lanes:
         copies: int,
         partial: dict[str, list[str]],
         mask: LoopExpr | None = None,
-        lone: bool = False,
+        lone: frozenset[str] = frozenset(),
+        pointed: bool = False,
     ) -> None:
         self.levels, self.names, self.lanes, self.copies = levels, names, lanes, copies
-        self.partial, self.lone = partial, lone
+        self.partial, self.lone, self.pointed = partial, lone, pointed and mask is None
+        self.pointing = False  # the value at hand says where memory is read
         self.masks: tuple[LoopExpr, ...] | None = None if mask is None else (mask,)
         self.branch = False  # inside a branch that lanes take or not: nothing is certain to run
         self.env: dict[str, Shape] = {variable: Growing(b.var(variable), 1)}
@@ -121,7 +124,7 @@ class Lanes:
                     else:
                         self.run(s)
             case Let(name, value):
-                self._let(name, self.value(value), b.dtype_of(value))
+                self._let(name, self._pointer(value) if name in self.lone else self.value(value), b.dtype_of(value))
             case Alloc(name, dtype, (), Space.REGISTER, 1):
                 self.declared.add(name)
                 if name in self.names:
@@ -173,7 +176,7 @@ class Lanes:
                     self.levels.emit(Let(m, e))
                 self.env[name] = Each(tuple(Var(m, dtype) for m in mine))
             case Lone(exprs):
-                mine = [name if lane == 0 else self.levels.names.fresh(name) for lane in range(self.lanes)]
+                mine = [name if lane == 0 else self.levels.names.fresh(name) for lane in range(len(exprs))]
                 for m, e in zip(mine, exprs):
                     self.levels.emit(Let(m, e))
                 self.env[name] = Lone(tuple(Var(m, dtype) for m in mine))
@@ -294,12 +297,12 @@ class Lanes:
             case Each(exprs):
                 return exprs[copy]
             case Lone(exprs):
-                return Pack(exprs, b.dtype_of(exprs[0]))
+                return Pack(exprs[copy * self.lanes : (copy + 1) * self.lanes], b.dtype_of(exprs[0]))
             case _:
                 assert_never(shape)
 
     def _lane(self, shape: Shape, lane: int) -> LoopExpr:
-        """The scalar of one lane of the only copy."""
+        """The scalar of one lane, counted through all copies."""
         match shape:
             case Same(expr):
                 return expr
@@ -313,7 +316,14 @@ class Lanes:
                 assert_never(shape)
 
     def _each_lane(self, build: Callable[[int], LoopExpr]) -> Lone:
-        return Lone(tuple(build(lane) for lane in range(self.lanes)))
+        return Lone(tuple(build(lane) for lane in range(self.copies * self.lanes)))
+
+    def _pointer(self, expr: LoopExpr) -> Shape:
+        """The shape of a value that says where memory is read."""
+        before, self.pointing = self.pointing, self.pointed
+        found = self.value(expr)
+        self.pointing = before
+        return found
 
     def _ramps(self, at: Growing) -> list[LoopExpr]:
         base = at.expr if self.copies == 1 else self.levels.let("at", at.expr)
@@ -352,7 +362,8 @@ class Lanes:
     def _load(self, array: str, indices: tuple[LoopExpr, ...], mask: LoopExpr | None, dtype: DType) -> Shape:
         if len(indices) != 1:
             raise NotInLanes(f"{array} has several indices")
-        at = self.value(indices[0])
+        wanted = self.pointing and dtype.is_integer
+        at = self._pointer(indices[0])
         given = None if mask is None else self.value(mask)
         if isinstance(at, Same) and (given is None or isinstance(given, Same)):
             if self.branch:
@@ -362,9 +373,7 @@ class Lanes:
             return Same(MaskedLoad(array, (at.expr,), given.expr, dtype))
         if isinstance(at, Same):
             at = Growing(at.expr, 0)
-        if self.lone and not self.branch and (isinstance(at, Lone) or (isinstance(at, Growing) and dtype.is_integer)):
-            if mask is not None:
-                raise NotInLanes("an index is read under a mask")
+        if self.pointed and not self.branch and mask is None and (isinstance(at, Lone) or (isinstance(at, Growing) and wanted)):
             where = at
             if isinstance(at, Growing):
                 where = Growing(self.levels.let("at", at.expr), at.stride)

@@ -139,7 +139,14 @@ class Levels:
         out: list[LoopExpr] = []
         at = lower
         left = b.sub(upper, lower)
-        known = b.number(left) is not None or (lower == b.ZERO and isinstance(upper, Var) and upper.name in self.nonnegative)
+        number = b.number(left)
+        if number is not None:
+            for width in widths:
+                at = b.add(at, b.const(number // width * width))
+                number %= width
+                out.append(at)
+            return out
+        known = lower == b.ZERO and isinstance(upper, Var) and upper.name in self.nonnegative
         for width in widths:
             left = b.sub(upper, at)
             steps = b.floordiv(left if known else b.largest(left, b.ZERO), b.const(width))

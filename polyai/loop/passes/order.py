@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from polyai.loop.nodes import Kernel
+from polyai.loop.passes.ahead import ahead
 from polyai.loop.passes.bind import bind
 from polyai.loop.passes.flatten import flatten
+from polyai.loop.passes.interleave import interleave
 from polyai.loop.passes.jam import jam
 from polyai.loop.passes.prefetch import prefetch
 from polyai.loop.passes.privatize import privatize
+from polyai.loop.passes.promote import promote
+from polyai.loop.passes.quotients import quotients
 from polyai.loop.passes.reuse import reuse
 from polyai.loop.passes.simplify import prune, simplify
 from polyai.loop.passes.stretch import stretch
@@ -25,16 +29,20 @@ def passes(
     """Names and passes. `notes` collects what could not be done; `sizes` are typical values of size parameters."""
     return (
         ("simplify", simplify),
+        ("quotients", quotients),
         ("stretch", lambda kernel: stretch(kernel, sizes or {})),
         ("flatten", flatten),
         ("privatize", lambda kernel: privatize(kernel, sizes or {})),
         ("bind", bind),
+        ("promote", promote),
         ("jam", lambda kernel: jam(kernel, notes)),
         ("vectorize", lambda kernel: vectorize(kernel, vector_bits, registers, notes)),
+        ("interleave", lambda kernel: interleave(kernel, sizes)),
         ("unmask", unmask),
         ("prune", prune),
         ("reuse", reuse),
         ("prefetch", lambda kernel: prefetch(kernel, sizes or {})),
+        ("ahead", ahead),
     )
 
 

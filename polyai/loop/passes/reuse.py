@@ -18,10 +18,27 @@ import dataclasses
 from collections.abc import Mapping
 
 from polyai.loop.memory import at_least, size_of
-from polyai.loop.nodes import Alloc, Block, Call, For, Kernel, Let, Load, MaskedLoad, Prefetch, Space, Stmt, Store
+from polyai.loop.nodes import (
+    Alloc,
+    Block,
+    Call,
+    For,
+    If,
+    Kernel,
+    Let,
+    Load,
+    LoopExpr,
+    MaskedLoad,
+    Prefetch,
+    Space,
+    Stmt,
+    Store,
+    While,
+)
+from polyai.loop.walks import all_exprs, all_stmts, expressions, map_operands, map_stmt
 from polyai.shapes import expr as sx
 from polyai.shapes.expr import Size
-from polyai.term.node import rewrite, walk
+from polyai.term.node import walk
 
 
 def reuse(kernel: Kernel) -> Kernel:
@@ -29,7 +46,8 @@ def reuse(kernel: Kernel) -> Kernel:
     if not isinstance(kernel.body, Block):
         return kernel
     stmts = kernel.body.stmts
-    spans = _spans(stmts)
+    touched = tuple(map(arrays_of, stmts))
+    spans = _spans(stmts, touched)
     sizes = {p.name for p in kernel.params if p.extents is None}
     own = [s for s in stmts if isinstance(s, Alloc) and s.space is Space.KERNEL and s.name in spans]
     if len(own) < 2:
@@ -54,11 +72,13 @@ def reuse(kernel: Kernel) -> Kernel:
         return kernel
     final = {slot.name: slot for slot, _ in slots}
     kept: list[Stmt] = []
-    for s in stmts:
-        if isinstance(s, Alloc) and s.name in renamed:
-            continue
-        kept.append(final[s.name] if isinstance(s, Alloc) and s.name in final else s)
-    return dataclasses.replace(kernel, body=rewrite(Block(tuple(kept)), lambda node: _named(node, renamed)))
+    for s, names in zip(stmts, touched):
+        if isinstance(s, Alloc):
+            if s.name not in renamed:
+                kept.append(final.get(s.name, s))
+        else:
+            kept.append(s if names.isdisjoint(renamed) else _renamed(s, renamed))
+    return dataclasses.replace(kernel, body=Block(tuple(kept)))
 
 
 def _fits(slot: Alloc, alloc: Alloc, count: Mapping[str, Size], sizes: set[str]) -> bool:
@@ -89,13 +109,13 @@ def _counts(stmts: tuple[Stmt, ...]) -> dict[str, Size]:
     return out
 
 
-def _spans(stmts: tuple[Stmt, ...]) -> dict[str, tuple[int, int]]:
-    """The first and the last statement that names each array."""
+def _spans(stmts: tuple[Stmt, ...], touched: tuple[set[str], ...]) -> dict[str, tuple[int, int]]:
+    """The first and the last statement that names each array, allocations left out."""
     out: dict[str, tuple[int, int]] = {}
-    for at, s in enumerate(stmts):
+    for at, (s, names) in enumerate(zip(stmts, touched)):
         if isinstance(s, Alloc):
             continue
-        for name in arrays_of(s):
+        for name in names:
             first, _ = out.get(name, (at, at))
             out[name] = (first, at)
     return out
@@ -104,9 +124,9 @@ def _spans(stmts: tuple[Stmt, ...]) -> dict[str, tuple[int, int]]:
 def arrays_of(stmt: Stmt) -> set[str]:
     """Names of the arrays that a statement reads, writes or passes on."""
     out: set[str] = set()
-    for n in walk(stmt):
-        match n:
-            case Load(array=name) | MaskedLoad(array=name) | Store(array=name) | Prefetch(array=name):
+    for s in all_stmts(stmt):
+        match s:
+            case Store(array=name) | Prefetch(array=name):
                 out.add(name)
             case Call(args=args):
                 out.update(a for a in args if isinstance(a, str))
@@ -114,16 +134,35 @@ def arrays_of(stmt: Stmt) -> set[str]:
                 out.add(name)
             case _:
                 pass
+        for e in expressions(s):
+            for x in all_exprs(e):
+                if isinstance(x, (Load, MaskedLoad)):
+                    out.add(x.array)
     return out
 
 
-def _named(node: object, names: Mapping[str, str]) -> object:
-    match node:
-        case Load(array=name) | MaskedLoad(array=name) | Store(array=name) | Prefetch(array=name) if name in names:
-            return dataclasses.replace(node, array=names[name])
-        case Call(args=args) if any(a in names for a in args if isinstance(a, str)):
-            return dataclasses.replace(node, args=tuple(names.get(a, a) if isinstance(a, str) else a for a in args))
-        case For(weight=str() as name) if name in names:
-            return dataclasses.replace(node, weight=names[name])
+def _renamed(stmt: Stmt, names: Mapping[str, str]) -> Stmt:
+    """`stmt` with other names for some arrays."""
+
+    def expr(e: LoopExpr) -> LoopExpr:
+        e = map_operands(e, expr)
+        return dataclasses.replace(e, array=names[e.array]) if isinstance(e, (Load, MaskedLoad)) and e.array in names else e
+
+    match stmt:
+        case Block(stmts):
+            return Block(tuple(_renamed(s, names) for s in stmts))
+        case For(lower=lower, upper=upper, body=body, weight=weight):
+            weight = names.get(weight, weight) if weight is not None else None
+            return dataclasses.replace(stmt, lower=expr(lower), upper=expr(upper), body=_renamed(body, names), weight=weight)
+        case While(condition, body):
+            return While(expr(condition), _renamed(body, names))
+        case If(condition, then, orelse):
+            return If(expr(condition), _renamed(then, names), None if orelse is None else _renamed(orelse, names))
+        case Store(name, indices, value, mask) if name in names:
+            return Store(names[name], tuple(map(expr, indices)), expr(value), None if mask is None else expr(mask))
+        case Prefetch(name, index, near) if name in names:
+            return Prefetch(names[name], expr(index), near)
+        case Call(function, args):
+            return Call(function, tuple(names.get(a, a) if isinstance(a, str) else expr(a) for a in args))
         case _:
-            return node
+            return map_stmt(stmt, expr)

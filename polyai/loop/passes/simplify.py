@@ -60,10 +60,11 @@ def prune(kernel: Kernel) -> Kernel:
 
 
 class _Folder:
-    """`known`: Lets that are numbers or other names."""
+    """`known`: Lets that are numbers or other names. `ends`: variables of loops from 0, and numbers that they stay below."""
 
     def __init__(self) -> None:
         self.known: dict[str, LoopExpr] = {}
+        self.ends: dict[str, int] = {}
 
     def expr(self, expr: LoopExpr) -> LoopExpr:
         if type(expr) is Var:
@@ -72,10 +73,18 @@ class _Folder:
             return expr
         expr = map_operands(expr, self.expr)
         if isinstance(expr, Apply):
-            return fold(expr)
+            return self._small(fold(expr))
         if isinstance(expr, MaskedLoad) and expr.mask == b.TRUE:
             return b.load(expr.array, expr.indices, expr.dtype)
         return expr
+
+    def _small(self, expr: LoopExpr) -> LoopExpr:
+        """i % n is i where i stays below n."""
+        match expr:
+            case Apply("mod", (Var(name) as small, Const(int(n)))) if self.ends.get(name, n + 1) <= n:
+                return small
+            case _:
+                return expr
 
     def stmt(self, stmt: Stmt) -> Stmt:
         match stmt:
@@ -118,7 +127,13 @@ class _Folder:
             return Block(())
         if trips is not None and trips <= loop.step and loop.kind is not Kind.PARALLEL:
             return self.stmt(b.block(Let(loop.var, lower), loop.body))
+        outer = dict(self.ends)
+        self.ends.pop(loop.var, None)
+        most = b.most(upper)
+        if lower == b.ZERO and most is not None:
+            self.ends[loop.var] = most
         body = self.stmt(loop.body)
+        self.ends = outer
         return dataclasses.replace(loop, lower=lower, upper=upper, body=body)
 
 

@@ -62,6 +62,8 @@ _CHEAP = frozenset(
 _COPIES = 8
 _LONE = 4
 """Lanes of a loop that reduces what it gathers: its elements are read one by one and packed."""
+_GATHERS = 512
+"""From that width of vectors on, an instruction for indexed loads is worth its while; below, indices are read lane by lane."""
 
 
 def vectorize(kernel: Kernel, vector_bits: int = 512, registers: int = 32, notes: list[str] | None = None) -> Kernel:
@@ -88,7 +90,7 @@ def vectorize(kernel: Kernel, vector_bits: int = 512, registers: int = 32, notes
 @node
 class _Plan:
     """How a loop runs: vectors of `lanes`, at most `copies` of them at once; `scalar_rest`: the remainder one by one;
-    `tile`: several rows are jammed into it."""
+    `tile`: several rows are jammed into it; `pointed`: indices from memory, `pointers` among them, are read lane by lane."""
 
     lanes: int
     copies: int
@@ -96,6 +98,8 @@ class _Plan:
     reduced: tuple[tuple[str, str, DType], ...]
     scalar_rest: bool
     names: frozenset[str]
+    pointed: bool
+    pointers: frozenset[str]
 
 
 def _plan(loop: For, levels: Levels, bits: int, registers: int) -> _Plan:
@@ -108,7 +112,7 @@ def _plan(loop: For, levels: Levels, bits: int, registers: int) -> _Plan:
     for name in found:
         names.add(name)
     types: list[DType] = []
-    weight, accumulators, inner, gathers, heavy = 0, 0, False, False, False
+    weight, accumulators, inner, gathers, heavy, checked = 0, 0, False, False, False, False
     reduced: list[tuple[str, str, DType]] = []
     held = sum(_is_held(s, names) for s in b.statements(loop.body))
     loaded: set[str] = set()  # names of values that memory decides
@@ -121,7 +125,7 @@ def _plan(loop: For, levels: Levels, bits: int, registers: int) -> _Plan:
             if s.array in found and all(r[0] != s.array for r in reduced):
                 reduced.append((s.array, found[s.array][0], b.dtype_of(s.value)))
         if isinstance(s, Check) and depends(s.ok, names):
-            gathers = True
+            gathers = checked = True
         for e in expressions(s):
             for x in all_exprs(e):
                 if isinstance(x, Apply) and b.dtype_of(x) != dt.i64:
@@ -142,7 +146,22 @@ def _plan(loop: For, levels: Levels, bits: int, registers: int) -> _Plan:
         copies = copies if accumulators else min(_COPIES, _power(registers * 3 // 4 // held)) if held else 2
     else:
         copies = 1 if heavy or weight > 12 else 2
-    return _Plan(lanes, copies, inner and (accumulators > 1 or loop.jam > 1), tuple(reduced), bool(reduced) and gathers, frozenset(names))
+    pointed = gathers and (bool(reduced) or (bits < _GATHERS and not checked))
+    tile = inner and (accumulators > 1 or loop.jam > 1)
+    return _Plan(lanes, copies, tile, tuple(reduced), bool(reduced) and gathers, frozenset(names), pointed, _pointers(loop.body) if pointed else frozenset())
+
+
+def _pointers(body: Stmt) -> frozenset[str]:
+    """Names of integers that say where memory is read, by themselves or through others."""
+    out: set[str] = set()
+    for s in reversed(list(all_stmts(body))):
+        if isinstance(s, Let) and s.name in out:
+            out |= {x.name for x in all_exprs(s.value) if isinstance(x, Var)}
+        for e in expressions(s):
+            for x in all_exprs(e):
+                if isinstance(x, (Load, MaskedLoad)):
+                    out |= {v.name for i in x.indices for v in all_exprs(i) if isinstance(v, Var) and v.dtype.is_integer}
+    return frozenset(out)
 
 
 def _is_held(stmt: Stmt, names: set[str]) -> bool:
@@ -173,13 +192,15 @@ def _power(most: int) -> int:
 
 def _loop(loop: For, levels: Levels, bits: int, registers: int) -> None:
     plan = _plan(loop, levels, bits, registers)
-    lower, upper = levels.let(f"{loop.var}_from", loop.lower), levels.let(f"{loop.var}_to", loop.upper)
-    trips = b.number(b.sub(upper, lower))
-    copies = plan.copies if trips is None else min(plan.copies, _power(max(trips // plan.lanes, 1)))
+    trips = b.number(b.sub(loop.upper, loop.lower))
+    lower = levels.let(f"{loop.var}_from", loop.lower)
+    upper = levels.let(f"{loop.var}_to", loop.upper) if trips is None else b.add(lower, b.const(trips))
+    most = b.most(b.sub(loop.upper, loop.lower)) if trips is None else trips
+    copies = plan.copies if most is None else min(plan.copies, _power(max(most // plan.lanes, 1)))
     partial = {name: [levels.names.fresh(f"{name}_lanes") for _ in range(copies)] for name, _, _ in plan.reduced}
 
     def body(copies: int, mask: LoopExpr | None = None) -> None:
-        Lanes(levels, set(plan.names), loop.var, plan.lanes, copies, partial, mask, plan.scalar_rest).run(loop.body)
+        Lanes(levels, set(plan.names), loop.var, plan.lanes, copies, partial, mask, plan.pointers, plan.pointed).run(loop.body)
 
     if not plan.reduced:
         counts = [copies >> k for k in range(copies.bit_length())]

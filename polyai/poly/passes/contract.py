@@ -157,12 +157,13 @@ def _without(s: Statement, scop: Scop, dropped: Mapping[str, tuple[int, ...]], l
     pushes = tuple((array, change(pushed)) for array, pushed in s.pushes)
     when = None if s.when is None else change(s.when)
     ragged, nonempty = (tuple(dataclasses.replace(r, place=tuple(map(change, r.place))) for r in of) for of in (s.ragged, s.nonempty))
+    once = None if s.once is None else change(s.once)
     known = {*s.dims, *scop.parameters}
     head = f"{s.name}[{', '.join(s.dims)}]"
     prefix = f"[{', '.join(scop.parameters)}] -> "
     write = write_of(head, s.target, at, value.dtype, known, limits)
     drained = (row_of(head, r.drains, _kept(r.places, dropped.get(r.drains, ())), known, limits) for r in ragged if r.drains)
-    after = dataclasses.replace(s, at=at, value=value, pushes=pushes, when=when, ragged=ragged, nonempty=nonempty)
+    after = dataclasses.replace(s, at=at, value=value, pushes=pushes, when=when, once=once, ragged=ragged, nonempty=nonempty)
     reads = tuple(dict.fromkeys((*reads_of(head, after.roots, known, limits), *drained, *(whole_of(head, e, known, limits) for e in after.entered))))
     return dataclasses.replace(
         after,

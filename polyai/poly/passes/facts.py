@@ -41,7 +41,8 @@ class Access:
 class Facts:
     """`free`: dims whose iterations touch different elements; `summed`: dims over which the update reduces into one element;
     `serial`: the others, to be kept in order, those that walk a stream among them. `vector`: the dim to vectorise, if any. `shared_by[d]`: how many large operands
-    do not depend on free dim d, so that jamming d loads them once for several iterations. `dear`: costs far more than a load."""
+    do not depend on free dim d, so that jamming d loads them once for several iterations. `dear`: costs far more than a load.
+    `panels`: dims along which an operand is stored in pieces of a length, side by side (`P[j // 32, k, j % 32]`)."""
 
     statement: Statement
     accesses: tuple[Access, ...]
@@ -55,6 +56,7 @@ class Facts:
     heavy: bool
     dear: bool
     piece: tuple[str, int] | None
+    panels: tuple[tuple[str, int], ...] = ()
 
     @property
     def name(self) -> str:
@@ -137,7 +139,8 @@ def _facts(s: Statement, hints: Mapping[str, int]) -> Facts:
     jams = tuple(d for d in free if d != vector and d not in walked and any(not a.uses(d) for a in operands))
     heavy = any(len(a.used) > 1 and not a.uses(d) for a in operands for d in jams)
     arrays = frozenset(a.array for a in accesses)
-    return Facts(s, accesses, arrays, trips, tuple(free), tuple(summed), tuple(serial), vector, jams, heavy, _is_dear(s.value), piece)
+    dear, panels = _is_dear(s.value), _panels(s)
+    return Facts(s, accesses, arrays, trips, tuple(free), tuple(summed), tuple(serial), vector, jams, heavy, dear, piece, panels)
 
 
 def _piece(s: Statement) -> tuple[str, int] | None:
@@ -145,6 +148,26 @@ def _piece(s: Statement) -> tuple[str, int] | None:
         return None
     match s.at[0]:
         case Apply("floordiv", (Var(dim), Const(length))) if not any(dim in variables_in(e) for e in s.at[1:]):
+            return dim, int(length.real)
+        case _:
+            return None
+
+
+def _panels(s: Statement) -> tuple[tuple[str, int], ...]:
+    """The dims that operands are stored in pieces of, with the lengths; a dim that is cut in two ways is left out."""
+    found: dict[str, set[int]] = {}
+    for root in s.roots:
+        for load in loads_in(root):
+            cut = panel_of(load)
+            if cut is not None:
+                found.setdefault(cut[0], set()).add(cut[1])
+    return tuple((dim, max(lengths)) for dim, lengths in sorted(found.items()) if len(lengths) == 1 and dim in s.dims)
+
+
+def panel_of(load: Load) -> tuple[str, int] | None:
+    """(j, 32) for an access [..., j // 32, ..., j % 32]."""
+    match load.indices[-1:]:
+        case (Apply("mod", (Var(dim) as place, Const(length) as cut)),) if Apply("floordiv", (place, cut), dt.i64) in load.indices[:-1]:
             return dim, int(length.real)
         case _:
             return None
@@ -231,6 +254,10 @@ def _access(s: Statement, load: Load, write: bool) -> Access:
         used.append(inside)
         strides.append(known)
         places.append(index.name if isinstance(index, Var) and index.name in dims else None)
+    panel = panel_of(load)
+    if panel is not None and panel[0] in dims:  # along memory, but for a jump from piece to piece
+        strides[-1] = ((panel[0], 1),)
+        used[:-1] = [u - {panel[0]} for u in used[:-1]]
     return Access(load.array, write, tuple(places), tuple(strides), tuple(used))
 
 

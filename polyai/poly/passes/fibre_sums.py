@@ -64,7 +64,7 @@ class _FibreSums:
 
     def split(self, s: Statement) -> list[Statement]:
         """The statements that replace `s`: sums along fibres, innermost first, and `s` over what is left."""
-        if s.monoid != "add" or s.value.dtype.kind == "b" or s.pushes or len({r.tensor for r in s.ragged}) != 1:
+        if s.monoid != "add" or s.value.dtype.kind == "b" or s.groups or len({r.tensor for r in s.ragged}) != 1:
             return [s]
         if any(r.place or r.stream or r.drains for r in s.ragged) or self.roles.get(s.target) not in ("output", "temporary"):
             return [s]

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from polyai.poly.access import loads_in
 from polyai.poly.nodes import Ragged
 from polyai.poly.passes.facts import Facts, conflict, conflicts, reuses
+from polyai.scalar.expr import Apply, Const, Expr, Var
 from polyai.term.node import node
 
 
@@ -50,13 +52,14 @@ def inner_group(first: Facts, rest: Sequence[Facts], placed: Placed) -> Group:
     """Statements that share the next loop with `first`, inside a loop that is parallel already (or where none can be)."""
     members: dict[str, str] = {first.name: placed.left(first)[0]}
     kept, before, after = [first], list[Facts](), list[Facts]()
+    later = [t for atom in atoms(rest) for t in atom]
 
     def place(t: Facts, dims: Mapping[str, str], beside_these: Sequence[Facts]) -> str | None:
         """The dim of `t` in the shared loop, if it may join."""
         left = placed.left(t)
         if not left or _must_follow(after, t):
             return None
-        dim = _joining(beside_these, dims, t, left[:1], placed)
+        dim = _joining(beside_these, dims, t, left[:1], placed) or _meeting(beside_these, dims, t, left[:1], later, placed)
         return dim if dim is not None and all(_alike(s, dims[s.name], t, dim) for s in beside_these) else None
 
     for atom in atoms(rest):
@@ -98,10 +101,14 @@ def outer_group(first: Sequence[Facts], rest: Sequence[Sequence[Facts]], dims: M
     Only free dims join. `along_vector`: the loop is cut from the dim that is vectorised, so all members must have no other.
     """
     members, kept, after = dict(dims), list(first), list[Facts]()
+    later = [t for atom in rest for t in atom]
 
     def place(t: Facts, dims: Mapping[str, str], beside_these: Sequence[Facts]) -> str | None:
         choices = tuple(d for d in t.free if len(t.free) == 1 or (d != t.vector and not along_vector))
-        return None if t.heavy or _must_follow(after, t) else _joining(beside_these, dims, t, choices, Placed())
+        if (t.heavy and not _along_a_fibre(t, beside_these)) or _must_follow(after, t):
+            return None
+        found = _joining(beside_these, dims, t, choices, Placed())
+        return found or _meeting(beside_these, dims, t, choices, later, Placed())
 
     for atom in rest:
         together = _all_of(tuple(atom), members, kept, place)
@@ -132,6 +139,12 @@ def whole_group(main: Facts, first: Sequence[Facts], rest: Sequence[Sequence[Fac
     return dims, tuple(after)
 
 
+def _along_a_fibre(t: Facts, others: Sequence[Facts]) -> bool:
+    """True if `t` reads along a fibre what one of the others writes there: apart from them, it would have to be kept whole."""
+    along = {a.array for a in t.accesses if not a.write and any(r.dim in u for r in t.statement.ragged for u in a.used)}
+    return any(s.statement.target in along for s in others)
+
+
 def _must_follow(others: Sequence[Facts], t: Facts) -> bool:
     return any(conflict(s, t) for s in others)
 
@@ -148,6 +161,55 @@ def _joining(kept: Sequence[Facts], members: Mapping[str, str], t: Facts, choice
     if not tied and possible:
         possible = [d for d in possible if any(reuses(s, t, members[s.name], d) for s in kept)]
     return possible[0] if possible else None
+
+
+def _meeting(
+    kept: Sequence[Facts], members: Mapping[str, str], t: Facts, choices: Sequence[str], later: Sequence[Facts], placed: Placed
+) -> str | None:
+    """The dim of `t` whose loop a statement after it could share with the group and with `t`, since it reads both there."""
+    if _must_follow(kept, t):
+        return None
+    for reader in later:
+        if reader is t or t.statement.target not in reader.arrays or reader.summed or reader.serial or not _must_follow(kept, reader):
+            continue
+        theirs = _joining(kept, members, reader, placed.left(reader), placed)
+        mine = None if theirs is None else _joining([reader], {reader.name: theirs}, t, choices, placed)
+        if mine is not None and _same_extent(kept[0], members[kept[0].name], t, mine, placed):
+            return mine
+    return None
+
+
+def regrouped(members: Mapping[str, str], kept: Sequence[Facts], after: Sequence[Facts]) -> dict[str, tuple[Expr, Expr]]:
+    """Maps of one dim i that read a result T[s, c] of the group at T[i // n, i % n], where c runs to n: all they need of the
+    group comes from its iteration i // n. For each, the two places."""
+    out: dict[str, tuple[Expr, Expr]] = {}
+    left: list[Facts] = []
+    for t in after:
+        place = None
+        if len(t.free) == len(t.statement.dims) == 1 and not _must_follow(left, t) and not any(t.statement.target in s.arrays for s in kept):
+            places = {_piece_of(s, members[s.name], t) for s in kept if s.statement.target in t.arrays}
+            place = places.pop() if len(places) == 1 else None
+        if place is None:
+            left.append(t)
+        else:
+            out[t.name] = place
+    return out
+
+
+def _piece_of(s: Facts, dim: str, t: Facts) -> tuple[Expr, Expr] | None:
+    """i // n and i % n if `t` reads the target of `s`, whose first index is `dim`, at [i // n, i % n] only."""
+    written = next(a for a in s.accesses if a.write)
+    array = s.statement.target
+    if len(written.places) != 2 or written.places[0] != dim or written.places[1] is None:
+        return None
+    found = {load.indices for root in t.statement.roots for load in loads_in(root) if load.array == array}
+    if len(found) != 1:
+        return None
+    match found.pop():
+        case (Apply("floordiv", (Var(i), Const(n))) as place, Apply("mod", (Var(j), Const(m))) as within) if i == j and n == m == s.extent(written.places[1]):
+            return place, within
+        case _:
+            return None
 
 
 def _same_extent(s: Facts, ds: str, t: Facts, dt: str, placed: Placed) -> bool:

@@ -53,7 +53,7 @@ def _pieces_of(f: Facts, scop: Scop, hints: Mapping[str, int]) -> int | None:
     s = f.statement
     if s.monoid is None or not s.ragged or s.ragged[0].parents:
         return None
-    if s.pushes or len({r.tensor for r in s.ragged}) > 1 or any(r.place or r.stream or r.drains for r in s.ragged):
+    if s.groups or len({r.tensor for r in s.ragged}) > 1 or any(r.place or r.stream or r.drains for r in s.ragged):
         return None
     if any(load.array == s.target for root in (s.value, *s.at) for load in loads_in(root)):
         return None

@@ -17,10 +17,12 @@ from collections.abc import Callable, Mapping, Sequence
 from polyai.poly import tree as st
 from polyai.poly.nodes import JAM, PARALLEL, VECTOR, Ragged
 from polyai.poly.passes.facts import Facts
-from polyai.poly.passes.group import Group, Placed, atoms, beside, inner_group, outer_group, whole_group
+from polyai.poly.passes.group import Group, Placed, atoms, beside, inner_group, outer_group, regrouped, whole_group
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Apply, Const, Expr, Var
 
+PIECE = 64
+"""Elements of a fibre that stay in the cache while several rows read them."""
 CHUNK = 4096
 """Iterations of one task where the only free dim is cut for both threads and vectors."""
 LINE_BYTES = 64
@@ -35,6 +37,8 @@ ROWS = 96
 """Most rows of a product for one task."""
 LINE_BYTES = 64
 """A cache line: two threads that share one wait for each other."""
+TASKS = 8
+"""Pieces of work that are enough for the threads."""
 PANEL_BYTES = 1 << 19
 """An operand up to this size stays in the second-level cache while rows pass by."""
 
@@ -88,8 +92,21 @@ class _Recipe:
             kept = tuple(s for s, _ in group.members)
             self._say(kept, f"one parallel loop over {rows}")
             placed = Placed().add(members)
-            inner = self._bound(kept, Placed(), frozenset(), lambda bound: self._band(members, (PARALLEL,), kept, placed, bound))
-            return inner, group.after
+            cuts = regrouped(members, kept, group.after)
+            if cuts:
+                self._say([t for t in group.after if t.name in cuts], f"in the loop over {rows}, a row at a time")
+            all_kept = (*kept, *(t for t in group.after if t.name in cuts))
+            after = tuple(t for t in group.after if t.name not in cuts)
+            places = tuple((s.name, cuts[s.name][0] if s.name in cuts else Var(members[s.name], dt.i64)) for s in all_kept)
+
+            def rows_of(bound: frozenset[Ragged]) -> st.Tree:
+                below = self._inside(kept, placed, bound)
+                rest = tuple(st.Band(((name, within),), st.Leaf(name), (VECTOR,), True) for name, (_, within) in cuts.items())
+                first = below.children if isinstance(below, st.Sequence) else (below,)
+                return st.Band(places, st.Sequence((*first, *rest)) if rest else below, (PARALLEL,), True)
+
+            inner = self._bound(all_kept, Placed(), frozenset(), rows_of)
+            return inner, after
         if main.free and main.vector in main.free:
             group = self._rows(main, main.free[0], first, rest, True)
             members = {s.name: d for s, d in group.members}
@@ -163,20 +180,26 @@ class _Recipe:
         for d in main.summed:
             depth *= main.trip(d)
         stays = depth * main.trip(last) * main.statement.value.dtype.bytes <= PANEL_BYTES
+        panel = dict(main.panels).get(last, 0)
+        width = panel or self._width(main)
+        by_rows = main.trip(rows) >= (16 if stays else 2 * ROWS) or main.trip(rows) >= main.trip(last)
+        if panel and main.trip(last) >= TASKS * panel:
+            by_rows = main.trip(rows) >= TASKS * ROWS
         batch = next((d for d in outer if main.trip(d) >= 4), None)
         if batch is not None:
             bands.append((at(batch), (PARALLEL,)))
             outer.remove(batch)
-        elif main.trip(rows) >= (16 if stays else 2 * ROWS) or main.trip(rows) >= main.trip(last):
+        elif by_rows:
             bands.append((at(rows, _share(main.trip(rows), jams[rows], ROWS)), (PARALLEL,)))
         else:
-            width = self._width(main) if last == main.vector else jams.get(last, 1)
-            bands.append((at(last, _share(main.trip(last), width, 16 * width)), (PARALLEL,)))
+            step = width if last == main.vector else jams.get(last, 1)
+            bands.append((at(last, _share(main.trip(last), step, 16 * step)), (PARALLEL,)))
         bands += [(at(d), ()) for d in outer]
         reused = main.trip(rows) > jams[rows]
-        if main.vector in main.free and reused and not stays and main.trip(last) > 2 * self._width(main):
-            bands.append((at(last, self._width(main)), ()))
-            self.notes.append(f"{main.name}: {last} in panels of {self._width(main)}, so that {depth} rows of it stay in cache")
+        if panel or (main.vector in main.free and reused and not stays and main.trip(last) > 2 * width):
+            bands.append((at(last, width), ()))
+            why = "as an operand is stored" if panel else f"so that {depth} rows of it stay in cache"
+            self.notes.append(f"{main.name}: {last} in panels of {width}, {why}")
         placed = Placed()
         for d in main.free:
             if d != main.vector:
@@ -191,6 +214,8 @@ class _Recipe:
         """How many iterations of which dims are jammed: accumulators must fit the registers."""
         if main.vector in main.free:
             best = max(main.jams, key=main.trip)
+            if main.panels and not isinstance(main.extent(best), int):
+                return {best: 6}  # any number of rows may come; what is left over of a tile passes over the panel again
             return {best: main.trip(best) if main.trip(best) <= 6 else 4 if main.trip(best) <= 8 else 6}
         chosen = sorted(main.jams, key=main.trip)[-2:]
         return {d: min(4, main.trip(d)) for d in main.jams if d in chosen}
@@ -241,6 +266,12 @@ class _Recipe:
             group = inner_group(first, rest[1:], placed)
             members = {s.name: d for s, d in group.members}
             kept = tuple(s for s, _ in group.members)
+            at = _walks_in_jammed_rows(group.members, placed)
+            if at is not None:
+                children.append(self._inside(tuple(kept[:at]), placed, bound))
+                children.append(self._by_pieces(kept[at], members[kept[at].name], placed, bound))
+                rest = (*group.before, *kept[at + 1 :], *group.after)
+                continue
             children += [st.Leaf(s.name) for s in group.before]
             marks = (VECTOR,) if all(d == s.vector for s, d in group.members) else self._together(group.members, placed.add(members))
             children.append(self._group(members, marks, kept, placed, bound))
@@ -254,13 +285,27 @@ class _Recipe:
         if jammed and all(d in s.free for s, d in members):
             size = max(_block_rows(s.trip(d)) for s, d in jammed)
             return (f"{JAM}={size}",) if size > 1 else ()
+        if any(_shares_rows(s, d, placed) for s, d in members) and all(d in s.free for s, d in members):
+            return (f"{JAM}={TOGETHER}",)
         inner = [s for s, _ in members if s.vector in s.summed and placed.left(s) == (s.vector,)]
         return (f"{JAM}={TOGETHER}",) if len(inner) == 1 and all(d in (*s.free, *s.summed) for s, d in members) else ()
+
+    def _by_pieces(self, update: Facts, rows: str, placed: Placed, bound: frozenset[Ragged]) -> st.Tree:
+        """Loops for a sum along a fibre in rows that share what they read: a piece of the fibre stays in the cache while the rows pass."""
+        fibre = next(d for d in update.summed if any(r.dim == d for r in update.statement.ragged))
+        size = _block_rows(update.trip(rows))
+        inner = self._band({update.name: rows}, (f"{JAM}={size}",), (update,), placed.add({update.name: rows}), bound)
+        return st.Band(((update.name, _cut(fibre, PIECE)),), inner, (), False)
 
     def _group(
         self, members: Mapping[str, str], marks: tuple[str, ...], kept: tuple[Facts, ...], placed: Placed, bound: frozenset[Ragged]
     ) -> st.Tree:
-        return self._bound(kept, placed, bound, lambda known: self._band(members, marks, kept, placed.add(members), known))
+        inner = self._bound(kept, placed, bound, lambda known: self._band(members, marks, kept, placed.add(members), known))
+        cut = {dict(s.panels).get(members[s.name]) if members[s.name] in s.summed else None for s in kept}
+        length = next(iter(cut)) if len(cut) == 1 else None
+        if length is None:
+            return inner
+        return st.Band(tuple((s.name, _cut(members[s.name], length)) for s in kept), inner)  # piece by piece, as it is stored
 
     def _say(self, statements: Sequence[Facts], text: str) -> None:
         self.notes.append(f"{', '.join(s.name for s in statements)}: {text}")
@@ -276,6 +321,25 @@ def _crossed(main: Facts) -> str | None:
             if factor == 1 and dim in main.free and dim != main.vector and any(main.vector in u for u in access.used[:-1]):
                 return dim
     return None
+
+
+def _walks_in_jammed_rows(members: Sequence[tuple[Facts, str]], placed: Placed) -> int | None:
+    """The place of a member that sums along a fibre in jammed rows, into lanes, what another one left along the fibre; None without."""
+    for n, (s, d) in enumerate(members):
+        walks = {r.dim for r in s.statement.ragged if r.parents} & set(s.summed)
+        if n and s.heavy and d in s.jams and s.vector in s.free and len(walks) == 1 and placed.left(s)[-1] in walks and len(placed.left(s)) == 3:
+            return n
+    return None
+
+
+def _shares_rows(s: Facts, dim: str, placed: Placed) -> bool:
+    """True if `s` reduces into lanes inside the ragged loop over `dim`, and what it reads along the lanes is the same for all of it."""
+    ragged = any(r.dim == dim for r in s.statement.ragged)
+    left = placed.left(s)
+    if not ragged or len(left) < 2 or left[0] != s.vector or not set(left[1:]) <= set(s.summed):
+        return False
+    reads = [a for a in s.accesses if not a.write and a.array != s.statement.target and a.uses(left[0]) and any(a.uses(d) for d in left[1:])]
+    return any(not a.uses(dim) for a in reads)
 
 
 def _cut(dim: str, tile: int) -> Expr:

@@ -19,6 +19,9 @@ class Compressed(Level):
 
     `implicit`: every coordinate is its position, so `crd` exists in name only and nothing reads it. Fibres are then
     consecutive pieces of one dimension.
+
+    `run`: the coordinates of a fibre are consecutive, and `crd` holds the first one of each fibre (and one number more, like
+    `pos`): coordinate = `crd[parent] + position - pos[parent]`. Fibres may overlap: the rows of a sequence that all see all of it.
     """
 
     name: str = "compressed"
@@ -29,11 +32,17 @@ class Compressed(Level):
     branchless: bool = False
     compact: bool = True
     implicit: bool = False
+    run: bool = False
+
+    @property
+    def computed(self) -> bool:
+        """True if no list holds the coordinates: they follow from the positions."""
+        return self.implicit or self.run
 
     def arrays(self, tensor: str, level: int, parents: Size, positions: Size) -> tuple[ArraySpec, ...]:
         return (
             ArraySpec(f"{tensor}.pos{level}", "pos", parents + 1),
-            ArraySpec(f"{tensor}.crd{level}", "crd", positions),
+            ArraySpec(f"{tensor}.crd{level}", "crd", parents + 1 if self.run else positions),
         )
 
     def bounds(self, tensor: str, level: int, parent: Expr, extent: Expr) -> tuple[Expr, Expr]:
@@ -41,6 +50,9 @@ class Compressed(Level):
         return Load(f"{tensor}.pos{level}", (parent,), dt.i64), Load(f"{tensor}.pos{level}", (after,), dt.i64)
 
     def coordinate(self, tensor: str, level: int, parent: Expr, position: Expr, extent: Expr) -> Expr:
+        if self.run:
+            begin, first = Load(f"{tensor}.pos{level}", (parent,), dt.i64), Load(f"{tensor}.crd{level}", (parent,), dt.i64)
+            return Apply("add", (first, Apply("sub", (position, begin), dt.i64)), dt.i64)
         return position if self.implicit else Load(f"{tensor}.crd{level}", (position,), dt.i64)
 
     def locate(self, tensor: str, level: int, parent: Expr, coordinate: Expr, extent: Expr) -> Expr:

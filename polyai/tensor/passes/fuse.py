@@ -7,7 +7,8 @@
 
 A view (a permutation, slice, broadcast, reshape; a constant; an index) is substituted always. Any other map is substituted
 if it is no output, is read at one place and that place does not evaluate an element twice; or if all its readers read it at stored
-coordinates only. Reductions are never substituted: scheduling fuses them. A gather is substituted only where the body that
+coordinates only. A map that only combines several reductions stays beside them if it is read at computed places, so that one
+array is kept instead of several. Reductions are never substituted: scheduling fuses them. A gather is substituted only where the body that
 takes its place checks the same range. Proves legality: bodies have no effects.
 """
 
@@ -83,6 +84,7 @@ def _pass(program: Program, wanted: Decision) -> Program:
     types = types_of(program)
     sites = _sites(program, types)
     bodies: dict[str, Comprehension] = {}
+    sums = {s.target for s in program.body if isinstance(s, Comprehension) and next(reduces(s.body), None) is not None}
     out: list[Step] = []
     for given in program.body:
         step = _substituted(given, bodies, types)
@@ -90,13 +92,21 @@ def _pass(program: Program, wanted: Decision) -> Program:
         if not isinstance(step, Comprehension) or not _is_map(step):
             continue
         computed_anyway = step.target in program.outputs and not is_view(step.body)
-        if not computed_anyway and wanted(step, sites.get(step.target, []), types):
+        read = sites.get(step.target, [])
+        beside_sums = _combines(step, sums) and not all(is_plain(s.load) for s in read)
+        if not computed_anyway and not beside_sums and wanted(step, read, types):
             bodies[step.target] = step
     return fold.with_body(program, out)
 
 
 def _is_map(step: Comprehension) -> bool:
     return next(reduces(step.body), None) is None and all(load.array != step.target for load in loads(step.body))
+
+
+def _combines(step: Comprehension, sums: set[str]) -> bool:
+    """True if a map reads several reductions and nothing else."""
+    read = {load.array for load in loads(step.body)}
+    return len(read) > 1 and read <= sums
 
 
 def _sites(program: Program, types: Types) -> dict[str, list[Site]]:

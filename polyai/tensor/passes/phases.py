@@ -1,4 +1,4 @@
-"""Cut a program where the size of a sparse result must be known before it can be stored: count, then fill.
+"""Cut a program where the size of a sparse result must be known before it can be stored: bound or count, then fill.
 
     J[i: n, j: m] csr = join A(i, j) | B(i, j)
     C[i_1: n, j_1: m within J(i_1, j_1)] f64 = A[i_1, j_1] + B[i_1, j_1]
@@ -9,6 +9,11 @@
     fill J:   J.crd1[i_3: n, j_3: m within J(i_3, j_3)] i32 = i32(j_3)
               C[i_1: n, j_1: m within J(i_1, j_1)] f64 = A[i_1, j_1] + B[i_1, j_1]
 
+Where nothing is counted, a bound on each row takes the count's place: what is stored of A and of B there, or how many products
+a row of A @ B adds up. Rows are then filled one after another, and the caller closes the gaps (`Program.packed`):
+
+    bound J:  J.pos1[p: n + 1] i64 = i64(A.pos1[p]) + i64(B.pos1[p])
+
 Each phase is a program of its own. Between two of them the caller reads how much `J.pos1` ends with, and makes room. A phase
 computes again what is cheap; what is not is handed on as an output of the first phase that needs it. A join is assembled only
 if something is stored along it: within a sum it is merged where it stands. Proves legality: a phase holds what its outputs
@@ -18,14 +23,16 @@ depend on, in program order.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from polyai.errors import UnsupportedError
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Const, Load, Var
+from polyai.shapes.expr import Size
 from polyai.tensor.bodies import (
     apply,
     convert,
+    from_size,
     left_out,
     loads,
     names_of,
@@ -52,6 +59,7 @@ from polyai.tensor.nodes import (
     TensorType,
     Within,
     owns_a_pattern,
+    pushes,
     regroups,
     targets_of,
     types_of,
@@ -61,31 +69,39 @@ from polyai.term.node import node
 
 @node
 class Phase:
-    """One kernel of a program. `counts`: the pattern whose fibres it counts, into `J.pos1`; `fills`: the one it stores, as `J.crd1`
-    and, for a scatter, `J.val`."""
+    """One kernel of a program. `counts`: the pattern whose fibres it counts, into `J.pos1`; `bounds`: the one whose fibres it bounds
+    there; `fills`: the one it stores, as `J.crd1` and, for a scatter, `J.val`. A grouped scatter is counted and stored by one kernel:
+    it stores at most as much as all of `within`."""
 
     program: Program
     counts: str = ""
     fills: str = ""
+    bounds: str = ""
+    within: tuple[str, ...] = ()
 
 
-def run(program: Program, *, again: bool = False) -> tuple[Phase, ...]:
-    """The phases of a program in order; one if it assembles nothing.
+_ONE = Const(1, dt.i64)
 
-    `again`: for values of patterns that were assembled before. Nothing is counted; the values of a scatter are sums along its
-    pattern, which is an argument then:
+HOW = ("packed", "counted", "again")
+"""How patterns are assembled: within bounds, by counting first, or not at all, since they were assembled before."""
+
+
+def run(program: Program, *, how: str = "packed") -> tuple[Phase, ...]:
+    """The phases of a program in order; one if it assembles nothing. `how`: one of `HOW`.
+
+    Where patterns were assembled before, the values of a scatter are sums along its pattern, which is an argument then:
 
         C.val[i: n, j: m within C(i, j)] f64 = sum(k: c) A[i, k] * B[k, j]   within A(i, k), B(k, j)
     """
     made = {step.target: step for step in program.body if isinstance(step, (Join, Scatter)) and owns_a_pattern(step)}
     if not made:
         return (Phase(program),)
-    return _Cut(program, made, again).phases()
+    return _Cut(program, made, how).phases()
 
 
 class _Cut:
-    def __init__(self, program: Program, made: Mapping[str, Join | Scatter], again: bool) -> None:
-        self.program, self.made, self.again = program, made, again
+    def __init__(self, program: Program, made: Mapping[str, Join | Scatter], how: str) -> None:
+        self.program, self.made, self.how = program, made, how
         self.types, self.names = types_of(program), names_of(program)
         self.assembled = [name for name in made if self._is_assembled(name)]
 
@@ -117,20 +133,33 @@ class _Cut:
         ready: dict[str, TensorType] = {i.name: i.type for i in self.program.inputs}
         done: set[str] = set()
         for name in self.assembled:
-            if self.again and isinstance(step := self.made[name], Scatter) and not regroups(step):
+            if regroups(self.made[name]):
+                self._add(out, [name], ready, shared, done, filling=name)
+                done.add(name)
+                continue
+            if pushes(self.made[name]):
+                if self.how != "again":
+                    rows = self._counted_pushes(name)
+                    self._add(out, [rows[-1].target], ready, shared, done, more=rows, counting=name)
+                self._add(out, [name], ready, shared, done, filling=name)
+                done.add(name)
+                continue
+            if self.how == "again" and isinstance(step := self.made[name], Scatter):
                 done.add(name)
                 values = self._values(step)
                 self._add(out, [values.target], ready, shared, done, more=[values], filling=name)
                 continue
-            if not self.again:
+            packed = self.how == "packed" and self._rows_of(name)[0].extent != 1  # a single row is no loop
+            if packed:
+                bounds = self._bound(name)
+                self._add(out, [bounds[-1].target], ready, shared, done, more=bounds, bounding=name)
+            elif self.how != "again":
                 counted = self._count(name)
                 self._add(out, [counted[-1].target], ready, shared, done, more=counted, counting=name)
             stored = self._fill(name)
             followers = self._followers(name, ready, done)
             goals = [*(s.target for s in stored), *followers]
-            if regroups(self.made[name]):
-                followers, goals = [], [name]
-            self._add(out, goals, ready, shared, done, more=stored, filling=name)
+            self._add(out, goals, ready, shared, done, more=stored, filling=name, packed=packed)
             ready.update((f, self.types[f]) for f in followers)
             done.add(name)
         rest = [o for o in self.program.outputs if o not in ready and o not in done]
@@ -148,10 +177,12 @@ class _Cut:
         more: Sequence[Step] = (),
         counting: str = "",
         filling: str = "",
+        bounding: str = "",
+        packed: bool = False,
     ) -> None:
         steps = self._closure(goals, ready, done, more, counting)
         exported = [n for s in steps for n in targets_of(s) if n in shared and n not in goals]
-        if filling or not counting:
+        if filling or not (counting or bounding):
             exported += [n for s in steps for n in targets_of(s) if n in self.program.outputs and n not in goals and n not in exported and n not in ready]
         inner = {n for s in steps for n in targets_of(s)}
         inputs: dict[str, TensorType] = {}
@@ -169,12 +200,26 @@ class _Cut:
         along = {p.owner for s in steps for n in targets_of(s) if n != counting and (p := self._pattern(s, n)) is not None}
         along |= {t.pattern.owner for t in inputs.values() if t.pattern is not None}
         assembled = tuple(n for n in inner & set(self.made) if n in along and n != counting and (n == filling or n in done))
-        if filling and regroups(self.made[filling]):
+        source: tuple[str, ...] = ()
+        if filling and regroups(step := self.made[filling]):
+            assert isinstance(step, Scatter)
+            goals, counting, source = [f"{filling}.{part}" for part in ("pos1", "crd1", "val")], filling, self._stored_by(step)
+        elif filling and pushes(self.made[filling]):
             goals, assembled = [f"{filling}.crd1", f"{filling}.val"], (*assembled, filling)
         name = f"{self.program.name}_{len(out)}"
-        program = Program(name, taken, tuple(steps), (*goals, *exported), self.program.facts, tuple(sorted(assembled)))
-        out.append(Phase(program, counting, filling))
+        if bounding:  # only how long rows are is read
+            taken = tuple(dataclasses.replace(i, unique=False) for i in taken)
+        program = Program(name, taken, tuple(steps), (*goals, *exported), self.program.facts, tuple(sorted(assembled)), packed=(filling,) if packed else ())
+        out.append(Phase(program, counting, filling, bounding, source))
         ready.update((n, self.types[n]) for n in exported)
+
+    def _stored_by(self, step: Scatter) -> tuple[str, ...]:
+        """The patterns that bound how much a grouped scatter stores: the one it walks, or the parts of a join that nobody counts."""
+        (within,) = step.within
+        join = self.made.get(within.tensor)
+        if not isinstance(join, Join) or within.tensor in self.assembled:
+            return (within.tensor,)
+        return tuple(part.tensor for part in join.parts)
 
     def _pattern(self, step: Step, name: str) -> Pattern | None:
         if isinstance(step, Comprehension):
@@ -243,7 +288,96 @@ class _Cut:
 
     # --- what is counted and stored ---
 
-    def _count(self, name: str) -> tuple[Comprehension | Scatter, ...]:
+    def _bound(self, name: str) -> tuple[Comprehension, ...]:
+        """How much each row of a pattern can store: the points that touch it, or what is stored of the operands that are joined."""
+        step = self.made[name]
+        row, column = self._rows_of(name)
+        if isinstance(step, Scatter):
+            assert step.type.format is not None
+            fresh = {i.name: self.names.fresh(stem(i.name)) for i in step.indices}
+            own: Scatter = rename(step, fresh)
+            place = own.at[step.type.format.order[0]]
+            if not isinstance(place, Var) or place.name not in {i.name for i in own.indices}:
+                raise UnsupportedError(f"{name} is filled out of the order of its rows", "its points do not give a row each", "report this program")
+            at = next(i for i in own.indices if i.name == place.name)
+            over = tuple(i for i in own.indices if i is not at)
+            whole, over, kept, each = self._whole_fibres(own, at, over)
+            points = self._row_sum(f"{name}.points", at, over, kept, each)
+            return (*whole, points, self._positions(name, row, points, at_most=column.extent))
+        clause = min(step.clauses, key=len)
+        if all(self._has_positions(part.tensor) for part in clause):
+            return (self._sum_of_positions(name, row, tuple(part.tensor for part in clause)),)
+        lengths = []
+        for number, part in enumerate(clause):
+            i, j = (Index(self.names.fresh(s.name), s.extent) for s in (row, column))
+            new = {a.name: b.name for a, b in zip(self._in_order(name, step.indices), (i, j))}
+            part = Within(part.tensor, tuple(new[x] for x in part.indices))
+            lengths.append(self._row_sum(f"{name}.length{number}", i, (j,), (part,)))
+        return (*lengths, self._positions(name, row, *lengths))
+
+    def _whole_fibres(self, step: Scatter, row: Index, over: tuple[Index, ...]) -> tuple[tuple[Comprehension, ...], tuple[Index, ...], tuple[Within, ...], Body]:
+        """A walk of whole fibres whose coordinates nobody asks for is as long as they are:
+
+            sum(k, j) 1   within A(i, k), B(k, j)   ->   sum(k) B.length[k]   within A(i, k)
+        """
+        for walk in reversed(step.within):
+            if not self._has_positions(walk.tensor):
+                continue
+            form = self.types[walk.tensor].format
+            assert form is not None
+            outer, inner = (walk.indices[d] for d in form.order)
+            elsewhere = {x for w in step.within if w is not walk for x in w.indices}
+            if inner in elsewhere or inner in (row.name, outer) or outer == row.name or outer not in elsewhere:
+                continue
+            extent = self.types[walk.tensor].shape[form.order[0]]
+            self.types[f"{walk.tensor}.pos1"] = TensorType(dt.BY_NAME[f"i{form.index_bits}"], (extent + 1,))
+            at = Index(self.names.fresh("r"), extent)
+            begin, end = (
+                convert(Load(f"{walk.tensor}.pos1", (x,), self.types[f"{walk.tensor}.pos1"].dtype), dt.i64)
+                for x in (var(at), apply("add", dt.i64, var(at), Const(1, dt.i64)))
+            )
+            length = Comprehension(f"{step.target}.length", TensorType(dt.i64, (extent,)), (at,), apply("sub", dt.i64, end, begin))
+            rest = tuple(i for i in over if i.name != inner)
+            return (length,), rest, tuple(w for w in step.within if w is not walk), Load(length.target, (Var(outer, dt.i64),), dt.i64)
+        return (), over, step.within, _ONE
+
+    def _has_positions(self, tensor: str) -> bool:
+        """True if an array of its own says where each of its rows begins."""
+        form = self.types[tensor].format
+        return form is not None and [level.name for level in form.levels] == ["dense", "compressed"] and not form.owned
+
+    def _sum_of_positions(self, name: str, row: Index, parts: tuple[str, ...]) -> Comprehension:
+        """Rows that hold as much as those of `parts` together begin at the sum of where these begin: index arrays are read as such."""
+        at = Index(self.names.fresh("p"), row.extent + 1)
+        for part in parts:
+            form = self.types[part].format
+            assert form is not None
+            self.types[f"{part}.pos1"] = TensorType(dt.BY_NAME[f"i{form.index_bits}"], (at.extent,))
+        begins = (convert(Load(f"{part}.pos1", (var(at),), self.types[f"{part}.pos1"].dtype), dt.i64) for part in parts)
+        return Comprehension(f"{name}.pos1", TensorType(dt.i64, (at.extent,)), (at,), _sum(begins))
+
+    def _in_order(self, name: str, indices: Sequence[Index]) -> tuple[Index, ...]:
+        """The indices of a matrix, that of its rows first."""
+        form = self.made[name].type.format
+        assert form is not None
+        return tuple(indices[d] for d in form.order)
+
+    def _row_sum(self, target: str, row: Index, over: tuple[Index, ...], within: tuple[Within, ...], each: Body = _ONE) -> Comprehension:
+        return Comprehension(target, TensorType(dt.i64, (row.extent,)), (row,), Reduce("add", over, each, dt.i64, within))
+
+    def _positions(self, name: str, row: Index, *counts: Comprehension | Scatter, at_most: Size | None = None) -> Comprehension:
+        """Where each row begins, if it holds the sum of `counts`."""
+        at = Index(self.names.fresh("p"), row.extent + 1)
+        before = apply("sub", dt.i64, var(at), Const(1, dt.i64))
+        held = _sum(Load(c.target, (before,), dt.i64) for c in counts)
+        if at_most is not None:
+            held = apply("min", dt.i64, held, from_size(at_most))
+        total = apply("add", dt.i64, Load(f"{name}.pos1", (before,), dt.i64), held)
+        body = apply("where", dt.i64, apply("gt", dt.bool_, var(at), Const(0, dt.i64)), total, Const(0, dt.i64))
+        return Comprehension(f"{name}.pos1", TensorType(dt.i64, (at.extent,)), (at,), body)
+
+    def _rows_of(self, name: str) -> tuple[Index, Index]:
+        """New indices of the rows and the columns of a pattern that is assembled."""
         step = self.made[name]
         form, shape = step.type.format, step.type.shape
         assert form is not None
@@ -254,17 +388,16 @@ class _Cut:
                 "sum over a dimension, or make an operand dense",
             )
         row, column = (Index(self.names.fresh(s), shape[d]) for s, d in zip("ij", form.order))
+        return row, column
+
+    def _count(self, name: str) -> tuple[Comprehension, ...]:
+        """How much each row of a pattern stores."""
+        row, column = self._rows_of(name)
+        form = self.made[name].type.format
+        assert form is not None
         within = Within(name, tuple(x.name for _, x in sorted(zip(form.order, (row, column)), key=lambda p: p[0])))
-        if regroups(step):
-            assert isinstance(step, Scatter)
-            count = self._counted_in_any_order(name, step, row)
-        else:
-            count = self._counted_by_rows(name, row, column, within)
-        at = Index(self.names.fresh("p"), row.extent + 1)
-        before = apply("sub", dt.i64, var(at), Const(1, dt.i64))
-        total = apply("add", dt.i64, *(Load(a, (before,), dt.i64) for a in (f"{name}.pos1", count[-1].target)))
-        body = apply("where", dt.i64, apply("gt", dt.bool_, var(at), Const(0, dt.i64)), total, Const(0, dt.i64))
-        return (*count, Comprehension(f"{name}.pos1", TensorType(dt.i64, (at.extent,)), (at,), body))
+        count = self._row_sum(f"{name}.count", row, (column,), (within,))
+        return count, self._positions(name, row, count)
 
     def _values(self, step: Scatter) -> Comprehension:
         """What a scatter adds up at each coordinate of its pattern."""
@@ -278,10 +411,13 @@ class _Cut:
         type = TensorType(step.type.dtype, step.type.shape, None, pattern)
         return Comprehension(f"{step.target}.val", type, indices, body, (Within(step.target, tuple(places)),))
 
-    def _counted_by_rows(self, name: str, row: Index, column: Index, within: Within) -> tuple[Comprehension | Scatter, ...]:
-        """How many elements each row of a pattern holds that is walked row by row."""
-        one = Reduce("add", (column,), Const(1, dt.i64), dt.i64, (within,))
-        return (Comprehension(f"{name}.count", TensorType(dt.i64, (row.extent,)), (row,), one),)
+    def _counted_pushes(self, name: str) -> tuple[Comprehension | Scatter, ...]:
+        """How much is pushed to each row of a pattern that a scatter without a monoid makes."""
+        row, _ = self._rows_of(name)
+        step = self.made[name]
+        assert isinstance(step, Scatter)
+        counted = self._counted_in_any_order(name, step, row)
+        return (*counted, self._positions(name, row, counted[-1]))
 
     def _counted_in_any_order(self, name: str, step: Scatter, row: Index) -> tuple[Comprehension | Scatter, ...]:
         """How many elements each row gets, of a pattern whose elements come in another order."""
@@ -311,11 +447,17 @@ class _Cut:
             return Comprehension(target, TensorType(dtype, shape, None, pattern), indices, body, (within,))
 
         out = [along(f"{name}.crd1", dt.BY_NAME[f"i{form.index_bits}"], False)]
-        if regroups(step):
-            return []
         if isinstance(step, Scatter) and self._is_wanted(name):
             out.append(along(f"{name}.val", step.type.dtype, True))
         return out
+
+
+def _sum(terms: Iterable[Body]) -> Body:
+    """The sum of i64 expressions."""
+    first, *rest = terms
+    for term in rest:
+        first = apply("add", dt.i64, first, term)
+    return first
 
 
 def _occupancy(step: Scatter) -> Scatter:

@@ -1,0 +1,114 @@
+"""Arrays stored in panels: known quotients, tiles that repeat a row, hints for the next panel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from polyai.loop import build as b
+from polyai.loop.interp import run
+from polyai.loop.nodes import Alloc, Const, For, Kernel, Kind, Load, LoopExpr, Prefetch, Space, Store
+from polyai.loop.passes.jam import jam
+from polyai.loop.passes.order import lower_loops
+from polyai.loop.passes.quotients import quotients
+from polyai.loop.show import show
+from polyai.loop.verify import verify
+from polyai.loop.walks import all_stmts
+from polyai.scalar import dtype as dt
+from tests.loop import kernels
+
+WIDTH = 16
+
+
+def product(depth: int, piece: int = WIDTH, start: int = WIDTH, last: int = WIDTH - 1, rows: int = 6) -> Kernel:
+    """Y[i, j] = sum(k: X[i, k] * P[j // 16, k, j % 16]) in pieces of columns; `start` and `last` spoil the bounds of a piece."""
+    m, n, c, i, j, k = (b.var(name) for name in "mncijk")
+    count = b.floordiv(b.add(n, b.const(piece - 1)), b.const(piece))
+    panel = b.load("P", (b.floordiv(j, b.const(piece)), k, b.mod(j, b.const(piece))), dt.f32)
+    body = b.block(
+        Alloc("T", dt.f32, (), Space.REGISTER),
+        Store("T", (), Const(0.0, dt.f32)),
+        For("k", b.ZERO, b.const(depth), kernels.acc("T", dt.f32, kernels.op("mul", Load("X", (i, k), dt.f32), panel))),
+        Store("Y", (i, j), Load("T", (), dt.f32)),
+    )
+    lower = b.mul(c, b.const(start))
+    upper = b.add(b.smallest(b.sub(n, b.ONE), b.add(b.mul(c, b.const(start)), b.const(last))), b.ONE)
+    nest = For("c", b.ZERO, count, For("i", b.ZERO, m, For("j", lower, upper, body, Kind.VECTOR), Kind.JAM, jam=rows))
+    arrays = (
+        kernels.array("X", dt.f32, m, b.const(depth)),
+        kernels.array("P", dt.f32, count, b.const(depth), b.const(piece)),
+        kernels.array("Y", dt.f32, m, n, role="output"),
+    )
+    return Kernel("product", (kernels.size("m"), kernels.size("n"), *arrays), nest)
+
+
+def arguments(m: int, n: int, depth: int) -> tuple[dict[str, Any], np.ndarray]:
+    rng = np.random.default_rng(100 * m + n)
+    x, w = rng.standard_normal((m, depth)).astype(np.float32), rng.standard_normal((depth, n)).astype(np.float32)
+    panels = np.zeros((-(-n // WIDTH), depth, WIDTH), np.float32)
+    for j in range(n):
+        panels[j // WIDTH, :, j % WIDTH] = w[:, j]
+    return {"m": m, "n": n, "X": x, "P": panels, "Y": np.full((m, n), np.nan, np.float32)}, x.astype(np.float64) @ w
+
+
+def test_the_piece_of_a_loop_is_known() -> None:
+    text = show(quotients(product(3)))
+    assert "P[c, k, j - c * 16]" in text and "j //" not in text and "%" not in text
+
+
+@pytest.mark.parametrize(("start", "last"), [(WIDTH, WIDTH), (8, WIDTH - 1), (24, 23), (WIDTH, 2 * WIDTH - 1)])
+def test_other_bounds_tell_nothing(start: int, last: int) -> None:
+    kernel = product(3, start=start, last=last)
+    assert quotients(kernel) == kernel
+
+
+@pytest.mark.parametrize("m", [0, 1, 2, 5, 6, 7, 13])
+@pytest.mark.parametrize("n", [1, 15, 16, 33])
+def test_tiles_and_tails(m: int, n: int) -> None:
+    for bits in (128, 256):
+        args, want = arguments(m, n, 5)
+        new = lower_loops(product(5), vector_bits=bits, registers=16)
+        verify(new, flat=True)
+        assert run(new, args, backwards=True) == 0
+        np.testing.assert_allclose(args["Y"], want, atol=1e-5)
+
+
+def test_the_last_tile_repeats_a_row() -> None:
+    text = show(jam(quotients(product(3))))
+    assert "for i in 0..m step 6:" in text and "min(i + 5, m - 1)" in text
+    assert text.count("for k in") == 1
+
+
+def test_what_adds_to_memory_is_not_repeated() -> None:
+    i, j, k = (b.var(name) for name in "ijk")
+    value: LoopExpr = kernels.op("add", Load("Y", (i, j), dt.f32), Load("X", (k, j), dt.f32))
+    body = For("j", b.ZERO, b.var("n"), For("k", b.ZERO, b.var("l"), Store("Y", (i, j), value)), Kind.VECTOR)
+    sizes = tuple(kernels.size(name) for name in "mnl")
+    arrays = (kernels.array("X", dt.f32, b.var("l"), b.var("n")), kernels.array("Y", dt.f32, b.var("m"), b.var("n"), role="output"))
+    kernel = Kernel("adds", (*sizes, *arrays), For("i", b.ZERO, b.var("m"), body, Kind.JAM, jam=4))
+    assert "min(" not in show(jam(kernel))
+    args: dict[str, Any] = {"m": 7, "n": 5, "l": 3, "X": np.ones((3, 5), np.float32), "Y": np.zeros((7, 5), np.float32)}
+    assert run(lower_loops(kernel, vector_bits=128), args) == 0
+    np.testing.assert_array_equal(args["Y"], np.full((7, 5), 3.0))
+
+
+@pytest.mark.parametrize(("depth", "hints"), [(512, 1), (64, 0)])
+def test_the_next_panel_is_fetched_if_it_is_large(depth: int, hints: int) -> None:
+    kernel = lower_loops(product(depth), vector_bits=256, registers=16)
+    found = [s for s in all_stmts(kernel.body) if isinstance(s, Prefetch)]
+    assert len(found) == hints and not any(s.near for s in found)
+    if hints:
+        text = show(kernel)
+        assert f"+ {depth * WIDTH}" in text and "share = 65536 // max((m + 5) // 6, 1)" in text
+
+
+def test_each_line_of_the_next_panel_is_asked_for() -> None:
+    """The lines that hints name over all tiles, as the pass counts them."""
+    depth = 512
+    for m in (1, 6, 12, 13, 40, 256):
+        tiles = -(-m // 6)
+        share = 65536 // tiles
+        lines = {(t * depth + k) * share >> 16 for t in range(tiles) for k in range(depth)}
+        assert max(lines) <= depth and len(lines) >= depth - tiles
