@@ -240,3 +240,12 @@ def test_comparisons_with_dense_arrays_are_dense() -> None:
 def test_norms() -> None:
     A, norm = matrix(), sp.linalg.norm
     compare(lambda A: (pa.norm(A), pa.norm(A, 1), pa.norm(A, np.inf), pa.norm(A, -1)), lambda A: (norm(A), norm(A, 1), norm(A, np.inf), norm(A, -1)), A)
+
+
+def test_arg_extremes_find_what_is_not_stored() -> None:
+    d = np.array([[-1.0, -2, -3, -1], [0, 0, 0, 0], [-1, -1, 0, -1], [0, -1, -1, 2], [3, 1, 3, 0], [-1, -1, -1, 0]])
+    compare(
+        lambda A: (A.argmax(axis=1), A.argmin(axis=0), A.argmax(), A.nanmax(), A.nanmin(axis=1)),
+        lambda A: (d.argmax(1), d.argmin(0), d.argmax(), d.max(), d.min(1)),
+        sp.csr_array(d),
+    )
