@@ -531,6 +531,8 @@ class Variant:
             return phased.quick(self, args, functools.partial(self._run_quickly, options), slow, token)
         if kernel is None or self.calls_a_library or traced.captured or traced.statics or self._looked_through:
             return None
+        if any(s.rows for s in traced.inputs):  # converted at each call
+            return None
         if [s.path for s in traced.inputs] != [(n,) for n in range(len(args))] or traced.out_tree.kind != "leaf":
             return None
         if len(self._outputs) != 1 or not isinstance(traced.outputs[0], ArrayOut):

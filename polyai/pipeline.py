@@ -256,6 +256,8 @@ def cost_table(program: tn.Program, sizes: Mapping[str, int]) -> str:
             lines.append(f"{step.target:24} {flops:14.3g} {moved:14.3g}")
         elif isinstance(step, tn.Join):
             lines.append(f"{step.target:24} merge of {', '.join(w.tensor for w in step.parts)}")
+        elif isinstance(step, tn.Select):
+            lines.append(f"{step.target:24} selects, without points of its own")
         elif isinstance(step, tn.Extern):
             lines.append(f"{', '.join(step.targets):24} library call {step.function}")
         else:

@@ -94,6 +94,8 @@ bitwise_and = eager(f.bitwise_and)
 bitwise_invert = eager(f.bitwise_invert)
 bitwise_or = eager(f.bitwise_or)
 bitwise_xor = eager(f.bitwise_xor)
+block_array = eager(f.block_array)
+block_diag = eager(f.block_diag)
 broadcast_arrays = eager(f.broadcast_arrays)
 broadcast_to = eager(f.broadcast_to)
 ceil = eager(f.ceil)
@@ -163,6 +165,7 @@ isclose = eager(f.isclose)
 isfinite = eager(f.isfinite)
 isinf = eager(f.isinf)
 isnan = eager(f.isnan)
+kron = eager(f.kron)
 layer_norm = eager(f.layer_norm)
 leaky_relu = eager(f.leaky_relu)
 left_shift = eager(f.left_shift)
@@ -320,6 +323,8 @@ __all__ = [
     "bitwise_invert",
     "bitwise_or",
     "bitwise_xor",
+    "block_array",
+    "block_diag",
     "broadcast_arrays",
     "broadcast_to",
     "ceil",
@@ -390,6 +395,7 @@ __all__ = [
     "isfinite",
     "isinf",
     "isnan",
+    "kron",
     "layer_norm",
     "leaky_relu",
     "left_shift",

@@ -8,8 +8,9 @@ from types import MappingProxyType
 
 from polyai.errors import ShapeError, UnsupportedError
 from polyai.frontend import merging
+from polyai.frontend.assembling import filtered, turned
 from polyai.frontend.core import Array, Tracer
-from polyai.frontend.pointwise import broadcast_sizes
+from polyai.frontend.pointwise import broadcast_sizes, stored_densely
 from polyai.frontend.term import Term, apply, convert, number, reduced
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType
@@ -60,6 +61,13 @@ def _extents(tracer: Tracer, stem: str, factors: Sequence[Factor], stretched: fr
 
 
 def _single(tracer: Tracer, stem: str, factors: Sequence[Factor], out: Labels, extents: Mapping[str, Size]) -> Array:
+    factors = [(tracer.alike.get(a.name, a), labels) for a, labels in factors]
+    if sum(a.is_sparse for a, _ in factors) > 1:
+        searched = _triangle(tracer, stem, factors, out)
+        if searched is not None:
+            return searched
+        factors = [(stored_densely(a)[0], labels) if a.is_sparse and a.rank == 1 and _beside_matrix(factors) else (a, labels) for a, labels in factors]
+    factors, extents = _entered(tracer, factors, out, extents)
     given = factors
     factors, again = _distinct(given)
     extents = {**extents, **{other: extents[label] for other, label in again.items()}}
@@ -83,10 +91,85 @@ def _single(tracer: Tracer, stem: str, factors: Sequence[Factor], out: Labels, e
     if set(labels) == set(out):
         assert first.type.pattern is not None
         pattern = tn.Pattern(within.tensor, tuple(first.type.pattern.dims[labels.index(label)] for label in out))
-        return tracer.emit(stem, [index[label] for label in out], value, (within,), pattern, matrix, strong=True)
+        stored = tracer.emit(stem, [index[label] for label in out], value, (within,), pattern, matrix, strong=True)
+        return _only_where_stored(tracer, stem, stored, factors, out)
     base = tracer.emit("zeros", tracer.indices([extents[label] for label in out]), number(False if dtype.kind == "b" else 0, dtype))
     points = [index[label] for label in out]
     return tracer.scatter(stem, base, "or" if dtype.kind == "b" else "add", points, points, value, (within,))
+
+
+def _beside_matrix(factors: Sequence[Factor]) -> bool:
+    return any(a.is_sparse and a.rank > 1 for a, _ in factors)
+
+
+def _only_where_stored(tracer: Tracer, stem: str, made: Array, factors: Sequence[Factor], out: Labels) -> Array:
+    """Without the elements where a sparse vector among the factors stores nothing."""
+    there = [(tracer.presence[a.name], labels) for a, labels in factors if a.name in tracer.presence]
+    if not there or not merging.reorders(made):
+        return made
+
+    def keeps(i: Term, j: Term) -> Term:
+        at = dict(zip(out, (i, j)))
+        reads = [tracer.read(presence, [at[label] for label in labels]) for presence, labels in there]
+        return reads[0] if len(reads) == 1 else reads[0] & reads[1]
+
+    return filtered(merging.entered(made), keeps, made, stem)
+
+
+def _triangle(tracer: Tracer, stem: str, factors: Sequence[Factor], out: Labels) -> Array | None:
+    """A product of three sparse matrices in a triangle: that of two where the third one stores something, times the third one.
+
+        sum(i, j, k) A[i, j] B[j, k] C[i, k]  =  sum(i, k) C[i, k] * P[i, k]   with P = A @ B where C is stored
+
+    None for other products.
+    """
+    sparse = [f for f in factors if f[0].is_sparse and f[0].rank == 2 and len(set(f[1])) == 2]
+    if len(sparse) != 3 or len({label for _, labels in sparse for label in labels}) != 3:
+        return None
+    if any(sum(label in labels for _, labels in sparse) != 2 for _, own in sparse for label in own):
+        return None
+    others = [f for f in factors if all(f is not s for s in sparse)]
+    for third in sparse:
+        left, right = (f for f in sparse if f is not third)
+        (shared,) = set(left[1]) & set(right[1])
+        used = {label for _, labels in others for label in labels} | set(out)
+        if shared in used:
+            continue
+        (n,), (m,) = set(left[1]) - {shared}, set(right[1]) - {shared}
+        mask = third[0] if third[1] == (n, m) else turned(third[0])
+        a, b = left[0] if left[1] == (n, shared) else turned(left[0]), right[0] if right[1] == (shared, m) else turned(right[0])
+        if set(out) == {n, m}:  # which stores what both do
+            return contract(tracer, stem, [(contract(tracer, stem, [(a, (n, shared)), (b, (shared, m))], (n, m)), (n, m)), third, *others], out)
+        inside = masked_product(tracer, stem, (a, ("n", "k")), (b, ("k", "m")), mask)
+        again = mask if merging.order_of(mask) == (0, 1) else merging.converted(mask, (0, 1))
+        return contract(tracer, stem, [(inside, (n, m)), (again, (n, m)), *others], out)
+    return None
+
+
+def _entered(tracer: Tracer, factors: Sequence[Factor], out: Labels, extents: Mapping[str, Size]) -> tuple[Sequence[Factor], Mapping[str, Size]]:
+    """Selected rows of a matrix as two factors, the selection and the matrix: they are walked where they are, not copied.
+
+        A[rows] @ X = sum(r, k) S(i, r) A[r, k] X[k, j]
+
+    A selection is entered by its rows: beside other sparse factors, only if it gives the rows of the result.
+    """
+    new: list[Factor] = []
+    more = dict(extents)
+    alone = sum(a.is_sparse for a, _ in factors) == 1
+    for array, labels in factors:
+        found = tracer.selected.get(array.name)
+        if found is None or len(set(labels)) != len(labels) or not (alone or labels[found.dimension : found.dimension + 1] == out[:1]):
+            new.append((array, labels))
+            continue
+        row = f"{labels[found.dimension]}/{len(more)}"
+        more[row] = found.source.extents[found.dimension]
+        new.append((found.select, (labels[found.dimension], row)))
+        new.append((found.source, tuple(row if d == found.dimension else label for d, label in enumerate(labels))))
+    return new, more
+
+
+def _holds_values(array: Array) -> bool:
+    return not tn.is_select(array.type)
 
 
 def _distinct(factors: Sequence[Factor]) -> tuple[list[Factor], dict[str, str]]:
@@ -112,7 +195,7 @@ def _summed(over: tuple[tn.Index, ...], value: Term, dtype: DType, within: tuple
 
 def _product_type(tracer: Tracer, factors: Sequence[Factor]) -> DType:
     out: Term | None = None
-    for array, _ in factors:
+    for array, _ in filter(lambda f: _holds_values(f[0]), factors):
         one = Term(number(1, array.type.dtype).body, array.weak)
         out = one if out is None else out * one
     assert out is not None
@@ -257,6 +340,8 @@ def _next(sparse: Sequence[Factor], rest: list[list[int]], known: set[str], out:
             labels = sparse[group[0]][1]
             if known & set(labels):
                 return group
+    if any(tn.is_select(sparse[g[0]][0].type) for g in rest):
+        return next(g for g in rest if tn.is_select(sparse[g[0]][0].type))
     return next((g for g in rest if out and out[0] in sparse[g[0]][1]), rest[0])
 
 
@@ -275,6 +360,8 @@ def _product(
     dtype = _product_type(tracer, factors)
     value: Term | None = None
     for array, labels in factors:
+        if not _holds_values(array):
+            continue
         at = [0 if e == 1 and extents[label] != 1 else index[label] for e, label in zip(array.extents, labels)]
         read = tracer.read(array, at)
         for other in labels:
@@ -284,6 +371,10 @@ def _product(
         read = read if read.weak else convert(read, dt.compute_type(dtype))
         value = read if value is None else value & read if dtype.kind == "b" else value * read
     assert value is not None
+    for array, labels in factors:
+        if array.name in tracer.presence:
+            at = [0 if e == 1 and extents[label] != 1 else index[label] for e, label in zip(array.extents, labels)]
+            value = apply("where", tracer.read(tracer.presence[array.name], at), value, number(False if value.dtype.kind == "b" else 0, value.dtype))
     return value, dtype
 
 

@@ -84,6 +84,15 @@ class Array:
         return self.type.pattern is not None
 
 
+class Selected:
+    """What a sparse array holds of another one: `source` entered along `dimension` by the selection `select`."""
+
+    __slots__ = ("dimension", "select", "source")
+
+    def __init__(self, source: Array, select: Array, dimension: int) -> None:
+        self.source, self.select, self.dimension = source, select, dimension
+
+
 class Composite:
     """Several arrays of a trace that act as one value. Functions say themselves what they mean on it."""
 
@@ -109,6 +118,11 @@ class Tracer:
         self.types: dict[str, tn.TensorType] = {}
         self.needs_unique: dict[str, None] = {}
         self.merged: dict[str, None] = {}
+        self.copied: dict[str, str] = {}  # by pattern made: the one whose rows it copies in order
+        self.lines: dict[str, Array] = {}  # by dense vector: the sparse matrix of one row that it is, returned in its place
+        self.presence: dict[str, Array] = {}  # by dense array made of a sparse one: where that stores something
+        self.alike: dict[str, Array] = {}  # by pattern made: the same elements along another pattern, with zeros stored
+        self.selected: dict[str, Selected] = {}  # by pattern made
         self.joins: dict[object, str] = {}
         self.conversions: dict[tuple[str, tuple[int, ...], int], Array] = {}
         self._read_sparse = False
@@ -221,12 +235,12 @@ class Tracer:
         )
         return self.add_step(step)
 
-    def add_step(self, step: tn.Comprehension | tn.Scatter | tn.Join, weak: bool = False, is_matrix: bool = False) -> Array:
+    def add_step(self, step: tn.Comprehension | tn.Scatter | tn.Join | tn.Select, weak: bool = False, is_matrix: bool = False) -> Array:
         """Append a step to the innermost region."""
         region = self.regions[-1]
         region.steps.append(step)
         self.types[step.target] = step.type
-        if not isinstance(step, tn.Join) and (self._read_sparse or step.within):
+        if not isinstance(step, (tn.Join, tn.Select)) and (self._read_sparse or step.within):
             found = owners_that_must_be_unique(step, self.types)
             self.needs_unique.update(dict.fromkeys(i.name for i in self.inputs if i.name in found))
             self._read_sparse = False

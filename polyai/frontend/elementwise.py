@@ -8,7 +8,7 @@ from typing import Any
 
 from polyai.errors import DTypeError, UnsupportedError
 from polyai.frontend.core import Array, find_tracer, tracer_among
-from polyai.frontend.pointwise import broadcast, operand, places, pointwise
+from polyai.frontend.pointwise import broadcast, operand, places, pointwise, toarray
 from polyai.frontend.sizes import SizeValue
 from polyai.frontend.spec import as_dtype
 from polyai.frontend.term import Term, apply, convert, logical_or_bits, number, power
@@ -48,7 +48,7 @@ asin, acos, atan = _unary("asin", "arcsin"), _unary("acos", "arccos"), _unary("a
 asinh, acosh, atanh = _unary("asinh", "arcsinh"), _unary("acosh", "arccosh"), _unary("atanh", "arctanh")
 isnan, isinf, isfinite = (_unary(n, n) for n in ("isnan", "isinf", "isfinite"))
 
-divide, floor_divide = _binary("divide", "div"), _binary("floor_divide", "floordiv")
+floor_divide = _binary("floor_divide", "floordiv")
 remainder, atan2 = _binary("remainder", "mod"), _binary("atan2", "arctan2")
 equal, not_equal, less = _binary("equal", "eq"), _binary("not_equal", "ne"), _binary("less", "lt")
 less_equal, greater, greater_equal = _binary("less_equal", "le"), _binary("greater", "gt"), _binary("greater_equal", "ge")
@@ -123,6 +123,13 @@ def _sparse_and_dense(x1: Any, x2: Any, sign: int = 1) -> Array | None:
     return tracer.scatter(
         "add", base, "add", points, points, -element if sign < 0 and stored is b else element, (tracer.within(stored, [i.name for i in points]),)
     )
+
+
+def divide(x1: Any, x2: Any) -> Any:
+    """x1 / x2, broadcast. Of two sparse arrays dense, with NaN where neither stores anything; sparse by dense keeps the pattern."""
+    if all(isinstance(x, Array) and x.is_sparse for x in (x1, x2)):
+        x1, x2 = toarray(x1), toarray(x2)
+    return pointwise("divide", lambda a, b: apply("div", a, b), x1, x2)
 
 
 def multiply(x1: Any, x2: Any) -> Any:

@@ -128,7 +128,7 @@ from polyai.frontend.elementwise import (
     where,
 )
 from polyai.frontend.indexing import bincount, embedding, segment_max, segment_sum, take, take_along_axis
-from polyai.frontend.joining import concat, diff, hstack, meshgrid, pad, split, stack, unstack, vstack
+from polyai.frontend.joining import block_array, block_diag, concat, diff, hstack, meshgrid, pad, split, stack, unstack, vstack
 from polyai.frontend.linalg import (
     cross,
     diag,
@@ -136,6 +136,7 @@ from polyai.frontend.linalg import (
     dot,
     einsum,
     inner,
+    kron,
     matmul,
     matrix_power,
     matrix_transpose,
@@ -243,6 +244,8 @@ __all__ = [
     "bitwise_invert",
     "bitwise_or",
     "bitwise_xor",
+    "block_array",
+    "block_diag",
     "broadcast_arrays",
     "broadcast_to",
     "ceil",
@@ -311,6 +314,7 @@ __all__ = [
     "isfinite",
     "isinf",
     "isnan",
+    "kron",
     "layer_norm",
     "leaky_relu",
     "left_shift",

@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 from polyai.errors import ShapeError, UnsupportedError
+from polyai.frontend.assembling import blocks
 from polyai.frontend.core import Array, Tracer, dense, find_tracer, index_term, normalized_axis, to_size
 from polyai.frontend.pointwise import broadcast_sizes
 from polyai.frontend.shaping import given, reshape
@@ -15,10 +16,12 @@ from polyai.frontend.term import Term, apply, convert, number
 from polyai.shapes import expr as sx
 from polyai.shapes.expr import Size
 
+SPARSE = ("concat", "hstack", "vstack")
+
 
 def _operands(arrays: Any, what: str) -> tuple[Tracer, list[Array]]:
     tracer = find_tracer((tuple(arrays),), what)
-    out = [dense(tracer.array(a), what) for a in arrays]
+    out = [dense(tracer.array(a), what) if what not in SPARSE else tracer.array(a) for a in arrays]
     if not out:
         raise ShapeError(f"{what} of no arrays")
     return tracer, out
@@ -29,6 +32,9 @@ def concat(arrays: Any, axis: Any = 0) -> Any:
     tracer, parts = _operands(arrays, "concat")
     if axis is None:
         parts, axis = [reshape(a, -1) for a in parts], 0
+    if any(a.is_sparse for a in parts):
+        along = normalized_axis(axis, 2, "concat")
+        return blocks(tracer, "concat", [parts] if along else [[a] for a in parts])
     rank = parts[0].rank
     if any(a.rank != rank for a in parts) or not rank:
         raise ShapeError("concat of arrays of different rank, or of scalars", tracer.shapes_text(parts), "use stack for scalars")
@@ -92,6 +98,21 @@ def vstack(arrays: Any) -> Any:
     tracer, parts = _operands(arrays, "vstack")
     rows = [reshape(a, (1, tracer.sizes.value(a.extents[0]) if a.rank else 1)) if a.rank < 2 else a for a in parts]
     return concat(rows, 0)
+
+
+def block_array(rows: Any) -> Any:
+    """A sparse matrix from rows of blocks, sparse matrices of matching heights and widths; None stores nothing.
+
+    Raises ShapeError where sizes do not match, UnsupportedError for dense blocks.
+    """
+    tracer = find_tracer(tuple(a for row in rows for a in row if a is not None), "block_array")
+    return blocks(tracer, "block_array", [[None if a is None else tracer.array(a) for a in row] for row in rows])
+
+
+def block_diag(arrays: Any) -> Any:
+    """Sparse matrices one below and beside the other, and nothing else."""
+    given = list(arrays)
+    return block_array([[a if r == c else None for c in range(len(given))] for r, a in enumerate(given)])
 
 
 def section(a: Array, axis: int, begin: Size, length: Size) -> Array:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import operator
 import string
 from collections.abc import Sequence
 from typing import Any
 
 from polyai.errors import ShapeError, UnsupportedError
+from polyai.frontend.assembling import kron as sparse_kron
+from polyai.frontend.assembling import without
 from polyai.frontend.contraction import Labels, contract, masked_pattern, masked_product
 from polyai.frontend.core import Array, Tracer, dense, find_tracer, index_term, normalized_axis
 from polyai.frontend.elementwise import conj, multiply
@@ -31,9 +34,12 @@ def matmul(x1: Any, x2: Any, *, mask: Any = None, complement: bool = False, semi
         if mask is None:
             raise ShapeError("matmul with complement and no mask", "the complement is that of the mask", "pass mask=")
         masked_pattern(tracer, tracer.array(mask), tracer.indices((*a.extents[:1], *b.extents[1:])))
-        raise UnsupportedError(
-            "matmul with the complement of a mask", "where a mask stores nothing is not compiled yet", "subtract the masked product: A @ B - matmul(A, B, mask=M)"
-        )
+        whole = matmul(a, b, semiring=semiring)
+        if not whole.is_sparse:
+            raise UnsupportedError(
+                "the product of a dense matrix with the complement of a mask", "the result would be dense", "multiply, then set it to zero where the mask stores something"
+            )
+        return without(whole, tracer.array(mask), "matmul")
     if semiring is not None:
         return product(tracer, semiring, a, b, mask)
     if mask is not None:
@@ -124,13 +130,32 @@ def tensordot(x1: Any, x2: Any, axes: Any = 2) -> Any:
     return contract(tracer, "tensordot", [(a, tuple(left)), (b, tuple(right))], out)
 
 
-def einsum(subscripts: Any, *operands: Any) -> Any:
-    """NumPy's einsum: ellipses, repeated indices, implicit output, or operands with lists of numbers. Operands may be sparse."""
+def einsum(subscripts: Any, *operands: Any, semiring: Semiring | None = None) -> Any:
+    """NumPy's einsum: ellipses, repeated indices, implicit output, or operands with lists of numbers. Operands may be sparse.
+
+    With a `semiring` a product of two matrices, transposed or not, or of a matrix and a vector.
+    """
     if not isinstance(subscripts, str):
         subscripts, operands = _from_lists((subscripts, *operands))
     tracer, arrays = _arrays("einsum", *operands)
     inputs, out, stretched = parse(subscripts, arrays)
+    if semiring is not None:
+        return _semiring_product(tracer, semiring, list(zip(arrays, inputs)), out)
     return contract(tracer, "einsum", list(zip(arrays, inputs)), out, stretched)
+
+
+def _semiring_product(tracer: Tracer, ring: Semiring, factors: Sequence[tuple[Array, Labels]], out: Labels) -> Any:
+    """A contraction over one label as the product of matrices that it is."""
+    sets = [set(labels) for _, labels in factors]
+    if len(factors) == 2 and len(sets[0] & sets[1]) == 1 and all(len(s) == a.rank for s, (a, _) in zip(sets, factors)):
+        (shared,) = sets[0] & sets[1]
+        (a, left), (b, right) = factors if not out or out[0] in sets[0] else factors[::-1]
+        kept = (*(x for x in left if x != shared), *(x for x in right if x != shared))
+        swaps = ring.mul not in ("first", "second") or factors[0][0] is a
+        if a.rank == 2 and b.rank in (1, 2) and kept == out and swaps:
+            rows = a if left[1] == shared else permuted(a, (1, 0))
+            return product(tracer, ring, rows, b if right[0] == shared else permuted(b, (1, 0)))
+    raise UnsupportedError("einsum over a semiring that is no product of two matrices", "products over semirings are compiled as matmul", "use matmul(A, B, semiring=...), or write it as such products")
 
 
 def _from_lists(given: Sequence[Any]) -> tuple[str, tuple[Any, ...]]:
@@ -194,22 +219,37 @@ def diagonal(x: Any, offset: int = 0) -> Any:
         length = 0
     down, across = max(-offset, 0), max(offset, 0)
     if a.is_sparse:
-        if offset:
-            raise UnsupportedError("an off-diagonal of a sparse matrix", f"offset={offset}", "use .toarray() first")
-        return _sparse_diagonal(tracer, a, length)
+        return _sparse_diagonal(tracer, a, length, offset)
     *batch, i = tracer.indices((*a.extents[:-2], length))
     at = (*batch, index_term(i) + down if down else i, index_term(i) + across if across else i)
     return tracer.emit("diagonal", (*batch, i), tracer.read(a, at))
 
 
-def _sparse_diagonal(tracer: Tracer, a: Array, length: sx.Size) -> Array:
+def _sparse_diagonal(tracer: Tracer, a: Array, length: sx.Size, offset: int) -> Array:
+    a = tracer.alike.get(a.name, a)
     i, k = tracer.indices(a.extents)
-    picked = apply("where", apply("eq", index_term(i), index_term(k)), tracer.read(a, (i, k)), 0)
+    on = apply("eq", index_term(i) + offset if offset else index_term(i), index_term(k))
+    picked = apply("where", on, tracer.read(a, (i, k)), 0)
     whole = tracer.emit("diagonal", (i,), reduced("add", (k,), picked, (tracer.within(a, (i.name, k.name)),)))
     if length == i.extent:
         return whole
     (j,) = tracer.indices((length,))
-    return tracer.emit("diagonal", (j,), tracer.read(whole, (j,)))
+    return tracer.emit("diagonal", (j,), tracer.read(whole, (index_term(j) - offset if offset < 0 else j,)))
+
+
+def kron(x1: Any, x2: Any) -> Any:
+    """The Kronecker product of two matrices: [n, m] and [p, q] give [n * p, m * q]. Sparse if both are; else both must be dense."""
+    tracer, (a, b) = _arrays("kron", x1, x2)
+    if a.is_sparse and b.is_sparse:
+        return sparse_kron(a, b)
+    dense(a, "kron with a dense matrix")
+    dense(b, "kron with a dense matrix")
+    if a.rank != 2 or b.rank != 2:
+        raise ShapeError("kron takes matrices", tracer.shapes_text((a, b)), "reshape the operands")
+    p, q = b.extents
+    i, j = tracer.indices((a.extents[0] * p, a.extents[1] * q))
+    places = [op(index_term(x), tracer.size_term(y)) for op in (operator.floordiv, operator.mod) for x, y in ((i, p), (j, q))]
+    return tracer.emit("kron", (i, j), tracer.read(a, places[:2]) * tracer.read(b, places[2:]))
 
 
 def diag(x: Any, k: int = 0) -> Any:

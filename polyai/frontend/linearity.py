@@ -28,7 +28,7 @@ def owners_that_must_be_unique(step: tn.Comprehension | tn.Scatter, types: Mappi
     """Sparse inputs whose coordinates must not repeat if the step is to mean what it says."""
 
     def is_sparse(name: str) -> bool:
-        return name in types and types[name].pattern is not None
+        return name in types and types[name].pattern is not None and not tn.is_select(types[name])
 
     out: set[str] = set()
     found = degree(step.body, is_sparse, out)
@@ -73,8 +73,9 @@ def degree(body: Body, is_sparse: Sparse, out: set[str]) -> Degree:
             inner = degree(body.body, is_sparse, out)
             if not body.within:
                 return inner if body.monoid == "add" or inner == NUMBER else MIXED
-            if body.monoid != "add" or inner is None or len(inner) != len(body.within):
-                out.update(w.tensor for w in body.within)
+            walked = [w.tensor for w in body.within if is_sparse(w.tensor)]
+            if body.monoid != "add" or inner is None or len(inner) != len(walked):
+                out.update(walked)
             return NUMBER
         case Apply(op, args):
             return _of_operation(op, args, [degree(a, is_sparse, out) for a in args])

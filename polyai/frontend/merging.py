@@ -15,14 +15,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from polyai.errors import UnsupportedError
-from polyai.frontend.core import Array, Tracer, find_tracer
+from polyai.frontend.core import Array, Tracer, find_tracer, index_expr
 from polyai.frontend.term import Term
 from polyai.scalar import dtype as dt
 from polyai.sparse.format import Format, coo, csc, csr
 from polyai.sparse.levels.compressed import Compressed
 from polyai.sparse.levels.dense import Dense
 from polyai.tensor import nodes as tn
-from polyai.tensor.bodies import var
 from polyai.tensor.support import Both, Either, Everywhere, Nowhere, Stored, Support
 
 
@@ -42,6 +41,8 @@ def order_of(array: Array) -> tuple[int, ...] | None:
     pattern = array.type.pattern
     assert pattern is not None
     form = array.tracer.types[pattern.owner].format
+    if form is not None and form.name == "select":
+        return tuple(range(array.rank))
     listed = form is not None and form.levels[-1].name == "compressed" and all(x.full for x in form.levels[:-1])
     if form is None or not listed or not (form.levels[-1].unique or form.rank == 1):  # what a vector repeats adds up before a merge
         return None
@@ -91,7 +92,7 @@ def _converted(array: Array, order: tuple[int, ...], bits: int, sorted: bool) ->
     form = tracer.types[owner].format
     if array.rank > 2:
         format_for(tuple(range(array.rank)), 32)  # which says what is assembled
-    if array.rank != 2 or pattern is None or form is None or form.padded or form.blocked or not any(level.name == "compressed" for level in form.levels):
+    if pattern is None or form is None or not reorders(array):
         raise RowsWanted(tracer.texts.get(owner, owner))
     bits = max(bits, 32)
     if not sorted and not (form.levels[0].full and pattern.dims.index(form.order[0]) == order[1]):
@@ -115,6 +116,14 @@ def _grouped(array: Array, form: Format, stem: str, adds: bool) -> Array:
     return scattered(tracer, stem, indices, indices, value, (within,), form.order, form.index_bits, array.is_matrix, monoid, grouped=form)
 
 
+def reorders(array: Array) -> bool:
+    """Whether a kernel puts the elements of a sparse array in another order."""
+    form = array.tracer.types[array.type.pattern.owner].format if array.type.pattern is not None else None
+    if form is None or form.padded or form.blocked or array.rank != 2:
+        return False
+    return any(level.name == "compressed" for level in form.levels)
+
+
 def stored_as(array: Any, order: tuple[int, ...], *, sorted: bool = False) -> Array:
     """A sparse traced matrix with its elements stored by rows (0, 1) or by columns (1, 0); itself if they are. See `converted`."""
     tracer = find_tracer((array,), "asformat")
@@ -135,22 +144,49 @@ def scattered(
     bits: int,
     is_matrix: bool,
     monoid: str | None = "add",
+    instead: Sequence[Any] | None = None,
     *,
     grouped: Format | None = None,
 ) -> Array:
-    """The sparse array that stores what a loop over `indices` touches, values combined by `monoid`.
+    """The sparse array that stores what a loop over `indices` touches, values combined by `monoid`; None: no coordinate is touched twice.
 
-    `grouped`: the loop runs over all that one pattern stores, and puts it in the order of this format; see `tn.Scatter`."""
+    `instead`: the places that are touched, where they are not just the indices `at`. `grouped`: the loop runs over all that one
+    pattern stores, and puts it in the order of this format; see `tn.Scatter`.
+    """
     name = tracer.sparse_name(stem)
     refuse_in_regions(tracer, stem)
     shape = tuple(i.extent for i in at)
     form = format_for(order, bits) if grouped is None else grouped
     type = tn.TensorType(value.dtype, shape, form, tn.Pattern(name, tuple(range(len(shape)))))
     chosen = "or" if monoid == "add" and value.dtype.kind == "b" else monoid
-    places = tuple(var(i) for i in at)
+    places = tuple(map(index_expr, at if instead is None else instead))
     step = tn.Scatter(name, type, None, chosen, tuple(indices), places, value.body, within, grouped is not None)
     tracer.sizes.add(tn.nnz_of(name), f"the number of elements of {stem}", None)
     return tracer.add_step(step, is_matrix=is_matrix)
+
+
+def regrouped(
+    source: Array,
+    points: Sequence[tn.Index],
+    at: Sequence[tn.Index],
+    places: Sequence[Any],
+    value: Term,
+    within: tuple[tn.Within, ...],
+    order: tuple[int, ...],
+    stem: str = "index",
+) -> Array:
+    """Stored elements of `source` put elsewhere, to `places` over the extents of `at`. Each row of the result must be touched in order
+    if the rows of `source` are in order, which is seen to."""
+    tracer = source.tracer
+    out = scattered(tracer, stem, points, at, value, within, order, bits_of((source,)), source.is_matrix, None, places)
+    assert source.type.pattern is not None
+    tracer.copied[out.name] = source.type.pattern.owner
+    return out
+
+
+def entered(array: Array) -> Array:
+    """A sparse matrix whose rows or columns can be entered: itself, or by rows."""
+    return array if order_of(array) is not None else converted(array, (0, 1))
 
 
 def join(tracer: Tracer, indices: Sequence[tn.Index], clauses: Clauses, order: tuple[int, ...], bits: int) -> tn.Within:

@@ -12,7 +12,7 @@ import numpy as np
 
 from polyai.errors import UnsupportedError
 from polyai.frontend import elementwise as ew
-from polyai.frontend import reductions, sparse
+from polyai.frontend import merging, reductions, sparse
 from polyai.frontend.core import Array
 
 
@@ -23,7 +23,7 @@ class NotTraced(UnsupportedError, AttributeError):
 _ARRAYS = ("data", "indices", "indptr", "coords", "row", "col", "offsets", "has_sorted_indices", "has_canonical_format", "blocksize")
 _CHANGES = ("setdiag", "eliminate_zeros", "sum_duplicates", "sort_indices", "sorted_indices", "resize", "prune", "check_format")
 _CONVERSIONS = ("tobsr", "todia", "tolil", "todok")
-_OTHERS = ("nonzero", "nanmax", "nanmin", "getrow", "getcol", "get", "setdefault", "update", "items", "keys")
+_OTHERS = ("nonzero", "getrow", "getcol", "get", "setdefault", "update", "items", "keys")
 
 ABSENT: dict[str, tuple[str, str]] = {
     **dict.fromkeys(_ARRAYS, ("what an array stores is known only when the kernel runs", "use map_stored(function, A) for stored values, or read it before")),
@@ -72,6 +72,14 @@ class SparseMethods(Array):
         """The smaller of each element and `other`."""
         return ew.minimum(self, other)
 
+    def nanmax(self, axis: Any = None) -> Any:
+        """The largest element that is not NaN."""
+        return reductions.nanmax(self, axis)
+
+    def nanmin(self, axis: Any = None) -> Any:
+        """The smallest element that is not NaN."""
+        return reductions.nanmin(self, axis)
+
     def getnnz(self, axis: Any = None) -> Any:
         """The number of stored elements, over all or along an axis."""
         return sparse.nnz_of(self) if axis is None else reductions.sum(sparse.ones_where_stored(self), axis, np.int64)
@@ -96,6 +104,8 @@ class SparseMethods(Array):
     def _to(self, name: str) -> Any:
         if self.format == name:
             return self
+        if name in ("csr", "csc") and merging.reorders(self):
+            return merging.stored_as(self, (0, 1) if name == "csr" else (1, 0))
         raise UnsupportedError(
             f"conversion of {self.tracer.text(self)} to {name} while tracing", "patterns are not rebuilt by kernels", "convert before the call"
         )

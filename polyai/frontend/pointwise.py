@@ -9,9 +9,11 @@ import numpy as np
 
 from polyai.errors import ShapeError, TraceError, UnsupportedError
 from polyai.frontend import merging
+from polyai.frontend.assembling import as_row, filtered
 from polyai.frontend.core import Array, Shape, Tracer, find_tracer
 from polyai.frontend.sizes import SizeValue
-from polyai.frontend.term import Rule, Term, zero_value
+from polyai.frontend.term import Rule, Term, apply, number, zero_value
+from polyai.scalar import dtype as dt
 from polyai.shapes.expr import Size
 from polyai.tensor import nodes as tn
 from polyai.tensor.support import support
@@ -75,6 +77,10 @@ def pointwise(stem: str, rule: Rule, *values: Any) -> Any:
     if any(isinstance(v, Term) for v in values):
         return rule(*(element(tracer, v, stem) for v in operands))
     arrays = [v for v in operands if isinstance(v, Array)]
+    if max((a.rank for a in arrays), default=0) == 1 and _are_lines(tracer, arrays):
+        made = _on_lines(stem, rule, tracer, [o if isinstance(o, Array) else v for o, v in zip(operands, values)])
+        if made is not None:
+            return made
     if any(a.is_sparse for a in arrays):
         return _on_pattern(tracer, stem, rule, operands, arrays)
     indices = tracer.indices(broadcast(tracer, [a.extents for a in arrays], stem, arrays))
@@ -95,13 +101,74 @@ def _on_pattern(tracer: Tracer, stem: str, rule: Rule, operands: list[Array | Te
     """The result at the stored coordinates of the one pattern that the sparse operands share."""
     sparse = [a for a in arrays if a.is_sparse]
     first = sparse[0]
+    shape = broadcast(tracer, [a.extents for a in arrays], stem, arrays)
+    whole = [a for a in sparse if a.extents == tuple(map(tracer.sizes.resolve, shape))]
+    if whole and len(whole) < len(sparse) and whole[0].rank == 2:
+        return _stretched(tracer, stem, rule, operands, arrays, whole[0])
     if any(a.type.pattern != first.type.pattern for a in sparse):
         return _on_join(tracer, stem, rule, operands, arrays)
     indices = tracer.indices(_unstretched(tracer, stem, first, arrays))
     value = rule(*(v if isinstance(v, Term) else tracer.read(v, places(v, indices)) for v in operands))
+    if _is_dense(value, sparse, arrays):
+        return tracer.emit(stem, indices, value)
     _zero_stays_zero(tracer, stem, value, sparse)
     within = tracer.within(first, [i.name for i in indices])
     return tracer.emit(stem, indices, value, (within,), first.type.pattern, any(a.is_matrix for a in sparse))
+
+
+def toarray(x: Any) -> Any:
+    """The dense array with the same elements; coordinates stored twice add up."""
+    a = find_tracer((x,), "toarray").array(x)
+    if not a.is_sparse:
+        return a
+    a = a.tracer.alike.get(a.name, a)
+    tracer = a.tracer
+    zero = number(False if a.type.dtype.kind == "b" else 0, a.type.dtype)
+    base = tracer.emit("zeros", tracer.indices(a.extents), zero)
+    points = tracer.indices(a.extents)
+    monoid = "or" if a.type.dtype.kind == "b" else "add"
+    within = tracer.within(a, [i.name for i in points])
+    return tracer.scatter("toarray", base, monoid, points, points, tracer.read(a, points), (within,))
+
+
+def _are_lines(tracer: Tracer, arrays: Sequence[Array]) -> bool:
+    """Whether vectors that are known as sparse matrices of one row are among the operands, or sparse vectors of different patterns."""
+    return any(a.name in tracer.lines for a in arrays) or len({a.type.pattern for a in arrays if a.is_sparse}) > 1
+
+
+def _on_lines(stem: str, rule: Rule, tracer: Tracer, operands: Sequence[Any]) -> Array | None:
+    """The result as a sparse matrix of one row; None where it would be dense."""
+    try:
+        found = pointwise(stem, rule, *(_row_of(tracer, v) if isinstance(v, Array) else v for v in operands))
+    except UnsupportedError:
+        return None
+    return squeezed(found) if found.is_sparse else None
+
+
+def _row_of(tracer: Tracer, a: Array) -> Array:
+    if a.name in tracer.lines:
+        return tracer.lines[a.name]
+    return as_row(a) if a.is_sparse else a
+
+
+def squeezed(row: Array) -> Array:
+    """A sparse matrix of one row as a dense vector, which is returned as a sparse one."""
+    tracer = row.tracer
+    dense_row, there = stored_densely(row)
+    (k,) = tracer.indices(row.extents[1:])
+    out = tracer.emit("line", (k,), tracer.read(dense_row, (0, k)))
+    (k,) = tracer.indices(row.extents[1:])
+    tracer.presence[out.name] = tracer.emit("stored", (k,), tracer.read(there, (0, k)))
+    tracer.lines[out.name] = row
+    return out
+
+
+def stored_densely(a: Array) -> tuple[Array, Array]:
+    """A sparse array as a dense one, and where it stores something."""
+    ones = pointwise_stored("stored", lambda e: number(True, dt.bool_), a)
+    out, there = toarray(a), toarray(ones)
+    a.tracer.presence[out.name] = there
+    return out, there
 
 
 def _zero_stays_zero(tracer: Tracer, stem: str, value: Term, sparse: Sequence[Array]) -> None:
@@ -115,6 +182,56 @@ def _zero_stays_zero(tracer: Tracer, stem: str, value: Term, sparse: Sequence[Ar
         )
 
 
+def _is_dense(value: Term, sparse: Sequence[Array], arrays: Sequence[Array]) -> bool:
+    """Whether a dense operand of the whole shape makes the result dense: `A > D`, where nothing says that it is zero."""
+    known = sparse[0].tracer.sizes.resolve
+    full = any(not a.is_sparse and a.extents == tuple(map(known, sparse[0].extents)) for a in arrays)
+    return full and zero_value(value.body, frozenset(a.name for a in sparse)) is None
+
+
+def _stretched(tracer: Tracer, stem: str, rule: Rule, operands: list[Array | Term], arrays: list[Array], whole: Array) -> Array:
+    """A product with a sparse row or column, which is as good as dense: stored where the matrix and the row or column are.
+
+        A * R    C[i, where(R[0, j] is stored, j, -1)] = A[i, j] * R[0, j]   within A(i, j)
+    """
+    by_columns = all(merging.order_of(a) == (1, 0) for a in arrays if a.is_sparse and a.rank == 2)
+    entered = whole if by_columns or merging.order_of(whole) == (0, 1) else merging.converted(whole, (0, 1))
+    instead: dict[int, Array] = {}
+    there: list[Array] = []
+    for a in arrays:
+        if a.is_sparse and a.extents != whole.extents:
+            instead[id(a)], presence = stored_densely(a)
+            there.append(presence)
+        elif a.is_sparse and a.type.pattern != whole.type.pattern:
+            return _on_pattern(tracer, stem, rule, operands, [x for x in arrays if x.extents == whole.extents])
+        elif a is whole:
+            instead[id(a)] = entered
+    indices = tracer.indices(whole.extents)
+    value = rule(*(v if isinstance(v, Term) else tracer.read(instead.get(id(v), v), places(instead.get(id(v), v), indices)) for v in operands))
+    for name in (instead[id(a)].name for a in arrays if id(a) in instead):
+        if zero_value(value.body, frozenset((name,))) != 0:
+            raise UnsupportedError(
+                f"{stem} stretches the sparse {tracer.text(next(a for a in arrays if a.is_sparse and a is not whole))}",
+                "where it stores nothing, the result would not be zero",
+                "make it dense with .toarray()",
+            )
+    for presence in there:
+        value = apply("where", tracer.read(presence, places(presence, indices)), value, number(False if value.dtype.kind == "b" else 0, value.dtype))
+    within = tracer.within(entered, [i.name for i in indices])
+    alike = tracer.emit(stem, indices, value, (within,), entered.type.pattern, whole.is_matrix)
+
+    def keeps(i: Term, j: Term) -> Term:
+        out: Term | None = None
+        for presence in there:
+            at = [0 if e == 1 and full != 1 else x for e, full, x in zip(presence.extents[::-1], whole.extents[::-1], (j, i))][::-1]
+            read = tracer.read(presence, at)
+            out = read if out is None else out & read
+        assert out is not None
+        return out
+
+    return filtered(alike, keeps, alike, stem)
+
+
 def _on_join(tracer: Tracer, stem: str, rule: Rule, operands: list[Array | Term], arrays: list[Array]) -> Array:
     """The result at the coordinates that the operands' patterns imply: a union, an intersection, a mix of them."""
     sparse = [a for a in arrays if a.is_sparse]
@@ -125,6 +242,8 @@ def _on_join(tracer: Tracer, stem: str, rule: Rule, operands: list[Array | Term]
     names = [i.name for i in indices]
     terms = [v if isinstance(v, Term) else tracer.read(instead.get(id(v), v), places(instead.get(id(v), v), indices)) for v in operands]
     value = rule(*terms)
+    if _is_dense(value, parts, arrays):
+        return tracer.emit(stem, indices, value)
     _zero_stays_zero(tracer, stem, value, parts)
     clauses = merging.clauses_of(support(value.body, tracer.types))
     if not clauses:

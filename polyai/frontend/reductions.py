@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from polyai.errors import DTypeError, ShapeError
-from polyai.frontend import notation
+from polyai.frontend import merging, notation
+from polyai.frontend.assembling import first_gap, matrices_only, turned
 from polyai.frontend.core import Array, Tracer, dense, find_tracer, index_term, normalized_axes, normalized_axis
 from polyai.frontend.elementwise import absolute, astype, divide, multiply, sqrt, subtract
 from polyai.frontend.pointwise import places, pointwise
@@ -28,8 +29,10 @@ def fold(
     stem: str, monoid: str, arrays: Sequence[Array], axes: tuple[int, ...], keepdims: bool = False, prepare: Rule = _same, finish: Rule = _same
 ) -> Array:
     """One step: `finish(monoid over axes of prepare(elements of the arrays))`; the arrays broadcast to the first one."""
+    tracer = arrays[0].tracer
+    if monoid == "add":  # where stored zeros count for nothing
+        arrays = [tracer.alike.get(a.name, a) for a in arrays]
     first = arrays[0]
-    tracer = first.tracer
     extents = first.extents
     point: list[tn.Index] = []
     kept: list[tn.Index] = []
@@ -213,8 +216,71 @@ def argmin(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
     return _position("min", x, axis, keepdims)
 
 
+def nanmax(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    """The largest element over `axis` that is not NaN; NaN where all are."""
+    return _without_nan("max", x, axis, keepdims)
+
+
+def nanmin(x: Any, axis: Any = None, keepdims: bool = False) -> Any:
+    """The smallest element over `axis` that is not NaN; NaN where all are."""
+    return _without_nan("min", x, axis, keepdims)
+
+
+def _without_nan(monoid: str, x: Any, axis: Any, keepdims: bool) -> Any:
+    a = _given(x, f"nan{monoid}")
+    if not a.type.dtype.is_float:
+        return _extreme(monoid, a, axis, keepdims)
+    axes = normalized_axes(axis, a.rank, f"nan{monoid}")
+    not_empty(a, axes, f"nan{monoid}")
+    keepdims = keepdims or (a.is_matrix and axis is not None)
+    nothing = number(MONOIDS[monoid].identity(a.type.dtype), a.type.dtype)
+    best = fold(f"stored_{monoid}", monoid, [a], axes, keepdims, lambda e: apply("where", apply("isnan", e), nothing, e))
+    bad = fold("count", "add", [a], axes, keepdims, lambda e: convert(apply("isnan", e), dt.i64))
+    stored = fold("count", "add", [a], axes, keepdims, lambda e: _one())
+    total = _elements(a, axes)
+
+    def rule(b: Term, n: Term, k: Term) -> Term:
+        known = apply("where", k < total, apply(monoid, b, 0), b) if a.is_sparse else b
+        return apply("where", apply("eq", n, total), number(float("nan"), a.type.dtype), known)
+
+    return pointwise(f"nan{monoid}", rule, best, bad, stored)
+
+
+def _sparse_position(monoid: str, a: Array, axis: Any) -> Array:
+    """The position of an extreme of each row (column, or of all) of a sparse matrix; one that is not stored is where its gap is."""
+    tracer = a.tracer
+    matrices_only(a, f"arg{monoid}")
+    axes = normalized_axes(axis, 2, f"arg{monoid}")
+    rows = turned(a) if axes == (0,) else a
+    rows = rows if merging.order_of(rows) == (0, 1) else merging.converted(rows, (0, 1))
+    best, gap = _extreme(monoid, rows, (1,), False), first_gap(rows)
+    i, k = tracer.indices(rows.extents)
+    element, wanted = tracer.read(rows, (i, k)), tracer.read(best, (i,))
+    found = apply("eq", element, wanted)
+    if a.type.dtype.is_float:
+        found = found | apply("isnan", element)
+    width = convert(tracer.size_term(k.extent), dt.i64)
+    candidate = apply("where", found, index_term(k), width)
+    hits = tracer.emit("hits", (i,), reduced("min", (k,), candidate, (tracer.within(rows, (i.name, k.name)),)), strong=True)
+    place = pointwise(f"arg{monoid}", lambda h, g, b: apply("where", apply("eq", b, 0), apply("min", h, g), h), hits, gap, best)
+    if len(axes) == 1:
+        return cast(Array, place)
+    whole = _extreme(monoid, best, None, False)
+    (i,) = tracer.indices(best.extents)
+    here = tracer.read(best, (i,))
+    same = apply("eq", here, tracer.read(whole, ()))
+    if a.type.dtype.is_float:
+        same = same | apply("isnan", here)
+    at = index_term(i) * tracer.size_term(rows.extents[1]) + tracer.read(place, (i,))
+    last = convert(tracer.size_term(rows.extents[0]) * tracer.size_term(rows.extents[1]), dt.i64)
+    return tracer.emit(f"arg{monoid}", (), reduced("min", (i,), apply("where", same, at, last)), strong=True)
+
+
 def _position(monoid: str, x: Any, axis: Any, keepdims: bool) -> Array:
-    a = dense(_given(x, f"arg{monoid}"), f"arg{monoid}")
+    a = _given(x, f"arg{monoid}")
+    if a.is_sparse and not keepdims and a.type.dtype.kind != "b":
+        return _sparse_position(monoid, a, axis)
+    a = dense(a, f"arg{monoid}")
     tracer, axes = a.tracer, normalized_axes(axis, a.rank, f"arg{monoid}")
     best = _extreme(monoid, a, axes, True)
     point = tracer.indices(a.extents)
@@ -258,8 +324,13 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
     if ord in (None, 2, "fro") and (ord != 2 or len(axes) == 1):
         squares = fold("norm", "add", [a], axes, keepdims, lambda e: apply("square", abs(e)), lambda s: apply("sqrt", s))
         return squares
+    if len(axes) == 2 and ord in (1, -1, float("inf"), float("-inf")):
+        along, across = axes if abs(ord) == 1 else axes[::-1]
+        lines = sum(absolute(a), along, keepdims=True)
+        out = _extreme("max" if ord > 0 else "min", lines, across, True)
+        return out if keepdims else drop_axes(out, axes)
     if len(axes) != 1:
-        raise DTypeError(f"norm with ord={ord} of a matrix", "matrix norms other than Frobenius need a decomposition", "choose one axis")
+        raise DTypeError(f"norm with ord={ord} of a matrix", "other matrix norms than Frobenius, 1 and inf need a decomposition", "choose one axis")
     if ord == 1:
         return sum(absolute(a), axes, keepdims=keepdims)
     if ord in (float("inf"), float("-inf")):

@@ -7,6 +7,8 @@ from math import prod
 from typing import Any
 
 from polyai.errors import ShapeError, UnsupportedError
+from polyai.frontend import merging
+from polyai.frontend.assembling import filtered, reshaped
 from polyai.frontend.core import (
     Array,
     Shape,
@@ -21,7 +23,7 @@ from polyai.frontend.core import (
     to_size,
 )
 from polyai.frontend.linalg import permuted
-from polyai.frontend.pointwise import broadcast, places
+from polyai.frontend.pointwise import broadcast, places, squeezed
 from polyai.frontend.term import Term, apply
 from polyai.shapes import expr as sx
 from polyai.shapes.expr import Size
@@ -68,7 +70,7 @@ def swapaxes(x: Any, axis1: Any, axis2: Any) -> Any:
 
 def reshape(x: Any, *shape: Any) -> Any:
     """The elements in row-major order with another shape; one size may be -1. Raises ShapeError if the counts differ."""
-    a = given(x, "reshape")
+    a = find_tracer((x,), "reshape").array(x)
     tracer = a.tracer
     wanted = list(to_shape(shape[0] if len(shape) == 1 else tuple(shape), tracer))
     if sum(1 for s in wanted if isinstance(s, int) and s == -1) > 1 or any(isinstance(s, int) and s < -1 for s in wanted):
@@ -82,6 +84,8 @@ def reshape(x: Any, *shape: Any) -> Any:
     extents = [tracer.sizes.resolve(s) for s in wanted]
     if tuple(extents) == a.extents:
         return a
+    if a.is_sparse:
+        return squeezed(reshaped(a, (1, *extents))) if len(extents) == 1 else reshaped(a, extents)
     indices = tracer.indices(extents)
     at: list[Any] = [0] * a.rank
     for old, new in groups:
@@ -392,4 +396,7 @@ def _triangle(stem: str, x: Any, k: int) -> Any:
     value = apply("where", kept, a.tracer.read(a, indices), 0)
     if a.type.pattern is None:
         return a.tracer.emit(stem, indices, value)
-    return a.tracer.emit(stem, indices, value, (a.tracer.within(a, [i.name for i in indices]),), a.type.pattern, a.is_matrix)
+    alike = a.tracer.emit(stem, indices, value, (a.tracer.within(a, [i.name for i in indices]),), a.type.pattern, a.is_matrix)
+    if len(a.tracer.regions) > 1 or not merging.reorders(a):
+        return alike
+    return filtered(merging.entered(a), (lambda i, j: j <= i + k) if stem == "tril" else (lambda i, j: j >= i + k), alike, stem)

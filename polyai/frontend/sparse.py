@@ -6,10 +6,12 @@ from typing import Any
 
 from polyai.errors import DTypeError, TraceError
 from polyai.frontend.core import Array, find_tracer
-from polyai.frontend.pointwise import pointwise_stored
+from polyai.frontend.pointwise import pointwise_stored, toarray
 from polyai.frontend.term import Rule, number
 from polyai.shapes.expr import symbol
 from polyai.tensor import nodes as tn
+
+__all__ = ["map_stored", "nnz_of", "ones_where_stored", "refuse_power", "sparse_only", "toarray"]
 
 
 def sparse_only(x: Any, what: str) -> Array:
@@ -18,20 +20,6 @@ def sparse_only(x: Any, what: str) -> Array:
     if not a.is_sparse:
         raise TraceError(f"{what} of the dense {a.tracer.text(a)}", "only sparse arrays have it", "")
     return a
-
-
-def toarray(x: Any) -> Any:
-    """The dense array with the same elements; coordinates stored twice add up."""
-    a = find_tracer((x,), "toarray").array(x)
-    if not a.is_sparse:
-        return a
-    tracer = a.tracer
-    zero = number(False if a.type.dtype.kind == "b" else 0, a.type.dtype)
-    base = tracer.emit("zeros", tracer.indices(a.extents), zero)
-    points = tracer.indices(a.extents)
-    monoid = "or" if a.type.dtype.kind == "b" else "add"
-    within = tracer.within(a, [i.name for i in points])
-    return tracer.scatter("toarray", base, monoid, points, points, tracer.read(a, points), (within,))
 
 
 def nnz_of(x: Any) -> Any:

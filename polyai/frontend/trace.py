@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -62,12 +62,13 @@ class SymbolSource:
 @node
 class ArrayOut:
     """Output number `position` of the program. For a sparse one: the owner of its pattern and which of the owner's
-    dimensions each of its dimensions is."""
+    dimensions each of its dimensions is. `line`: a matrix of one row that is returned as a vector."""
 
     position: int
     owner: str | None = None
     dims: tuple[int, ...] = ()
     is_matrix: bool = False
+    line: bool = False
 
 
 @node
@@ -173,7 +174,7 @@ class Traced:
         out: list[Any] = []
         for o in self.outputs:
             if isinstance(o, ArrayOut):
-                out.append(results[o.position])
+                out.append(interop.line(results[o.position]) if o.line else results[o.position])
             elif isinstance(o, SizeOut):
                 out.append(sx.evaluate(o.size, values))
             else:
@@ -245,7 +246,7 @@ def _finished(tracer: Tracer, binder: _Binder, found: list[Leaf], outputs: Any, 
     captured = {a.name: v for a, v in tracer.captured.values()}
     order = {slot.name: n for n, slot in enumerate(binder.slots)}
     inputs = [
-        tn.Input(i.name, i.type, i.name in tracer.needs_unique or i.name in tracer.merged, i.below)
+        tn.Input(i.name, i.type, False, i.below)
         for i in sorted(tracer.inputs, key=lambda i: order[i.name])
     ]
     taken = set(tracer.sizes.texts)
@@ -253,6 +254,10 @@ def _finished(tracer: Tracer, binder: _Binder, found: list[Leaf], outputs: Any, 
         if f"{slot.name}.value" in taken:
             binder.sources.append(SymbolSource(f"{slot.name}.value", slot_number, "value"))
     program = settled(tn.Program(tracer.root.name, tuple(inputs), tuple(tracer.root.steps), tuple(names), sizes.all_facts()), sizes)
+    made = {name for step in program.body for name in tn.targets_of(step)}
+    merged = {**tracer.merged, **{source: None for target, source in tracer.copied.items() if target in made}}
+    unique = tracer.needs_unique.keys() | merged.keys()
+    program = replace(program, inputs=tuple(replace(i, unique=i.name in unique) for i in program.inputs))
     return Traced(
         program,
         tuple(binder.slots),
@@ -264,7 +269,7 @@ def _finished(tracer: Tracer, binder: _Binder, found: list[Leaf], outputs: Any, 
         outputs,
         shape,
         tuple(tracer.needs_unique),
-        tuple(tracer.merged),
+        tuple(merged),
         dict(sizes.texts),
         dict(binder.declared.dims),
     )
@@ -277,13 +282,15 @@ def _output(tracer: Tracer, value: Any, names: list[str]) -> ArrayOut | SizeOut 
         raise TraceError("the function returns an element in index notation", "it has no shape", "build an array with comprehension(...)")
     if not isinstance(value, Array):
         return ConstOut(value)
+    line = value.name in tracer.lines
+    value = tracer.lines.get(value.name, value)
     name = tracer.use(value)
     if name not in names:
         names.append(name)
     pattern = value.type.pattern
     if pattern is None:
         return ArrayOut(names.index(name))
-    return ArrayOut(names.index(name), pattern.owner, pattern.dims, value.is_matrix)
+    return ArrayOut(names.index(name), pattern.owner, pattern.dims, value.is_matrix, line)
 
 
 def _rebuilt(path: tuple[Any, ...], value: Any, values: Mapping[tuple[Any, ...], Any]) -> Any:

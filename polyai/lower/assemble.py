@@ -27,11 +27,11 @@ from polyai.lower.storage import index_dtype, stored
 from polyai.poly import nodes as po
 from polyai.scalar import dtype as dt
 from polyai.tensor import nodes as tn
-from polyai.tensor.bodies import loads
+from polyai.tensor.bodies import loads, selects_of
 from polyai.term.names import Names
 
 Lower = Callable[[po.Scop, tn.Program], lp.Kernel]
-Straight = tn.Comprehension | tn.Scatter | tn.Join
+Straight = tn.Comprehension | tn.Scatter | tn.Join | tn.Select
 
 
 def segments(program: tn.Program) -> tuple[tn.Program, ...]:
@@ -66,14 +66,18 @@ def _parts(program: tn.Program) -> list[tn.Program | tn.Extern | tn.Cond | tn.Wh
     for step in reversed(program.body):
         wanted_later.append(wanted_later[-1] | set(_reads(step)))
     wanted_later.reverse()
+    selects = selects_of(program)  # are no results: each part makes those it walks by
 
     def close(position: int) -> None:
         if run:
             made = {s.target for s in run}
+            walked = dict.fromkeys(r for s in run for r in _reads(s) if r in selects and r not in made)
+            run[:0] = [selects[name] for name in walked]
+            made |= set(walked)
             outside = dict.fromkeys(r for s in run for r in _reads(s) if r not in made)
             owners = dict.fromkeys(p.owner for n in (*outside, *made) if (p := types[n].pattern) is not None and p.owner not in made)
             inputs = tuple(given.get(n, tn.Input(n, types[n])) for n in dict.fromkeys((*outside, *owners)))
-            outputs = tuple(s.target for s in run if s.target in wanted_later[position])
+            outputs = tuple(s.target for s in run if s.target in wanted_later[position] and s.target not in selects)
             out.append(tn.Program(f"{program.name}_{len(out)}", inputs, tuple(run), outputs, program.facts, sizes=program.sizes))
             run.clear()
 
@@ -100,6 +104,8 @@ def _reads(step: tn.Step) -> Iterator[str]:
             yield from (w.tensor for w in step.within)
         case tn.Join():
             yield from (w.tensor for w in step.parts)
+        case tn.Select(at=at):
+            yield from (load.array for load in loads(at))
         case tn.Extern(args=args):
             yield from args
         case tn.Cond(predicate=predicate, args=args):

@@ -243,10 +243,17 @@ class Emitter:
             )
         )
 
-    def place_site(self, place: Expr, tensor: str, extent: Size) -> lp.Site:
+    def place_site(self, place: Expr, tensor: str, dimension: int, extent: Size) -> lp.Site:
         """What a coordinate of one matrix that is no row of another means to the user."""
         source = next(loads_in(place), None)
         owner = self.storage.levels[source.array][0] if source is not None and source.array in self.storage.levels else None
+        if source is not None and owner is None:
+            return lp.Site(
+                "IndexOutOfRangeError",
+                f"index {{value}} is out of range for dimension {dimension} of {tensor}, whose extent is {show(extent)}",
+                f"it comes from {source.array}",
+                "indices must lie in -extent <= index < extent",
+            )
         return lp.Site(
             "SparseStructureError",
             f"index {{value}} of {owner.name if owner is not None else 'an operand'} is outside 0 <= index < {show(extent)}",

@@ -34,7 +34,7 @@ from polyai.lower.ast_walk import Ast, Branch, Instance, Loop, Marked, Several, 
 from polyai.lower.emitter import Emitter, Level
 from polyai.lower.exprs import loads_in, operations
 from polyai.lower.grouping import Groupings
-from polyai.lower.statement import Body
+from polyai.lower.statement import Body, counted_from_the_end
 from polyai.lower.stream import Fibre, Streams, walks_all
 from polyai.poly import nodes as po
 from polyai.scalar import dtype as dt
@@ -551,13 +551,15 @@ class _Lowering:
         owner = self.storage.stored[dim.tensor]
         assert owner.type.format is not None
         dense = [k for k, level in enumerate(owner.type.format.levels[: dim.level]) if not isinstance(level, Singleton)]
-        extent = owner.type.shape[owner.type.format.order[dense[number]]]
+        dimension = owner.type.format.order[dense[number]]
+        extent = owner.type.shape[dimension]
         statement = next(s for s in self.scop.statements for r in s.ragged if (r.tensor, r.level, r.place) == (dim.tensor, dim.level, dim.place))
-        at = Body(self.out, statement, values, self.streams).value(place, None)
+        body = Body(self.out, statement, values, self.streams)
+        at, given = body.value(place, None), counted_from_the_end(place)
         at = at if isinstance(at, lp.Var) else self.out.let("place", at)
         self._look_ahead(dim, place, statement, values, self.out.size(extent))
         ok = b.below(at, self.out.size(extent))
-        self.out.check(ok, self.out.place_site(place, dim.tensor, extent), at, max(self.out.hoisted(ok), self.out.hoisted(at)))
+        self.out.check(ok, self.out.place_site(place, dim.tensor, dimension, extent), at if given is None else b.convert(body.value(given, None), dt.i64), max(self.out.hoisted(ok), self.out.hoisted(at)))
         return at
 
     def _piece(self, dim: po.RaggedDim, number: lp.LoopExpr, begin: lp.LoopExpr, end: lp.LoopExpr) -> tuple[lp.Var, lp.Var]:

@@ -15,7 +15,7 @@ from typing import assert_never
 
 from polyai.loop import build as b
 from polyai.loop import nodes as lp
-from polyai.lower.emitter import Emitter
+from polyai.lower.emitter import Emitter, Level
 from polyai.lower.exprs import loads_in, rebuild
 from polyai.lower.grouping import Groupings
 from polyai.lower.stream import Streams
@@ -42,6 +42,17 @@ class Body:
     def store(self) -> None:
         """Append the instance."""
         s, out = self.statement, self.out
+        if s.when is not None:
+            test = self.value(s.when, None)
+            out.levels.append(Level([], branch=True))
+            self._store()
+            then = b.block(*out.levels.pop().stmts)
+            out.emit(lp.If(test, then))
+            return
+        self._store()
+
+    def _store(self) -> None:
+        s, out = self.statement, self.out
         dtype = out.storage.dtype(s.target)
         if s.groups:
             return self._grouped()
@@ -56,9 +67,22 @@ class Body:
                 self.streams.update(s.target, place, value, None if s.monoid is None else MONOIDS[s.monoid].op, dtype)
             return
         at = out.storage.place(s.target, self.indices(s.target, s.at, None), out.begins)
+        if s.pushes:
+            self._push(b.load(s.target, at, dtype))
         if s.monoid is not None:
             value = b.apply(MONOIDS[s.monoid].op, (b.load(s.target, at, dtype), value), dtype)
         out.emit(lp.Store(s.target, at, value))
+
+    def _push(self, cursor: lp.LoopExpr) -> None:
+        """Store what the statement pushes at the cursor's position, which must lie in the arrays."""
+        out = self.out
+        values = [(array, b.convert(self.value(e, None), out.storage.arrays[array].dtype)) for array, e in self.statement.pushes]
+        position = out.let("position", cursor)
+        extent = out.storage.arrays[values[0][0]].extents[0]
+        assert not isinstance(extent, po.Ragged)
+        out.emit(lp.Check(b.below(position, out.size(extent)), out.changed_site(values[0][0].rpartition(".")[0]), position))
+        for array, value in values:
+            out.emit(lp.Store(array, (position,), value))
 
     def _grouped(self) -> None:
         """Count the instance in its group, or store what it pushes there. Coordinates that memory gives are checked."""
@@ -125,7 +149,7 @@ class Body:
             self.certain.add((array, expr.indices))
         at = out.storage.place(array, self.indices(array, expr.indices, guard), out.begins)
         out.used.add(array)
-        if not safe and guard is not None:
+        if not safe and guard is not None and at:  # a register can be read always
             return b.convert(lp.MaskedLoad(array, at, guard, out.storage.dtype(array)), dtype)
         value = b.convert(b.load(array, at, out.storage.dtype(array)), dtype)
         if array in out.storage.levels:
@@ -162,7 +186,7 @@ class Body:
                 if under is not None:
                     ok = b.either(b.negation(under), ok)
                 level = max(out.hoisted(ok), out.hoisted(x))
-                given = _counted_from_the_end(index)
+                given = counted_from_the_end(index)
                 culprit = x if given is None else b.convert(self.value(given, under), dt.i64)
                 out.check(ok, out.index_site(index, array, d), culprit, level)
             found.append(x)
@@ -203,7 +227,7 @@ def _conjuncts(condition: Expr) -> tuple[Expr, ...]:
             return (condition,)
 
 
-def _counted_from_the_end(index: Expr) -> Expr | None:
+def counted_from_the_end(index: Expr) -> Expr | None:
     """i of where(i < 0, i + n, i): what the user gave."""
     match index:
         case Apply("where", (Apply("lt", (given, Const())), _, same)) if given == same:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from functools import reduce
 from itertools import permutations
 from typing import Any, cast
 
@@ -26,7 +27,7 @@ from polyai.errors import UnsupportedError, VerifyError
 from polyai.lower import fibre
 from polyai.lower.joined import Joined
 from polyai.poly import nodes as poly
-from polyai.poly.access import reads_of, row_of, write_of
+from polyai.poly.access import reads_of, row_of, whole_of, write_of
 from polyai.poly.affine import Parameters
 from polyai.scalar import dtype as dt
 from polyai.scalar.build import cast as convert
@@ -34,7 +35,7 @@ from polyai.scalar.expr import Apply, Cast, Const, Expr, Load, Var
 from polyai.scalar.ops import MONOIDS
 from polyai.shapes.expr import Size, symbol
 from polyai.tensor import nodes as tn
-from polyai.tensor.bodies import joins_of, loads, owner_within, size_symbols, stored_at, zero
+from polyai.tensor.bodies import joins_of, left_out, loads, owner_within, selects_of, size_symbols, stored_at, zero
 from polyai.term.names import Names
 from polyai.term.node import map_children
 
@@ -73,6 +74,7 @@ class _Lowering:
         self.alias = dict(_needless_bases(program))
         self.shared = set(_read_elsewhere(program))
         self.joins = joins_of(program)
+        self.selects = selects_of(program)
         self.streams: dict[str, poly.Stream] = {}
         self.groupings: list[poly.Grouping] = []
         self.joined = Joined(self.types, self.joins, self.streams, self._values)
@@ -88,6 +90,8 @@ class _Lowering:
                     self._scatter(step)
                 case tn.Join():
                     self._join(step)
+                case tn.Select():  # has no statement: it is what those within it walk
+                    pass
                 case tn.Extern() | tn.Cond() | tn.While():
                     raise UnsupportedError(
                         f"a {type(step).__name__.lower()} step among statements",
@@ -235,6 +239,9 @@ class _Lowering:
         if tn.regroups(step):
             self._regrouped(step)
             return
+        if tn.pushes(step):
+            self._pushed(step)
+            return
         extents = tuple(step.type.shape[d] for d in form.order)
         self.arrays[step.target] = poly.Array(step.target, step.type.dtype, extents, "workspace")
         frame = self._frame(step.indices, step.within)
@@ -267,6 +274,32 @@ class _Lowering:
         extent = step.type.shape[inner]
         self.groupings.append(poly.Grouping(name, groups, extent, owner.tensor, cursors, made[0], made[1], step.monoid, ordered))
 
+    def _pushed(self, step: tn.Scatter) -> None:
+        """Rows that were counted fill up: each element goes where the cursor of its row stands, which moves on."""
+        name, form = step.target, self._format(step.target)
+        row, column = form.order
+        index = dt.BY_NAME[f"i{form.index_bits}"]
+        rows, stored = step.type.shape[row], symbol(tn.nnz_of(name))
+        self.arrays[f"{name}.pos1"] = poly.Array(f"{name}.pos1", index, (rows + 1,), "input")
+        self.arrays[f"{name}.crd1"] = poly.Array(f"{name}.crd1", index, (stored,), "output")
+        self.arrays[f"{name}.val"] = poly.Array(f"{name}.val", step.type.dtype, (stored,), "output")
+        cursor = f"{name}.cursor"
+        self.arrays[cursor] = poly.Array(cursor, dt.i64, (rows,), "temporary")
+        start = self._frame((tn.Index(f"{name}_row", rows),), ())
+        place = self._dense_at(start, (tn.Index(f"{name}_row", rows),))
+        self._add(f"{name}_cursor", start, cursor, place, convert(Load(f"{name}.pos1", place, index), dt.i64), None)
+        frame = self._frame(step.indices, step.within)
+        places, conditions = zip(*(left_out(a) for a in step.at))
+        known = [self._expr(frame, c) for c in conditions if c is not None]
+        when = None if not known else reduce(lambda a, c: Apply("and", (a, c), dt.bool_), known)
+        at = (self._expr(frame, places[row], dt.i64),)
+        following = Apply("add", (Load(cursor, at, dt.i64), Const(1, dt.i64)), dt.i64)
+        pushes = (
+            (f"{name}.crd1", self._expr(frame, places[column], index)),
+            (f"{name}.val", self._expr(frame, step.body, step.type.dtype)),
+        )
+        self._add(name, frame, cursor, at, following, None, pushes, when)
+
     def _scatter(self, step: tn.Scatter) -> None:
         if step.base is None:
             self._sparse_scatter(step)
@@ -297,9 +330,14 @@ class _Lowering:
         walks: tuple[fibre.Walk, ...] = ()
         for within_ in wanted:
             bound = {v: e for before in walks for v, e in before.coordinates}
+            if within_.tensor in self.selects:
+                walks = (*walks, self._selected(within_, names, {**{n: Var(d, dt.i64) for n, d in dims.items()}, **bound}))
+                continue
             form, stream = self._format(within_.tensor), self.streams.get(within_.tensor)
             walks = (*walks, fibre.walk(within_.tensor, form, within_.indices, names, bound, stream))
-        frame = _Frame([], [], [], tuple(r for w in walks for r in w.ragged), walks, {n: Var(d, dt.i64) for n, d in dims.items()})
+        sizes = {poly.isl_name(s) for s in self.symbols}
+        ragged = (dataclasses.replace(r, parents=tuple(p for p in r.parents if p not in sizes)) for w in walks for r in w.ragged)
+        frame = _Frame([], [], [], tuple(ragged), walks, {n: Var(d, dt.i64) for n, d in dims.items()})
         frame.values.update((i.name, Const(0, dt.i64)) for i in plain if i.extent == 1)
         for w in walks:
             frame.values.update(w.coordinates)
@@ -311,6 +349,19 @@ class _Lowering:
             for w in walks:
                 self._place(frame, w, index.name)
         return frame
+
+    def _selected(self, within: tn.Within, names: Names, values: dict[str, Expr]) -> fibre.Walk:
+        """The walk of a selection: dims for what is not known yet, and the coordinate that it gives them."""
+        step = self.selects[within.tensor]
+        *above, last = within.indices
+        dims = tuple((names.fresh(poly.isl_name(v)), v) for v in above if v not in values)
+        here = {**values, **{v: Var(d, dt.i64) for d, v in dims}}
+        if last in values:
+            raise VerifyError(f"{within.tensor} selects {last}, which is known there")
+        frame = _Frame([], [], [], (), (), {i.name: here[v] for i, v in zip(step.indices, above)})
+        coordinate = self._expr(frame, step.at, dt.i64)
+        own = tuple((v, here[v]) for _, v in dims)
+        return fibre.Walk(within.tensor, within.indices, dims, (), (), (*own, (last, coordinate)))
 
     def _in_order(self, wanted: tuple[tn.Within, ...], indices: tuple[tn.Index, ...]) -> tuple[tn.Within, ...]:
         """`wanted` in an order in which no walk has to search: what one binds, later ones enter by. The first index leads if it can."""
@@ -440,40 +491,30 @@ class _Lowering:
         value: Expr,
         monoid: str | None,
         pushes: tuple[tuple[str, Expr], ...] = (),
+        when: Expr | None = None,
         groups: str = "",
         once: Expr | None = None,
     ) -> None:
         name = self.names.fresh(poly.isl_name(stem))
-        roots = (value, *at, *(pushed for _, pushed in pushes), *(() if once is None else (once,)))
+        domain = f"{{ {name}[{', '.join(frame.dims)}]{' : ' if frame.limits else ''}{' and '.join(frame.limits)} }}"
+        relation = poly.Relation(target, "", False)
+        bare = poly.Statement(
+            name, tuple(frame.dims), frame.ragged, domain, target, at, value, monoid, relation, (), tuple(frame.extents), pushes, groups=groups, once=once, when=when
+        )
+        roots = bare.roots
         for root in roots:
             self._note_sizes(root, set(frame.dims))
         known = set(frame.dims) | set(self.parameters.sizes)
         head = f"{name}[{', '.join(frame.dims)}]"
-        arrays = {a: self.arrays[a] for a in (target, *(load.array for root in roots for load in loads(root)))}
+        arrays = {a: self.arrays[a] for a in (target, *(load.array for root in roots for load in loads(root)), *(e.array for e in bare.entered))}
         arrays.update((r.drains, self.arrays[r.drains]) for r in frame.ragged if r.drains)
         limits = {a: tuple(self._extent(e) for e in array.extents) for a, array in arrays.items()}
         drained = tuple(row_of(head, r.drains, r.places, known, limits) for r in frame.ragged if r.drains)
-        domain = f"{{ {head}{' : ' if frame.limits else ''}{' and '.join(frame.limits)} }}"
         write = write_of(head, target, at, value.dtype, known, limits)
-        write = dataclasses.replace(write, must=write.must and not frame.ragged)
-        self.statements.append(
-            poly.Statement(
-                name,
-                tuple(frame.dims),
-                frame.ragged,
-                domain,
-                target,
-                at,
-                value,
-                monoid,
-                write,
-                tuple(dict.fromkeys((*reads_of(head, roots, known, limits), *drained))),
-                tuple(frame.extents),
-                pushes,
-                groups=groups,
-                once=once,
-            )
-        )
+        write = dataclasses.replace(write, must=write.must and not frame.ragged and when is None)
+        entered = (whole_of(head, e, known, limits) for e in bare.entered)
+        reads = tuple(dict.fromkeys((*reads_of(head, roots, known, limits), *drained, *entered)))
+        self.statements.append(dataclasses.replace(bare, write=write, reads=reads))
 
     def _note_sizes(self, expr: Expr, dims: set[str]) -> None:
         match expr:

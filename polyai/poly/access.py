@@ -65,6 +65,16 @@ def row_of(head: str, workspace: str, row: tuple[Expr, ...], known: Container[st
     return _relation(head, Load(workspace, (*row, Load("", (), dt.i64)), dt.i64), (), False, known, limits)
 
 
+def whole_of(head: str, load: Load, known: Container[str], limits: Limits) -> Relation:
+    """All elements of an array that a place of a fibre is read from."""
+    return _relation(head, anywhere(load), (), False, known, limits)
+
+
+def anywhere(load: Load) -> Load:
+    """An access of the same array at places that nothing is known of."""
+    return Load(load.array, tuple(Load("", (), dt.i64) for _ in load.indices), load.dtype)
+
+
 def _relation(head: str, load: Load, guards: tuple[str, ...], masked: bool, known: Container[str], limits: Limits) -> Relation:
     places, conditions, must = [], list(guards), not masked
     for position, (index, limit) in enumerate(zip(load.indices, limits[load.array], strict=True)):

@@ -118,7 +118,10 @@ class _Machine:
         for g in self.scop.groupings:
             self.made.update(((g.cursors, (k,)), (0, ())) for k in range(evaluate(g.groups, self.sizes)))
         begun: set[str] = set()
+        conditions = {s.name: self._code(s.when) for s in self.scop.statements if s.when is not None}
         for _, _, self.around, s, env in steps:
+            if s.name in conditions and not conditions[s.name](env):
+                continue
             at, value = codes[s.name]
             if (grouping := self.scop.grouping(s)) is not None:
                 if s.name == grouping.fill and s.groups not in begun:
@@ -126,6 +129,10 @@ class _Machine:
                     self._positions(grouping)
                 self._grouped(grouping, s, int(at[0](env)), env)
                 continue
+            for array, pushed in self.pushes[s.name]:
+                place = (int(self._read(s.target, tuple(int(a(env)) for a in at))),)
+                self._inside(array, place)
+                self.made[array, place] = (to_numpy(self.arrays[array].dtype).type(pushed(env)), self._life(array))
             self._execute(s, tuple(int(a(env)) for a in at), value(env))
         for g in self.scop.groupings:
             if g.name not in begun:

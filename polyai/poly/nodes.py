@@ -46,9 +46,9 @@ import islpy as isl
 
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType
-from polyai.scalar.expr import Expr, Var
+from polyai.scalar.expr import Expr, Load, Var
 from polyai.shapes.expr import Size
-from polyai.term.node import node
+from polyai.term.node import node, walk
 
 PARALLEL, VECTOR, JAM, BIND, EXTERN = "parallel", "vector", "jam", "bind", "extern"
 
@@ -125,7 +125,7 @@ class Relation:
 class Statement:
     """One statement. `dims` in the original (program) order; `domain` is isl text over `dims` and the hull. `extents`: how far
     each dim runs from 0, where the domain is such a box. `pushes`: (array, value) stored at the position that the target held
-    before: the target is then a cursor that moves on by 1. The instance runs only if each fibre of `nonempty`, whose `dim` is
+    before: the target is then a cursor that moves on by 1. `when`: a condition for the instance to run. The instance runs only if each fibre of `nonempty`, whose `dim` is
     none of the statement's, holds something.
 
     `groups`: the grouping whose cursors are the target. `once`: the coordinate of the instance within its group; an instance whose
@@ -146,11 +146,19 @@ class Statement:
     nonempty: tuple[RaggedDim, ...] = ()
     groups: str = ""
     once: Expr | None = None
+    when: Expr | None = None
 
     @property
     def roots(self) -> tuple[Expr, ...]:
         """All expressions that an instance evaluates."""
-        return (self.value, *self.at, *(value for _, value in self.pushes), *(() if self.once is None else (self.once,)))
+        return (self.value, *self.at, *(value for _, value in self.pushes), *(e for e in (self.once, self.when) if e is not None))
+
+    @property
+    def entered(self) -> tuple[Load, ...]:
+        """What places of fibres are read from, beside coordinates, which walks read anyway. Such a place is wanted where the fibre is
+        bound, which may be before other statements of the same loops: all of the array must be there."""
+        found = (n for r in self.fibres for e in r.place for n in walk(e) if isinstance(n, Load) and "." not in n.array)
+        return tuple(dict.fromkeys(found))
 
     @property
     def fibres(self) -> tuple[RaggedDim, ...]:

@@ -46,6 +46,8 @@ def statement(s: Statement, relations: bool = False) -> Iterator[str]:
     """One statement: its domain, then what it does."""
     yield st.braces(s.domain) + "".join(f", if {r.length} >= 1" for r in s.nonempty)
     target = show_expr(Load(s.target, s.at, s.value.dtype)) if s.at else s.target
+    if s.when is not None:
+        yield f"  if {show_expr(s.when)}"
     for array, value in s.pushes:
         yield f"  {array}[{target}] = {show_expr(value)}"
     yield f"  {target} {s.monoid or ''}= {show_expr(s.value)}" + (f"   once for each {show_expr(s.once)}" if s.once is not None else "")

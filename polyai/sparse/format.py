@@ -227,6 +227,11 @@ def coo(rank: int = 2, index_bits: int = 32) -> Format:
     return Format("coo", tuple(range(rank)), (Compressed(unique=rank == 1), *(Singleton() for _ in range(rank - 1))), index_bits)
 
 
+def select(rank: int = 2) -> Format:
+    """One coordinate of the last dimension below each combination of the others, which no array lists: it is computed."""
+    return Format("select", tuple(range(rank)), (*(Dense() for _ in range(rank - 1)), Singleton()))
+
+
 def dcsr(index_bits: int = 32) -> Format:
     """Both dimensions compressed: for matrices most of whose rows are empty."""
     return Format("dcsr", (0, 1), (Compressed(), Compressed()), index_bits)

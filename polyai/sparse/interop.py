@@ -536,6 +536,15 @@ def made(kind: str, shape: tuple[int, ...], arrays: Mapping[str, Array], is_matr
     return out
 
 
+def line(row: Any) -> Any:
+    """A matrix of one row in CSR as a `coo_array` of one dimension around the same arrays."""
+    import scipy.sparse as sparse
+
+    out = sparse.coo_array((row.data, (row.indices,)), shape=row.shape[1:])
+    out.has_canonical_format = True
+    return out
+
+
 @cache
 def _attributes(cls: Any) -> dict[str, Any] | None:
     """What an empty value of a class holds beside its arrays and its shape; None if it holds these in another way."""

@@ -22,6 +22,7 @@ from polyai.tensor.nodes import (
     Program,
     Reduce,
     Scatter,
+    Select,
     Step,
     TensorType,
     While,
@@ -149,7 +150,7 @@ def _variable(values: Mapping[str, Body], name: str) -> str:
 
 def rename(value: Any, names: Mapping[str, str]) -> Any:
     """A body or a step with index variables renamed, where they are bound, used and named by a `within`."""
-    change = renamed_step if isinstance(value, (Comprehension, Scatter, Join)) else renamed_body
+    change = renamed_step if isinstance(value, (Comprehension, Scatter, Join, Select)) else renamed_body
     return change(value, dict(names)) if names else value
 
 
@@ -201,6 +202,20 @@ def parts_within(within: Within, joins: Mapping[str, Join]) -> tuple[Within, ...
     return renamed_withins(join.parts, names)
 
 
+def left_out(at: Body) -> tuple[Body, Body | None]:
+    """A place of a scatter that makes a pattern: where it is, and the condition for it to be touched at all (None: always)."""
+    match at:
+        case Apply("where", (condition, place, Const(-1))):
+            return place, condition
+        case _:
+            return at, None
+
+
+def selects_of(program: Program) -> dict[str, Select]:
+    """The selections of a program by name."""
+    return {step.target: step for step in program.body if isinstance(step, Select)}
+
+
 def joins_of(program: Program) -> dict[str, Join]:
     """The joins of a program by name."""
     return {step.target: step for step in program.body if isinstance(step, Join)}
@@ -230,7 +245,7 @@ def names_of(program: Program) -> Names:
 
 def indices_of(step: Step) -> list[str]:
     """Names of the index variables a step binds, its own first, then those of its reductions (with repeats, if any)."""
-    if isinstance(step, Join):
+    if isinstance(step, (Join, Select)):
         return [i.name for i in step.indices]
     if not isinstance(step, (Comprehension, Scatter)):
         return []
@@ -254,6 +269,8 @@ def reads_of(step: Step) -> set[str]:
             return out | ({step.base} if isinstance(step, Scatter) and step.base is not None else set())
         case Join():
             return {w.tensor for w in step.parts}
+        case Select():
+            return {load.array for load in loads(step.at)}
         case Extern():
             return set(step.args)
         case Cond():
@@ -297,6 +314,8 @@ def rename_tensors(step: Step, names: Mapping[str, str]) -> Step:
             return dataclasses.replace(step, base=base, at=at, body=change(step.body), within=within)
         case Join():
             return dataclasses.replace(step, clauses=tuple(withins(c) for c in step.clauses))
+        case Select():
+            return dataclasses.replace(step, at=change(step.at))
         case Extern():
             return dataclasses.replace(step, args=tuple(map(new, step.args)))
         case Cond():

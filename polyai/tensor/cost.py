@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from polyai.scalar.expr import Apply, Cast, Load, Var
 from polyai.shapes.expr import Size, evaluate, symbols
 from polyai.tensor.bodies import owner_within
-from polyai.tensor.nodes import Body, Comprehension, Index, Reduce, Scatter, Step, TensorType, Within, nnz_of
+from polyai.tensor.nodes import Body, Comprehension, Index, Reduce, Scatter, Step, TensorType, Within, is_select, nnz_of
 
 TYPICAL, ROW = 1024, 16
 _DEAR = {
@@ -47,6 +47,8 @@ class Counter:
         owner = type.pattern.owner
         given = self.sizes.get(nnz_of(owner))
         shape = self.types[owner].shape
+        if is_select(self.types[owner]):
+            return math.prod(self.extent(s) for s in shape[:-1])
         if given is not None:
             given *= self._inside(self.types[owner])
         return max(1, given) if given is not None else min(self.extent(shape[0]) * ROW, math.prod(self.extent(s) for s in shape))

@@ -19,9 +19,9 @@ from polyai.scalar.ops import MONOIDS
 from polyai.shapes.expr import Size, Sym, symbols
 from polyai.shapes.expr import evaluate as evaluate_size
 from polyai.shapes.expr import show as show_size
-from polyai.tensor.bodies import loads, reduces
+from polyai.tensor.bodies import left_out, loads, reduces
 from polyai.tensor.evaluate import Array, Evaluator, Grid, SparseValue, Stored, Tensor, append_axes, combiner, grid_cost
-from polyai.tensor.nodes import Body, Comprehension, Cond, Extern, Join, Program, Scatter, Step, TensorType, While, nnz_of
+from polyai.tensor.nodes import Body, Comprehension, Cond, Extern, Join, Program, Scatter, Select, Step, TensorType, While, nnz_of
 
 __all__ = ["Externs", "SparseValue", "bind_sizes", "run"]
 
@@ -116,6 +116,8 @@ class _Machine:
                     self._scatter(step)
             case Join():
                 self._join(step)
+            case Select():
+                self._select(step)
             case Extern():
                 given = [_result(self.tensors[a]) for a in step.args]
                 out = self.externs[step.function](*given, **dict(step.attributes))
@@ -220,7 +222,11 @@ class _Machine:
         points, _ = self.evaluator.expand(Grid((1,), {}), step.within)
         left = tuple(i for i in step.indices if i.name not in points.vars)
         grid = append_axes(points, left, [self.evaluator.extent(i) for i in left])
+        data = self.evaluator.full(step.body, grid).reshape(-1)
         at = tuple(self.evaluator.full(a, grid).reshape(-1).astype(np.int64) for a in step.at)
+        if step.base is None and any(left_out(a)[1] is not None for a in step.at):
+            touched = np.logical_and.reduce([a != -1 for a in at])
+            at, data = tuple(a[touched] for a in at), data[touched]
         for d, (index, extent) in enumerate(zip(at, shape)):
             if ((index < 0) | (index >= extent)).any():
                 worst = index[(index < 0) | (index >= extent)][0]
@@ -229,7 +235,7 @@ class _Machine:
                     f"index {worst} of dimension {d}, whose extent is {extent}",
                     "check the indices that say where to write",
                 )
-        return grid, at, self.evaluator.full(step.body, grid).reshape(-1)
+        return grid, at, data
 
     def _sparse_scatter(self, step: Scatter) -> None:
         """The coordinates that are touched, sorted, each with its values combined."""
@@ -259,6 +265,18 @@ class _Machine:
             found = stored if found is None else np.intersect1d(found, stored, assume_unique=True)
         assert found is not None
         self._own(step.target, found, np.ones(len(found), to_numpy(step.type.dtype)), shape)
+
+    def _select(self, step: Select) -> None:
+        """One coordinate below each combination of the others."""
+        above, last = step.indices[:-1], step.indices[-1]
+        extents, limit = [self.evaluator.extent(i) for i in above], self.evaluator.extent(last)
+        grid = append_axes(Grid((), {}), above, extents)
+        chosen = self.evaluator.full(step.at, grid).reshape(-1).astype(np.int64)
+        outside = chosen[(chosen < 0) | (chosen >= limit)]
+        if len(outside):
+            raise IndexOutOfRangeError(f"{step.target} selects outside its range", f"index {outside[0]}, whose extent is {limit}", "check the indices")
+        places = np.arange(len(chosen)) * limit + chosen
+        self._own(step.target, places, np.ones(len(chosen), bool), (*extents, limit))
 
     def _own(self, target: str, places: Array, values: Array, shape: tuple[int, ...]) -> None:
         coords = tuple(np.unravel_index(places, shape)) if len(places) else tuple(np.zeros(0, np.int64) for _ in shape)

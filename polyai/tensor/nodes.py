@@ -3,10 +3,11 @@
 Grammar::
 
     Program    = inputs, body: Step*, outputs: names, facts
-    Step       = Comprehension | Scatter | Join | Extern | Cond | While
+    Step       = Comprehension | Scatter | Join | Select | Extern | Cond | While
     Comprehension  target[indices] = body                 for all indices (in `within`, if given)
     Scatter        target = base; target[at] monoid= body for all indices in lexicographic order
     Join           target[indices] = the coordinates where, in every clause, one of its parts is stored
+    Select         target[indices] = the coordinates whose last index is `at`, a function of the others
     Body       = scalar Expr, with two more readings:
                    Load(tensor, indices)                  an access; indices are affine in index variables and sizes,
                                                           or contain further Loads (a gather)
@@ -20,7 +21,9 @@ pass `restrict` adds it where the annihilator of a product proves that nothing i
 
 Patterns are borrowed from sparse inputs, or made: a Join is the intersection of unions of patterns, and holds no values; a
 Scatter without a base stores just the coordinates it touches, the projection of what it runs over. Within a Join, its parts
-may be read: where one is not stored, its element is a structural zero.
+may be read: where one is not stored, its element is a structural zero. A Select holds no values either, and is never stored:
+within it a row of another tensor is entered by what it selects. `sum(r, k) A[r, k] * X[k, j] within S(i, r), A(r, k)` with
+`S = select rows[i]` is A[rows] @ X.
 
 A step may read its own target at lexicographically earlier indices (a recurrence, as in a cumulative sum); a read of an
 earlier element outside the target's range must be guarded by `where`. `where` is lazy at this level: a Load in the branch
@@ -111,7 +114,9 @@ class Comprehension:
 class Scatter:
     """target = base, then target[at] = monoid(target[at], body) for all indices; monoid None overwrites, last one wins.
 
-    Without a base the target is sparse, owns its pattern, and stores just the coordinates that some point touches.
+    Without a base the target is sparse, owns its pattern, and stores just the coordinates that some point touches. Without a monoid
+    as well (and not grouped), no two points touch the same one, and each row is touched in order: rows are counted first, then what is
+    found is pushed to them. Then a place may be `where(condition, place, -1)`: points without the condition touch nothing.
 
     `grouped`: such a scatter runs over all that one pattern stores, and puts it in another order: grouped by what the target
     lists outside, in the order of the walk inside. With a monoid, points of one coordinate follow each other within a group, and
@@ -142,6 +147,17 @@ class Join:
     def parts(self) -> tuple[Within, ...]:
         """All parts, each once, in the order of the clauses."""
         return tuple(dict.fromkeys(w for clause in self.clauses for w in clause))
+
+
+@node
+class Select:
+    """The coordinates (i, r) with r = at, an integer expression of i, which may gather; of any number of indices, the last one is
+    selected. The target owns its pattern and holds no values."""
+
+    target: str
+    type: TensorType
+    indices: tuple[Index, ...]
+    at: Body
 
 
 @node
@@ -182,7 +198,7 @@ class While:
     body: Program
 
 
-Step = Union[Comprehension, Scatter, Join, Extern, Cond, While]
+Step = Union[Comprehension, Scatter, Join, Select, Extern, Cond, While]
 
 
 @node
@@ -225,7 +241,7 @@ class Program:
 def targets_of(step: Step) -> tuple[str, ...]:
     """The names a step defines."""
     match step:
-        case Comprehension() | Scatter() | Join():
+        case Comprehension() | Scatter() | Join() | Select():
             return (step.target,)
         case Extern() | Cond() | While():
             return step.targets
@@ -236,7 +252,7 @@ def types_of(program: Program) -> dict[str, TensorType]:
     out = {i.name: i.type for i in program.inputs}
     for step in program.body:
         match step:
-            case Comprehension() | Scatter() | Join():
+            case Comprehension() | Scatter() | Join() | Select():
                 out[step.target] = step.type
             case Extern() | Cond() | While():
                 out.update(zip(step.targets, step.types))
@@ -252,11 +268,21 @@ def nnz_of(tensor: str) -> str:
     return f"{tensor}.nnz"
 
 
+def is_select(type: TensorType) -> bool:
+    """True for the type of a selection."""
+    return type.format is not None and type.format.name == "select"
+
+
 def regroups(step: Step) -> bool:
     """True for a scatter that puts stored elements in another order."""
     return isinstance(step, Scatter) and step.grouped
 
 
+def pushes(step: Step) -> bool:
+    """True for a scatter that pushes what it finds to rows that were counted."""
+    return isinstance(step, Scatter) and step.base is None and step.monoid is None and not step.grouped
+
+
 def owns_a_pattern(step: Step) -> bool:
-    """True for the steps that make a pattern: joins, and scatters without a base."""
-    return isinstance(step, Join) or (isinstance(step, Scatter) and step.base is None)
+    """True for the steps that make a pattern: joins, selections, and scatters without a base."""
+    return isinstance(step, (Join, Select)) or (isinstance(step, Scatter) and step.base is None)

@@ -18,6 +18,7 @@ from polyai.tensor.nodes import (
     Program,
     Reduce,
     Scatter,
+    Select,
     Step,
     TensorType,
     While,
@@ -68,6 +69,8 @@ def show_step(step: Step) -> str:
         case Join():
             clauses = " & ".join(f"({c})" if len(step.clauses) > 1 and " | " in c else c for c in map(_clause, step.clauses))
             return f"{step.target}[{_indices(step.indices, ())}] {step.type.format.name if step.type.format else ''} = join {clauses}"
+        case Select():
+            return f"{step.target}[{_indices(step.indices, ())}] select {show_body(step.at)}"
         case Extern():
             more = "".join(f", {k}={v!r}" for k, v in step.attributes)
             return f"{_targets(step.targets, step.types)} = extern {step.function}({', '.join(step.args)}{more})"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from polyai.scalar.expr import Apply, Cast, Load, Var
-from polyai.tensor.nodes import Body, Comprehension, Index, Join, Reduce, Scatter, Within
+from polyai.tensor.nodes import Body, Comprehension, Index, Join, Reduce, Scatter, Select, Within
 
 
 def parts(body: Any) -> tuple[Body, ...]:
@@ -83,10 +83,12 @@ def renamed_withins(within: tuple[Within, ...], names: dict[str, str]) -> tuple[
 
 
 def renamed_step(step: Any, names: dict[str, str]) -> Any:
-    """A comprehension, scatter or join with index variables renamed."""
+    """A comprehension, scatter, join or selection with index variables renamed."""
     indices = tuple(renamed_index(i, names) for i in step.indices)
     if isinstance(step, Join):
         return Join(step.target, step.type, indices, tuple(renamed_withins(c, names) for c in step.clauses))
+    if isinstance(step, Select):
+        return Select(step.target, step.type, indices, renamed_body(step.at, names))
     body, within = renamed_body(step.body, names), renamed_withins(step.within, names)
     if isinstance(step, Scatter):
         at = tuple(renamed_body(a, names) for a in step.at)

@@ -22,6 +22,7 @@ from polyai.tensor.nodes import (
     Program,
     Reduce,
     Scatter,
+    Select,
     Step,
     TensorType,
     While,
@@ -44,12 +45,15 @@ class Scope:
         self.sizes = size_symbols(program)
         self.indices: set[str] = set()
         self.joins: dict[str, Join] = {}
+        self.without_values: set[str] = set()
 
     def define(self, step: Step) -> None:
         """Note what `step` defines."""
         self.types.update(_defines(step))
         if isinstance(step, Join):
             self.joins[step.target] = step
+        if isinstance(step, (Join, Select)):
+            self.without_values.add(step.target)
 
     def visible(self, step: Step) -> dict[str, TensorType]:
         """Tensors that bodies of `step` may read: a comprehension may read itself (a recurrence)."""
@@ -105,7 +109,7 @@ def _inputs_are_well_formed(program: Program) -> None:
 
 
 def _defines(step: Step) -> list[tuple[str, TensorType]]:
-    if isinstance(step, (Comprehension, Scatter, Join)):
+    if isinstance(step, (Comprehension, Scatter, Join, Select)):
         return [(step.target, step.type)]
     return list(zip(step.targets, step.types))
 
@@ -126,6 +130,8 @@ def _roots(step: Step) -> tuple[Body, ...]:
             return (step.body,)
         case Scatter():
             return (*step.at, step.body)
+        case Select():
+            return (step.at,)
         case _:
             return ()
 
@@ -151,7 +157,7 @@ def names_are_defined_before_use(step: Step, scope: Scope) -> Iterator[str]:
             used += [(a, scope.types) for a in (step.predicate, *step.args)]
         case While():
             used += [(a, scope.types) for a in (*step.init, *step.args)]
-        case Comprehension():
+        case Comprehension() | Select():
             pass
     for root in _roots(step):
         used += [(w.tensor, scope.types) for n in each(root) if isinstance(n, Reduce) for w in n.within]
@@ -181,9 +187,9 @@ def indices_are_unique(step: Step, scope: Scope) -> Iterator[str]:
 
 
 def variables_are_bound(step: Step, scope: Scope) -> Iterator[str]:
-    if not isinstance(step, (Comprehension, Scatter)):
+    if not isinstance(step, (Comprehension, Scatter, Select)):
         return
-    bound = {i.name for i in step.indices}
+    bound = {i.name for i in (step.indices[:-1] if isinstance(step, Select) else step.indices)}
     for index in step.indices:
         yield from _unknown_sizes(index, scope)
     for root in _roots(step):
@@ -234,7 +240,7 @@ def ranks_match(step: Step, scope: Scope) -> Iterator[str]:
                 yield f"{len(step.at)} places for rank {step.type.rank}"
             if base.shape != step.type.shape or base.dtype != step.type.dtype or base.is_sparse != (step.base is None):
                 yield f"the base {step.base} is not a dense tensor of the target's type"
-        case Join():
+        case Join() | Select():
             if tuple(i.extent for i in step.indices) != step.type.shape:
                 yield f"the indices of {step.target} do not run over its shape"
         case Extern() | Cond() | While():
@@ -256,13 +262,13 @@ def dtypes_agree_with_the_table(step: Step, scope: Scope) -> Iterator[str]:
                 yield f"the body is {step.body.dtype}, the target {step.type.dtype}"
         case _:
             pass
-    if isinstance(step, Scatter):
-        for at in step.at:
+    if isinstance(step, (Scatter, Select)):
+        for at in step.at if isinstance(step, Scatter) else (step.at,):
             if not at.dtype.is_integer:
                 yield f"place {show_body(at)} is {at.dtype}, not an integer"
-        if step.monoid is not None and step.monoid not in MONOIDS:
+        if isinstance(step, Scatter) and step.monoid is not None and step.monoid not in MONOIDS:
             yield f"{step.monoid} is not a monoid"
-        if step.grouped and (step.base is not None or len(step.within) != 1 or {a.name for a in step.at if isinstance(a, Var)} != {i.name for i in step.indices}):
+        if isinstance(step, Scatter) and step.grouped and (step.base is not None or len(step.within) != 1 or {a.name for a in step.at if isinstance(a, Var)} != {i.name for i in step.indices}):
             yield "it is grouped, and does more than to put what one pattern stores in another order"
 
 
@@ -381,10 +387,10 @@ def sparse_targets_are_stored_within_their_owner(step: Step, scope: Scope) -> It
 
 
 def joins_are_of_patterns_only(step: Step, scope: Scope) -> Iterator[str]:
-    """A join holds no values to read."""
+    """A join or a selection holds no values to read."""
     for load in _loads(step):
-        if load.array in scope.joins:
-            yield f"{show_body(load)} reads the join {load.array}, which holds no values"
+        if load.array in scope.without_values:
+            yield f"{show_body(load)} reads the pattern {load.array}, which holds no values"
 
 
 def _owned(within: Within, scope: Scope) -> Within:

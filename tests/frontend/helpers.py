@@ -55,7 +55,10 @@ def interpreted(traced: Traced, args: tuple[Any, ...], kwargs: dict[str, Any]) -
         results = []
     for o in traced.outputs:
         if isinstance(o, ArrayOut) and o.owner is not None:
-            assert isinstance(results[o.position], SparseValue)
+            value = results[o.position]
+            assert isinstance(value, SparseValue)
+            if o.line:  # a row that is returned as a vector
+                results[o.position] = sp.csr_array((value.values, value.coords), shape=value.shape)
     return traced.rebuild(results, values)
 
 

@@ -20,7 +20,7 @@ from typing import Any, assert_never
 
 from polyai.errors import VerifyError
 from polyai.poly import tree as st
-from polyai.poly.access import loads_in, reads_of, row_of, write_of
+from polyai.poly.access import loads_in, reads_of, row_of, whole_of, write_of
 from polyai.poly.affine import Parameters
 from polyai.poly.nodes import Allocation, Array, Ragged, Scop, Statement, hull_of
 from polyai.scalar import dtype as dt
@@ -67,6 +67,8 @@ def _accesses(scop: Scop) -> dict[str, dict[str, list[tuple[Expr, ...]]]]:
         for r in s.ragged:
             if r.drains:  # reads a whole row
                 out.setdefault(r.drains, {}).setdefault(s.name, []).append((*r.places, Var("", dt.i64)))
+        for load in s.entered:
+            out.setdefault(load.array, {}).setdefault(s.name, []).append(tuple(Var("", dt.i64) for _ in load.indices))
     return out
 
 
@@ -153,19 +155,18 @@ def _without(s: Statement, scop: Scop, dropped: Mapping[str, tuple[int, ...]], l
     at = tuple(change(e) for e in _kept(s.at, dropped.get(s.target, ())))
     value = change(s.value)
     pushes = tuple((array, change(pushed)) for array, pushed in s.pushes)
-    once = () if s.once is None else (change(s.once),)
+    when = None if s.when is None else change(s.when)
+    ragged, nonempty = (tuple(dataclasses.replace(r, place=tuple(map(change, r.place))) for r in of) for of in (s.ragged, s.nonempty))
+    once = None if s.once is None else change(s.once)
     known = {*s.dims, *scop.parameters}
     head = f"{s.name}[{', '.join(s.dims)}]"
     prefix = f"[{', '.join(scop.parameters)}] -> "
     write = write_of(head, s.target, at, value.dtype, known, limits)
-    drained = (row_of(head, r.drains, _kept(r.places, dropped.get(r.drains, ())), known, limits) for r in s.ragged if r.drains)
-    reads = tuple(dict.fromkeys((*reads_of(head, (value, *at, *(e for _, e in pushes), *once), known, limits), *drained)))
+    drained = (row_of(head, r.drains, _kept(r.places, dropped.get(r.drains, ())), known, limits) for r in ragged if r.drains)
+    after = dataclasses.replace(s, at=at, value=value, pushes=pushes, when=when, once=once, ragged=ragged, nonempty=nonempty)
+    reads = tuple(dict.fromkeys((*reads_of(head, after.roots, known, limits), *drained, *(whole_of(head, e, known, limits) for e in after.entered))))
     return dataclasses.replace(
-        s,
-        at=at,
-        value=value,
-        pushes=pushes,
-        once=once[0] if once else None,
+        after,
         write=dataclasses.replace(write, text=prefix + write.text, must=write.must and s.write.must),
         reads=tuple(dataclasses.replace(r, text=prefix + r.text) for r in reads),
     )

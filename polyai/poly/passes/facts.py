@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from polyai.poly.access import loads_in, variables_in
+from polyai.poly.access import anywhere, loads_in, variables_in
 from polyai.poly.nodes import Ragged, Scop, Statement
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Apply, Cast, Const, Expr, Load, Var
@@ -238,6 +238,8 @@ def _accesses(s: Statement) -> Iterator[Access]:
             yield _access(s, Load(f"{r.tensor}.walk", (*r.places, Var(r.dim, dt.i64)), dt.i64), False)
         if r.drains:  # a walk of a workspace row reads all of it
             yield _access(s, Load(r.drains, (*r.places, Load("", (), dt.i64)), dt.i64), False)
+    for load in s.entered:
+        yield _access(s, anywhere(load), False)
 
 
 def _access(s: Statement, load: Load, write: bool) -> Access:

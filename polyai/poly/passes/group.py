@@ -236,11 +236,17 @@ def atoms(statements: Sequence[Facts]) -> list[tuple[Facts, ...]]:
     for s in statements:
         start = out[-1][0] if out and len(out[-1]) == 1 else None
         reduces = s.summed or (s.statement.monoid is not None and any(r.stream for r in s.statement.ragged))
-        if start is not None and reduces and start.statement.target == s.statement.target and len(start.free) == len(s.free):
+        if start is not None and reduces and start.statement.target == s.statement.target and _named(start) == _named(s):
             out[-1] = (start, s)
         else:
             out.append((s,))
     return out
+
+
+def _named(s: Facts) -> tuple[int, frozenset[int]]:
+    """How many dims are free, and which dimensions of the target they index."""
+    write = next(a for a in s.accesses if a.write)
+    return len(s.free), frozenset(n for n, place in enumerate(write.places) if place in s.free)
 
 
 def beside(main: Facts, dim: str, other: Facts) -> str:

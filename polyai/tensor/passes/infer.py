@@ -18,7 +18,7 @@ from polyai.errors import VerifyError
 from polyai.scalar.expr import Apply, Load
 from polyai.scalar.ops import result_type
 from polyai.tensor.bodies import map_regions, owner_within
-from polyai.tensor.nodes import Comprehension, Join, Pattern, Program, Scatter, Step, TensorType, targets_of
+from polyai.tensor.nodes import Comprehension, Join, Pattern, Program, Scatter, Select, Step, TensorType, targets_of
 from polyai.tensor.show import show_type
 from polyai.tensor.tree import bottom_up
 
@@ -31,7 +31,7 @@ def run(program: Program) -> Program:
     out: list[Step] = []
     for given in program.body:
         step = _step(given, types)
-        if isinstance(step, (Comprehension, Scatter, Join)):
+        if isinstance(step, (Comprehension, Scatter, Join, Select)):
             types[step.target] = step.type
         else:
             types.update(zip(step.targets, step.types))
@@ -62,6 +62,8 @@ def _step(step: Step, types: Types) -> Step:
             return dataclasses.replace(
                 step, body=typed(step.body, types), at=tuple(typed(a, types) for a in step.at), type=step.type if step.base is None else types[step.base]
             )
+        case Select():
+            return dataclasses.replace(step, at=typed(step.at, types))
         case _:
             return step
 

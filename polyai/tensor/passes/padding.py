@@ -50,6 +50,7 @@ from polyai.tensor.nodes import (
     Program,
     Reduce,
     Scatter,
+    Select,
     Step,
     TensorType,
     While,
@@ -153,7 +154,7 @@ class _Padding:
             case Scatter():
                 inside = self._padded(step.within)
                 yield step if inside is None else self._scatter(step, self._walk(inside, set()))
-            case Cond() | While() | Extern() | Join():
+            case Cond() | While() | Extern() | Join() | Select():
                 self._refuse(step, "enters a branch or a loop")
                 yield step
             case _:

@@ -33,6 +33,7 @@ from polyai.tensor.bodies import (
     apply,
     convert,
     from_size,
+    left_out,
     loads,
     names_of,
     parts_within,
@@ -53,10 +54,12 @@ from polyai.tensor.nodes import (
     Program,
     Reduce,
     Scatter,
+    Select,
     Step,
     TensorType,
     Within,
     owns_a_pattern,
+    pushes,
     regroups,
     targets_of,
     types_of,
@@ -134,6 +137,13 @@ class _Cut:
                 self._add(out, [name], ready, shared, done, filling=name)
                 done.add(name)
                 continue
+            if pushes(self.made[name]):
+                if self.how != "again":
+                    rows = self._counted_pushes(name)
+                    self._add(out, [rows[-1].target], ready, shared, done, more=rows, counting=name)
+                self._add(out, [name], ready, shared, done, filling=name)
+                done.add(name)
+                continue
             if self.how == "again" and isinstance(step := self.made[name], Scatter):
                 done.add(name)
                 values = self._values(step)
@@ -194,6 +204,8 @@ class _Cut:
         if filling and regroups(step := self.made[filling]):
             assert isinstance(step, Scatter)
             goals, counting, source = [f"{filling}.{part}" for part in ("pos1", "crd1", "val")], filling, self._stored_by(step)
+        elif filling and pushes(self.made[filling]):
+            goals, assembled = [f"{filling}.crd1", f"{filling}.val"], (*assembled, filling)
         name = f"{self.program.name}_{len(out)}"
         if bounding:  # only how long rows are is read
             taken = tuple(dataclasses.replace(i, unique=False) for i in taken)
@@ -251,9 +263,11 @@ class _Cut:
         out: list[str] = []
         known = {*ready, *done, name}
         for step in self.program.body:
-            if owns_a_pattern(step):
-                continue
             computable = all(r in known for r in reads_of(step))
+            if owns_a_pattern(step):
+                if computable and isinstance(step, Select):
+                    known.add(step.target)
+                continue
             if computable and isinstance(step, Comprehension):
                 known.add(step.target)
                 if step.type.pattern is not None and step.type.pattern.owner == name and (self._is_wanted(step.target) or isinstance(step.body, Reduce)):
@@ -397,6 +411,27 @@ class _Cut:
         type = TensorType(step.type.dtype, step.type.shape, None, pattern)
         return Comprehension(f"{step.target}.val", type, indices, body, (Within(step.target, tuple(places)),))
 
+    def _counted_pushes(self, name: str) -> tuple[Comprehension | Scatter, ...]:
+        """How much is pushed to each row of a pattern that a scatter without a monoid makes."""
+        row, _ = self._rows_of(name)
+        step = self.made[name]
+        assert isinstance(step, Scatter)
+        counted = self._counted_in_any_order(name, step, row)
+        return (*counted, self._positions(name, row, counted[-1]))
+
+    def _counted_in_any_order(self, name: str, step: Scatter, row: Index) -> tuple[Comprehension | Scatter, ...]:
+        """How many elements each row gets, of a pattern whose elements come in another order."""
+        type = TensorType(dt.i64, (row.extent,))
+        zeros = Comprehension(f"{name}.none", type, (row,), Const(0, dt.i64))
+        fresh = {i.name: self.names.fresh(stem(i.name)) for i in step.indices}
+        again: Scatter = rename(step, fresh)
+        assert step.type.format is not None
+        at, conditions = zip(*(left_out(a) for a in again.at))
+        one: Body = Const(1, dt.i64)
+        for condition in conditions:
+            one = one if condition is None else apply("where", dt.i64, condition, one, Const(0, dt.i64))
+        place = (at[step.type.format.order[0]],)
+        return zeros, Scatter(f"{name}.count", type, zeros.target, "add", again.indices, place, one, again.within)
 
     def _fill(self, name: str) -> list[Comprehension]:
         step = self.made[name]
@@ -434,5 +469,5 @@ def _is_dear(step: Step) -> bool:
     """Worth more to keep than to compute again."""
     if isinstance(step, Comprehension):
         return next(reduces(step.body), None) is not None
-    return not isinstance(step, Join)
+    return not isinstance(step, (Join, Select))
 

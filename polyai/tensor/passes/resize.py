@@ -78,6 +78,9 @@ class Resize:
             case tn.Join():
                 needed.update(w.tensor for w in step.parts)
                 return tn.Join(step.target, self.type(step.type), tuple(map(self.index, step.indices)), step.clauses)
+            case tn.Select():
+                indices = tuple(map(self.index, step.indices))
+                return tn.Select(step.target, self.type(step.type), indices, self.body(step.at, needed))
             case tn.Extern():
                 needed.update(step.args)
                 return tn.Extern(step.targets, tuple(map(self.type, step.types)), step.function, step.args, step.attributes)

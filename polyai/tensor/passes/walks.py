@@ -18,7 +18,19 @@ from typing import Any
 from polyai.errors import UnsupportedError
 from polyai.scalar.expr import Load
 from polyai.tensor.bodies import map_regions, names_of, stored_at
-from polyai.tensor.nodes import Comprehension, Input, Pattern, Program, Reduce, Scatter, Step, TensorType, Within, types_of
+from polyai.tensor.nodes import (
+    Comprehension,
+    Input,
+    Pattern,
+    Program,
+    Reduce,
+    Scatter,
+    Select,
+    Step,
+    TensorType,
+    Within,
+    types_of,
+)
 from polyai.tensor.tree import bottom_up
 from polyai.term.names import Names
 
@@ -44,6 +56,7 @@ class _Walks:
     def __init__(self, program: Program) -> None:
         self.types: dict[str, TensorType] = types_of(program)
         self.inputs = {i.name for i in program.inputs}
+        self.selects = {s.target for s in program.body if isinstance(s, Select)}  # which have no fibre at hand
         self.names: Names = names_of(program)
         self.again: dict[str, str] = {}
         self.spare: dict[str, list[str]] = {}
@@ -55,6 +68,8 @@ class _Walks:
         walks = dict.fromkeys((*step.within, *inner))
         by_owner: dict[str, list[Within]] = {}
         for w in walks:
+            if w.tensor in self.selects:
+                continue
             by_owner.setdefault(w.tensor, []).append(w)
         instead: dict[Within, str] = {}
         for owner, found in by_owner.items():
