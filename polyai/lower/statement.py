@@ -27,6 +27,7 @@ from polyai.scalar.dtype import DType
 from polyai.scalar.expr import Apply, Cast, Const, Expr, Load, Var
 from polyai.scalar.ops import MONOIDS
 from polyai.shapes.expr import Size
+from polyai.tensor import nodes as tn
 from polyai.tensor.bodies import from_size
 
 
@@ -93,7 +94,9 @@ class Body:
         values = [(array, b.convert(self.value(e, None), out.storage.arrays[array].dtype)) for array, e in s.pushes]
         if s.pushes and next(loads_in(s.pushes[0][1]), None) is not None:
             coordinate = b.convert(values[0][1], dt.i64)
-            out.emit(lp.Check(b.below(coordinate, out.size(grouping.extent)), out.site(out.place_site(s.pushes[0][1], grouping.name, grouping.extent)), coordinate))
+            form = tn.types_of(out.program)[grouping.name].format
+            site = out.place_site(s.pushes[0][1], grouping.name, form.order[-1] if form is not None else 1, grouping.extent)
+            out.emit(lp.Check(b.below(coordinate, out.size(grouping.extent)), out.site(site), coordinate))
         self.groupings.instance(grouping, group, values)
 
     def value(self, expr: Expr, guard: lp.LoopExpr | None) -> lp.LoopExpr:
