@@ -624,8 +624,8 @@ def test_offsets_beyond_32_bits(index: Any) -> None:
     a = sp.csr_array((np.arange(1.0, 7.0, dtype=np.float32), places[[0, 2, 3, 1, 2, 3]].astype(index), np.array([0, 3, 3, 6], index)), shape=(3, columns))
     a.indices, a.indptr = a.indices.astype(index), a.indptr.astype(index)
     small = sp.csr_array((a.data, np.searchsorted(places, a.indices), a.indptr), shape=(3, 4))
-    np.testing.assert_allclose(spmm(a, operand), small @ operand[places], rtol=1e-5)
-    np.testing.assert_allclose(spmv(a, operand.reshape(-1)[:columns]), _rows(a, operand.reshape(-1)), rtol=1e-5)
+    np.testing.assert_allclose(spmm(a, operand), small @ operand[places], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(spmv(a, operand.reshape(-1)[:columns]), _rows(a, operand.reshape(-1)), rtol=1e-5, atol=1e-6)
     taken = pa.jit(lambda t, i: t[i])(operand, places.astype(index))
     np.testing.assert_array_equal(taken, operand[places])
     a.indices[-1] = columns

@@ -244,7 +244,8 @@ def _steps(
     for k, (count, stop) in enumerate(zip(counts, levels.positions(loop.var, lower, upper, [c * lanes for c in counts]))):
         once = k > 0 and 2 * count == counts[k - 1]
         steps = b.number(b.floordiv(b.sub(stop, at), b.const(count * lanes)))
-        once = once or steps == 1
+        alone = steps == 1 and b.sub(upper, stop) == b.ZERO and b.sub(at, lower) == b.ZERO  # no other version binds the same name beside it
+        once = alone or (once and steps is None)
         if steps != 0:
             levels.push(loop=not once)
             if once:
@@ -252,7 +253,7 @@ def _steps(
             levels.define(loop.var)
             body(count)
             inner = levels.pop()
-            if steps == 1:
+            if alone:
                 levels.emit(inner)
             else:
                 levels.emit(If(b.compare("lt", at, stop), inner) if once else For(loop.var, at, stop, inner, step=count * lanes))

@@ -149,7 +149,7 @@ class _Cut:
                 values = self._values(step)
                 self._add(out, [values.target], ready, shared, done, more=[values], filling=name)
                 continue
-            packed = self.how == "packed" and self._rows_of(name)[0].extent != 1  # a single row is no loop
+            packed = self.how == "packed" and self._has_row_loop(name)
             if packed:
                 bounds = self._bound(name)
                 self._add(out, [bounds[-1].target], ready, shared, done, more=bounds, bounding=name)
@@ -355,6 +355,11 @@ class _Cut:
             self.types[f"{part}.pos1"] = TensorType(dt.BY_NAME[f"i{form.index_bits}"], (at.extent,))
         begins = (convert(Load(f"{part}.pos1", (var(at),), self.types[f"{part}.pos1"].dtype), dt.i64) for part in parts)
         return Comprehension(f"{name}.pos1", TensorType(dt.i64, (at.extent,)), (at,), _sum(begins))
+
+    def _has_row_loop(self, name: str) -> bool:
+        """False for what has a single row, whatever its other size is: an index with one value is no loop."""
+        type = self.made[name].type
+        return type.format is not None and type.shape[type.format.order[0]] != 1
 
     def _in_order(self, name: str, indices: Sequence[Index]) -> tuple[Index, ...]:
         """The indices of a matrix, that of its rows first."""
