@@ -15,7 +15,9 @@ What a phase hands on is an array of the call: memory of NumPy's, named as kerne
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
+import sys
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -202,11 +204,22 @@ def _close_gaps(plan: Plan, arrays: Mapping[str, Array], positions: Array, along
             for array in along:
                 item = array.itemsize
                 ctypes.memmove(address(array) + stored * item, address(array) + begin * item, (end - begin) * item)
+                gone = max(begin, stored + end - begin)
+                _give_back(address(array) + gone * item, (end - gone) * item)
             positions[first + 1 : last + 1] -= begin - stored
         stored += end - begin
     for array in along:
         array.resize(stored, refcheck=False)
     return stored
+
+
+def _give_back(start: int, size: int) -> None:
+    """Tell the system that nobody wants what `size` bytes from `start` hold: their pages are free until they are written again."""
+    if size < SMALL or not sys.platform.startswith("linux"):
+        return
+    first, last = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, (start + size) // mmap.PAGESIZE * mmap.PAGESIZE
+    if last > first:
+        ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), mmap.MADV_DONTNEED)
 
 
 def _counted(plan: Plan, arrays: MutableMapping[str, Array], values: MutableMapping[str, int], width: int = 0) -> None:

@@ -106,6 +106,20 @@ def test_parts_of_the_rows_leave_no_gap(op: str, threads: int, monkeypatch: pyte
     np.testing.assert_array_equal(found.data, wanted.data)
 
 
+@pytest.mark.parametrize("op", OPS)
+def test_pages_that_are_given_back_hold_nothing(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Results of many pages in several parts: what was moved away is given back, and what stays is not."""
+    monkeypatch.setattr(staging, "SMALL", 0)
+    a, b = (sp.random_array((2000, 2000), density=0.01, format="csr", rng=seed) for seed in (1, 2))
+    b.data[:] = np.round(b.data * 8)
+    with pa.options(num_threads=4):
+        found, wanted = pa.jit(OPS[op])(a, b), OPS[op](a, b)
+    wanted.sort_indices()
+    assert found.nnz >= wanted.nnz and (op == "intersection" or found.nnz * 12 > 40 * 4096)
+    assert abs(found - wanted).max() < 1e-9
+    assert found.has_sorted_indices and (np.diff(found.indptr) >= 0).all()
+
+
 def test_what_memory_is_free_is_a_positive_number() -> None:
     free = staging.memory_available()
     assert free is None or free > 1 << 20
