@@ -104,7 +104,7 @@ def _beside_matrix(factors: Sequence[Factor]) -> bool:
 
 def _only_where_stored(tracer: Tracer, stem: str, made: Array, factors: Sequence[Factor], out: Labels) -> Array:
     """Without the elements where a sparse vector among the factors stores nothing."""
-    there = [(tracer.presence[a.name], labels) for a, labels in factors if a.name in tracer.presence]
+    there = [(tracer.presence[a.name], labels) for a, labels in factors if a.name in tracer.presence and set(labels) <= set(out)]
     if not there or not merging.reorders(made):
         return made
 
