@@ -110,7 +110,7 @@ MESSAGES: list[tuple[str, type[Exception], Callable[[], Any], str]] = [
      "add of the sparse graph is not zero where nothing is stored\n  why: the result would be dense: an implicit zero becomes 1.0\n"
      "  try: make it dense first with .toarray()"),
     ("a factor that would be searched", errors.UnsupportedError, lambda: pa.jit(lambda graph: pa.einsum("ij,kj,kl,il->", graph, graph, graph, graph))(graph()),
-     "einsum of the sparse graph and graph and graph and graph\n"
+     "einsum of the sparse graph\n"
      "  why: every coordinate of graph is named by others, so that it would be searched\n"
      "  try: multiply two of them first, then take the element-wise product"),
     ("a sum in a branch", errors.UnsupportedError, lambda: pa.jit(lambda graph, other: pa.cond(graph.sum() > 0, lambda: graph + other, lambda: graph - other))(graph(), graph()),
