@@ -252,6 +252,7 @@ class Variant:
         try:
             staging.run(self.kernels, made, values, given, self._launcher(options))
         except staging.LooseError:
+            self.runtime.stats.count("counted_first")
             made = dict(arrays)
             staging.run(self.counted(), made, values, given, self._launcher(options))
         return made

@@ -85,9 +85,11 @@ def test_patterns_whose_bounds_need_too_much_room_are_counted(op: str, monkeypat
     for free, packed in ((1 << 40, True), (max(wanted.nnz * 12, 61 * 8) + 1, False)):
         monkeypatch.setattr(staging, "memory_available", lambda free=free: free)
         ran.clear()
+        before = pa.stats().get("counted_first", 0)
         found = function(a, b)
         np.testing.assert_allclose(found.toarray(), wanted.toarray(), atol=1e-12)
         assert ("packed" in ran) is packed
+        assert (pa.stats().get("counted_first", 0) > before) is not packed
 
 
 @pytest.mark.parametrize("threads", [1, 2, 5])
