@@ -250,11 +250,11 @@ class Variant:
         made = dict(arrays)
         values[tn.THREADS] = self._threads(options)
         try:
-            staging.run(self.kernels, made, values, given, self._launcher(options))
+            staging.run(self.kernels, made, values, given, self._launcher(options), self.runtime.empty)
         except staging.LooseError:
             self.runtime.stats.count("counted_first")
             made = dict(arrays)
-            staging.run(self.counted(), made, values, given, self._launcher(options))
+            staging.run(self.counted(), made, values, given, self._launcher(options), self.runtime.empty)
         return made
 
     def is_plain(self) -> bool:
@@ -315,7 +315,7 @@ class Variant:
         values = {**self.traced.values(given), **counts, tn.THREADS: self._threads(options)}
         arrays, described = self._inputs(given)
         made = {**arrays, **kept}
-        staging.run(kernels, made, values, {}, self._launcher(options))
+        staging.run(kernels, made, values, {}, self._launcher(options), self.runtime.empty)
         made.update((n, a.copy()) for n, a in kept.items() if made[n] is a)  # each result owns its index arrays
         return self._phased(made, described, values)
 
@@ -447,7 +447,7 @@ class Variant:
                 results[written] = output_array(wanted[name], type_.dtype.name, shape)
             else:
                 _affordable(name, type_.dtype.bytes, shape)
-                results[written] = np.empty(shape, to_numpy(type_.dtype))
+                results[written] = self.runtime.empty(tuple(shape), to_numpy(type_.dtype))
         no_overlap(list(results.values()) if out is not None else [])
         return results
 

@@ -37,10 +37,12 @@ from polyai.loop.nodes import (
     Space,
     Stmt,
     Store,
+    Turn,
     Var,
     While,
 )
 from polyai.loop.show import show_expr, show_stmt
+from polyai.loop.walks import all_stmts
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType
 from polyai.scalar.ops import MONOIDS, OPS
@@ -131,7 +133,8 @@ def _stmt(stmt: Stmt, state: _State) -> None:
             if stretch is not None:
                 _stretches(stmt, steps, stretch, state)
                 return
-            for k in reversed(steps) if kind is Kind.PARALLEL and state.backwards else steps:
+            backwards = kind is Kind.PARALLEL and state.backwards and not any(isinstance(s, Turn) for s in all_stmts(body))
+            for k in reversed(steps) if backwards else steps:
                 state.values[var] = np.int64(k)
                 _stmt(body, state)
             state.values.pop(var, None)
@@ -149,6 +152,13 @@ def _stmt(stmt: Stmt, state: _State) -> None:
                 blame = np.atleast_1d(_eval(culprit, state)) if culprit is not None else np.zeros(1, np.int64)
                 lane = int(np.argmin(good))
                 raise _Left(site, int(blame[lane if len(blame) > 1 else 0]))
+        case Turn(register, turns, at, count):
+            place = int(_eval(at, state))
+            start = int(state.arrays[turns][place])
+            if start < 0:
+                raise VerifyError(f"turn {place} comes before the one before it", show_stmt(stmt))
+            state.arrays[register][...] = start
+            state.arrays[turns][place + 1] = start + int(_eval(count, state))
         case Prefetch(_, index):
             _eval(index, state)
         case Call(function, args):

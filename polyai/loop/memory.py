@@ -31,6 +31,7 @@ from polyai.loop.nodes import (
     Space,
     Stmt,
     Store,
+    Turn,
     Var,
     While,
 )
@@ -87,7 +88,7 @@ def _stmt(stmt: Stmt, env: Env, taken: Size) -> Size:
             return larger(_stmt(then, env, taken), taken if orelse is None else _stmt(orelse, env, taken))
         case Alloc():
             return taken if stmt.space is Space.REGISTER else taken + bytes_of(stmt, env)
-        case Let() | Store() | Check() | Call() | Prefetch():
+        case Let() | Store() | Check() | Call() | Turn() | Prefetch():
             return taken
         case _:
             assert_never(stmt)

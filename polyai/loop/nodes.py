@@ -12,6 +12,8 @@ Grammar::
            | Store(array, indices, value, mask)
            | Check(ok, site)                               leave the kernel with site's error if `ok` is false
            | Call(function, args)
+           | Turn(register, turns, at, count)              register = turns[at], once an iteration before wrote it;
+                                                           turns[at + 1] = register + count
            | Prefetch(array, index, near)                  a hint: this element is read soon; may name any index
     Expr   = scalar Expr
            | Ramp(base, stride, lanes)                     base, base + stride, ... : a vector of i64
@@ -180,6 +182,18 @@ class Call:
 
 
 @node
+class Turn:
+    """Where the results of an iteration of a parallel loop go, if they follow those of the iterations before: `register` becomes
+    turns[at] as soon as it is not negative, then turns[at + 1] becomes register + count. A parallel loop with a Turn runs each
+    iteration as a piece of its own, and begins them in order, so that whoever is waited for is at work."""
+
+    register: str
+    turns: str
+    at: LoopExpr
+    count: LoopExpr
+
+
+@node
 class Prefetch:
     """Bring the line of array[index] nearer. Changes nothing, and touches no memory: the index may be out of range. `near`: as
     near as it goes, else into the second-level cache."""
@@ -189,7 +203,7 @@ class Prefetch:
     near: bool = True
 
 
-Stmt = Union[Block, For, While, If, Let, Alloc, Store, Check, Call, Prefetch]
+Stmt = Union[Block, For, While, If, Let, Alloc, Store, Check, Call, Turn, Prefetch]
 
 
 @node

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import assert_never
 
 from polyai.loop.build import apply, load
@@ -28,6 +28,7 @@ from polyai.loop.nodes import (
     Ramp,
     Stmt,
     Store,
+    Turn,
     Var,
     While,
 )
@@ -105,6 +106,8 @@ def map_stmt(stmt: Stmt, change: Change) -> Stmt:
             return Check(change(ok), site, None if culprit is None else change(culprit))
         case Call(function, args):
             return Call(function, tuple(a if isinstance(a, str) else change(a) for a in args))
+        case Turn(register, turns, at, count):
+            return Turn(register, turns, change(at), change(count))
         case Prefetch(array, index, near):
             return Prefetch(array, change(index), near)
         case _:
@@ -141,6 +144,8 @@ def expressions(stmt: Stmt) -> tuple[LoopExpr, ...]:
             return (ok,) if culprit is None else (ok, culprit)
         case Call(_, args):
             return tuple(a for a in args if not isinstance(a, str))
+        case Turn(_, _, at, count):
+            return (at, count)
         case Prefetch(_, index):
             return (index,)
         case _:
@@ -171,6 +176,8 @@ def written(stmt: Stmt) -> set[str]:
     for s in all_stmts(stmt):
         if isinstance(s, Store):
             out.add(s.array)
+        elif isinstance(s, Turn):
+            out.update((s.register, s.turns))
         elif isinstance(s, Alloc):
             out.add(s.name)
         elif isinstance(s, Call):
@@ -189,3 +196,54 @@ def supply(kernel: Kernel) -> Names:
             if s.stretch is not None:
                 taken.add(s.stretch)
     return Names(taken)
+
+
+def arrays_of(stmt: Stmt) -> set[str]:
+    """Names of the arrays that a statement reads, writes or passes on."""
+    out: set[str] = set()
+    for s in all_stmts(stmt):
+        match s:
+            case Store(array=name) | Prefetch(array=name):
+                out.add(name)
+            case Call(args=args):
+                out.update(a for a in args if isinstance(a, str))
+            case Turn(register, turns):
+                out.update((register, turns))
+            case For(weight=str() as name):
+                out.add(name)
+            case _:
+                pass
+        for e in expressions(s):
+            for x in all_exprs(e):
+                if isinstance(x, (Load, MaskedLoad)):
+                    out.add(x.array)
+    return out
+
+
+def with_names(stmt: Stmt, names: Mapping[str, str]) -> Stmt:
+    """`stmt` with other names for some arrays."""
+
+    def expr(e: LoopExpr) -> LoopExpr:
+        e = map_operands(e, expr)
+        return dataclasses.replace(e, array=names[e.array]) if isinstance(e, (Load, MaskedLoad)) and e.array in names else e
+
+    match stmt:
+        case Block(stmts):
+            return Block(tuple(with_names(s, names) for s in stmts))
+        case For(lower=lower, upper=upper, body=body, weight=weight):
+            weight = names.get(weight, weight) if weight is not None else None
+            return dataclasses.replace(stmt, lower=expr(lower), upper=expr(upper), body=with_names(body, names), weight=weight)
+        case While(condition, body):
+            return While(expr(condition), with_names(body, names))
+        case If(condition, then, orelse):
+            return If(expr(condition), with_names(then, names), None if orelse is None else with_names(orelse, names))
+        case Store(name, indices, value, mask) if name in names:
+            return Store(names[name], tuple(map(expr, indices)), expr(value), None if mask is None else expr(mask))
+        case Prefetch(name, index, near) if name in names:
+            return Prefetch(names[name], expr(index), near)
+        case Turn(register, turns, at, count):
+            return Turn(names.get(register, register), names.get(turns, turns), expr(at), expr(count))
+        case Call(function, args):
+            return Call(function, tuple(names.get(a, a) if isinstance(a, str) else expr(a) for a in args))
+        case _:
+            return map_stmt(stmt, expr)

@@ -30,6 +30,7 @@ import islpy as isl
 from polyai.errors import UnsupportedError, VerifyError
 from polyai.loop import build as b
 from polyai.loop import nodes as lp
+from polyai.loop.walks import with_names
 from polyai.lower.ast_walk import Ast, Branch, Instance, Loop, Marked, Several, apart, ast_of, instances
 from polyai.lower.bounds import Fibres
 from polyai.lower.emitter import Emitter, Level
@@ -286,9 +287,32 @@ class _Lowering:
         first, last = (self.out.let(f"{name}_{end}", b.load(stream.cuts, (at,), dt.i64)) for end, at in (("from", chunk), ("to", b.add(chunk, b.ONE))))
         pos = f"{stream.name}.pos{stream.level}"
         self.out.used.add(pos)
-        start = b.convert(b.load(pos, (first,), self.storage.dtype(pos)), dt.i64)
-        self.cursors[stream.name] = self.streams.register(f"{stream.name}_cursor", start)
+        self.cursors[stream.name] = self.streams.register(f"{stream.name}_cursor", b.ZERO)
         return chunk, first, last
+
+    def _in_turns(self, stream: po.Stream, chunk: lp.Var, rows: lp.For) -> None:
+        """End the loop over parts of the rows: each fills memory of its thread's own, and takes it to where the part before it ends."""
+        out = self.out
+        part = out.symbol(stream.part)
+        along = [a.name for a in self.scop.arrays if a.role == "output" and self.storage.extents(a.name) == self.storage.extents(f"{stream.name}.crd{stream.level}")]
+        own = {name: out.names.fresh(f"{name}_part") for name in along}
+        turns, begin, k, row = (out.names.fresh(f"{stream.name}_{n}") for n in ("turns", "begin", "k", "row"))
+        stored = out.let(f"{stream.name}_stored", b.load(self.cursors[stream.name], (), dt.i64))
+        index = self.storage.stored[stream.name].index
+        started = b.load(begin, (), dt.i64)
+        copies = []
+        for name in along:
+            value = b.load(own[name], (b.var(k),), self.storage.dtype(name))
+            copies.append(lp.For(k, b.ZERO, stored, lp.Store(name, (b.add(started, b.var(k)),), value), lp.Kind.VECTOR))
+        end = b.add(b.convert(b.load(stream.ends, (b.var(row),), index), dt.i64), started)
+        ends = lp.For(row, rows.lower, rows.upper, lp.Store(stream.ends, (b.var(row),), b.convert(end, index)), lp.Kind.VECTOR)
+        buffers = [lp.Alloc(own[name], self.storage.dtype(name), (part,), lp.Space.THREAD) for name in along]
+        filled = with_names(b.block(*out.levels.pop().stmts), own)
+        turn = (lp.Alloc(begin, dt.i64, (), lp.Space.REGISTER), lp.Turn(begin, turns, chunk, stored))
+        chunks = out.symbol(stream.chunks)
+        out.emit(lp.Alloc(turns, dt.i64, (b.add(chunks, b.ONE),), lp.Space.KERNEL))
+        out.emit(lp.For(k, b.ZERO, b.add(chunks, b.ONE), lp.Store(turns, (b.var(k),), b.where(b.compare("eq", b.var(k), b.ZERO), b.ZERO, b.const(-1)))))
+        out.emit(lp.For(chunk.name, b.ZERO, chunks, b.block(*buffers, filled, *turn, *copies, ends), lp.Kind.PARALLEL, cost=_PART))
 
     def _only_counted(self, ast: Ast, stream: po.Stream) -> tuple[po.Statement, dict[str, lp.LoopExpr]] | None:
         """The one statement of a loop over a stream that adds 1 for each element, and its dims outside of that loop."""
@@ -349,9 +373,9 @@ class _Lowering:
         cost = self._cost(loop.body) if parallel else 1
         weight = self.fibres.weights.pop(name, None)
         if chunk is not None and packed is not None:
-            self.out.emit(lp.For(name, lower, upper, body, kind))
-            part = b.block(*self.out.levels.pop().stmts)
-            self.out.emit(lp.For(chunk.name, b.ZERO, self.out.symbol(packed.chunks), part, lp.Kind.PARALLEL, cost=_PART))
+            rows = lp.For(name, lower, upper, body, kind)
+            self.out.emit(rows)
+            self._in_turns(packed, chunk, rows)
             return
         if is_split:
             lower, upper = self.groupings.bounds(lower, upper, weight)

@@ -19,7 +19,8 @@ from collections.abc import Callable
 
 from polyai.errors import VerifyError
 from polyai.loop import nodes as lp
-from polyai.machine import memory
+from polyai.loop.walks import all_stmts
+from polyai.machine import abi, memory
 from polyai.machine import types as ty
 from polyai.machine.body import Body
 from polyai.machine.build import Function
@@ -91,7 +92,7 @@ def launch(body: Body, s: lp.For, write_loop: WriteLoop) -> None:
     saved, cursor = scope.enter(), body.cursor
     span = upper - lower
     rounds = span if s.step == 1 else (span + (s.step - 1))._two("udiv", s.step)
-    chunks = _chunks(body, s, lower, upper, rounds)
+    chunks = _each(body, rounds) if any(isinstance(part, lp.Turn) for part in all_stmts(s.body)) else _chunks(body, s, lower, upper, rounds)
     name = fn.module.fresh("pa.task")
     task = Function(fn.module, f"define internal i64 @{name}(ptr %context, i64 %chunk, i64 %thread)")
     _write_task(body, task, s, (lower, rounds, upper, chunks), write_loop)
@@ -119,6 +120,13 @@ def _chunks(body: Body, s: lp.For, lower: Num, upper: Num, rounds: Num) -> Num:
     wanted = wanted.lt(most).where(wanted, most)
     wanted = wanted.lt(rounds).where(wanted, rounds)
     return worth.pick(wanted.lt(1).pick(1, wanted, wanted), 1, wanted)
+
+
+def _each(body: Body, rounds: Num) -> Num:
+    """A chunk for each iteration, as long as there is a pool: those that take turns wait for the one before."""
+    threads = Num(body.fn, "i64", 1, body.read_field("threads"))
+    pool = Num(body.fn, "ptr", 1, body.read_field("parallel", "ptr"))
+    return (threads.gt(1) & _is_set(pool)).pick(rounds, 1, rounds)
 
 
 def _is_set(pointer: Num) -> Num:
@@ -305,3 +313,64 @@ found:
 }}"""
 ).replace("ROW", str(ROW_COST))
 """The binary search for f(chunk); each `extend` widens an element to i64."""
+
+
+PATIENCE = 4000
+"""How many times a task that waits for its turn looks before it lets other threads run."""
+
+_PAUSE = {"x86_64": ("llvm.x86.sse2.pause", "", ""), "aarch64": ("llvm.aarch64.hint", "i32", "i32 1")}
+
+
+def turn(fn: Function, turns: str, at: Num, count: Num, pool: str) -> Num:
+    """Waits until turns[at] is not negative, and writes turns[at + 1]; what it was, or the negated result of a task that failed."""
+    name, kind, given = _PAUSE.get(fn.module.target.triple.partition("-")[0], ("", "", ""))
+    if name:
+        fn.module.declare("void", name, (kind,) if kind else ())
+    pause = f"call void @{name}({given})" if name else ""
+    text = TURN.format(pause=pause, result=abi.POOL_RESULT, yields=abi.POOL_YIELDS, patience=PATIENCE)
+    fn.module.helper("pa.turn", lambda: text)
+    ref = fn.op(f"call i64 @pa.turn(ptr {turns}, i64 {at.ref}, i64 {count.ref}, ptr {pool})")
+    fn.written()
+    return Num(fn, "i64", 1, ref)
+
+
+TURN = """define internal i64 @pa.turn(ptr %turns, i64 %at, i64 %count, ptr %pool) #0 {{
+entry:
+  %mine = getelementptr i64, ptr %turns, i64 %at
+  br label %look
+look:
+  %k = phi i64 [ 0, %entry ], [ %k.next, %again ]
+  %start = load atomic i64, ptr %mine acquire, align 8
+  %ready = icmp sge i64 %start, 0
+  br i1 %ready, label %go, label %wait
+wait:
+  br label %poll
+poll:
+  %result = getelementptr i8, ptr %pool, i64 {result}
+  %code = load atomic i64, ptr %result monotonic, align 8
+  %failed = icmp ne i64 %code, 0
+  br i1 %failed, label %leave, label %pause
+leave:
+  %negative = sub i64 0, %code
+  ret i64 %negative
+pause:
+  {pause}
+  %k.next = add i64 %k, 1
+  %long = icmp sgt i64 %k, {patience}
+  br i1 %long, label %offer, label %again
+offer:
+  %yields = getelementptr i8, ptr %pool, i64 {yields}
+  %give = load ptr, ptr %yields
+  %can = icmp ne ptr %give, null
+  br i1 %can, label %let, label %again
+let:
+  %gave = call i32 %give()
+  br label %again
+again:
+  br label %look
+go:
+  %next = getelementptr i64, ptr %mine, i64 1
+  %end = add i64 %start, %count
+  store atomic i64 %end, ptr %next release, align 8
+  ret i64 %start
+}}"""

@@ -40,6 +40,8 @@ def stmt(b: Body, s: lp.Stmt) -> None:
             _check(b, ok, site, culprit)
         case lp.Call(function, args):
             _call(b, function, args)
+        case lp.Turn(register, turns, at, count):
+            _turn(b, register, turns, at, count)
         case lp.Prefetch(array, index, near):
             memory.prefetch(b.fn, scope.array(array), scope.index(index).re, near)
         case _:
@@ -164,6 +166,16 @@ def _call(b: Body, function: str, args: tuple[lp.LoopExpr | str, ...]) -> None:
     result = fn.op(f"call i64 {b.externs[function]}(ptr {record})")
     fn.written()
     b.leave_if(fn.op(f"icmp ne i64 {result}, 0"), result)
+
+
+def _turn(b: Body, register: str, turns: str, at: lp.LoopExpr, count: lp.LoopExpr) -> None:
+    fn, scope = b.fn, b.scope
+    place, held = scope.array(turns), scope.array(register)
+    if isinstance(place, memory.Register) or not isinstance(held, memory.Register):
+        raise VerifyError(f"turns in {turns} are taken into {register}", "the one is an array, the other a register")
+    start = parallel.turn(fn, place.ref, scope.index(at).re, scope.index(count).re, b.read_field("pool", "ptr"))
+    b.leave_if(start.lt(0).ref, fn.op(f"sub i64 0, {start.ref}"))
+    memory.write_register(fn, held, Value(dt.i64, 1, start), None)
 
 
 def _argument(b: Body, arg: lp.LoopExpr | str) -> tuple[str, str]:

@@ -214,6 +214,11 @@ class Stream:
         return f"{self.name}.cuts"
 
     @property
+    def part(self) -> str:
+        """The size that says how many elements a part of a packed stream may store."""
+        return f"{self.name}.part"
+
+    @property
     def chunks(self) -> str:
         """The size that says how many parts the rows of a packed stream have."""
         return f"{self.name}.chunks"

@@ -85,13 +85,13 @@ def api_table() -> Shared:
     memory = Shared(8 * len(API))
     for name, function in _FUNCTIONS.items():
         memory.set(API[name], address_of(getattr(ctypes.pythonapi, function)))
-    memory.set(API["empty"], _numpy_function(_EMPTY))
+    memory.set(API["empty"], numpy_function(_EMPTY))
     for name, kind in (("ndarray", np.ndarray), ("tuple", tuple), ("int", int), ("float", float)):
         memory.set(API[name], id(kind))
     return memory
 
 
-def _numpy_function(place: int) -> int:
+def numpy_function(place: int) -> int:
     """An entry of NumPy's table of C functions."""
     core: Any = sys.modules.get("numpy._core._multiarray_umath") or sys.modules["numpy.core._multiarray_umath"]  # NumPy 2, 1
     pointer = ctypes.pythonapi.PyCapsule_GetPointer

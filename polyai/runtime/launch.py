@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import math
 import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from polyai.errors import PolyAIError, VerifyError
 from polyai.machine.abi import NEED_ARENA, OK
@@ -16,6 +20,7 @@ from polyai.machine.cpu import cores, host_key
 from polyai.machine.load import ObjectError
 from polyai.options import Options
 from polyai.runtime.arena import Arena
+from polyai.runtime.blocks import LEAST, Blocks
 from polyai.runtime.cache import Cache, default_directory
 from polyai.runtime.externs import TOO_LARGE, Externs
 from polyai.runtime.kernel import Kernel, Signature
@@ -64,6 +69,7 @@ class Runtime:
         self._lock = threading.RLock()
         self._native: Native | None = None
         self._arena: Arena | None = None
+        self._blocks: Blocks | None = None
         self._run: Any = None
         self._ticks: Any = None
         self._epoch = (0.0, 0)
@@ -101,6 +107,20 @@ class Runtime:
             if self._arena is None:
                 self._arena = Arena(self.native)
             return self._arena
+
+    @property
+    def blocks(self) -> Blocks:
+        """Memory of large results."""
+        with self._lock:
+            if self._blocks is None:
+                self._blocks = Blocks(self.native)
+            return self._blocks
+
+    def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+        """`np.empty(shape, dtype)` for a result; a large one gets memory that was a result before, if there is some."""
+        if math.prod(shape) * dtype.itemsize < LEAST:
+            return np.empty(shape, dtype)
+        return (self._blocks or self.blocks).empty(shape, dtype)
 
     def prepare(self) -> None:
         """Make the native parts in another thread, to be ready when a kernel is. Returns at once; failures show up later."""

@@ -3,23 +3,19 @@
     count J -> J.pos1     the caller reads how much it ends with, and makes room for J.crd1 and what lies along it
     fill J  -> J.crd1, ...
 
-Bounds give more room than is needed. Pages that nobody touches cost nothing: the caller cuts the rows into parts of about equal
-bounds, a part stores its rows one after another, and the caller closes the gaps between the parts.
+Bounds give more room than is needed, and pages that nobody touches cost nothing. The caller cuts the rows into parts of about equal
+bounds; a thread stores a part in memory of its own, and then behind the part before it.
 
     J.pos1 = 0 3 6 | 9 12     parts of 2 rows, stored are 2, 3, 1, 1      a a b b b . | c d . .
-    J.end1 =   2 5 |10 11     -> J.pos1 = 0 2 5 6 7                       a a b b b c d
+    J.end1 =   2 5   6  7     -> J.pos1 = 0 2 5 6 7                       a a b b b c d
 
 What a phase hands on is an array of the call: memory of NumPy's, named as kernels name it.
 """
 
 from __future__ import annotations
 
-import ctypes
-import mmap
 import os
-import sys
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -38,15 +34,15 @@ from polyai.term.node import node
 LARGE = 1 << 26
 """Bytes of a result from which on the system is asked whether memory holds it: the question takes as long as filling a megabyte."""
 Array = NDArray[Any]
+Empty = Callable[[tuple[int, ...], Any], Array]
 Launch = Callable[[Kernel, Sequence[int], Mapping[str, int]], None]
 
 
 @node
 class Plan:
     """What a caller must know of one phase: the pattern it counts (or bounds) or fills, how many fibres that has and how wide its
-    indices are, and the shapes of its other results (along a pattern: its name). `even`: all elements of the pattern are about
-    equally dear, so that one part of the rows for each thread will do. A phase that counts and fills stores at most as much as all
-    patterns of `within` together."""
+    indices are, and the shapes of its other results (along a pattern: its name). A phase that counts and fills
+    stores at most as much as all patterns of `within` together."""
 
     of: int
     counts: str
@@ -54,7 +50,6 @@ class Plan:
     rows: Any
     index_bits: int
     shapes: dict[str, Any]
-    even: bool = False
     within: tuple[str, ...] = ()
 
 
@@ -65,9 +60,7 @@ class LooseError(Exception):
 SMALL = 1 << 24
 """Bytes of a result that are asked for without a look at how much memory is free."""
 PART = 16_384
-"""Elements of a part of the rows that are worth a task."""
-UNEVEN = 6
-"""Parts for each thread where elements are not equally dear."""
+"""Elements of a part of the rows: worth a task, and what it stores stays in the second-level cache until it is taken away."""
 
 
 def key_of(key: str, number: int) -> str:
@@ -84,13 +77,12 @@ def described(program: tn.Program, counts: str, fills: str, types: Mapping[str, 
     if made is not None and made.format is not None:
         rows, bits = packed(made.shape[made.format.order[0]]), made.format.index_bits
     special = {f"{counts}.pos1", f"{fills}.crd1", f"{fills}.val", f"{fills}.end1"}
-    even = any(isinstance(s, tn.Join) and s.target == fills for s in program.body)
     shapes = {}
     for output in program.outputs:
         if output not in special:
             pattern = own[output].pattern
             shapes[output] = [packed(s) for s in own[output].shape] if pattern is None else pattern.owner
-    return {"of": of, "counts": counts, "fills": fills, "rows": rows, "index_bits": bits, "shapes": shapes, "even": even, "within": list(within)}
+    return {"of": of, "counts": counts, "fills": fills, "rows": rows, "index_bits": bits, "shapes": shapes, "within": list(within)}
 
 
 def plan_of(kernel: Kernel) -> Plan | None:
@@ -100,7 +92,7 @@ def plan_of(kernel: Kernel) -> Plan | None:
         return None
     try:
         numbers = int(data["of"]), str(data["counts"]), str(data["fills"]), unpacked(data["rows"]), int(data["index_bits"])
-        return Plan(*numbers, dict(data["shapes"]), bool(data["even"]), tuple(data["within"]))
+        return Plan(*numbers, dict(data["shapes"]), tuple(data["within"]))
     except (KeyError, TypeError, ValueError) as error:
         raise VerifyError("the metadata of a phase is malformed", repr(error)) from None
 
@@ -111,9 +103,10 @@ def run(
     values: MutableMapping[str, int],
     given: Mapping[str, Array],
     launch: Launch,
+    empty: Empty = np.empty,
 ) -> None:
     """Run the phases in order, the rows of packed patterns in parts for the threads that `values` says. `arrays` and `values` gain
-    what they make; results go to the arrays `given` where there are some.
+    what they make; results go to the arrays `given` where there are some, else to what `empty` makes.
 
     Raises what their checks find, ShapeError before an allocation that memory cannot hold, and LooseError if patterns have to be
     counted.
@@ -130,12 +123,13 @@ def run(
             results[f"{plan.fills}.end1"] = positions[1:]
         for name, p in stage.results:
             if name not in results:
-                results[name] = given[name] if name in given else _room(p, plan, values)
+                results[name] = given[name] if name in given else _room(p, plan, values, empty)
         slots = [values[name] if kind == SIZE else address(results[name] if kind == RESULT else arrays[name]) for kind, name in stage.slots]
         launch(kernels[number], slots, values)
         if stage.packed:
-            stored = _close_gaps(plan, arrays, positions, [results[name] for name in stage.along])
-            arrays[f"{plan.fills}.pos1"], values[tn.nnz_of(plan.fills)] = positions, stored
+            arrays[f"{plan.fills}.pos1"], values[tn.nnz_of(plan.fills)] = positions, int(positions[-1])
+            for name in stage.along:
+                results[name].resize(positions[-1], refcheck=False)
         arrays.update(results)
         if plan.counts:
             width = next((s.width for s in stages[number + 1 :] if s.packed and s.plan.fills == plan.counts), 0)
@@ -177,49 +171,14 @@ def _stage_of(kernel: Kernel) -> _Stage:
 
 def _cut(plan: Plan, arrays: MutableMapping[str, Array], values: MutableMapping[str, int]) -> None:
     """Cut the rows of a packed pattern into parts of about equal bounds."""
-    threads = values[tn.THREADS]
     bounds, total = arrays[f"{plan.fills}.pos1"], values[tn.nnz_of(plan.fills)]
-    most = 1 if threads == 1 else threads * (1 if plan.even else UNEVEN)
-    parts = max(1, min(most, total // PART))
+    parts = max(1, total // PART)
     cuts = np.empty(parts + 1, np.int64)
     cuts[0], cuts[-1] = 0, len(bounds) - 1
     if parts > 1:
-        cuts[1:-1] = np.searchsorted(bounds, np.array([total * k // parts for k in range(1, parts)], bounds.dtype))
+        cuts[1:-1] = np.searchsorted(bounds, np.arange(1, parts) * (total / parts))
     arrays[f"{plan.fills}.cuts"], values[f"{plan.fills}.chunks"] = cuts, parts
-
-
-def _close_gaps(plan: Plan, arrays: Mapping[str, Array], positions: Array, along: Sequence[Array]) -> int:
-    """Move what each part of the rows stored to where the part before it ends; `positions` then are those of the rows. Returns how
-    much is stored."""
-    bounds, cuts = arrays[f"{plan.fills}.pos1"], arrays[f"{plan.fills}.cuts"].tolist()
-    stored = 0
-    for first, last in pairwise(cuts):
-        if first == last:
-            continue
-        begin, end = int(bounds[first]), int(positions[last])
-        if end < begin:  # the loop over the rows did not run
-            end = begin
-            positions[first + 1 : last + 1] = begin
-        if begin > stored:
-            for array in along:
-                item = array.itemsize
-                ctypes.memmove(address(array) + stored * item, address(array) + begin * item, (end - begin) * item)
-                gone = max(begin, stored + end - begin)
-                _give_back(address(array) + gone * item, (end - gone) * item)
-            positions[first + 1 : last + 1] -= begin - stored
-        stored += end - begin
-    for array in along:
-        array.resize(stored, refcheck=False)
-    return stored
-
-
-def _give_back(start: int, size: int) -> None:
-    """Tell the system that nobody wants what `size` bytes from `start` hold: their pages are free until they are written again."""
-    if size < SMALL or not sys.platform.startswith("linux"):
-        return
-    first, last = -(-start // mmap.PAGESIZE) * mmap.PAGESIZE, (start + size) // mmap.PAGESIZE * mmap.PAGESIZE
-    if last > first:
-        ctypes.CDLL(None).madvise(ctypes.c_void_p(first), ctypes.c_size_t(last - first), mmap.MADV_DONTNEED)
+    values[f"{plan.fills}.part"] = int(np.diff(bounds[cuts]).max())
 
 
 def _counted(plan: Plan, arrays: MutableMapping[str, Array], values: MutableMapping[str, int], width: int = 0) -> None:
@@ -254,7 +213,7 @@ def _fitting(total: int, plan: Plan) -> int:
     return total
 
 
-def _room(p: Parameter, plan: Plan, values: Mapping[str, int]) -> Array:
+def _room(p: Parameter, plan: Plan, values: Mapping[str, int], empty: Empty) -> Array:
     """Memory for a result of a phase."""
     dtype = to_numpy(dt.BY_NAME[p.dtype])
     shape: tuple[int, ...]
@@ -277,7 +236,7 @@ def _room(p: Parameter, plan: Plan, values: Mapping[str, int]) -> Array:
             f"its shape is {shape} and {available:,} bytes of memory are free",
             "work on a part of it, or multiply in another order",
         )
-    return np.empty(shape, dtype)
+    return empty(shape, dtype)
 
 
 def memory_available() -> int | None:

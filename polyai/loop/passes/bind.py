@@ -45,6 +45,7 @@ from polyai.loop.nodes import (
     Space,
     Stmt,
     Store,
+    Turn,
     Var,
     While,
 )
@@ -122,6 +123,10 @@ class _Binder:
                     if isinstance(a, str):
                         self._write(a)
                 self._emit(Call(function, new_args))
+            case Turn(register, turns, at, count):
+                self._emit(Turn(register, turns, self.expr(at), self.expr(count)))
+                self._write(register)
+                self._write(turns)
             case Prefetch(array, index):
                 self._emit(Prefetch(array, self.expr(index)))
             case For():

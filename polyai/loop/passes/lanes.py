@@ -34,6 +34,7 @@ from polyai.loop.nodes import (
     Space,
     Stmt,
     Store,
+    Turn,
     Var,
     While,
 )
@@ -157,6 +158,8 @@ class Lanes:
                 raise NotInLanes("a while loop is inside")
             case Call(function):
                 raise NotInLanes(f"it calls {function}")
+            case Turn():
+                raise NotInLanes("iterations take turns")
             case Prefetch():
                 raise NotInLanes("hints are added after lanes")
             case _:

@@ -35,7 +35,7 @@ from polyai.loop.nodes import (
     Store,
     While,
 )
-from polyai.loop.walks import all_exprs, all_stmts, expressions, map_operands, map_stmt
+from polyai.loop.walks import arrays_of, with_names
 from polyai.shapes import expr as sx
 from polyai.shapes.expr import Size
 from polyai.term.node import walk
@@ -77,7 +77,7 @@ def reuse(kernel: Kernel) -> Kernel:
             if s.name not in renamed:
                 kept.append(final.get(s.name, s))
         else:
-            kept.append(s if names.isdisjoint(renamed) else _renamed(s, renamed))
+            kept.append(s if names.isdisjoint(renamed) else with_names(s, renamed))
     return dataclasses.replace(kernel, body=Block(tuple(kept)))
 
 
@@ -119,50 +119,3 @@ def _spans(stmts: tuple[Stmt, ...], touched: tuple[set[str], ...]) -> dict[str, 
             first, _ = out.get(name, (at, at))
             out[name] = (first, at)
     return out
-
-
-def arrays_of(stmt: Stmt) -> set[str]:
-    """Names of the arrays that a statement reads, writes or passes on."""
-    out: set[str] = set()
-    for s in all_stmts(stmt):
-        match s:
-            case Store(array=name) | Prefetch(array=name):
-                out.add(name)
-            case Call(args=args):
-                out.update(a for a in args if isinstance(a, str))
-            case For(weight=str() as name):
-                out.add(name)
-            case _:
-                pass
-        for e in expressions(s):
-            for x in all_exprs(e):
-                if isinstance(x, (Load, MaskedLoad)):
-                    out.add(x.array)
-    return out
-
-
-def _renamed(stmt: Stmt, names: Mapping[str, str]) -> Stmt:
-    """`stmt` with other names for some arrays."""
-
-    def expr(e: LoopExpr) -> LoopExpr:
-        e = map_operands(e, expr)
-        return dataclasses.replace(e, array=names[e.array]) if isinstance(e, (Load, MaskedLoad)) and e.array in names else e
-
-    match stmt:
-        case Block(stmts):
-            return Block(tuple(_renamed(s, names) for s in stmts))
-        case For(lower=lower, upper=upper, body=body, weight=weight):
-            weight = names.get(weight, weight) if weight is not None else None
-            return dataclasses.replace(stmt, lower=expr(lower), upper=expr(upper), body=_renamed(body, names), weight=weight)
-        case While(condition, body):
-            return While(expr(condition), _renamed(body, names))
-        case If(condition, then, orelse):
-            return If(expr(condition), _renamed(then, names), None if orelse is None else _renamed(orelse, names))
-        case Store(name, indices, value, mask) if name in names:
-            return Store(names[name], tuple(map(expr, indices)), expr(value), None if mask is None else expr(mask))
-        case Prefetch(name, index, near) if name in names:
-            return Prefetch(names[name], expr(index), near)
-        case Call(function, args):
-            return Call(function, tuple(names.get(a, a) if isinstance(a, str) else expr(a) for a in args))
-        case _:
-            return map_stmt(stmt, expr)

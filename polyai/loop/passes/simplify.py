@@ -35,6 +35,7 @@ from polyai.loop.nodes import (
     Space,
     Stmt,
     Store,
+    Turn,
     Var,
     While,
 )
@@ -196,6 +197,8 @@ def _living(stmt: Stmt, used: set[str]) -> Stmt | None:
 def _read(stmt: Stmt, used: set[str]) -> None:
     if isinstance(stmt, Store):
         used.add(stmt.array)
+    elif isinstance(stmt, Turn):
+        used.update((stmt.register, stmt.turns))
     stack = list(expressions(stmt))
     while stack:
         e = stack.pop()
