@@ -30,21 +30,18 @@ import islpy as isl
 from polyai.errors import UnsupportedError, VerifyError
 from polyai.loop import build as b
 from polyai.loop import nodes as lp
-from polyai.loop.walks import with_names
 from polyai.lower.ast_walk import Ast, Branch, Instance, Loop, Marked, Several, apart, ast_of, instances
 from polyai.lower.bounds import Fibres
 from polyai.lower.emitter import Emitter, Level
 from polyai.lower.exprs import operations
 from polyai.lower.grouping import Groupings
+from polyai.lower.packed import Packed
 from polyai.lower.statement import Body
 from polyai.lower.stream import Streams
 from polyai.poly import nodes as po
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Const, Var
 from polyai.tensor import nodes as tn
-
-_PART = 1 << 20
-"""Scalar operations of one part of the rows of a packed pattern: the caller makes parts that are worth a task each."""
 
 _SYMBOLIC = 32
 """How many iterations a loop of unknown length is taken to have when costs are estimated."""
@@ -85,7 +82,7 @@ class _Lowering:
         cursors = {g.cursors for g in scop.groupings}
         self.pending = {a.array: a.depth for a in scop.allocations if a.array not in cursors}
         self.parallel_level: int | None = None
-        self.cursors: dict[str, str] = {}  # by packed stream: the register that says where the next row begins
+        self.packed = Packed(self.out, self.streams, self.fibres)
         self.lanes = 0  # vector and jammed loops around: they hold no parallel one
         for a in scop.arrays:
             if a.role in ("temporary", "workspace") and a.name not in cursors:
@@ -252,67 +249,11 @@ class _Lowering:
         if counter is not None:
             count = b.load(counter, (), dt.i64)
             if stream.packed:
-                self._end_row(stream, count)
+                self.packed.end_row(stream, count)
             else:
                 self.out.emit(lp.Check(b.compare("eq", count, self.out.env[dim.length]), self.out.changed_site(stream.name), count))
         if outer is not None:
             self.out.env[loop.iterator] = outer
-
-    def _end_row(self, stream: po.Stream, end: lp.LoopExpr) -> None:
-        """A row is stored: the next one begins where it ends."""
-        row, _ = self.fibres.packed[stream.name]
-        stop = self.out.let(f"{stream.name}_stop", end)
-        self.out.emit(lp.Store(self.cursors[stream.name], (), stop))
-        self.out.emit(lp.Store(stream.ends, (row,), b.convert(stop, self.storage.stored[stream.name].index)))
-
-    def _rows_of(self, loop: Loop) -> po.Stream | None:
-        """The stream whose rows `loop` runs over, if these are stored one after another."""
-        for found in instances(loop.body):
-            statement = self.statements[found.statement]
-            for dim in statement.ragged:
-                stream = self.scop.stream(dim.tensor) if dim.stream else None
-                if stream is not None and stream.packed:
-                    row = found.args[statement.dims.index(dim.parents[0])]
-                    if row == lp.Var(loop.iterator, dt.i64):
-                        return stream
-        return None
-
-    def _packed_rows(self, stream: po.Stream, loop: Loop, name: str, upper: lp.LoopExpr) -> tuple[lp.Var, lp.LoopExpr, lp.LoopExpr]:
-        """Begin the loop over parts of the rows, each of which stores its rows one after another: its variable, the rows of a part."""
-        if self._in_parallel() or self.lanes or loop.lower != b.ZERO or loop.step != 1 or upper != self.out.size(stream.rows):
-            raise VerifyError(f"the rows of {stream.name} are not filled by one loop over all of them")
-        chunk = b.var(self.out.names.fresh("chunk"))
-        self.out.levels.append(Level([]))
-        self.out.home[chunk.name] = len(self.out.levels) - 1
-        first, last = (self.out.let(f"{name}_{end}", b.load(stream.cuts, (at,), dt.i64)) for end, at in (("from", chunk), ("to", b.add(chunk, b.ONE))))
-        pos = f"{stream.name}.pos{stream.level}"
-        self.out.used.add(pos)
-        self.cursors[stream.name] = self.streams.register(f"{stream.name}_cursor", b.ZERO)
-        return chunk, first, last
-
-    def _in_turns(self, stream: po.Stream, chunk: lp.Var, rows: lp.For) -> None:
-        """End the loop over parts of the rows: each fills memory of its thread's own, and takes it to where the part before it ends."""
-        out = self.out
-        part = out.symbol(stream.part)
-        along = [a.name for a in self.scop.arrays if a.role == "output" and self.storage.extents(a.name) == self.storage.extents(f"{stream.name}.crd{stream.level}")]
-        own = {name: out.names.fresh(f"{name}_part") for name in along}
-        turns, begin, k, row = (out.names.fresh(f"{stream.name}_{n}") for n in ("turns", "begin", "k", "row"))
-        stored = out.let(f"{stream.name}_stored", b.load(self.cursors[stream.name], (), dt.i64))
-        index = self.storage.stored[stream.name].index
-        started = b.load(begin, (), dt.i64)
-        copies = []
-        for name in along:
-            value = b.load(own[name], (b.var(k),), self.storage.dtype(name))
-            copies.append(lp.For(k, b.ZERO, stored, lp.Store(name, (b.add(started, b.var(k)),), value), lp.Kind.VECTOR))
-        end = b.add(b.convert(b.load(stream.ends, (b.var(row),), index), dt.i64), started)
-        ends = lp.For(row, rows.lower, rows.upper, lp.Store(stream.ends, (b.var(row),), b.convert(end, index)), lp.Kind.VECTOR)
-        buffers = [lp.Alloc(own[name], self.storage.dtype(name), (part,), lp.Space.THREAD) for name in along]
-        filled = with_names(b.block(*out.levels.pop().stmts), own)
-        turn = (lp.Alloc(begin, dt.i64, (), lp.Space.REGISTER), lp.Turn(begin, turns, chunk, stored))
-        chunks = out.symbol(stream.chunks)
-        out.emit(lp.Alloc(turns, dt.i64, (b.add(chunks, b.ONE),), lp.Space.KERNEL))
-        out.emit(lp.For(k, b.ZERO, b.add(chunks, b.ONE), lp.Store(turns, (b.var(k),), b.where(b.compare("eq", b.var(k), b.ZERO), b.ZERO, b.const(-1)))))
-        out.emit(lp.For(chunk.name, b.ZERO, chunks, b.block(*buffers, filled, *turn, *copies, ends), lp.Kind.PARALLEL, cost=_PART))
 
     def _only_counted(self, ast: Ast, stream: po.Stream) -> tuple[po.Statement, dict[str, lp.LoopExpr]] | None:
         """The one statement of a loop over a stream that adds 1 for each element, and its dims outside of that loop."""
@@ -339,10 +280,12 @@ class _Lowering:
             blocks = self.out.names.fresh(f"{name}_block")
         elif parallel:
             kind = lp.Kind.PARALLEL
-        packed = self._rows_of(loop)
+        packed = self.packed.rows_of(loop)
         chunk = None
         if packed is not None:
-            chunk, lower, upper = self._packed_rows(packed, loop, name, upper)
+            if self._in_parallel() or self.lanes:
+                raise VerifyError(f"the rows of {packed.name} are filled inside of another parallel loop")
+            chunk, lower, upper = self.packed.begin(packed, loop, name, upper)
             parallel, kind = True, lp.Kind.SERIAL
         if parallel:
             self.parallel_level = len(self.out.levels)
@@ -354,7 +297,7 @@ class _Lowering:
             self.out.levels.append(level := Level([]))
         self.out.env[loop.iterator], self.out.home[name] = b.var(name), len(self.out.levels) - 1
         if packed is not None:
-            row_start = self.out.let(f"{packed.name}_start", b.load(self.cursors[packed.name], (), dt.i64))
+            row_start = self.out.let(f"{packed.name}_start", b.load(self.packed.cursors[packed.name], (), dt.i64))
             self.fibres.packed[packed.name] = (b.var(name), row_start)
         begins = dict(self.out.begins)
         many = kind in (lp.Kind.VECTOR, lp.Kind.JAM)
@@ -374,8 +317,8 @@ class _Lowering:
         weight = self.fibres.weights.pop(name, None)
         if chunk is not None and packed is not None:
             rows = lp.For(name, lower, upper, body, kind)
-            self.out.emit(rows)
-            self._in_turns(packed, chunk, rows)
+            self.out.emit(self.packed.together(packed, loop, rows, lambda ast: self._ast(ast, marks)))
+            self.packed.end(packed, chunk, rows)
             return
         if is_split:
             lower, upper = self.groupings.bounds(lower, upper, weight)

@@ -21,19 +21,12 @@ from polyai.loop.memory import at_least, size_of
 from polyai.loop.nodes import (
     Alloc,
     Block,
-    Call,
-    For,
-    If,
     Kernel,
     Let,
     Load,
-    LoopExpr,
     MaskedLoad,
-    Prefetch,
     Space,
     Stmt,
-    Store,
-    While,
 )
 from polyai.loop.walks import arrays_of, with_names
 from polyai.shapes import expr as sx
