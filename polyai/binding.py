@@ -529,7 +529,7 @@ class Variant:
         """A native function for calls like this one; None if the call is not plain enough."""
         traced, kernel = self.traced, self.kernel
         if self.is_phased:
-            return phased.quick(self, args, functools.partial(self._run_quickly, options), slow, token)
+            return phased.quick(self, args, functools.partial(self._run_quickly, options), slow, token, self._threads(options))
         if kernel is None or self.calls_a_library or traced.captured or traced.statics or self._looked_through:
             return None
         if any(s.rows for s in traced.inputs):  # converted at each call

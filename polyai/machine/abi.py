@@ -11,8 +11,8 @@ Entry point: `i64 NAME(ptr args, ptr rt)`
 
 Task: `i64 TASK(ptr context, i64 chunk, i64 thread)`, called by rt.parallel for 0 <= chunk < chunks, 0 <= thread < threads.
 
-rt.parallel: `i64 (ptr pool, ptr task, ptr context, i64 chunks)` runs all chunks, each once, and returns the first
-non-zero result of a task, or OK. It is null when there is no pool; a kernel then runs its chunks itself.
+rt.parallel: `i64 (ptr pool, ptr task, ptr context, i64 chunks)` runs all chunks, each once, begins them in order, and
+returns the first non-zero result of a task, or OK. It is null when there is no pool; a kernel then runs its chunks itself.
 
 Who waits in a task for another one (`loop.Turn`) looks at the pool's words at POOL_RESULT, the first non-zero result so far,
 and POOL_YIELDS, a function that lets other threads run (or null).

@@ -6,6 +6,7 @@ element type, and they are counted.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyai.errors import AliasError, DTypeError, ShapeError
+from polyai.runtime.cpython import layout_holds
+from polyai.runtime.dispatch_code import ARRAY
 from polyai.runtime.stats import Stats
 from polyai.scalar.dtype import BY_NAME, from_numpy, to_numpy
 
@@ -86,5 +89,7 @@ def no_overlap(outputs: Sequence[Array]) -> None:
 
 def address(array: Array) -> int:
     """The address of the first element."""
+    if layout_holds():  # NumPy's own way builds a dictionary
+        return ctypes.c_size_t.from_address(id(array) + ARRAY["data"]).value
     found: int = array.__array_interface__["data"][0]
     return found

@@ -7,7 +7,7 @@ import ctypes
 import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +196,22 @@ class Runtime:
         code = self._run(kernel.address, args, session.address, report)
         if code != OK:
             raise self._failure(kernel, code, report[0], report[1])
+
+    def launcher(self, kernel: Kernel, threads: int) -> Callable[[Sequence[int]], None]:
+        """`launch` for one kernel and one number of threads, with all that can be looked up beforehand at hand."""
+        session = self.session(threads if kernel.signature.parallel else 1)
+        every = ctypes.c_int64 * (len(kernel.signature.parameters) + len(kernel.extern_addresses) + 1)
+        report_of, run, pool, externs = ctypes.c_int64 * 2, self._run, session.pool, kernel.extern_addresses
+
+        def go(slots: Sequence[int]) -> None:
+            if pool is not None:
+                pool.ensure()
+            report = report_of()
+            code = run(kernel.address, every(*slots, *externs), session.address, report)
+            if code != OK:
+                raise self._failure(kernel, code, report[0], report[1])
+
+        return go
 
     def _failure(self, kernel: Kernel, code: int, culprit: int, needed: int) -> PolyAIError:
         if code == NEED_ARENA:

@@ -111,7 +111,7 @@ def run(
     Raises what their checks find, ShapeError before an allocation that memory cannot hold, and LooseError if patterns have to be
     counted.
     """
-    stages = [_stage_of(kernel) for kernel in kernels]
+    stages = [stage_of(kernel) for kernel in kernels]
     for number, stage in enumerate(stages):
         plan = stage.plan
         results: dict[str, Array] = {}
@@ -140,7 +140,7 @@ SIZE, ARGUMENT, RESULT = range(3)
 
 
 @node
-class _Stage:
+class Stage:
     """A phase as calls need it: where each parameter comes from, its results, those along the pattern that it packs, and the bytes
     of an element of these together."""
 
@@ -152,8 +152,9 @@ class _Stage:
     width: int
 
 
-def _stage_of(kernel: Kernel) -> _Stage:
-    if isinstance(kernel.known, _Stage):
+def stage_of(kernel: Kernel) -> Stage:
+    """A phase, ready to be called."""
+    if isinstance(kernel.known, Stage):
         return kernel.known
     plan = plan_of(kernel)
     if plan is None:
@@ -165,20 +166,26 @@ def _stage_of(kernel: Kernel) -> _Stage:
     packed = bool(plan.fills) and any(p.name == f"{plan.fills}.cuts" for p in parameters)
     along = tuple(p for p in results if p[0] in (f"{plan.fills}.crd1", f"{plan.fills}.val") or plan.shapes.get(p[0]) == plan.fills) if packed else ()
     width = sum(to_numpy(dt.BY_NAME[p.dtype]).itemsize for _, p in along)
-    kernel.known = made = _Stage(plan, packed, slots, results, tuple(name for name, _ in along), width)
+    kernel.known = made = Stage(plan, packed, slots, results, tuple(name for name, _ in along), width)
     return made
 
 
 def _cut(plan: Plan, arrays: MutableMapping[str, Array], values: MutableMapping[str, int]) -> None:
     """Cut the rows of a packed pattern into parts of about equal bounds."""
-    bounds, total = arrays[f"{plan.fills}.pos1"], values[tn.nnz_of(plan.fills)]
+    cuts, most = cuts_of(arrays[f"{plan.fills}.pos1"], values[tn.nnz_of(plan.fills)])
+    arrays[f"{plan.fills}.cuts"], values[f"{plan.fills}.chunks"] = cuts, len(cuts) - 1
+    values[f"{plan.fills}.part"] = most
+
+
+def cuts_of(bounds: Array, total: int) -> tuple[Array, int]:
+    """The rows at which parts of about equal bounds begin, and the number of rows; the largest bound of a part."""
     parts = max(1, total // PART)
     cuts = np.empty(parts + 1, np.int64)
     cuts[0], cuts[-1] = 0, len(bounds) - 1
-    if parts > 1:
-        cuts[1:-1] = np.searchsorted(bounds, np.arange(1, parts) * (total / parts))
-    arrays[f"{plan.fills}.cuts"], values[f"{plan.fills}.chunks"] = cuts, parts
-    values[f"{plan.fills}.part"] = int(np.diff(bounds[cuts]).max())
+    if parts == 1:
+        return cuts, total
+    cuts[1:-1] = np.searchsorted(bounds, np.arange(1, parts) * (total / parts))
+    return cuts, int(np.diff(bounds[cuts]).max())
 
 
 def _counted(plan: Plan, arrays: MutableMapping[str, Array], values: MutableMapping[str, int], width: int = 0) -> None:

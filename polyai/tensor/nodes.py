@@ -225,8 +225,8 @@ class Program:
     """`outputs` names inputs or targets. Every symbol in a shape is the extent of an input's dimension or a count
     `A.nnz` of what owns a pattern, or one of `sizes`; a symbol is at least 0 unless `facts` say more. `assembled`: patterns that
     the program makes and whose fibres the caller has counted: `J.pos1` is an argument, so that arrays may lie along them. `packed`:
-    those of them whose `J.pos1` bounds the fibres only. Rows lie one after another within each part of the rows that the argument
-    `J.cuts` gives, the first where its bound says; the result `J.end1` says where each row ends."""
+    those of them whose `J.pos1` bounds the fibres only. Rows lie one after another, and are filled in the parts that the
+    argument `J.cuts` gives, of at most `J.part` bounded elements; the result `J.end1` says where each row ends."""
 
     name: str
     inputs: tuple[Input, ...]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -121,10 +120,12 @@ def run(program: Program, given: Mapping[str, Any], level: str, change: Callable
             sizes[nnz_of(part.phase.counts)] = sum(sizes[nnz_of(name)] for name in within)
         if packed:
             rows = len(arrays[f"{packed}.pos1"]) - 1
-            arrays[f"{packed}.cuts"], sizes[f"{packed}.chunks"] = np.array([0, rows // 3, rows // 3, rows], np.int64), 3
+            cuts = np.array([0, rows // 3, rows // 3, rows], np.int64)
+            arrays[f"{packed}.cuts"], sizes[f"{packed}.chunks"] = cuts, 3
+            sizes[f"{packed}.part"] = int(np.diff(arrays[f"{packed}.pos1"][cuts]).max())
         made = runner(part, arrays, sizes)
         if packed:
-            _close_gaps(packed, made, arrays, sizes)
+            _cut_to_size(packed, made, arrays, sizes)
         arrays.update(made)
         if part.phase is not None and (name := part.phase.counts or part.phase.bounds):
             sizes[nnz_of(name)] = int(arrays[f"{name}.pos1"][-1])
@@ -136,22 +137,17 @@ def run(program: Program, given: Mapping[str, Any], level: str, change: Callable
     return {name: _collected(name, types, arrays, sizes) for name in program.outputs}
 
 
-def _close_gaps(name: str, made: Arrays, arrays: Arrays, sizes: dict[str, int]) -> None:
-    """Keep what the rows of each part store, one row after another; what lies beyond is still as it was."""
-    bounds, cuts, ends = arrays[f"{name}.pos1"], arrays[f"{name}.cuts"], made.pop(f"{name}.end1")
-    if sizes[nnz_of(name)] == 0:
+def _cut_to_size(name: str, made: Arrays, arrays: Arrays, sizes: dict[str, int]) -> None:
+    """Keep what is stored of the room for the bounds; what lies beyond is still as it was."""
+    ends, room = made.pop(f"{name}.end1"), sizes[nnz_of(name)]
+    if room == 0:
         ends[:] = 0
-    kept, lengths = np.zeros(sizes[nnz_of(name)], bool), []
-    for first, last in pairwise(cuts):
-        if first < last:
-            begins = np.concatenate([bounds[first : first + 1], ends[first : last - 1]])
-            lengths += list(ends[first:last] - begins)
-            kept[bounds[first] : ends[last - 1]] = True
-    along = [k for k, a in made.items() if a.shape[:1] == kept.shape]
-    for k in along:
-        made[k] = made[k][kept]
-    arrays[f"{name}.pos1"] = np.cumsum([0, *lengths]).astype(np.int32)
-    sizes[nnz_of(name)] = int(kept.sum())
+    stored = int(ends[-1]) if len(ends) else 0
+    for k, a in made.items():
+        if a.shape[:1] == (room,):
+            made[k] = a[:stored]
+    arrays[f"{name}.pos1"] = np.concatenate([[0], ends]).astype(np.int32)
+    sizes[nnz_of(name)] = stored
 
 
 def _collected(name: str, types: Mapping[str, TensorType], arrays: Arrays, sizes: dict[str, int]) -> Any:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from polyai.loop import nodes as lp
+from polyai.loop.walks import all_stmts
 from polyai.machine import abi, cpu, emit, jit, load
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType
@@ -40,15 +41,17 @@ class Compiled:
 
         def run(pool: Any, task: Any, context: Any, chunks: int) -> int:
             self.chunks.append(chunks)
-            for c in reversed(range(chunks)):
+            for c in range(chunks) if turns else reversed(range(chunks)):
                 result = TASK(task)(context, c, c % threads)
                 if result:
                     return result
             return 0
 
+        turns = any(isinstance(s, lp.Turn) for s in all_stmts(self.kernel.body))
+        memory = np.zeros(64, np.int64)  # of a pool in which no task has failed
         pool = PARALLEL(run)
         fork = ctypes.cast(pool, ctypes.c_void_p).value if threads > 1 else 0
-        fields = {"parallel": fork, "threads": threads, "arena": start, "arena_bytes": arena}
+        fields = {"parallel": fork, "threads": threads, "arena": start, "arena_bytes": arena, "pool": memory.ctypes.data}
         runtime = np.array([fields.get(f, 0) for f in abi.RUNTIME], np.int64)
         result = self.entry(record.ctypes.data, runtime.ctypes.data)
         self.culprit, self.needed = int(runtime[abi.RUNTIME.index("culprit")]), int(runtime[abi.RUNTIME.index("needed")])

@@ -15,6 +15,7 @@ import pytest
 import scipy.sparse as sp
 
 import polyai as pa
+from polyai import phased
 from polyai.errors import PolyAIError, ShapeError, SparseStructureError, UnsupportedError, VerifyError
 from polyai.runtime import staging
 from polyai.runtime.kernel import Kernel
@@ -109,9 +110,8 @@ def test_parts_of_the_rows_leave_no_gap(op: str, threads: int, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("op", OPS)
-def test_pages_that_are_given_back_hold_nothing(op: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Results of many pages in several parts: what was moved away is given back, and what stays is not."""
-    monkeypatch.setattr(staging, "SMALL", 0)
+def test_results_of_many_parts(op: str) -> None:
+    """Parts that are finished in any order stand in the order of the rows."""
     a, b = (sp.random_array((2000, 2000), density=0.01, format="csr", rng=seed) for seed in (1, 2))
     b.data[:] = np.round(b.data * 8)
     with pa.options(num_threads=4):
@@ -120,6 +120,72 @@ def test_pages_that_are_given_back_hold_nothing(op: str, monkeypatch: pytest.Mon
     assert found.nnz >= wanted.nnz and (op == "intersection" or found.nnz * 12 > 40 * 4096)
     assert abs(found - wanted).max() < 1e-9
     assert found.has_sorted_indices and (np.diff(found.indptr) >= 0).all()
+
+
+@pytest.mark.parametrize("row", [0, 3, 20, 39])
+def test_parts_that_wait_for_one_that_fails_are_let_go(row: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(staging, "PART", 1)
+    add = pa.jit(lambda a, b: a + b)
+    with pa.options(num_threads=4):
+        for again in range(20):
+            a, b = (sp.csr_array(RNG.random((40, 40)) + 1) for _ in range(2))
+            add(a, b)
+            place = 40 * row + again
+            a.indices[place] = 1 << 30
+            with pytest.raises(SparseStructureError, match=str(1 << 30)):
+                add(a, b)
+            a.indices[place] = again
+            np.testing.assert_allclose(add(a, b).toarray(), a.toarray() + b.toarray())
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_operands_of_the_same_pattern(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parts whose rows are alike run as one; in a part with a row that is not, each row is merged."""
+    monkeypatch.setattr(staging, "PART", 60)
+    dense = np.where(RNG.random((50, 37)) < 0.4, 1.0, 0.0)
+    dense[[4, 5, 17, 49]] = 0
+    functions = [pa.jit(f) for f in (lambda a, b: a + 2 * b, lambda a, b: a * b, lambda a, b: pa.maximum(a, b) - a)]
+    with pa.options(num_threads=threads):
+        for different in (0, 1, 7):
+            other = dense.copy()
+            for k in range(different):
+                row = int(RNG.integers(50))
+                other[row] = np.roll(other[row], 1) if k % 2 else 0
+            a, b = (sp.csr_array(np.where(p != 0, RNG.random(p.shape) + 1, 0)) for p in (dense, other))
+            x, y = a.toarray(), b.toarray()
+            for function, wanted in zip(functions, (x + 2 * y, x * y, np.maximum(x, y) - x)):
+                found = function(a, b)
+                np.testing.assert_allclose(found.toarray(), wanted, atol=1e-15)
+                assert found.has_canonical_format and (np.diff(found.indptr) >= 0).all()
+                for lower, upper in zip(found.indptr, found.indptr[1:]):
+                    assert (np.diff(found.indices[lower:upper]) > 0).all()
+            if not different:
+                assert np.array_equal(functions[0](a, b).indices, a.indices) and np.array_equal(functions[0](a, b).indptr, a.indptr)
+
+
+@pytest.mark.parametrize("spoil", ["descending", "repeated", "negative", "outside", "pointer"])
+def test_operands_that_are_alike_and_broken_are_refused(spoil: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(staging, "PART", 60)
+    a = sp.csr_array(np.where(RNG.random((40, 30)) < 0.5, 1.0, 0.0))
+    row = 21
+    first, last = a.indptr[row], a.indptr[row + 1]
+    assert last - first > 2
+    if spoil == "descending":
+        a.indices[first : first + 2] = a.indices[first : first + 2][::-1].copy()
+    elif spoil == "repeated":
+        a.indices[first + 1] = a.indices[first]
+    elif spoil == "negative":
+        a.indices[first] = -1
+    elif spoil == "outside":
+        a.indices[last - 1] = 30
+    else:
+        a.indptr[row] = a.indptr[row + 1] + 1
+    add = pa.jit(lambda a, b: a + b)
+    if spoil in ("descending", "repeated"):  # put right in a copy
+        np.testing.assert_allclose(add(a, a).toarray(), 2 * a.toarray())
+    else:
+        with pytest.raises(SparseStructureError):
+            add(a, a.copy())
 
 
 def test_what_memory_is_free_is_a_positive_number() -> None:
@@ -152,23 +218,41 @@ def _pointers(a: Any) -> None:
     a.indptr[5] = -7
 
 
+@pytest.mark.parametrize("alike", [False, True])
+@pytest.mark.parametrize("quick", [False, True])
 @pytest.mark.parametrize("op", OPS)
 @pytest.mark.parametrize("change", [_more, _outside, _backwards, _rows, _pointers])
-def test_an_operand_that_changes_between_the_phases_is_reported_and_does_no_harm(op: str, change: Change, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_operand_that_changes_between_the_phases_is_reported_and_does_no_harm(
+    op: str, change: Change, quick: bool, alike: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever indices hold when the second kernel reads them: an error, or a result whose structure is sound."""
-    a, b = matrix(), matrix()
-    function = pa.jit(OPS[op])
-    function(a, b)
-    original, calls = Runtime.launch, [0]
+    a = matrix()
+    b = a.copy() if alike else matrix()
+    calls, armed = [0], [False]
+    launch, launcher = Runtime.launch, Runtime.launcher
 
-    def launch(self: Runtime, kernel: Kernel, *rest: Any) -> Any:
+    def strike(kernel: Kernel) -> None:
         phase = staging.plan_of(kernel)
-        if phase is not None and phase.fills and not calls[0]:
+        if armed[0] and phase is not None and phase.fills and not calls[0]:
             calls[0] += 1
             change(a)
-        return original(self, kernel, *rest)
 
-    monkeypatch.setattr(Runtime, "launch", launch)
+    def launched(self: Runtime, kernel: Kernel, *rest: Any) -> Any:
+        strike(kernel)
+        return launch(self, kernel, *rest)
+
+    def launching(self: Runtime, kernel: Kernel, threads: int) -> Any:
+        go = launcher(self, kernel, threads)
+        return lambda slots: (strike(kernel), go(slots))
+
+    monkeypatch.setattr(Runtime, "launch", launched)
+    monkeypatch.setattr(Runtime, "launcher", launching)
+    if not quick:
+        monkeypatch.setattr(phased.Bounded, "of", staticmethod(lambda *_: None))
+    function = pa.jit(OPS[op])
+    function(a, b)
+    function(a, b)
+    armed[0] = True
     try:
         found = function(a, b)
     except PolyAIError as error:
@@ -187,14 +271,14 @@ def test_a_longer_row_than_was_counted_is_named() -> None:
     a, b = sp.csr_array(np.eye(4)), sp.csr_array(np.eye(4))
     function = pa.jit(lambda a, b: a + b)
     function(a, b)
-    original = staging._counted
+    original = staging.cuts_of
 
-    def counted(*args: Any) -> None:
-        original(*args)
+    def cuts_of(*args: Any) -> Any:
         a.indptr[1] += 1  # also when the call is tried again
+        return original(*args)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(staging, "_counted", counted)
+        patch.setattr(staging, "cuts_of", cuts_of)
         with pytest.raises(SparseStructureError):
             function(a, b)
 

@@ -10,7 +10,7 @@
               C[i_1: n, j_1: m within J(i_1, j_1)] f64 = A[i_1, j_1] + B[i_1, j_1]
 
 Where nothing is counted, a bound on each row takes the count's place: what is stored of A and of B there, or how many products
-a row of A @ B adds up. Rows are then filled one after another, and the caller closes the gaps (`Program.packed`):
+a row of A @ B adds up. Rows are then filled one after another, within room that the caller makes (`Program.packed`):
 
     bound J:  J.pos1[p: n + 1] i64 = i64(A.pos1[p]) + i64(B.pos1[p])
 
