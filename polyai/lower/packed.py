@@ -14,14 +14,14 @@ Matrices that are added often have the same pattern. A part whose rows are alike
 run in lanes, and no coordinate is compared with another one but once.
 
     alike = the rows have the same lengths, and the same coordinates, which ascend in each row and are in range
-    if alike: for k vector: ... A.val[A_begin + k] + B.val[B_begin + k]
-    else: the rows one after another; what is wrong with them is found there
+    if alike: turn begin = ...; for k vector: C[begin + k] = A.val[A_begin + k] + B.val[B_begin + k]
+    else: the rows one after another, as above; what is wrong with them is found there
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from polyai.errors import VerifyError
 from polyai.loop import build as b
@@ -33,6 +33,7 @@ from polyai.lower.emitter import Emitter, Level
 from polyai.lower.stream import Streams
 from polyai.poly import nodes as po
 from polyai.scalar import dtype as dt
+from polyai.term.node import node
 
 _PART = 1 << 20
 """Scalar operations of one part: the caller makes parts that are worth a task each."""
@@ -78,45 +79,61 @@ class Packed:
         self.out.emit(lp.Store(self.cursors[stream.name], (), stop))
         self.out.emit(lp.Store(stream.ends, (row,), b.convert(stop, self._index(stream))))
 
-    def end(self, stream: po.Stream, chunk: lp.Var, rows: lp.For) -> None:
-        """End the loop over parts: each takes what it stored to where the part before it ends."""
+    def end(self, stream: po.Stream, chunk: lp.Var, rows: lp.For, loop: Loop, emit: Callable[[Ast], None]) -> None:
+        """End the loop over parts: each takes what it stored to where the part before it ends. `loop` became `rows`; `emit` emits
+        what an element does."""
         out, index = self.out, self._index(stream)
+        alike = self._together(stream, loop, rows, emit)
         part, chunks = out.symbol(stream.part), out.symbol(stream.chunks)
         crd = f"{stream.name}.crd{stream.level}"
         along = [a.name for a in out.scop.arrays if a.role == "output" and out.storage.extents(a.name) == out.storage.extents(crd)]
         own = {name: out.names.fresh(f"{name}_part") for name in along}
         turns, begin, k, row = (out.names.fresh(f"{stream.name}_{n}") for n in ("turns", "begin", "k", "row"))
-        stored = out.let(f"{stream.name}_stored", b.load(self.cursors[stream.name], (), dt.i64))
-        started = b.load(begin, (), dt.i64)
+        stored, started = b.var(out.names.fresh(f"{stream.name}_stored")), b.load(begin, (), dt.i64)
         copies = []
         for name in along:
             value = b.load(own[name], (b.var(k),), out.storage.dtype(name))
             copies.append(lp.For(k, b.ZERO, stored, lp.Store(name, (b.add(started, b.var(k)),), value), lp.Kind.VECTOR))
-        end = b.add(b.convert(b.load(stream.ends, (b.var(row),), index), dt.i64), started)
-        ends = lp.For(row, rows.lower, rows.upper, lp.Store(stream.ends, (b.var(row),), b.convert(end, index)), lp.Kind.VECTOR)
+
+        def ends(stop: lp.LoopExpr) -> lp.Stmt:
+            """Row `row` of the part ends `stop` elements behind where the part begins."""
+            value = b.convert(b.add(stop, started), index)
+            return lp.For(row, rows.lower, rows.upper, lp.Store(stream.ends, (b.var(row),), value), lp.Kind.VECTOR)
+
         buffers = [lp.Alloc(own[name], out.storage.dtype(name), (part,), lp.Space.THREAD) for name in along]
-        filled = with_names(b.block(*out.levels.pop().stmts), own)
-        turn = (lp.Alloc(begin, dt.i64, (), lp.Space.REGISTER), lp.Turn(begin, turns, chunk, stored))
+        one_by_one = b.block(
+            with_names(rows, own),
+            lp.Let(stored.name, b.load(self.cursors[stream.name], (), dt.i64)),
+            lp.Turn(begin, turns, chunk, stored),
+            *copies,
+            ends(b.convert(b.load(stream.ends, (b.var(row),), index), dt.i64)),
+        )
+        filled: lp.Stmt = one_by_one
+        if alike is not None:
+            as_one = with_places(alike.body, along, started)
+            straight = lp.For(alike.k, b.ZERO, alike.length, as_one, lp.Kind.VECTOR)
+            filled = lp.If(alike.holds, b.block(lp.Turn(begin, turns, chunk, alike.length), straight, ends(alike.stop(b.var(row)))), one_by_one)
+        before = out.levels.pop().stmts
         places = b.add(chunks, b.ONE)
         none_yet = b.where(b.compare("eq", b.var(k), b.ZERO), b.ZERO, b.const(-1))
         out.emit(lp.Alloc(turns, dt.i64, (places,), lp.Space.KERNEL))
         out.emit(lp.For(k, b.ZERO, places, lp.Store(turns, (b.var(k),), none_yet)))
-        out.emit(lp.For(chunk.name, b.ZERO, chunks, b.block(*buffers, filled, *turn, *copies, ends), lp.Kind.PARALLEL, cost=_PART))
+        out.emit(lp.For(chunk.name, b.ZERO, chunks, b.block(*buffers, *before, lp.Alloc(begin, dt.i64, (), lp.Space.REGISTER), filled), lp.Kind.PARALLEL, cost=_PART))
 
     def _index(self, stream: po.Stream) -> dt.DType:
         return self.out.storage.stored[stream.name].index
 
     # --- rows that are alike ----------------------------------------------------------------------------------------------
 
-    def together(self, stream: po.Stream, loop: Loop, rows: lp.For, emit: Callable[[Ast], None]) -> lp.Stmt:
-        """`rows`, or all elements of the part in one loop if that can be and the operands are alike. `emit` emits what an element does."""
+    def _together(self, stream: po.Stream, loop: Loop, rows: lp.For, emit: Callable[[Ast], None]) -> Alike | None:
+        """All elements of the part in one loop, if that can be."""
         walked = _only_stream(loop.body)
         source = stream.source
         if walked is None or not isinstance(source, po.Merge) or self.streams.reads_at(stream):
-            return rows
+            return None
         if any(d.stream is False and not d.parents for i in instances(walked) for d in self.statements[i.statement].ragged):
-            return rows
-        return _Alike(self.out, stream, source, rows, self.cursors[stream.name]).choose(walked, loop, emit)
+            return None
+        return _Alike(self.out, stream, source, rows).find(walked, loop, emit)
 
 
 def _only_stream(ast: Ast) -> Loop | None:
@@ -140,36 +157,50 @@ def _no_loop(ast: Ast) -> bool:
             return all(map(_no_loop, getattr(ast, "children", ()))) and hasattr(ast, "children")
 
 
+def with_places(stmt: lp.Stmt, arrays: Sequence[str], start: lp.LoopExpr) -> lp.Stmt:
+    """`stmt` with what it stores in `arrays` further back by `start`."""
+    match stmt:
+        case lp.Block(stmts):
+            return lp.Block(tuple(with_places(s, arrays, start) for s in stmts))
+        case lp.Store(name, (at,), value, mask) if name in arrays:
+            return lp.Store(name, (b.add(start, at),), value, mask)
+        case _:
+            return stmt
+
+
+@node
+class Alike:
+    """What the elements of a part do if `holds`: `body` for each number `k` below `length`; `stop(row)`: where a row ends."""
+
+    holds: lp.LoopExpr
+    k: str
+    length: lp.LoopExpr
+    body: lp.Stmt
+    stop: Callable[[lp.LoopExpr], lp.LoopExpr]
+
+
 class _Alike:
     """One part of the rows of a merge whose operands may be alike there."""
 
-    def __init__(self, out: Emitter, stream: po.Stream, source: po.Merge, rows: lp.For, cursor: str) -> None:
-        self.out, self.stream, self.rows, self.cursor = out, stream, rows, cursor
+    def __init__(self, out: Emitter, stream: po.Stream, source: po.Merge, rows: lp.For) -> None:
+        self.out, self.stream, self.rows = out, stream, rows
         self.parts = source.parts
         self.names = [f"{t}.crd{level}" for t, level in source.parts]
 
-    def choose(self, walked: Loop, loop: Loop, emit: Callable[[Ast], None]) -> lp.Stmt:
+    def find(self, walked: Loop, loop: Loop, emit: Callable[[Ast], None]) -> Alike | None:
         out = self.out
         register = out.names.fresh("alike")
         begins, length, fits = self._ranges()
         element = self._element(begins, walked, loop, emit)
         if element is None:
-            return self.rows
+            return None
         out.emit(lp.Alloc(register, dt.bool_, (), lp.Space.REGISTER))
         out.emit(lp.Store(register, (), fits))
         self._check_rows(register, begins)
         self._check_elements(register, begins, length)
         k, body = element
-        row = out.names.fresh("row")
-        first = self.parts[0]
-        ended = b.sub(self._position(first, b.add(b.var(row), b.ONE)), begins[0])
-        index = out.storage.stored[self.stream.name].index
-        as_one = b.block(
-            lp.For(k, b.ZERO, length, body, lp.Kind.VECTOR),
-            lp.For(row, self.rows.lower, self.rows.upper, lp.Store(self.stream.ends, (b.var(row),), b.convert(ended, index)), lp.Kind.VECTOR),
-            lp.Store(self.cursor, (), length),
-        )
-        return lp.If(b.load(register, (), dt.bool_), as_one, b.block(self.rows))
+        first, begin = self.parts[0], begins[0]
+        return Alike(b.load(register, (), dt.bool_), k, length, body, lambda row: b.sub(self._position(first, b.add(row, b.ONE)), begin))
 
     def _position(self, part: tuple[str, int], row: lp.LoopExpr) -> lp.LoopExpr:
         name = f"{part[0]}.pos{part[1]}"

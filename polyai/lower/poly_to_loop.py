@@ -317,8 +317,7 @@ class _Lowering:
         weight = self.fibres.weights.pop(name, None)
         if chunk is not None and packed is not None:
             rows = lp.For(name, lower, upper, body, kind)
-            self.out.emit(self.packed.together(packed, loop, rows, lambda ast: self._ast(ast, marks)))
-            self.packed.end(packed, chunk, rows)
+            self.packed.end(packed, chunk, rows, loop, lambda ast: self._ast(ast, marks))
             return
         if is_split:
             lower, upper = self.groupings.bounds(lower, upper, weight)
