@@ -152,12 +152,13 @@ def _stmt(stmt: Stmt, state: _State) -> None:
                 blame = np.atleast_1d(_eval(culprit, state)) if culprit is not None else np.zeros(1, np.int64)
                 lane = int(np.argmin(good))
                 raise _Left(site, int(blame[lane if len(blame) > 1 else 0]))
-        case Turn(register, turns, at, count):
+        case Turn(register, turns, counts, at, count):
             place = int(_eval(at, state))
             start = int(state.arrays[turns][place])
             if start < 0:
                 raise VerifyError(f"turn {place} comes before the one before it", show_stmt(stmt))
             state.arrays[register][...] = start
+            state.arrays[counts][place] = _eval(count, state)
             state.arrays[turns][place + 1] = start + int(_eval(count, state))
         case Prefetch(_, index):
             _eval(index, state)

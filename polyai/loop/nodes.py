@@ -12,8 +12,7 @@ Grammar::
            | Store(array, indices, value, mask)
            | Check(ok, site)                               leave the kernel with site's error if `ok` is false
            | Call(function, args)
-           | Turn(register, turns, at, count)              register = turns[at], once an iteration before wrote it;
-                                                           turns[at + 1] = register + count
+           | Turn(register, turns, counts, at, count)      counts[at] = count; register = the sum of those before, or -1
            | Prefetch(array, index, near)                  a hint: this element is read soon; may name any index
     Expr   = scalar Expr
            | Ramp(base, stride, lanes)                     base, base + stride, ... : a vector of i64
@@ -183,14 +182,18 @@ class Call:
 
 @node
 class Turn:
-    """Where the results of an iteration of a parallel loop go, if they follow those of the iterations before: `register` becomes
-    turns[at] as soon as it is not negative, then turns[at + 1] becomes register + count. A parallel loop with a Turn runs each
-    iteration as a piece of its own, and begins them in order, so that whoever is waited for is at work."""
+    """Where the results of an iteration of a parallel loop go, if they follow those of the iterations before.
+
+    counts[at] becomes `count`. Once all of counts[0..at] are known, turns[at + 1] is their sum, whoever writes it; turns[0] is 0,
+    what is not known is negative. `register` becomes turns[at], or -1 if that is not known after a little while. `turns` has
+    `pieces` + 1 elements. A parallel loop with a Turn runs each iteration as a piece of its own, and begins them in order."""
 
     register: str
     turns: str
+    counts: str
     at: LoopExpr
     count: LoopExpr
+    pieces: LoopExpr
 
 
 @node

@@ -101,8 +101,8 @@ def _stmt(stmt: Stmt, pad: str, lines: list[str]) -> None:
         case Check(ok, site, culprit):
             blame = "" if culprit is None else f" ({show_expr(culprit)})"
             lines.append(f"{pad}check {show_expr(ok)} else site {site}{blame}")
-        case Turn(register, turns, at, count):
-            lines.append(f"{pad}turn {register} = {_access(turns, (at,))}, then + {show_expr(count)}")
+        case Turn(register, turns, counts, at, count):
+            lines.append(f"{pad}turn {register} = {_access(turns, (at,))}; {_access(counts, (at,))} = {show_expr(count)}")
         case Prefetch(array, index):
             lines.append(f"{pad}prefetch {_access(array, (index,))}")
         case Call(function, args):

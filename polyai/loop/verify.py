@@ -121,11 +121,11 @@ def _stmt(stmt: Stmt, scope: _Scope) -> None:
                 raise scope.fail(f"site {site} of {scope.sites} sites", show_stmt(stmt))
             if culprit is not None and not _expr(culprit, scope)[0].is_integer:
                 raise scope.fail("a culprit that is no integer", show_stmt(stmt))
-        case Turn(register, turns, at, count):
-            for name, rank in ((register, 0), (turns, 1)):
+        case Turn(register, turns, counts, at, count, pieces):
+            for name, rank in ((register, 0), (turns, 1), (counts, 1)):
                 if name not in scope.arrays or scope.arrays[name].dtype != dt.i64 or scope.arrays[name].rank != rank:
                     raise scope.fail(f"{name} is no i64 {'array' if rank else 'register'} here", show_stmt(stmt))
-            for e in (at, count):
+            for e in (at, count, pieces):
                 if _expr(e, scope)[0] != dt.i64:
                     raise scope.fail(f"a turn of dtype {dtype_of(e)}", show_stmt(stmt))
         case Prefetch(array, index):

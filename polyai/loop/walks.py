@@ -106,8 +106,8 @@ def map_stmt(stmt: Stmt, change: Change) -> Stmt:
             return Check(change(ok), site, None if culprit is None else change(culprit))
         case Call(function, args):
             return Call(function, tuple(a if isinstance(a, str) else change(a) for a in args))
-        case Turn(register, turns, at, count):
-            return Turn(register, turns, change(at), change(count))
+        case Turn(register, turns, counts, at, count, pieces):
+            return Turn(register, turns, counts, change(at), change(count), change(pieces))
         case Prefetch(array, index, near):
             return Prefetch(array, change(index), near)
         case _:
@@ -144,8 +144,8 @@ def expressions(stmt: Stmt) -> tuple[LoopExpr, ...]:
             return (ok,) if culprit is None else (ok, culprit)
         case Call(_, args):
             return tuple(a for a in args if not isinstance(a, str))
-        case Turn(_, _, at, count):
-            return (at, count)
+        case Turn(_, _, _, at, count, pieces):
+            return (at, count, pieces)
         case Prefetch(_, index):
             return (index,)
         case _:
@@ -177,7 +177,7 @@ def written(stmt: Stmt) -> set[str]:
         if isinstance(s, Store):
             out.add(s.array)
         elif isinstance(s, Turn):
-            out.update((s.register, s.turns))
+            out.update((s.register, s.turns, s.counts))
         elif isinstance(s, Alloc):
             out.add(s.name)
         elif isinstance(s, Call):
@@ -207,8 +207,8 @@ def arrays_of(stmt: Stmt) -> set[str]:
                 out.add(name)
             case Call(args=args):
                 out.update(a for a in args if isinstance(a, str))
-            case Turn(register, turns):
-                out.update((register, turns))
+            case Turn(register, turns, counts):
+                out.update((register, turns, counts))
             case For(weight=str() as name):
                 out.add(name)
             case _:
@@ -241,8 +241,9 @@ def with_names(stmt: Stmt, names: Mapping[str, str]) -> Stmt:
             return Store(names[name], tuple(map(expr, indices)), expr(value), None if mask is None else expr(mask))
         case Prefetch(name, index, near) if name in names:
             return Prefetch(names[name], expr(index), near)
-        case Turn(register, turns, at, count):
-            return Turn(names.get(register, register), names.get(turns, turns), expr(at), expr(count))
+        case Turn(register, turns, counts, at, count, pieces):
+            own, first, second = (names.get(n, n) for n in (register, turns, counts))
+            return Turn(own, first, second, expr(at), expr(count), expr(pieces))
         case Call(function, args):
             return Call(function, tuple(names.get(a, a) if isinstance(a, str) else expr(a) for a in args))
         case _:

@@ -351,8 +351,9 @@ class _Renamer:
                 return lp.Store(self.arrays.get(array, array), at, self.expr(value), None if mask is None else self.expr(mask))
             case lp.Check(ok, site, culprit):
                 return lp.Check(self.expr(ok), self.sites[site], None if culprit is None else self.expr(culprit))
-            case lp.Turn(register, turns, at, count):
-                return lp.Turn(self.arrays.get(register, register), self.arrays.get(turns, turns), self.expr(at), self.expr(count))
+            case lp.Turn(register, turns, counts, at, count, pieces):
+                own, first, second = (self.arrays.get(n, n) for n in (register, turns, counts))
+                return lp.Turn(own, first, second, self.expr(at), self.expr(count), self.expr(pieces))
             case lp.Prefetch(array, index, near):
                 return lp.Prefetch(self.arrays.get(array, array), self.expr(index), near)
             case lp.Call(function, args):

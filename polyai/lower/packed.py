@@ -1,27 +1,29 @@
 """Rows of a sparse result that are stored one after another, within bounds, in parts.
 
-    alloc turns[chunks + 1]; turns[0] = 0, the others -1
     for chunk parallel:                             a part of the rows
       alloc J.crd1_part[part], C_part[part]         of the thread's own
       cursor = 0
       for i in cuts[chunk]..cuts[chunk + 1]: ...    stores at the cursor; J.end1[i] = where it stands afterwards
-      turn begin = turns[chunk], then + cursor      where the part before it ends
-      J.crd1[begin + k] = J.crd1_part[k]; ...; J.end1[i] += begin
+      turn begin = turns[chunk]; counts[chunk] = cursor
+      if begin >= 0: J.crd1[begin + k] = J.crd1_part[k]; ...; J.end1[i] += begin
+      else: J.crd1_late[J.pos1[i] + k] = J.crd1_part[k]; ...
+    for chunk parallel: what is late follows
 
-What a part stores is in the cache when it is taken to its place, so that memory is written once, and nothing has to move later.
+What a part stores is in the cache when it is taken to its place, so that memory is written once. A thread does not wait long for
+the parts before its own: another program may have taken that thread's processor.
 
 Matrices that are added often have the same pattern. A part whose rows are alike in all operands of a merge is one fibre: its values
 run in lanes, and no coordinate is compared with another one but once.
 
     alike = the rows have the same lengths, and the same coordinates, which ascend in each row and are in range
-    if alike: turn begin = ...; for k vector: C[begin + k] = A.val[A_begin + k] + B.val[B_begin + k]
-    else: the rows one after another, as above; what is wrong with them is found there
+    if alike: for k vector: C_part[k] = A.val[A_begin + k] + B.val[B_begin + k]
+    else: the rows one after another; what is wrong with them is found there
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 
 from polyai.errors import VerifyError
 from polyai.loop import build as b
@@ -37,6 +39,10 @@ from polyai.term.node import node
 
 _PART = 1 << 20
 """Scalar operations of one part: the caller makes parts that are worth a task each."""
+_LATE = 16
+"""Scalar operations of a part that has already been taken to its place."""
+_VECTORS = 2
+"""Vectors at once of loops over what lies in the cache: more only take longer to compile."""
 _NO_ROW = "no_row"
 """The row of an element where elements of several rows run together."""
 
@@ -88,37 +94,55 @@ class Packed:
         crd = f"{stream.name}.crd{stream.level}"
         along = [a.name for a in out.scop.arrays if a.role == "output" and out.storage.extents(a.name) == out.storage.extents(crd)]
         own = {name: out.names.fresh(f"{name}_part") for name in along}
-        turns, begin, k, row = (out.names.fresh(f"{stream.name}_{n}") for n in ("turns", "begin", "k", "row"))
-        stored, started = b.var(out.names.fresh(f"{stream.name}_stored")), b.load(begin, (), dt.i64)
-        copies = []
-        for name in along:
-            value = b.load(own[name], (b.var(k),), out.storage.dtype(name))
-            copies.append(lp.For(k, b.ZERO, stored, lp.Store(name, (b.add(started, b.var(k)),), value), lp.Kind.VECTOR))
+        late = {name: out.names.fresh(f"{name}_late") for name in along}
+        turns, counts, spilled, begin, k, row = (out.names.fresh(f"{stream.name}_{n}") for n in ("turns", "counts", "spilled", "begin", "k", "row"))
+        stored, started, at = b.var(out.names.fresh(f"{stream.name}_stored")), b.load(begin, (), dt.i64), b.var(k)
+        bound = b.var(out.names.fresh(f"{stream.name}_bound"))
 
-        def ends(stop: lp.LoopExpr) -> lp.Stmt:
-            """Row `row` of the part ends `stop` elements behind where the part begins."""
-            value = b.convert(b.add(stop, started), index)
-            return lp.For(row, rows.lower, rows.upper, lp.Store(stream.ends, (b.var(row),), value), lp.Kind.VECTOR)
+        def move(source: Mapping[str, str], first: lp.LoopExpr, target: Mapping[str, str], to: lp.LoopExpr, kind: lp.Kind) -> lp.Stmt:
+            moves = [lp.Store(target.get(n, n), (b.add(to, at),), b.load(source[n], (b.add(first, at),), out.storage.dtype(n))) for n in along]
+            return lp.For(k, b.ZERO, stored, b.block(*moves), kind, jam=_VECTORS)
 
-        buffers = [lp.Alloc(own[name], out.storage.dtype(name), (part,), lp.Space.THREAD) for name in along]
-        one_by_one = b.block(
-            with_names(rows, own),
-            lp.Let(stored.name, b.load(self.cursors[stream.name], (), dt.i64)),
-            lp.Turn(begin, turns, chunk, stored),
-            *copies,
-            ends(b.convert(b.load(stream.ends, (b.var(row),), index), dt.i64)),
-        )
-        filled: lp.Stmt = one_by_one
+        def later(start: lp.LoopExpr) -> lp.Stmt:
+            """The rows of the part end `start` elements later."""
+            end = b.add(b.convert(b.load(stream.ends, (b.var(row),), index), dt.i64), start)
+            return lp.For(row, rows.lower, rows.upper, lp.Store(stream.ends, (b.var(row),), b.convert(end, index)))
+
+        filled: lp.Stmt = rows
         if alike is not None:
-            as_one = with_places(alike.body, along, started)
-            straight = lp.For(alike.k, b.ZERO, alike.length, as_one, lp.Kind.VECTOR)
-            filled = lp.If(alike.holds, b.block(lp.Turn(begin, turns, chunk, alike.length), straight, ends(alike.stop(b.var(row)))), one_by_one)
+            as_one = (lp.For(alike.k, b.ZERO, alike.length, alike.body, lp.Kind.VECTOR, jam=_VECTORS), lp.Store(self.cursors[stream.name], (), alike.length))
+            ends = lp.For(row, rows.lower, rows.upper, lp.Store(stream.ends, (b.var(row),), b.convert(alike.stop(b.var(row)), index)))
+            filled = lp.If(alike.holds, b.block(*as_one, ends), b.block(rows))
         before = out.levels.pop().stmts
-        places = b.add(chunks, b.ONE)
-        none_yet = b.where(b.compare("eq", b.var(k), b.ZERO), b.ZERO, b.const(-1))
-        out.emit(lp.Alloc(turns, dt.i64, (places,), lp.Space.KERNEL))
-        out.emit(lp.For(k, b.ZERO, places, lp.Store(turns, (b.var(k),), none_yet)))
-        out.emit(lp.For(chunk.name, b.ZERO, chunks, b.block(*buffers, *before, lp.Alloc(begin, dt.i64, (), lp.Space.REGISTER), filled), lp.Kind.PARALLEL, cost=_PART))
+        pos = f"{stream.name}.pos{stream.level}"
+        room = lp.Let(bound.name, b.convert(b.load(pos, (rows.lower,), out.storage.dtype(pos)), dt.i64))
+        mark = lp.Store(spilled, (chunk,), stored)
+        body = b.block(
+            *(lp.Alloc(own[name], out.storage.dtype(name), (part,), lp.Space.THREAD) for name in along),
+            *before,
+            with_names(filled, own),
+            lp.Let(stored.name, b.load(self.cursors[stream.name], (), dt.i64)),
+            lp.Alloc(begin, dt.i64, (), lp.Space.REGISTER),
+            lp.Turn(begin, turns, counts, chunk, stored, chunks),
+            lp.If(
+                b.compare("le", b.ZERO, started),
+                b.block(move(own, b.ZERO, {}, started, lp.Kind.VECTOR), later(started)),
+                b.block(room, move(own, b.ZERO, late, bound, lp.Kind.SERIAL), mark),
+            ),
+        )
+        cuts = [lp.Let(e.name, b.load(stream.cuts, (p,), dt.i64)) for e, p in zip((rows.lower, rows.upper), (chunk, b.add(chunk, b.ONE))) if isinstance(e, lp.Var)]
+        start = b.load(turns, (chunk,), dt.i64)
+        held = lp.Let(stored.name, b.load(spilled, (chunk,), dt.i64))
+        rest = b.block(held, lp.If(b.compare("le", b.ZERO, stored), b.block(*cuts, room, move(late, bound, {}, start, lp.Kind.SERIAL), later(start))))
+        unknown = [lp.Store(n, (at,), b.const(-1)) for n in (counts, spilled)]
+        for name, extent in ((turns, b.add(chunks, b.ONE)), (counts, chunks), (spilled, chunks)):
+            out.emit(lp.Alloc(name, dt.i64, (extent,), lp.Space.KERNEL))
+        for name in along:
+            out.emit(lp.Alloc(late[name], out.storage.dtype(name), out.storage.extents(crd), lp.Space.KERNEL))
+        out.emit(lp.Store(turns, (b.ZERO,), b.ZERO))
+        out.emit(lp.For(k, b.ZERO, chunks, b.block(*unknown, lp.Store(turns, (b.add(at, b.ONE),), b.const(-1)))))
+        out.emit(lp.For(chunk.name, b.ZERO, chunks, body, lp.Kind.PARALLEL, cost=_PART))
+        out.emit(lp.For(chunk.name, b.ZERO, chunks, rest, lp.Kind.PARALLEL, cost=_LATE))
 
     def _index(self, stream: po.Stream) -> dt.DType:
         return self.out.storage.stored[stream.name].index
@@ -130,6 +154,8 @@ class Packed:
         walked = _only_stream(loop.body)
         source = stream.source
         if walked is None or not isinstance(source, po.Merge) or self.streams.reads_at(stream):
+            return None
+        if len({self.out.storage.dtype(f"{t}.crd{level}") for t, level in source.parts}) > 1:
             return None
         if any(d.stream is False and not d.parents for i in instances(walked) for d in self.statements[i.statement].ragged):
             return None
@@ -155,17 +181,6 @@ def _no_loop(ast: Ast) -> bool:
             return False
         case _:
             return all(map(_no_loop, getattr(ast, "children", ()))) and hasattr(ast, "children")
-
-
-def with_places(stmt: lp.Stmt, arrays: Sequence[str], start: lp.LoopExpr) -> lp.Stmt:
-    """`stmt` with what it stores in `arrays` further back by `start`."""
-    match stmt:
-        case lp.Block(stmts):
-            return lp.Block(tuple(with_places(s, arrays, start) for s in stmts))
-        case lp.Store(name, (at,), value, mask) if name in arrays:
-            return lp.Store(name, (b.add(start, at),), value, mask)
-        case _:
-            return stmt
 
 
 @node
@@ -196,8 +211,7 @@ class _Alike:
             return None
         out.emit(lp.Alloc(register, dt.bool_, (), lp.Space.REGISTER))
         out.emit(lp.Store(register, (), fits))
-        self._check_rows(register, begins)
-        self._check_elements(register, begins, length)
+        self._check(register, begins, length)
         k, body = element
         first, begin = self.parts[0], begins[0]
         return Alike(b.load(register, (), dt.bool_), k, length, body, lambda row: b.sub(self._position(first, b.add(row, b.ONE)), begin))
@@ -251,55 +265,52 @@ class _Alike:
         simple = all(isinstance(s, (lp.Block, lp.Let)) or (isinstance(s, lp.Store) and s.array in results) for s in all_stmts(body))
         return (k, body) if simple and not asks else None
 
-    def _check_rows(self, register: str, begins: list[lp.LoopExpr]) -> None:
-        """Whether the rows are as long in all operands, and follow one another."""
-        row = b.var(self.out.names.fresh("row"))
-        positions = [b.sub(self._position(p, b.add(row, b.ONE)), begin) for p, begin in zip(self.parts, begins)]
-        good = b.at_most(self._position(self.parts[0], row), self._position(self.parts[0], b.add(row, b.ONE)))
-        for other in positions[1:]:
-            good = b.both(good, b.compare("eq", positions[0], other))
-        self._all(register, row, self.rows.lower, self.rows.upper, good)
-
-    def _check_elements(self, register: str, begins: list[lp.LoopExpr], length: lp.LoopExpr) -> None:
-        """Whether the operands list the same coordinates, in range, and ascending but for where rows begin."""
+    def _check(self, register: str, begins: list[lp.LoopExpr], length: lp.LoopExpr) -> None:
+        """Whether the operands list the same coordinates, in range, and ascending but for where rows begin; whether the rows follow
+        one another, and are as long in all operands. `register` says so far whether the part is."""
         out = self.out
-        k, row = b.var(out.names.fresh("k")), b.var(out.names.fresh("row"))
         types = [out.storage.dtype(n) for n in self.names]
         out.used.update(self.names)
+        falls, starts = (out.names.fresh(n) for n in ("falls", "starts"))
+        holds = b.load(register, (), dt.bool_)
 
         def listed(n: int, at: lp.LoopExpr) -> lp.LoopExpr:
             return b.load(self.names[n], (b.add(begins[n], at),), types[n])
 
-        limit = out.size(self.stream.extent)
-        here = listed(0, k)
-        good = functools.reduce(b.both, (b.compare("eq", b.convert(here, dt.i64), b.convert(listed(n, k), dt.i64)) if types[n] != types[0] else b.apply("eq", (here, listed(n, k)), dt.bool_) for n in range(1, len(self.names))))
-        self._all(register, k, b.ZERO, length, good)
-        falls, starts = (out.names.fresh(n) for n in ("falls", "starts"))
+        def alike(at: lp.LoopExpr) -> lp.LoopExpr:
+            same: lp.LoopExpr = b.TRUE
+            for n in range(1, len(self.parts)):
+                same = b.both(same, b.apply("eq", (listed(0, at), listed(n, at)), dt.bool_))
+            return same
+
+        def down(at: lp.LoopExpr) -> lp.LoopExpr:
+            return b.apply("ge", (listed(0, b.sub(at, b.ONE)), listed(0, at)), dt.bool_)
+
+        k, row, at = b.var(out.names.fresh("k")), b.var(out.names.fresh("row")), b.var(out.names.fresh("at"))
+        elements = b.block(lp.Store(register, (), b.both(holds, alike(k))), _count(falls, down(k), types[0]))
+        ends = [b.sub(self._position(p, b.add(row, b.ONE)), begin) for p, begin in zip(self.parts, begins)]
+        follow = functools.reduce(b.both, (b.compare("eq", ends[0], e) for e in ends[1:]), b.compare("le", at, ends[0]))
+        some, top = b.compare("lt", at, ends[0]), b.sub(length, b.ONE)
+        begun, ended = (b.smallest(b.largest(e, b.ZERO), top) for e in (at, b.sub(ends[0], b.ONE)))  # read before they are known to be sound
+        low, high = (b.convert(listed(0, e), dt.i64) for e in (begun, ended))
+        limits = b.both(b.compare("le", b.ZERO, low), b.compare("lt", high, out.size(self.stream.extent)))
+        rows = b.block(
+            lp.Let(at.name, b.sub(self._position(self.parts[0], row), begins[0])),
+            lp.Store(register, (), b.both(holds, b.both(follow, b.either(b.negation(some), limits)))),
+            _count(starts, b.both(b.both(some, b.compare("lt", b.ZERO, at)), down(b.largest(begun, b.ONE))), types[0]),
+        )
+        counts = [b.load(name, (), types[0]) for name in (falls, starts)]
+        several = b.block(
+            lp.For(k.name, b.ONE, length, elements, lp.Kind.VECTOR, jam=_VECTORS),
+            lp.If(holds, lp.For(row.name, self.rows.lower, self.rows.upper, rows)),
+            lp.Store(register, (), b.both(holds, b.apply("eq", (counts[0], counts[1]), dt.bool_))),
+        )
         for name in (falls, starts):
-            out.emit(lp.Alloc(name, dt.i64, (), lp.Space.REGISTER))
-            out.emit(lp.Store(name, (), b.ZERO))
-        wide = b.convert(here, dt.i64)
-        inside: list[lp.Stmt] = []
-        down = b.apply("ge", (listed(0, b.sub(k, b.ONE)), here), dt.bool_)
-        inside.append(lp.For(k.name, b.ONE, length, _count(falls, down), lp.Kind.VECTOR))
-        begin = out.names.fresh("at")
-        at = b.sub(self._position(self.parts[0], row), begins[0])
-        end = b.sub(self._position(self.parts[0], b.add(row, b.ONE)), begins[0])
-        real = b.both(b.compare("lt", b.ZERO, at), b.compare("lt", at, end))
-        place = b.smallest(b.largest(b.var(begin), b.ONE), b.sub(length, b.ONE))
-        down = b.apply("ge", (listed(0, b.sub(place, b.ONE)), listed(0, place)), dt.bool_)
-        counted = b.block(lp.Let(begin, at), _count(starts, b.both(real, down)))
-        inside.append(lp.For(row.name, self.rows.lower, self.rows.upper, counted))
-        equal = b.compare("eq", b.load(falls, (), dt.i64), b.load(starts, (), dt.i64))
-        inside.append(lp.Store(register, (), equal))
-        out.emit(lp.If(b.both(b.load(register, (), dt.bool_), b.compare("lt", b.ONE, length)), b.block(*inside)))
-        self._all(register, k, b.ZERO, length, b.below(wide, limit))
-
-    def _all(self, register: str, var: lp.Var, lower: lp.LoopExpr, upper: lp.LoopExpr, good: lp.LoopExpr) -> None:
-        """`register` stays true if `good` is true for each of lower..upper."""
-        so_far = b.load(register, (), dt.bool_)
-        self.out.emit(lp.If(so_far, lp.For(var.name, lower, upper, lp.Store(register, (), b.both(so_far, good)), lp.Kind.VECTOR)))
+            out.emit(lp.Alloc(name, types[0], (), lp.Space.REGISTER))
+            out.emit(lp.Store(name, (), lp.Const(0, types[0])))
+        first = lp.Store(register, (), b.both(b.compare("lt", b.ONE, length), alike(b.ZERO)))
+        out.emit(lp.If(holds, b.block(first, lp.If(holds, several))))
 
 
-def _count(register: str, test: lp.LoopExpr) -> lp.Stmt:
-    return lp.Store(register, (), b.add(b.load(register, (), dt.i64), b.convert(test, dt.i64)))
+def _count(register: str, test: lp.LoopExpr, dtype: dt.DType) -> lp.Stmt:
+    return lp.Store(register, (), b.apply("add", (b.load(register, (), dtype), b.convert(test, dtype)), dtype))

@@ -14,9 +14,6 @@ Task: `i64 TASK(ptr context, i64 chunk, i64 thread)`, called by rt.parallel for 
 rt.parallel: `i64 (ptr pool, ptr task, ptr context, i64 chunks)` runs all chunks, each once, begins them in order, and
 returns the first non-zero result of a task, or OK. It is null when there is no pool; a kernel then runs its chunks itself.
 
-Who waits in a task for another one (`loop.Turn`) looks at the pool's words at POOL_RESULT, the first non-zero result so far,
-and POOL_YIELDS, a function that lets other threads run (or null).
-
 Library function: `i64 F(ptr record)`: one slot per argument of the `loop.Call`: the address of an array, an i64, or the bits
 of an f64 (narrower numbers are widened). A result other than OK ends the kernel with it.
 
@@ -29,8 +26,6 @@ OK = 0
 NEED_ARENA = -1
 SITE = 1
 ALIGN = 64
-POOL_RESULT, POOL_YIELDS = 152, 376
-"""Byte offsets in the pool."""
 
 RUNTIME: tuple[str, ...] = ("parallel", "pool", "threads", "arena", "arena_bytes", "culprit", "needed")
 """Fields of the Runtime record by slot: field k lies at byte 8 * k."""

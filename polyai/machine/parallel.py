@@ -15,12 +15,12 @@ reports the broken structure.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from polyai.errors import VerifyError
 from polyai.loop import nodes as lp
 from polyai.loop.walks import all_stmts
-from polyai.machine import abi, memory
+from polyai.machine import memory
 from polyai.machine import types as ty
 from polyai.machine.body import Body
 from polyai.machine.build import Function
@@ -315,62 +315,69 @@ found:
 """The binary search for f(chunk); each `extend` widens an element to i64."""
 
 
-PATIENCE = 4000
-"""How many times a task that waits for its turn looks before it lets other threads run."""
+PATIENCE = 1000
+"""How many times a task looks whether its turn has come: some 20 microseconds."""
 
 _PAUSE = {"x86_64": ("llvm.x86.sse2.pause", "", ""), "aarch64": ("llvm.aarch64.hint", "i32", "i32 1")}
 
 
-def turn(fn: Function, turns: str, at: Num, count: Num, pool: str) -> Num:
-    """Waits until turns[at] is not negative, and writes turns[at + 1]; what it was, or the negated result of a task that failed."""
+def turn(fn: Function, arrays: Sequence[str], numbers: Sequence[Num]) -> Num:
+    """Write down how much this task has, and look where it goes: -1 if that takes too long. See `loop.nodes.Turn`."""
     name, kind, given = _PAUSE.get(fn.module.target.triple.partition("-")[0], ("", "", ""))
     if name:
         fn.module.declare("void", name, (kind,) if kind else ())
-    pause = f"call void @{name}({given})" if name else ""
-    text = TURN.format(pause=pause, result=abi.POOL_RESULT, yields=abi.POOL_YIELDS, patience=PATIENCE)
+    text = TURN.format(pause=f"call void @{name}({given})" if name else "", patience=PATIENCE)
     fn.module.helper("pa.turn", lambda: text)
-    ref = fn.op(f"call i64 @pa.turn(ptr {turns}, i64 {at.ref}, i64 {count.ref}, ptr {pool})")
+    args = ", ".join([*(f"ptr {a}" for a in arrays), *(f"i64 {n.ref}" for n in numbers)])
+    ref = fn.op(f"call i64 @pa.turn({args})")
     fn.written()
     return Num(fn, "i64", 1, ref)
 
 
-TURN = """define internal i64 @pa.turn(ptr %turns, i64 %at, i64 %count, ptr %pool) #0 {{
+TURN = """define internal i64 @pa.turn(ptr %turns, ptr %counts, i64 %at, i64 %count, i64 %pieces) #0 {{
 entry:
+  %own = getelementptr i64, ptr %counts, i64 %at
+  store atomic i64 %count, ptr %own seq_cst, align 8
+  br label %next
+next:
+  %j = phi i64 [ %at, %entry ], [ %j.next, %on ]
+  %more = icmp slt i64 %j, %pieces
+  br i1 %more, label %known, label %wait
+known:
+  %turn.p = getelementptr i64, ptr %turns, i64 %j
+  %turn = load atomic i64, ptr %turn.p seq_cst, align 8
+  %has.turn = icmp sge i64 %turn, 0
+  br i1 %has.turn, label %counted, label %wait
+counted:
+  %count.p = getelementptr i64, ptr %counts, i64 %j
+  %size = load atomic i64, ptr %count.p seq_cst, align 8
+  %has.size = icmp sge i64 %size, 0
+  br i1 %has.size, label %on, label %wait
+on:
+  %j.next = add i64 %j, 1
+  %next.p = getelementptr i64, ptr %turn.p, i64 1
+  %sum = add i64 %turn, %size
+  store atomic i64 %sum, ptr %next.p seq_cst, align 8
+  br label %next
+wait:
   %mine = getelementptr i64, ptr %turns, i64 %at
   br label %look
 look:
-  %k = phi i64 [ 0, %entry ], [ %k.next, %again ]
-  %start = load atomic i64, ptr %mine acquire, align 8
+  %k = phi i64 [ 0, %wait ], [ %k.next, %again ]
+  %start = load atomic i64, ptr %mine seq_cst, align 8
   %ready = icmp sge i64 %start, 0
-  br i1 %ready, label %go, label %wait
-wait:
-  br label %poll
-poll:
-  %result = getelementptr i8, ptr %pool, i64 {result}
-  %code = load atomic i64, ptr %result monotonic, align 8
-  %failed = icmp ne i64 %code, 0
-  br i1 %failed, label %leave, label %pause
-leave:
-  %negative = sub i64 0, %code
-  ret i64 %negative
-pause:
-  {pause}
+  br i1 %ready, label %go, label %patient
+patient:
   %k.next = add i64 %k, 1
-  %long = icmp sgt i64 %k, {patience}
-  br i1 %long, label %offer, label %again
-offer:
-  %yields = getelementptr i8, ptr %pool, i64 {yields}
-  %give = load ptr, ptr %yields
-  %can = icmp ne ptr %give, null
-  br i1 %can, label %let, label %again
-let:
-  %gave = call i32 %give()
-  br label %again
+  %long = icmp sge i64 %k, {patience}
+  br i1 %long, label %give, label %again
 again:
+  {pause}
   br label %look
+give:
+  ret i64 -1
 go:
-  %next = getelementptr i64, ptr %mine, i64 1
-  %end = add i64 %start, %count
-  store atomic i64 %end, ptr %next release, align 8
   ret i64 %start
 }}"""
+"""Two tasks that write to `turns` and `counts` and then read the other one cannot both miss what the other wrote: whoever comes last
+goes on. What is written twice is the same number."""

@@ -40,8 +40,8 @@ def stmt(b: Body, s: lp.Stmt) -> None:
             _check(b, ok, site, culprit)
         case lp.Call(function, args):
             _call(b, function, args)
-        case lp.Turn(register, turns, at, count):
-            _turn(b, register, turns, at, count)
+        case lp.Turn():
+            _turn(b, s)
         case lp.Prefetch(array, index, near):
             memory.prefetch(b.fn, scope.array(array), scope.index(index).re, near)
         case _:
@@ -168,14 +168,13 @@ def _call(b: Body, function: str, args: tuple[lp.LoopExpr | str, ...]) -> None:
     b.leave_if(fn.op(f"icmp ne i64 {result}, 0"), result)
 
 
-def _turn(b: Body, register: str, turns: str, at: lp.LoopExpr, count: lp.LoopExpr) -> None:
-    fn, scope = b.fn, b.scope
-    place, held = scope.array(turns), scope.array(register)
-    if isinstance(place, memory.Register) or not isinstance(held, memory.Register):
-        raise VerifyError(f"turns in {turns} are taken into {register}", "the one is an array, the other a register")
-    start = parallel.turn(fn, place.ref, scope.index(at).re, scope.index(count).re, b.read_field("pool", "ptr"))
-    b.leave_if(start.lt(0).ref, fn.op(f"sub i64 0, {start.ref}"))
-    memory.write_register(fn, held, Value(dt.i64, 1, start), None)
+def _turn(b: Body, s: lp.Turn) -> None:
+    scope = b.scope
+    held, turns, counts = (scope.array(name) for name in (s.register, s.turns, s.counts))
+    if not isinstance(held, memory.Register) or isinstance(turns, memory.Register) or isinstance(counts, memory.Register):
+        raise VerifyError(f"turns in {s.turns} and {s.counts} are taken into {s.register}", "the first two are arrays, the last is a register")
+    start = parallel.turn(b.fn, (turns.ref, counts.ref), [scope.index(e).re for e in (s.at, s.count, s.pieces)])
+    memory.write_register(b.fn, held, Value(dt.i64, 1, start), None)
 
 
 def _argument(b: Body, arg: lp.LoopExpr | str) -> tuple[str, str]:

@@ -45,10 +45,10 @@ class Survey:
                 self.exprs((*indices, value) if mask is None else (*indices, value, mask))
             case lp.Check(ok, _, culprit):
                 self.exprs((ok,) if culprit is None else (ok, culprit))
-            case lp.Turn(register, turns, at, count):
-                for name in (register, turns):
+            case lp.Turn(register, turns, counts, at, count, pieces):
+                for name in (register, turns, counts):
                     self.names[name] = self.stored[name] = None
-                self.exprs((at, count))
+                self.exprs((at, count, pieces))
             case lp.Prefetch(array, index):
                 self.names[array] = None
                 self.expr(index)

@@ -22,7 +22,6 @@ import time
 import weakref
 from collections.abc import Callable
 
-from polyai.machine.abi import POOL_RESULT, POOL_YIELDS
 from polyai.machine.cpu import architecture, cores
 from polyai.runtime.shared import Addresses, Fields, Shared, address_of, renew_after_fork
 
@@ -30,8 +29,8 @@ SPIN_SECONDS = 50e-6
 """How long a worker waits awake for the next job."""
 
 JOB = Fields(
-    gate=0, next=64, task=128, context=136, chunks=144, result=POOL_RESULT, busy=192, wake=256, sleepers=264, workers=320, stop=328,
-    spin=336, syscall=344, futex=352, nap=360, nap_for=368, yields=POOL_YIELDS, ready=384,
+    gate=0, next=64, task=128, context=136, chunks=144, result=152, busy=192, wake=256, sleepers=264, workers=320, stop=328,
+    spin=336, syscall=344, futex=352, nap=360, nap_for=368, yields=376, ready=384,
 )  # fmt: skip
 """Byte offsets in the pool's memory; words written by different threads lie on different cache lines."""
 

@@ -48,10 +48,9 @@ class Compiled:
             return 0
 
         turns = any(isinstance(s, lp.Turn) for s in all_stmts(self.kernel.body))
-        memory = np.zeros(64, np.int64)  # of a pool in which no task has failed
         pool = PARALLEL(run)
         fork = ctypes.cast(pool, ctypes.c_void_p).value if threads > 1 else 0
-        fields = {"parallel": fork, "threads": threads, "arena": start, "arena_bytes": arena, "pool": memory.ctypes.data}
+        fields = {"parallel": fork, "threads": threads, "arena": start, "arena_bytes": arena}
         runtime = np.array([fields.get(f, 0) for f in abi.RUNTIME], np.int64)
         result = self.entry(record.ctypes.data, runtime.ctypes.data)
         self.culprit, self.needed = int(runtime[abi.RUNTIME.index("culprit")]), int(runtime[abi.RUNTIME.index("needed")])

@@ -123,10 +123,10 @@ class _Binder:
                     if isinstance(a, str):
                         self._write(a)
                 self._emit(Call(function, new_args))
-            case Turn(register, turns, at, count):
-                self._emit(Turn(register, turns, self.expr(at), self.expr(count)))
-                self._write(register)
-                self._write(turns)
+            case Turn(register, turns, counts, at, count, pieces):
+                self._emit(Turn(register, turns, counts, self.expr(at), self.expr(count), self.expr(pieces)))
+                for name in (register, turns, counts):
+                    self._write(name)
             case Prefetch(array, index):
                 self._emit(Prefetch(array, self.expr(index)))
             case For():

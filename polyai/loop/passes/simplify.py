@@ -198,7 +198,7 @@ def _read(stmt: Stmt, used: set[str]) -> None:
     if isinstance(stmt, Store):
         used.add(stmt.array)
     elif isinstance(stmt, Turn):
-        used.update((stmt.register, stmt.turns))
+        used.update((stmt.register, stmt.turns, stmt.counts))
     stack = list(expressions(stmt))
     while stack:
         e = stack.pop()
