@@ -17,6 +17,7 @@ import scipy.sparse as sp
 import polyai as pa
 from polyai import phased
 from polyai.errors import PolyAIError, ShapeError, SparseStructureError, UnsupportedError, VerifyError
+from polyai.machine import parallel
 from polyai.runtime import staging
 from polyai.runtime.kernel import Kernel
 from polyai.runtime.launch import Runtime
@@ -120,6 +121,23 @@ def test_results_of_many_parts(op: str) -> None:
     assert found.nnz >= wanted.nnz and (op == "intersection" or found.nnz * 12 > 40 * 4096)
     assert abs(found - wanted).max() < 1e-9
     assert found.has_sorted_indices and (np.diff(found.indptr) >= 0).all()
+
+
+@pytest.mark.parametrize("alike", [False, True])
+def test_parts_that_nobody_waits_for_go_to_their_place_afterwards(alike: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parallel, "PATIENCE", 0)
+    monkeypatch.setattr(staging, "PART", 200)
+    scale = 1.25 + alike  # a program of its own: others are compiled with patience
+    functions = (pa.jit(lambda a, b: a * scale + b), pa.jit(lambda a, b: (a @ b) * scale))
+    with pa.options(num_threads=4):
+        for seed in range(15):
+            a, b = (sp.random_array((300, 300), density=0.05, format="csr", rng=seed + (0 if alike else n)) for n in (0, 100))
+            for function, wanted in zip(functions, (a * scale + b, (a @ b) * scale)):
+                found = function(a, b)
+                wanted.sort_indices()
+                np.testing.assert_array_equal(found.indptr, wanted.indptr)
+                np.testing.assert_array_equal(found.indices, wanted.indices)
+                np.testing.assert_allclose(found.data, wanted.data, rtol=1e-13)
 
 
 @pytest.mark.parametrize("row", [0, 3, 20, 39])
