@@ -13,21 +13,41 @@ T = TypeVar("T")
 def node(cls: type[T]) -> type[T]:
     """Make `cls` a tree node: frozen, slotted, compared and hashed by value.
 
-    A dataclass to everything that asks (`dataclasses.replace`, `fields`), but made several times faster: the compiler has
-    more than a hundred node classes, and importing it must not be felt.
+    A dataclass to everything that asks (`dataclasses.replace`, `fields`), but made many times faster: the compiler has more
+    than two hundred node classes, and importing it must not be felt. The methods that depend on the fields are written when
+    one of them is first called, the description of the fields when it is first asked for: most classes never need either.
     """
     names = tuple(cls.__dict__.get("__annotations__", {}))  # noqa: RUF063 (inspect is slow to import)
     defaults = {n: cls.__dict__[n] for n in names if n in cls.__dict__}
     space = {k: v for k, v in cls.__dict__.items() if k not in defaults and k not in ("__dict__", "__weakref__")}
     space["__slots__"] = space["__match_args__"] = names
     space["__qualname__"] = cls.__qualname__
+    space["__node__"] = defaults
+    space["__dataclass_fields__"] = _Fields()
     kind: Any = type(cls)
-    made: Any = kind(cls.__name__, cls.__bases__, space)
-    for name, method in _methods(made, names, defaults).items():
-        if name not in space:
-            setattr(made, name, method)
-    made.__dataclass_fields__ = {n: _field(n, cls.__annotations__[n], defaults) for n in names}
-    return made  # type: ignore[no-any-return]
+    return kind(cls.__name__, cls.__bases__, {**_SHARED, **space})  # type: ignore[no-any-return]
+
+
+def _complete(kind: type[Any], name: str) -> Any:
+    """Give a node class its own methods in place of the stubs; the one called `name`."""
+    for made in kind.__mro__:
+        if any(made.__dict__.get(stub) is _SHARED[stub] for stub in ("__init__", "__eq__", "__hash__")):
+            for method, own in _methods(made, made.__match_args__, made.__node__).items():
+                if made.__dict__[method] is _SHARED[method]:
+                    setattr(made, method, own)
+    return getattr(kind, name)
+
+
+def _first_init(self: Any, *args: Any, **kwargs: Any) -> None:
+    _complete(type(self), "__init__")(self, *args, **kwargs)
+
+
+def _first_eq(self: Any, other: object) -> Any:
+    return _complete(type(self), "__eq__")(self, other)
+
+
+def _first_hash(self: Any) -> int:
+    return _complete(type(self), "__hash__")(self)  # type: ignore[no-any-return]
 
 
 def _methods(made: Any, names: tuple[str, ...], defaults: dict[str, Any]) -> dict[str, Any]:
@@ -46,7 +66,21 @@ def _methods(made: Any, names: tuple[str, ...], defaults: dict[str, Any]) -> dic
     )
     out: dict[str, Any] = {}
     exec(source, known, out)
-    return {**out, **_SHARED}
+    return out
+
+
+class _Fields:
+    """What `dataclasses` knows of a node class's fields, made when it is first asked for."""
+
+    __slots__ = ("_of",)
+
+    def __set_name__(self, owner: type[Any], name: str) -> None:
+        self._of = owner
+
+    def __get__(self, instance: object, owner: type[Any]) -> dict[str, Any]:
+        of: Any = self._of
+        out = of.__dataclass_fields__ = {n: _field(n, of.__annotations__[n], of.__node__) for n in of.__match_args__}
+        return out
 
 
 def _field(name: str, annotation: Any, defaults: dict[str, Any]) -> Any:
@@ -76,7 +110,10 @@ def _setstate(self: Any, state: list[Any]) -> None:
         object.__setattr__(self, name, value)
 
 
-_SHARED = {"__repr__": _repr, "__setattr__": _refuse, "__delattr__": _refuse, "__getstate__": _getstate, "__setstate__": _setstate}
+_SHARED: dict[str, Any] = {
+    "__init__": _first_init, "__eq__": _first_eq, "__hash__": _first_hash,
+    "__repr__": _repr, "__setattr__": _refuse, "__delattr__": _refuse, "__getstate__": _getstate, "__setstate__": _setstate,
+}  # fmt: skip
 
 
 def field_names(cls: type[Any]) -> tuple[str, ...]:
@@ -86,7 +123,7 @@ def field_names(cls: type[Any]) -> tuple[str, ...]:
 
 
 def is_node(value: object) -> bool:
-    return hasattr(value, "__dataclass_fields__")
+    return hasattr(value, "__node__")
 
 
 def children(value: Any) -> Iterator[Any]:
