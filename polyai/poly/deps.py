@@ -19,11 +19,12 @@ from polyai.poly.access import loads_in
 from polyai.poly.context import bounded, domains, relations
 from polyai.poly.nodes import Scop, Statement
 from polyai.scalar.expr import Cast, Load, Var
+from polyai.term.node import node
 
 QUOTA = 500_000
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@node
 class Deps:
     """`order`: source before target. `relaxed`, `scattered`: pairs of updates of one element, in either order but not at once;
     of a scattered element nothing is known before the kernel runs. `note` says what was given up, if anything."""

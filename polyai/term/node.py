@@ -9,7 +9,7 @@ from typing import Any, TypeVar, dataclass_transform
 T = TypeVar("T")
 
 
-@dataclass_transform(frozen_default=True)
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field,))
 def node(cls: type[T]) -> type[T]:
     """Make `cls` a tree node: frozen, slotted, compared and hashed by value.
 
@@ -17,24 +17,36 @@ def node(cls: type[T]) -> type[T]:
     than two hundred node classes, and importing it must not be felt. The methods that depend on the fields are written when
     one of them is first called, the description of the fields when it is first asked for: most classes never need either.
     """
+    return _made(cls, {**_SHARED, **_FROZEN, "__node__": True})
+
+
+@dataclass_transform(field_specifiers=(dataclasses.field,))
+def record(cls: type[T]) -> type[T]:
+    """Make `cls` a slotted class whose fields can be assigned, compared by value: a mutable dataclass, made as cheaply as a node."""
+    return _made(cls, {**_SHARED, "__hash__": None})
+
+
+def _made(cls: type[T], shared: dict[str, Any]) -> type[T]:
     names = tuple(cls.__dict__.get("__annotations__", {}))  # noqa: RUF063 (inspect is slow to import)
     defaults = {n: cls.__dict__[n] for n in names if n in cls.__dict__}
     space = {k: v for k, v in cls.__dict__.items() if k not in defaults and k not in ("__dict__", "__weakref__")}
     space["__slots__"] = space["__match_args__"] = names
     space["__qualname__"] = cls.__qualname__
-    space["__node__"] = defaults
+    space["__field_defaults__"] = defaults
     space["__dataclass_fields__"] = _Fields()
     kind: Any = type(cls)
-    return kind(cls.__name__, cls.__bases__, {**_SHARED, **space})  # type: ignore[no-any-return]
+    return kind(cls.__name__, cls.__bases__, {**shared, **space})  # type: ignore[no-any-return]
 
 
 def _complete(kind: type[Any], name: str) -> Any:
-    """Give a node class its own methods in place of the stubs; the one called `name`."""
+    """Give a class its own methods in place of the stubs; the one called `name`."""
+    made: Any
     for made in kind.__mro__:
-        if any(made.__dict__.get(stub) is _SHARED[stub] for stub in ("__init__", "__eq__", "__hash__")):
-            for method, own in _methods(made, made.__match_args__, made.__node__).items():
-                if made.__dict__[method] is _SHARED[method]:
-                    setattr(made, method, own)
+        stubs = [stub for stub, shared in _STUBS.items() if made.__dict__.get(stub) is shared]
+        if stubs:
+            own = _methods(made, made.__match_args__, made.__field_defaults__)
+            for stub in stubs:
+                setattr(made, stub, own[stub])
     return getattr(kind, name)
 
 
@@ -54,8 +66,13 @@ def _methods(made: Any, names: tuple[str, ...], defaults: dict[str, Any]) -> dic
     """The methods that depend on the fields, from one piece of source."""
     known: dict[str, Any] = {f"_set_{n}": made.__dict__[n].__set__ for n in names}
     known.update({f"_default_{n}": d for n, d in defaults.items()})
+    made_anew = [n for n, d in defaults.items() if isinstance(d, dataclasses.Field)]
+    known.update({f"_new_{n}": defaults[n].default_factory for n in made_anew})
     parameters = "".join(f", {n}=_default_{n}" if n in defaults else f", {n}" for n in names)
-    body = "".join(f"\n    _set_{n}(self, {n})" for n in names) + ("\n    self.__post_init__()" if hasattr(made, "__post_init__") else "")
+    body = "".join(f"\n    if {n} is _default_{n}: {n} = _new_{n}()" for n in made_anew)
+    body += "".join(f"\n    _set_{n}(self, {n})" for n in names) + (
+        "\n    self.__post_init__()" if hasattr(made, "__post_init__") else ""
+    )
     same = " and ".join(f"self.{n} == other.{n}" for n in names) or "True"
     values = "".join(f"self.{n}, " for n in names)
     source = (
@@ -79,12 +96,14 @@ class _Fields:
 
     def __get__(self, instance: object, owner: type[Any]) -> dict[str, Any]:
         of: Any = self._of
-        out = of.__dataclass_fields__ = {n: _field(n, of.__annotations__[n], of.__node__) for n in of.__match_args__}
+        out = of.__dataclass_fields__ = {n: _field(n, of.__annotations__[n], of.__field_defaults__) for n in of.__match_args__}
         return out
 
 
 def _field(name: str, annotation: Any, defaults: dict[str, Any]) -> Any:
-    made: Any = dataclasses.field(default=defaults[name]) if name in defaults else dataclasses.field()
+    made: Any = defaults.get(name)
+    if not isinstance(made, dataclasses.Field):
+        made = dataclasses.field(default=made) if name in defaults else dataclasses.field()
     made.name, made.type, made._field_type = name, annotation, _FIELD
     return made
 
@@ -110,10 +129,9 @@ def _setstate(self: Any, state: list[Any]) -> None:
         object.__setattr__(self, name, value)
 
 
-_SHARED: dict[str, Any] = {
-    "__init__": _first_init, "__eq__": _first_eq, "__hash__": _first_hash,
-    "__repr__": _repr, "__setattr__": _refuse, "__delattr__": _refuse, "__getstate__": _getstate, "__setstate__": _setstate,
-}  # fmt: skip
+_STUBS: dict[str, Any] = {"__init__": _first_init, "__eq__": _first_eq, "__hash__": _first_hash}
+_SHARED: dict[str, Any] = {**_STUBS, "__repr__": _repr}
+_FROZEN: dict[str, Any] = {"__setattr__": _refuse, "__delattr__": _refuse, "__getstate__": _getstate, "__setstate__": _setstate}
 
 
 def field_names(cls: type[Any]) -> tuple[str, ...]:
