@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import types
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, dataclass_transform
 
@@ -63,27 +65,36 @@ def _first_hash(self: Any) -> int:
 
 
 def _methods(made: Any, names: tuple[str, ...], defaults: dict[str, Any]) -> dict[str, Any]:
-    """The methods that depend on the fields, from one piece of source."""
-    known: dict[str, Any] = {f"_set_{n}": made.__dict__[n].__set__ for n in names}
-    known.update({f"_default_{n}": d for n, d in defaults.items()})
-    made_anew = [n for n, d in defaults.items() if isinstance(d, dataclasses.Field)]
-    known.update({f"_new_{n}": defaults[n].default_factory for n in made_anew})
-    parameters = "".join(f", {n}=_default_{n}" if n in defaults else f", {n}" for n in names)
-    body = "".join(f"\n    if {n} is _default_{n}: {n} = _new_{n}()" for n in made_anew)
-    body += "".join(f"\n    _set_{n}(self, {n})" for n in names) + (
-        "\n    self.__post_init__()" if hasattr(made, "__post_init__") else ""
-    )
-    same = " and ".join(f"self.{n} == other.{n}" for n in names) or "True"
-    values = "".join(f"self.{n}, " for n in names)
-    source = (
-        f"def __init__(self{parameters}):{body or ' pass'}\n"
-        f"def __eq__(self, other):\n    if self is other: return True\n"
-        f"    return ({same}) if other.__class__ is self.__class__ else NotImplemented\n"
-        f"def __hash__(self): return hash(({values}))\n"
-    )
+    """The methods that depend on the fields."""
+    anew = tuple(n for n, name in enumerate(names) if isinstance(defaults.get(name), dataclasses.Field))
+    known: dict[str, Any] = {f"set_{n}": made.__dict__[name].__set__ for n, name in enumerate(names)}
+    known.update({f"default_{n}": defaults[names[n]] for n in anew})
+    known.update({f"new_{n}": defaults[names[n]].default_factory for n in anew})
+    own = {f"a{n}": name for n, name in enumerate(names)}
     out: dict[str, Any] = {}
-    exec(source, known, out)
+    for method, code in _templates(len(names), anew, hasattr(made, "__post_init__")).items():
+        attributes, variables = (tuple(own.get(n, n) for n in group) for group in (code.co_names, code.co_varnames))
+        out[method] = types.FunctionType(code.replace(co_names=attributes, co_varnames=variables), known, method)
+    out["__init__"].__defaults__ = tuple(defaults.values())
     return out
+
+
+@functools.cache
+def _templates(fields: int, anew: tuple[int, ...], checked: bool) -> dict[str, types.CodeType]:
+    """The code of methods over `fields` fields a0, a1, ..., which are still to get their names: giving names is many times faster
+    than compiling source. The constructor makes the defaults of the fields in `anew`, and calls `__post_init__` if `checked`."""
+    names = [f"a{n}" for n in range(fields)]
+    body = [f"if a{n} is default_{n}: a{n} = new_{n}()" for n in anew]
+    body += [f"set_{n}(self, a{n})" for n in range(fields)] + ["self.__post_init__()"] * checked
+    source = (
+        f"def __init__({', '.join(('self', *names))}):\n    " + "\n    ".join(body or ["pass"]) + "\n"
+        "def __eq__(self, other):\n    if self is other: return True\n"
+        f"    return ({' and '.join(f'self.{n} == other.{n}' for n in names) or 'True'}) if other.__class__ is self.__class__ else NotImplemented\n"
+        f"def __hash__(self): return hash(({''.join(f'self.{n}, ' for n in names)}))\n"
+    )
+    space: dict[str, Any] = {}
+    exec(source, space)
+    return {method: space[method].__code__ for method in _STUBS}
 
 
 class _Fields:
@@ -177,7 +188,7 @@ def map_children(value: T, change: Callable[[Any], Any]) -> T:
             fresh[name] = new
     if not fresh:
         return value
-    return dataclasses.replace(value, **fresh)  # type: ignore[type-var]
+    return type(value)(*[fresh[n] if n in fresh else getattr(value, n) for n in field_names(type(value))])
 
 
 def _map_item(item: Any, change: Callable[[Any], Any]) -> Any:
