@@ -42,6 +42,7 @@ from polyai.shapes.bucket import Never, parse
 from polyai.sparse.interop import described_once
 from polyai.sparse.prepared import Prepared
 from polyai.specialise import helper_command
+from polyai.term.collector import paused
 from polyai.warming import bindings, stand_in
 
 MAX_FAST = 8
@@ -89,7 +90,8 @@ def variant_of(traced: Traced, options: Options, policy: str | None = None) -> V
         origin = "disk" if engine.stats["disk_hits"] > before else "memory"
         if kernels is None:
             engine.prepare()
-            kernels, origin = _compiler().compile_kernels(traced.program, hints, options, key, engine), "compiled"
+            with paused():
+                kernels, origin = _compiler().compile_kernels(traced.program, hints, options, key, engine), "compiled"
     variant = Variant(traced, kernels, engine)
     variant.counted = functools.partial(kernels_again, traced, options, "counted")
     variant.origin, variant.made_in = origin, time.perf_counter() - start
@@ -108,7 +110,8 @@ def kernels_again(traced: Traced, options: Options, how: str = "again") -> tuple
     with _LOCK:
         found = _found(engine, key)
         if found is None:
-            made: tuple[Kernel, ...] = _compiler().compile_kernels(traced.program, hints, options, key, engine, how=how)
+            with paused():
+                made: tuple[Kernel, ...] = _compiler().compile_kernels(traced.program, hints, options, key, engine, how=how)
             return made
     return found
 
