@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping
 
 from polyai.errors import ScheduleError
 from polyai.poly import tree as st
+from polyai.poly.context import domains
 from polyai.poly.deps import dependences
 from polyai.poly.legal import check, in_bounds
 from polyai.poly.nodes import Scop
@@ -45,8 +46,9 @@ def scheduled(scop: Scop, hints: Mapping[str, int], scheduler: str = "recipe", v
         return scop, ("nothing to schedule",)
     if scheduler == "recipe":
         scop = fibre_sums.run(pieces.run(split.run(scop, hints), hints))
-    in_bounds(scop)
-    deps = dependences(scop)
+    domain = domains(scop)
+    in_bounds(scop, domain)
+    deps = dependences(scop, domain=domain)
     facts = facts_of(scop, hints)
     decisions: list[str] = []
 
