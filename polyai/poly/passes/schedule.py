@@ -44,12 +44,16 @@ def scheduled(scop: Scop, hints: Mapping[str, int], scheduler: str = "recipe", v
     """
     if not scop.statements:
         return scop, ("nothing to schedule",)
+    facts: Mapping[str, Facts] | None = None
     if scheduler == "recipe":
-        scop = fibre_sums.run(pieces.run(split.run(scop, hints), hints))
+        given, facts = scop, facts_of(scop, hints)
+        cut = split.run(given, hints, facts)
+        scop = fibre_sums.run(pieces.run(cut, hints, facts if cut is given else None))
+        facts = facts if scop is given else None
     domain = domains(scop)
     in_bounds(scop, domain)
     deps = dependences(scop, domain=domain)
-    facts = facts_of(scop, hints)
+    facts = facts_of(scop, hints) if facts is None else facts
     decisions: list[str] = []
 
     def marked(found: tuple[st.Tree, list[str]]) -> tuple[st.Tree, list[str]]:
