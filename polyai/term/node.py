@@ -41,14 +41,11 @@ def _made(cls: type[T], shared: dict[str, Any]) -> type[T]:
 
 
 def _complete(kind: type[Any], name: str) -> Any:
-    """Give a class its own methods in place of the stubs; the one called `name`."""
+    """Give a class its own method `name` in place of the stub; that method."""
     made: Any
     for made in kind.__mro__:
-        stubs = [stub for stub, shared in _STUBS.items() if made.__dict__.get(stub) is shared]
-        if stubs:
-            own = _methods(made, made.__match_args__, made.__field_defaults__)
-            for stub in stubs:
-                setattr(made, stub, own[stub])
+        if made.__dict__.get(name) is _STUBS[name]:
+            setattr(made, name, _method(made, name, made.__match_args__, made.__field_defaults__))
     return getattr(kind, name)
 
 
@@ -64,37 +61,41 @@ def _first_hash(self: Any) -> int:
     return _complete(type(self), "__hash__")(self)  # type: ignore[no-any-return]
 
 
-def _methods(made: Any, names: tuple[str, ...], defaults: dict[str, Any]) -> dict[str, Any]:
-    """The methods that depend on the fields."""
-    anew = tuple(n for n, name in enumerate(names) if isinstance(defaults.get(name), dataclasses.Field))
-    known: dict[str, Any] = {f"set_{n}": made.__dict__[name].__set__ for n, name in enumerate(names)}
-    known.update({f"default_{n}": defaults[names[n]] for n in anew})
-    known.update({f"new_{n}": defaults[names[n]].default_factory for n in anew})
-    own = {f"a{n}": name for n, name in enumerate(names)}
-    out: dict[str, Any] = {}
-    for method, code in _templates(len(names), anew, hasattr(made, "__post_init__")).items():
-        attributes, variables = (tuple(own.get(n, n) for n in group) for group in (code.co_names, code.co_varnames))
-        out[method] = types.FunctionType(code.replace(co_names=attributes, co_varnames=variables), known, method)
-    out["__init__"].__defaults__ = tuple(defaults.values())
-    return out
+def _method(made: Any, name: str, names: tuple[str, ...], defaults: dict[str, Any]) -> Any:
+    """A method that depends on the fields."""
+    anew = tuple(n for n, field in enumerate(names) if isinstance(defaults.get(field), dataclasses.Field))
+    code = _template(name, len(names), anew, hasattr(made, "__post_init__"))
+    own = {f"a{n}": field for n, field in enumerate(names)}
+    attributes, variables = (tuple(own.get(n, n) for n in group) for group in (code.co_names, code.co_varnames))
+    known: dict[str, Any] = {}
+    if name == "__init__":
+        known.update({f"set_{n}": made.__dict__[field].__set__ for n, field in enumerate(names)})
+        known.update({f"default_{n}": defaults[names[n]] for n in anew})
+        known.update({f"new_{n}": defaults[names[n]].default_factory for n in anew})
+    method = types.FunctionType(code.replace(co_names=attributes, co_varnames=variables), known, name)
+    if name == "__init__":
+        method.__defaults__ = tuple(defaults.values())
+    return method
 
 
 @functools.cache
-def _templates(fields: int, anew: tuple[int, ...], checked: bool) -> dict[str, types.CodeType]:
-    """The code of methods over `fields` fields a0, a1, ..., which are still to get their names: giving names is many times faster
+def _template(method: str, fields: int, anew: tuple[int, ...], checked: bool) -> types.CodeType:
+    """The code of a method over `fields` fields a0, a1, ..., which are still to get their names: giving names is many times faster
     than compiling source. The constructor makes the defaults of the fields in `anew`, and calls `__post_init__` if `checked`."""
     names = [f"a{n}" for n in range(fields)]
-    body = [f"if a{n} is default_{n}: a{n} = new_{n}()" for n in anew]
-    body += [f"set_{n}(self, a{n})" for n in range(fields)] + ["self.__post_init__()"] * checked
-    source = (
-        f"def __init__({', '.join(('self', *names))}):\n    " + "\n    ".join(body or ["pass"]) + "\n"
-        "def __eq__(self, other):\n    if self is other: return True\n"
-        f"    return ({' and '.join(f'self.{n} == other.{n}' for n in names) or 'True'}) if other.__class__ is self.__class__ else NotImplemented\n"
-        f"def __hash__(self): return hash(({''.join(f'self.{n}, ' for n in names)}))\n"
-    )
+    if method == "__init__":
+        body = [f"if a{n} is default_{n}: a{n} = new_{n}()" for n in anew]
+        body += [f"set_{n}(self, a{n})" for n in range(fields)] + ["self.__post_init__()"] * checked
+        source = f"def __init__({', '.join(('self', *names))}):\n    " + "\n    ".join(body or ["pass"])
+    elif method == "__eq__":
+        same = " and ".join(f"self.{n} == other.{n}" for n in names) or "True"
+        source = f"def __eq__(self, other):\n    if self is other: return True\n    return ({same}) if other.__class__ is self.__class__ else NotImplemented"
+    else:
+        source = f"def __hash__(self): return hash(({''.join(f'self.{n}, ' for n in names)}))"
     space: dict[str, Any] = {}
     exec(source, space)
-    return {method: space[method].__code__ for method in _STUBS}
+    code: types.CodeType = space[method].__code__
+    return code
 
 
 class _Fields:
