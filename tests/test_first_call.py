@@ -45,6 +45,12 @@ def test_neither_an_import_nor_a_call_served_from_the_disk_loads_what_only_a_com
     assert in_a_fresh_process(LAYER, tmp_path) == "0 [] [] False"
 
 
+def test_an_import_leaves_the_garbage_collector_as_it_was(tmp_path: Path) -> None:
+    code = "import gc; {}; before = gc.isenabled(); import polyai; print(before, gc.isenabled(), hasattr(polyai, 'paused'))"
+    assert in_a_fresh_process(code.format("gc.enable()"), tmp_path) == "True True False"
+    assert in_a_fresh_process(code.format("gc.disable()"), tmp_path) == "False False False"
+
+
 @pytest.fixture
 def fresh(tmp_path: Path) -> Any:
     with pa.options(cache_dir=str(tmp_path)):
