@@ -16,6 +16,7 @@ import scipy.sparse as sp
 import polyai as pa
 from polyai.errors import VerifyError
 from polyai.runtime.native import Native
+from polyai.runtime.shared import in_background
 
 HEAVY = ("sympy", "islpy", "llvmlite", "scipy", "scipy.sparse", "matplotlib", "inspect", "asyncio", "multiprocessing", "hashlib", "importlib.metadata")
 """What takes longer to load than a call from the disk cache takes."""
@@ -136,3 +137,24 @@ def test_a_child_forked_between_the_first_and_the_second_call_computes() -> None
             fine = all(np.allclose(product(A, x), A @ x) for _ in range(3))
             os._exit(0 if fine else 1)
         assert os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+def test_a_fork_waits_for_work_in_the_background() -> None:
+    done: list[int] = []
+    started, go = threading.Event(), threading.Event()
+
+    def work() -> None:
+        started.set()
+        go.wait(30)
+        done.append(1)
+
+    thread = in_background(work, "test")
+    started.wait(30)
+    threading.Timer(0.1, go.set).start()
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if done == [1] else 1)
+    assert os.waitpid(child, 0)[1] == 0 and done == [1]
+    thread.join()

@@ -68,19 +68,24 @@ def address_of(function: object) -> int:
     return ctypes.cast(function, ctypes.c_void_p).value or 0  # type: ignore[arg-type]
 
 
+_AT_WORK: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+
+
+def _finish() -> None:
+    for thread in list(_AT_WORK):
+        if thread is not threading.current_thread():
+            thread.join()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_finish)
+
+
 def in_background(work: Callable[[], None], name: str) -> threading.Thread:
     """A thread that does `work` and that a `fork()` waits for: a child must not be born while LLVM's lock is held.
 
     `work` must be short, and take no lock under which anybody forks."""
     thread = threading.Thread(target=work, name=name)
-    if hasattr(os, "register_at_fork"):
-        me = weakref.ref(thread)
-
-        def finish() -> None:
-            alive = me()
-            if alive is not None and alive.is_alive():
-                alive.join()
-
-        os.register_at_fork(before=finish)
     thread.start()
+    _AT_WORK.add(thread)
     return thread
