@@ -5,6 +5,12 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from polyai.term.collector import paused
+
+with paused():  # nearly all modules: the collector would walk what they hold again and again, a fifth of the time
+    importlib.import_module("polyai.constant")
+del paused
+
 from polyai import errors
 from polyai.api import Function, cache_clear, cache_export, cache_import, cache_info, compile, explain, policy, stats
 from polyai.constant import jit

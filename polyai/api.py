@@ -6,6 +6,7 @@ directory; the compiler itself is imported only when something has to be compile
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import importlib
 import threading
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from polyai.binding import Variant, cache_key, compiler_contents, compiler_stamp, cost_hints
-from polyai.errors import GuardError
+from polyai.errors import GuardError, PolyAIError
 from polyai.explain import Explanation, Section
 from polyai.frontend.arguments import has_traced, in_order, leaves, signature
 from polyai.frontend.declare import DECLARED
@@ -35,11 +36,13 @@ from polyai.runtime.archive import Imported
 from polyai.runtime.helper import Helper
 from polyai.runtime.kernel import Kernel
 from polyai.runtime.launch import Runtime
+from polyai.runtime.shared import in_background
 from polyai.shapes import expr as sx
 from polyai.shapes.bucket import Never, parse
 from polyai.sparse.interop import described_once
 from polyai.sparse.prepared import Prepared
 from polyai.specialise import helper_command
+from polyai.term.collector import paused
 from polyai.warming import bindings, stand_in
 
 MAX_FAST = 8
@@ -87,7 +90,8 @@ def variant_of(traced: Traced, options: Options, policy: str | None = None) -> V
         origin = "disk" if engine.stats["disk_hits"] > before else "memory"
         if kernels is None:
             engine.prepare()
-            kernels, origin = _compiler().compile_kernels(traced.program, hints, options, key, engine), "compiled"
+            with paused():
+                kernels, origin = _compiler().compile_kernels(traced.program, hints, options, key, engine), "compiled"
     variant = Variant(traced, kernels, engine)
     variant.counted = functools.partial(kernels_again, traced, options, "counted")
     variant.origin, variant.made_in = origin, time.perf_counter() - start
@@ -106,7 +110,8 @@ def kernels_again(traced: Traced, options: Options, how: str = "again") -> tuple
     with _LOCK:
         found = _found(engine, key)
         if found is None:
-            made: tuple[Kernel, ...] = _compiler().compile_kernels(traced.program, hints, options, key, engine, how=how)
+            with paused():
+                made: tuple[Kernel, ...] = _compiler().compile_kernels(traced.program, hints, options, key, engine, how=how)
             return made
     return found
 
@@ -232,9 +237,34 @@ class Function:
         what = (id(variant), id(active), tuple(map(type, args)))
         if what in self._fast_for or len(self._fast_for) >= MAX_FAST:
             return
+        make = functools.partial(variant.dispatcher, args, self._fast or self._slow, (ACTIVE, active), options)
         with self._lock:
             self._fast_for.add(what)
-            self._fast = variant.dispatcher(args, self._fast or self._slow, (ACTIVE, active), options) or self._fast
+            if self._fast is not None or variant.runtime.native.at_hand("dispatch"):
+                self._fast = make() or self._fast
+            else:
+                self._fast = self._soon(make, what)
+
+    def _soon(self, make: Callable[[], Callable[..., Any] | None], what: object) -> Callable[..., Any]:
+        """What stands for the first dispatcher until another thread has made it: the first call does not wait for its code to be
+        compiled, the second one does."""
+        made: list[Callable[..., Any] | None] = []
+
+        def run() -> None:
+            with contextlib.suppress(PolyAIError, OSError):
+                made.append(make())
+
+        def waiting(*args: Any, **kwargs: Any) -> Any:
+            thread.join()
+            with self._lock:
+                if self._fast is waiting:
+                    self._fast = made[0] if made else None
+                if not made:
+                    self._fast_for.discard(what)
+            return ((made and made[0]) or self._slow)(*args, **kwargs)
+
+        thread = in_background(run, "polyai-dispatch")
+        return waiting
 
     def _key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Options) -> Any:
         key = signature(leaves(self._fn, args, kwargs, self._static))

@@ -49,15 +49,17 @@ Array = NDArray[Any]
 @lru_cache(maxsize=1)
 def compiler_stamp() -> str:
     """Changes whenever a file of the compiler does, so that code made by another version is never taken from the cache."""
-    root = Path(__file__).parent
-    parts = []
-    for folder, folders, files in os.walk(root):
-        folders.sort()
-        for name in sorted(files):
-            if name.endswith(".py"):
-                found = os.stat(os.path.join(folder, name))
-                parts.append((os.path.relpath(os.path.join(folder, name), root), found.st_mtime_ns, found.st_size))
-    return digest(tuple(parts))
+    lines: list[str] = []
+    folders = [("", os.path.dirname(__file__))]
+    for name, folder in folders:  # grows while it is walked
+        with os.scandir(folder) as found:
+            for entry in found:
+                if entry.name.endswith(".py"):
+                    about = entry.stat()
+                    lines.append(f"{name}/{entry.name} {about.st_mtime_ns} {about.st_size}")
+                elif entry.is_dir() and entry.name != "__pycache__":
+                    folders.append((f"{name}/{entry.name}", entry.path))
+    return digest("\n".join(sorted(lines)))
 
 
 @lru_cache(maxsize=1)

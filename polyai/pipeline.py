@@ -7,8 +7,9 @@ any (`Stage.show`), check any (`Stage.verify`), interpret any level (`tensor.int
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 from polyai.errors import VerifyError
 from polyai.explain import Explanation, Section
@@ -28,6 +29,7 @@ from polyai.poly.passes import contract, schedule
 from polyai.runtime import staging
 from polyai.runtime.kernel import Kernel, signature_of
 from polyai.runtime.launch import Runtime
+from polyai.runtime.shared import in_background
 from polyai.shapes import expr as sizes_expr
 from polyai.tensor import cost as tensor_costs
 from polyai.tensor import nodes as tn
@@ -299,7 +301,10 @@ def compile_program(
         if stage.name == FIRST_OF_A_PHASE:
             parts = phases.run(build.program, how=build.how)
             if len(parts) > 1 or parts[0].fills or build.how == "again":
-                return replace(build, phases=tuple(_run(_of_phase(build, part), STAGES[number:], until, verify, watch) for part in parts))
+                begun = [_of_phase(build, part) for part in parts]
+                if watch is None and until == STAGES[-1].name:
+                    return replace(build, phases=_overlapped(begun, STAGES[number:], verify))
+                return replace(build, phases=tuple(_run(part, STAGES[number:], until, verify, watch) for part in begun))
         build = _run(build, (stage,), until, verify, watch)
         if stage.name == until:
             break
@@ -308,6 +313,34 @@ def compile_program(
 
 def _of_phase(build: Build, part: phases.Phase) -> Build:
     return Build(part.program, build.sizes, build.options, build.target, notes=build.notes, phase=part)
+
+
+def _overlapped(builds: Sequence[Build], stages: tuple[Stage, ...], verify: bool) -> tuple[Build, ...]:
+    """All `stages` for each build. The last one holds no lock of Python's: another thread does it while the next build is begun."""
+    done: dict[int, Build | Exception] = {}
+
+    def finish(number: int, build: Build) -> None:
+        try:
+            done[number] = _run(build, stages[-1:], stages[-1].name, verify, None)
+        except Exception as error:
+            done[number] = error
+
+    threads = []
+    for number, begun in enumerate(builds):
+        build = _run(begun, stages[:-1], "", verify, None)
+        if number < len(builds) - 1:
+            threads.append(in_background(partial(finish, number, build), "polyai-object"))
+        else:
+            finish(number, build)
+    for thread in threads:
+        thread.join()
+    out = []
+    for number in range(len(builds)):
+        result = done[number]
+        if isinstance(result, Exception):
+            raise result
+        out.append(result)
+    return tuple(out)
 
 
 def _run(

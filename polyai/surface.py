@@ -26,24 +26,30 @@ def eager(fn: Callable[P, R]) -> Callable[P, R]:
     compiled: dict[frozenset[int | str], Function] = {}
 
     @functools.wraps(fn)
-    def traced(*args: P.args, **kwargs: P.kwargs) -> R:
-        return call_ragged(fn, args, kwargs) if is_ragged(args, kwargs) else fn(*args, **kwargs)
-
-    @functools.wraps(fn)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         if has_traced(args, kwargs):
-            return traced(*args, **kwargs)
+            return call_ragged(fn, args, kwargs) if is_ragged(args, kwargs) else fn(*args, **kwargs)
         found = leaves(fn, args, kwargs)
         if not builtins.any(leaf.kind in ("array", "sparse", "ragged") for leaf in found):
             return fn(*args, **kwargs)
         fixed = frozenset(leaf.path[0] for leaf in found if leaf.kind == "scalar" and not isinstance(leaf.value, float) and len(leaf.path) == 1)
         function = compiled.get(fixed)
         if function is None:
-            function = compiled.setdefault(fixed, Function(traced, static=tuple(fixed)))
+            function = compiled.setdefault(fixed, Function(_traced(fn), static=tuple(fixed)))
         result: Any = function(*args, **kwargs)
         return result  # type: ignore[no-any-return]
 
     return call
+
+
+def _traced(fn: Callable[P, R]) -> Callable[P, R]:
+    """`fn` as it is inside a trace: of ragged arrays, row by row."""
+
+    @functools.wraps(fn)
+    def traced(*args: P.args, **kwargs: P.kwargs) -> R:
+        return call_ragged(fn, args, kwargs) if is_ragged(args, kwargs) else fn(*args, **kwargs)
+
+    return traced
 
 
 def _of_sizes(choose: Callable[..., Any], fn: Callable[P, R]) -> Callable[P, R]:

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,11 +19,12 @@ from polyai.scalar import dtype as dt
 from polyai.shapes import expr as sx
 from polyai.shapes.expr import Size
 from polyai.tensor import nodes as tn
+from polyai.term.node import node
 
 Place = Callable[[tuple[tn.Index, ...]], Any]
 
 
-@dataclass(frozen=True)
+@node
 class Selection:
     """`extents` of the result; `places[d]` gives the index of dimension d from the result's index variables."""
 
@@ -33,7 +33,7 @@ class Selection:
     whole: bool = False
 
 
-@dataclass(frozen=True)
+@node
 class Part:
     """What one element of a key contributes: new dimensions of the result, and an index for one dimension of the array."""
 

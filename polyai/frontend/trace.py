@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 import numpy as np
@@ -78,14 +78,14 @@ class SizeOut:
     size: Size
 
 
-@dataclass(frozen=True)
+@node
 class ConstOut:
     """A value that is the same in every call: a number, a string, an array that does not depend on the arguments."""
 
     value: Any
 
 
-@dataclass(frozen=True)
+@node
 class Traced:
     """A traced function.
 

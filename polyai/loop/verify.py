@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import assert_never
 
 from polyai.errors import VerifyError
@@ -38,9 +37,10 @@ from polyai.loop.show import show_expr, show_stmt
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType
 from polyai.scalar.ops import MONOIDS, OPS, result_type
+from polyai.term.node import record
 
 
-@dataclass(slots=True)
+@record
 class _Array:
     dtype: DType
     rank: int
@@ -50,7 +50,7 @@ class _Array:
     parallel: int  # how many parallel loops enclose the declaration
 
 
-@dataclass(slots=True)
+@record
 class _Scope:
     """Names visible at one point; `parallel` counts the parallel loops around it, `host` says that there are serial loops at most."""
 

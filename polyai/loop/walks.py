@@ -66,6 +66,9 @@ def map_operands(expr: LoopExpr, change: Change) -> LoopExpr:
 
 def operands(expr: LoopExpr) -> tuple[LoopExpr, ...]:
     """The expressions one step below."""
+    kind = type(expr)
+    if kind is Const or kind is Var:
+        return ()
     match expr:
         case Apply(_, args, _):
             return args
@@ -130,16 +133,16 @@ def parts(stmt: Stmt) -> tuple[Stmt, ...]:
 def expressions(stmt: Stmt) -> tuple[LoopExpr, ...]:
     """The whole expressions of `stmt` itself."""
     match stmt:
+        case Store(_, indices, value, mask):
+            return (*indices, value) if mask is None else (*indices, value, mask)
+        case Let(_, value):
+            return (value,)
         case For(lower=lower, upper=upper):
             return lower, upper
         case While(condition, _) | If(condition, _, _):
             return (condition,)
-        case Let(_, value):
-            return (value,)
         case Alloc(_, _, extents, _, _):
             return extents
-        case Store(_, indices, value, mask):
-            return (*indices, value) if mask is None else (*indices, value, mask)
         case Check(ok, _, culprit):
             return (ok,) if culprit is None else (ok, culprit)
         case Call(_, args):
@@ -158,7 +161,9 @@ def all_stmts(stmt: Stmt) -> Iterator[Stmt]:
     while stack:
         s = stack.pop()
         yield s
-        stack.extend(reversed(parts(s)))
+        kind = type(s)
+        if kind is Block or kind is For or kind is If or kind is While:
+            stack.extend(parts(s)[::-1])
 
 
 def all_exprs(expr: LoopExpr) -> Iterator[LoopExpr]:
@@ -167,7 +172,9 @@ def all_exprs(expr: LoopExpr) -> Iterator[LoopExpr]:
     while stack:
         e = stack.pop()
         yield e
-        stack.extend(operands(e))
+        kind = type(e)
+        if kind is not Var and kind is not Const:
+            stack.extend(operands(e))
 
 
 def written(stmt: Stmt) -> set[str]:

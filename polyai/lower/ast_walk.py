@@ -67,11 +67,6 @@ class Instance:
 Ast = Union[Loop, Branch, Several, Marked, Instance]
 
 
-def ast_of(schedule: isl.Schedule, context: isl.Set) -> Ast:
-    """The loops that run the instances of `schedule` in its order, for parameters in `context`."""
-    return walk(isl.AstBuild.from_context(context).node_from_schedule(schedule))
-
-
 def walk(at: isl.AstNode) -> Ast:
     """An isl AST node and all below it."""
     kind = at.get_type()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from polyai.errors import VerifyError
 from polyai.loop import build as b
@@ -15,9 +15,10 @@ from polyai.scalar.expr import Expr, Load
 from polyai.shapes.expr import Size, show
 from polyai.tensor import nodes as tn
 from polyai.term.names import Names
+from polyai.term.node import record
 
 
-@dataclass(slots=True)
+@record
 class Level:
     """The body of one loop or branch under construction."""
 

@@ -25,12 +25,11 @@ import functools
 from collections.abc import Callable
 from typing import assert_never
 
-import islpy as isl
-
 from polyai.errors import UnsupportedError, VerifyError
 from polyai.loop import build as b
 from polyai.loop import nodes as lp
-from polyai.lower.ast_walk import Ast, Branch, Instance, Loop, Marked, Several, apart, ast_of, instances
+from polyai.lower import nests
+from polyai.lower.ast_walk import Ast, Branch, Instance, Loop, Marked, Several, apart, instances
 from polyai.lower.bounds import Fibres
 from polyai.lower.emitter import Emitter, Level
 from polyai.lower.exprs import operations
@@ -53,20 +52,7 @@ def lower(scop: po.Scop, program: tn.Program) -> lp.Kernel:
     Raises VerifyError if the scop has no schedule or reads what it cannot reach."""
     if scop.schedule is None:
         raise VerifyError(f"scop {scop.name} has no schedule")
-    context = isl.Set.read_from_str(isl.DEFAULT_CONTEXT, scop.context)
-    return _Lowering(scop, program).kernel(ast_of(with_depths(scop.schedule), context))
-
-
-def with_depths(schedule: isl.Schedule) -> isl.Schedule:
-    """`schedule` with the depth of its loop written into each mark: isl leaves out loops that run once, but not their marks."""
-
-    def number(at: isl.ScheduleNode) -> isl.ScheduleNode:
-        if at.get_type() != isl.schedule_node_type.mark:
-            return at
-        name = f"{at.mark_get_id().get_name()}@{at.get_schedule_depth()}"
-        return at.delete().insert_mark(isl.Id(name, None, isl.DEFAULT_CONTEXT))
-
-    return schedule.map_schedule_node_bottom_up(number)
+    return _Lowering(scop, program).kernel(nests.ast_of(scop))
 
 
 class _Lowering:

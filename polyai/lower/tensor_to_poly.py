@@ -37,7 +37,7 @@ from polyai.shapes.expr import Size, symbol
 from polyai.tensor import nodes as tn
 from polyai.tensor.bodies import joins_of, left_out, loads, owner_within, selects_of, size_symbols, stored_at, zero
 from polyai.term.names import Names
-from polyai.term.node import map_children
+from polyai.term.node import map_children, record
 
 
 def lower(program: tn.Program) -> poly.Scop:
@@ -48,7 +48,7 @@ def lower(program: tn.Program) -> poly.Scop:
     return _Lowering(program).scop()
 
 
-@dataclasses.dataclass
+@record
 class _Frame:
     """The dims of one statement and what the program's index variables are in it."""
 

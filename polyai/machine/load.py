@@ -19,12 +19,12 @@ import platform
 import struct
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 from polyai.machine import relocate
 from polyai.machine.relocate import ObjectError
+from polyai.term.node import node
 
 X86_64, AARCH64 = 62, 183
 MAX_BYTES = 1 << 28
@@ -46,7 +46,7 @@ SYMBOLS = frozenset(
 """The only foreign names an object may ask for."""
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Loaded:
     """Entry addresses by name. The code stays in memory as long as `keepalive` does."""
 
@@ -54,7 +54,7 @@ class Loaded:
     keepalive: object
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Section:
     kind: int
     flags: int
@@ -66,7 +66,7 @@ class Section:
     entry: int
 
 
-@dataclass(frozen=True, slots=True)
+@node
 class Symbol:
     name: str
     section: int

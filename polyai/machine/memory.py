@@ -11,17 +11,16 @@ Elements are aligned to their own size only. A complex element is two components
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from polyai.machine import cast
 from polyai.machine import types as ty
 from polyai.machine.build import STABLE, Function
 from polyai.machine.num import Num
 from polyai.machine.values import Value, flat, widened
 from polyai.scalar.dtype import DType
+from polyai.term.node import record
 
 
-@dataclass(slots=True)
+@record
 class Array:
     """An array in memory. `stable`: nobody writes its elements while the kernel runs. With `stride` it is one buffer for
     each thread, `stride` bytes apart, and `ref` is that of thread 0."""
@@ -32,7 +31,7 @@ class Array:
     stride: str | None = None
 
 
-@dataclass(slots=True)
+@record
 class Register:
     """Stack slots, one per component, that the first LLVM pass turns into SSA values."""
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import assert_never
 
 from polyai.loop import nodes as lp
+from polyai.term.node import record
 
 
-@dataclass(slots=True)
+@record
 class Survey:
     """Names in order of appearance; dictionaries serve as ordered sets."""
 

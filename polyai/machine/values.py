@@ -6,8 +6,6 @@ contiguous), a product (so that adding to it is one multiply-add), or a constant
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from polyai.errors import VerifyError
@@ -16,9 +14,10 @@ from polyai.machine.build import Function
 from polyai.machine.num import Num
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType
+from polyai.term.node import record
 
 
-@dataclass(slots=True)
+@record
 class Value:
     """`re` holds the bits (the real part of complex values). With `stride` the value is the vector base, base + stride, ...
     of `lanes` elements, and `re` is its scalar base. With `factors` it is their product; while `re` has no name the

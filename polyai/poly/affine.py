@@ -148,24 +148,28 @@ def refuted(expr: Expr, names: Container[str]) -> str | None:
 def expression(aff: isl.Aff, dims: Sequence[str]) -> Expr:
     """An isl affine expression over a statement's `dims` as a scalar expression."""
     kinds = isl.dim_type
-    parts: list[tuple[isl.Val, Expr | None]] = [(aff.get_coefficient_val(kinds.in_, p), Var(d, dt.i64)) for p, d in enumerate(dims)]
+    parts: list[tuple[isl.Val, Expr]] = []
+    for position, d in enumerate(dims):
+        factor = aff.get_coefficient_val(kinds.in_, position)
+        if not factor.is_zero():
+            parts.append((factor, Var(d, dt.i64)))
     for position in range(aff.dim(kinds.param)):
-        parts.append((aff.get_coefficient_val(kinds.param, position), Var(aff.get_dim_name(kinds.param, position), dt.i64)))
-    divs = aff.get_domain_local_space()
+        factor = aff.get_coefficient_val(kinds.param, position)
+        if not factor.is_zero():
+            parts.append((factor, Var(aff.get_dim_name(kinds.param, position), dt.i64)))
     for position in range(aff.dim(kinds.div)):
         factor = aff.get_coefficient_val(kinds.div, position)
         if not factor.is_zero():
-            parts.append((factor, expression(divs.get_div(position), dims)))
-    parts.append((aff.get_constant_val(), None))
-    common = int(str(aff.get_denominator_val()))
+            parts.append((factor, expression(aff.get_domain_local_space().get_div(position), dims)))
+    common = aff.get_denominator_val().to_python()
     scale = isl.Val.int_from_si(aff.get_ctx(), common)
     terms: list[Expr] = []
     for factor, part in parts:
-        whole = int(str(factor.mul(scale)))
-        if whole and part is not None:
-            terms.append(part if whole == 1 else Apply("mul", (Const(whole, dt.i64), part), dt.i64))
-        elif whole or (part is None and not terms):
-            terms.append(Const(whole, dt.i64))
+        whole = factor.mul(scale).to_python()
+        terms.append(part if whole == 1 else Apply("mul", (Const(whole, dt.i64), part), dt.i64))
+    constant = aff.get_constant_val().mul(scale).to_python()
+    if constant or not terms:
+        terms.append(Const(constant, dt.i64))
     total = reduce(lambda a, b: Apply("add", (a, b), dt.i64), terms)
     return total if common == 1 else Apply("floordiv", (total, Const(common, dt.i64)), dt.i64)
 

@@ -19,11 +19,12 @@ from polyai.poly.access import loads_in
 from polyai.poly.context import bounded, domains, relations
 from polyai.poly.nodes import Scop, Statement
 from polyai.scalar.expr import Cast, Load, Var
+from polyai.term.node import node
 
 QUOTA = 500_000
 
 
-@dataclasses.dataclass(frozen=True, slots=True)
+@node
 class Deps:
     """`order`: source before target. `relaxed`, `scattered`: pairs of updates of one element, in either order but not at once;
     of a scattered element nothing is known before the kernel runs. `note` says what was given up, if anything."""
@@ -34,12 +35,13 @@ class Deps:
     note: str = ""
 
 
-def dependences(scop: Scop, arrays: Collection[str] | None = None) -> Deps:
-    """All flow, anti and output dependences of the program order, or those through some `arrays`."""
+def dependences(scop: Scop, arrays: Collection[str] | None = None, domain: isl.UnionSet | None = None) -> Deps:
+    """All flow, anti and output dependences of the program order, or those through some `arrays`. `domain`: that of the scop, if
+    it is at hand."""
     concerned = {a.name for a in scop.arrays} if arrays is None else set(arrays)
     position = {s.name: p for p, s in enumerate(scop.statements)}
     by_name = {s.name: s for s in scop.statements}
-    domain = domains(scop)
+    domain = domains(scop) if domain is None else domain
     writes = relations(scop, [s.write.text for s in scop.statements if s.target in concerned]).intersect_domain(domain)
     written = {s.target for s in scop.statements} & concerned
     texts = [r.text for s in scop.statements for r in s.reads if r.array in written]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator, Mapping
-from typing import assert_never
+from typing import Union, assert_never
 
 import islpy as isl
 
@@ -19,6 +19,7 @@ from polyai.poly.affine import Parameters, affine
 from polyai.poly.context import domains, parameters, relations
 from polyai.poly.deps import Deps
 from polyai.poly.nodes import JAM, PARALLEL, VECTOR, Array, Merge, Ragged, RaggedDim, Relation, Scop, Statement, hull_of, isl_name
+from polyai.poly.ties import Ties, equal, ties
 from polyai.scalar.expr import Apply, Cast, Const, Expr, Load, Var
 
 
@@ -66,6 +67,10 @@ def joined(pairs: Pairs) -> isl.UnionMap:
     return out
 
 
+Carried = Union[isl.UnionMap, None]
+"""The dependences that a loop carries; None if it carries none."""
+
+
 def places(scop: Scop, band: st.Band) -> isl.MultiUnionPwAff:
     """The partial schedule of a loop."""
     statements = {s.name: s for s in scop.statements}
@@ -79,6 +84,35 @@ def places(scop: Scop, band: st.Band) -> isl.MultiUnionPwAff:
 class _Checker:
     def __init__(self, scop: Scop) -> None:
         self.scop = scop
+        self.dims = {s.name: s.dims for s in scop.statements}
+        self.ties: dict[tuple[int, str, str], Ties] = {}
+
+    def _separated(self, band: st.Band, groups: tuple[Pairs, Pairs, Pairs]) -> Iterator[tuple[Pairs, Carried]]:
+        """Of each group, what stays within one iteration of the loop, and what the loop carries."""
+        at = dict(band.members)
+        place: isl.MultiUnionPwAff | None = None
+        for number, pairs in enumerate(groups):
+            known = [self._stays(number, pair, at) for pair in pairs]
+            if all(known):
+                yield pairs, None
+                continue
+            place = places(self.scop, band) if place is None else place
+            asked = joined(tuple(pair for pair, stays in zip(pairs, known, strict=True) if not stays))
+            same = asked.eq_at_multi_union_pw_aff(place)
+            carried = asked.subtract(same)
+            if carried.is_empty():
+                yield pairs, None
+            else:
+                yield (*(pair for pair, stays in zip(pairs, known, strict=True) if stays), *split(same)), carried
+
+    def _stays(self, number: int, pair: tuple[str, str, isl.Map], at: Mapping[str, Expr]) -> bool:
+        """True if it is plain that both ends of every dependence of `pair` are in one iteration. False: not known."""
+        source, target, relation = pair
+        key, here, there = (number, source, target), self.dims[source], self.dims[target]
+        tied = self.ties.get(key)
+        if tied is None:  # of all pairs: loops above only took some away
+            tied = self.ties[key] = ties(relation, here, there)
+        return equal(at[source], at[target], tied, here, there)
 
     def visit(self, tree: st.Tree, order: Pairs, relaxed: Pairs, scattered: Pairs) -> None:
         """`order`, `relaxed` and `scattered` hold the pairs that no loop above has separated."""
@@ -91,13 +125,12 @@ class _Checker:
             case st.Bind(_, _, child):
                 self.visit(child, order, relaxed, scattered)
             case st.Band(_, child, marks, _):
-                place = places(self.scop, tree)
-                if order:
-                    backward = joined(order).lex_gt_at_multi_union_pw_aff(place)
+                kept, carried = zip(*self._separated(tree, (order, relaxed, scattered)), strict=True)
+                if carried[0] is not None:
+                    backward = carried[0].lex_gt_at_multi_union_pw_aff(places(self.scop, tree))
                     if not backward.is_empty():
                         self._refuse("runs before", split(backward), "keep the order of the program in this loop")
-                self._marks(marks, place, order, relaxed, scattered)
-                kept = (split(joined(d).eq_at_multi_union_pw_aff(place)) if d else () for d in (order, relaxed, scattered))
+                self._marks(marks, *carried)
                 self.visit(child, *kept)
             case st.Sequence(children):
                 home = {name: position for position, child in enumerate(children) for name in st.statements_of(child)}
@@ -110,18 +143,14 @@ class _Checker:
             case _:
                 assert_never(tree)
 
-    def _marks(self, marks: tuple[str, ...], place: isl.MultiUnionPwAff, order: Pairs, relaxed: Pairs, scattered: Pairs) -> None:
+    def _marks(self, marks: tuple[str, ...], order: Carried, relaxed: Carried, scattered: Carried) -> None:
         for mark in marks:
             kind = mark.partition("=")[0]
             if kind not in (PARALLEL, VECTOR, JAM):
                 continue
             forbidden = {PARALLEL: (order, relaxed, scattered), VECTOR: (order, scattered), JAM: (order,)}[kind]
-            for deps in forbidden:
-                if not deps:
-                    continue
-                union = joined(deps)
-                carried = union.subtract(union.eq_at_multi_union_pw_aff(place))
-                if not carried.is_empty():
+            for carried in forbidden:
+                if carried is not None:
                     self._refuse(f"is carried by the {kind} loop over", split(carried), "mark a loop that carries no dependence")
 
     def _refuse(self, verb: str, pairs: Pairs, remedy: str) -> None:
@@ -137,12 +166,13 @@ def _body(sample: isl.Map | isl.Set) -> str:
     return st.braces(str(sample))
 
 
-def in_bounds(scop: Scop) -> None:
-    """Every affine access lies inside its array, for all sizes that the context allows."""
+def in_bounds(scop: Scop, domain: isl.UnionSet | None = None) -> None:
+    """Every affine access lies inside its array, for all sizes that the context allows. `domain`: that of the scop, if at hand."""
     accesses = [(s, r) for s in scop.statements for r in _in_question(scop, s)]
     if not accesses:
         return
-    touched = relations(scop, [r.text for _, r in accesses]).intersect_domain(domains(scop)).range()
+    domain = domains(scop) if domain is None else domain
+    touched = relations(scop, [r.text for _, r in accesses]).intersect_domain(domain).range()
     used = {r.array for _, r in accesses}
     boxes = [box(scop, a) for a in scop.arrays if a.name in used]
     inside = isl.UnionSet.read_from_str(isl.DEFAULT_CONTEXT, f"{st.parameter_list(scop)} -> {{ {'; '.join(boxes)} }}")

@@ -28,6 +28,7 @@ from typing import Any, NamedTuple
 from polyai.errors import VerifyError
 from polyai.runtime.shared import renew_after_fork
 from polyai.runtime.stats import Stats
+from polyai.term.digest import blake2b
 
 MAGIC = b"POLYAIob"
 VERSION = 1
@@ -68,9 +69,7 @@ def default_directory() -> Path:
 
 
 def _checksum(data: bytes) -> bytes:
-    import hashlib  # loads OpenSSL, which an import of this file should not wait for
-
-    return hashlib.blake2b(data, digest_size=_SUM).digest()
+    return blake2b(data, digest_size=_SUM).digest()
 
 
 def pack(key: str, host: str, entry: Entry) -> bytes:
@@ -152,6 +151,13 @@ class Cache:
             self._stats.count(on_disk)
             self._remember(key, found)
         return found
+
+    def holds(self, key: str) -> bool:
+        """True if there is an entry in memory or a file on disk; it is not looked into."""
+        with self._lock:
+            if key in self._memory:
+                return True
+        return self.directory is not None and self._path(key).exists()
 
     def put(self, key: str, metadata: dict[str, Any], code: bytes) -> Entry:
         """Keep an entry. Never fails because of the disk."""

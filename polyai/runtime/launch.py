@@ -26,7 +26,7 @@ from polyai.runtime.externs import TOO_LARGE, Externs
 from polyai.runtime.kernel import Kernel, Signature
 from polyai.runtime.native import Native
 from polyai.runtime.run_code import SESSION, SESSION_BYTES
-from polyai.runtime.shared import Shared, renew_after_fork
+from polyai.runtime.shared import Shared, in_background, renew_after_fork
 from polyai.runtime.stats import Stats
 from polyai.runtime.threads import Pool
 
@@ -123,7 +123,8 @@ class Runtime:
         return (self._blocks or self.blocks).empty(shape, dtype)
 
     def prepare(self) -> None:
-        """Make the native parts in another thread, to be ready when a kernel is. Returns at once; failures show up later."""
+        """Make the native parts that launches need in another thread, to be ready when a kernel is. Returns at once; failures
+        show up later. LLVM does one thing at a time: what only fast calls need would keep the kernel waiting."""
         if self._prepared:
             return
         self._prepared = True
@@ -131,9 +132,8 @@ class Runtime:
         def make() -> None:
             with contextlib.suppress(PolyAIError, OSError):
                 self.session(self.threads_for(self.options))
-                self.native["dispatch"]
 
-        threading.Thread(target=make, name="polyai-prepare").start()
+        in_background(make, "polyai-prepare")
 
     def threads_for(self, options: Options) -> int:
         """How many threads a launch under these options uses."""

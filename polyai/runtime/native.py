@@ -25,16 +25,25 @@ PARTS: dict[str, tuple[tuple[str, ...], Callable[[], str]]] = {
 """Each object's entry points and its text."""
 
 
+def _key(source: str) -> tuple[str, str]:
+    """The key in the cache of code with this text for this machine, and its whole text."""
+    text = f'target triple = "{host().triple}"\n{source}'
+    return f"runtime-{digest(text, host_key())}", text
+
+
 def compiled(name: str, source: str, entries: tuple[str, ...], cache: Cache) -> Loaded:
     """Code of the runtime's own, by its text: from the cache if it is there and usable."""
-    text = f'target triple = "{host().triple}"\n{source}'
-    key = f"runtime-{digest(text, host_key())}"
+    key, text = _key(source)
     entry = cache.get_or_make(key, lambda: ({"name": name}, compile_object(text, host())))
     try:
         return load(entry.code, entries)
     except ObjectError:
         cache.forget(key)
         return load(compile_object(text, host()), entries)
+
+
+def _part(entry: str) -> str:
+    return next(part for part, (entries, _) in PARTS.items() if entry in entries)
 
 
 class Native:
@@ -54,8 +63,12 @@ class Native:
                     self._load(name)
         return self._addresses[name]
 
+    def at_hand(self, name: str) -> bool:
+        """True if nothing has to be compiled for `name`."""
+        return name in self._addresses or self._cache.holds(_key(PARTS[_part(name)][1]())[0])
+
     def _load(self, name: str) -> None:
-        part = next(part for part, (entries, _) in PARTS.items() if name in entries)
+        part = _part(name)
         entries, text = PARTS[part]
         loaded = compiled(part, text(), entries, self._cache)
         self._parts.append(loaded)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+import threading
 import weakref
+from collections.abc import Callable
 from typing import Protocol
 
 from polyai.machine.abi import ALIGN
@@ -64,3 +66,26 @@ def renew_after_fork(thing: _Renewable) -> None:
 def address_of(function: object) -> int:
     """The address of a ctypes function."""
     return ctypes.cast(function, ctypes.c_void_p).value or 0  # type: ignore[arg-type]
+
+
+_AT_WORK: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+
+
+def _finish() -> None:
+    for thread in list(_AT_WORK):
+        if thread is not threading.current_thread():
+            thread.join()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_finish)
+
+
+def in_background(work: Callable[[], None], name: str) -> threading.Thread:
+    """A thread that does `work` and that a `fork()` waits for: a child must not be born while LLVM's lock is held.
+
+    `work` must be short, and take no lock under which anybody forks."""
+    thread = threading.Thread(target=work, name=name)
+    thread.start()
+    _AT_WORK.add(thread)
+    return thread

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, final
 
 from numpy.typing import NDArray
@@ -12,12 +11,13 @@ from numpy.typing import NDArray
 from polyai.shapes.expr import evaluate
 from polyai.sparse.format import Format
 from polyai.sparse.level import length_of
+from polyai.term.node import node
 
 Array = NDArray[Any]
 
 
 @final
-@dataclass(frozen=True, slots=True, eq=False)
+@node
 class Storage:
     """`arrays` by suffix: "pos1", "crd1" for the levels that have them, "val" with one value per position of the last level
     (of one dimension, or of several that are contiguous: a BSR's are [block, row, column]).
@@ -28,6 +28,9 @@ class Storage:
     format: Format
     shape: tuple[int, ...]
     arrays: Mapping[str, Array]
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
     @property
     def values(self) -> Array:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from polyai.scalar.expr import Apply, Cast, Load, Var
 from polyai.shapes.expr import Size, evaluate, symbols
 from polyai.tensor.bodies import owner_within
 from polyai.tensor.nodes import Body, Comprehension, Index, Reduce, Scatter, Step, TensorType, Within, is_select, nnz_of
+from polyai.term.node import node
 
 TYPICAL, ROW = 1024, 16
 _DEAR = {
@@ -27,7 +27,7 @@ Types = Mapping[str, TensorType]
 Sizes = Mapping[str, int]
 
 
-@dataclass(frozen=True)
+@node
 class Counter:
     """Numbers of points and elements for given types and sizes."""
 

@@ -8,12 +8,15 @@ from typing import Any
 
 from polyai.term.node import field_names, is_node
 
+try:  # what hashlib has, without OpenSSL: loading that takes longer than a call served from the cache
+    from _blake2 import blake2b as blake2b
+except ImportError:
+    from hashlib import blake2b as blake2b
+
 
 def digest(*values: Any) -> str:
     """Hexadecimal digest of nodes, tuples, strings, numbers, None and bytes. Raises TypeError for anything else."""
-    import hashlib  # loads OpenSSL, which only a compilation or a look into the cache should wait for
-
-    state = hashlib.blake2b(digest_size=16)
+    state = blake2b(digest_size=16)
     for value in values:
         _feed(state, value)
     return state.hexdigest()

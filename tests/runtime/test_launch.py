@@ -200,7 +200,8 @@ def test_native_parts_are_compiled_once_for_a_machine(tmp_path):
     for thread in threading.enumerate():
         if thread.name == "polyai-prepare":
             thread.join()
-    assert third.stats.snapshot() == {"parts_loaded": 3}
+    assert third.stats.snapshot() == {"parts_loaded": 2} and third.native.at_hand("dispatch") and third.native.at_hand("run")
+    assert not Runtime(Options(num_threads=2, cache_dir=str(tmp_path / "other"))).native.at_hand("dispatch")
 
 
 @pytest.mark.parametrize("part", native.PARTS)

@@ -1,8 +1,10 @@
+import copy
 import dataclasses
+import pickle
 
 import pytest
 
-from polyai.term.node import children, field_names, is_node, map_children, node, rewrite, walk
+from polyai.term.node import children, field_names, is_node, map_children, node, record, rewrite, walk
 
 
 @node
@@ -53,3 +55,56 @@ def test_rewrite_is_bottom_up():
     summed = rewrite(Pair(Pair(Leaf(1), Leaf(2)), Leaf(3)), lambda n: Leaf(n.left.value + n.right.value) if isinstance(n, Pair) else n)
     assert summed == Leaf(6)
     assert [n.value for n in walk(TREE) if isinstance(n, Leaf)] == [1, 2, 3, 4]
+
+
+@node
+class Sum:
+    parts: tuple[object, ...] = ()
+    name: str = "sum"
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            raise ValueError("a sum has a name")
+
+
+@record
+class Counted:
+    name: str
+    uses: int = 0
+    places: list[int] = dataclasses.field(default_factory=list)
+
+
+@pytest.mark.parametrize("first", [repr, hash, lambda n: n == 3, lambda n: dataclasses.replace(n, right=5), lambda n: type(n)(1)])
+def test_the_first_use_of_any_kind_is_as_good_as_the_second(first):
+    @node
+    class Fresh:
+        left: object
+        right: object = None
+
+    restored = Fresh.__new__(Fresh)
+    restored.__setstate__([1, 2])
+    assert first(restored) == first(restored)
+    assert restored == Fresh(1, 2) != Fresh(1) == Fresh(left=1, right=None) and hash(restored) == hash(Fresh(1, 2))
+    for wrong in ((), (1, 2, 3)):
+        with pytest.raises(TypeError):
+            Fresh(*wrong)
+
+
+def test_nodes_are_dataclasses_to_who_asks():
+    changed = dataclasses.replace(Sum((1,)), name="other")
+    assert changed == Sum((1,), "other") and [f.name for f in dataclasses.fields(Sum)] == ["parts", "name"]
+    assert dataclasses.is_dataclass(Many) and dataclasses.asdict(Leaf(3)) == {"value": 3}
+    assert pickle.loads(pickle.dumps(TREE)) == TREE and copy.copy(TREE) == TREE
+    with pytest.raises(ValueError):
+        Sum(name="")
+
+
+def test_records_change_and_own_their_defaults():
+    first, second = Counted("a"), Counted("a")
+    assert first == second and first.places is not second.places and not is_node(first)
+    first.places.append(1)
+    first.uses += 1
+    assert first == Counted("a", 1, [1]) != second and dataclasses.replace(first, name="b") == Counted("b", 1, [1])
+    with pytest.raises(TypeError):
+        hash(first)
+    assert pickle.loads(pickle.dumps(first)) == first

@@ -19,7 +19,6 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from collections.abc import Hashable
-from dataclasses import dataclass
 
 from polyai.loop import build as b
 from polyai.loop.nodes import (
@@ -52,6 +51,7 @@ from polyai.loop.nodes import (
 from polyai.loop.passes.levels import Levels
 from polyai.loop.walks import map_operands, operands, written
 from polyai.scalar import dtype as dt
+from polyai.term.node import record
 
 _LONG = frozenset(("u64", "i64"))
 
@@ -65,7 +65,7 @@ def bind(kernel: Kernel) -> Kernel:
     return dataclasses.replace(kernel, body=body)
 
 
-@dataclass(slots=True)
+@record
 class _Version:
     """Which writes an array has seen, and the block that did the last."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from polyai.loop import build as b
 from polyai.loop.nodes import (
@@ -26,11 +26,12 @@ from polyai.loop.nodes import (
 )
 from polyai.loop.walks import operands, supply
 from polyai.scalar import dtype as dt
+from polyai.term.node import record
 
 _SAFE_DIVISORS = ("floordiv", "mod")
 
 
-@dataclass(slots=True)
+@record
 class Level:
     """One block under construction. `loop`: it is a loop's body, run any number of times. `known` names its values."""
 

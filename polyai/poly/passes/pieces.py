@@ -34,9 +34,9 @@ SHARE = 16
 """The elements of all copies are at most one in so many operations: clearing and adding them is dearer than one update."""
 
 
-def run(scop: Scop, hints: Mapping[str, int]) -> Scop:
-    """`scop` with long lists cut; the same scop if there are none."""
-    facts = facts_of(scop, hints)
+def run(scop: Scop, hints: Mapping[str, int], facts: Mapping[str, Facts] | None = None) -> Scop:
+    """`scop` with long lists cut; the same scop if there are none. `facts`: those of `scop`, if they are at hand."""
+    facts = facts or facts_of(scop, hints)
     work = _Pieces(scop)
     out: list[Statement] = []
     for s in scop.statements:

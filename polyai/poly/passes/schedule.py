@@ -21,6 +21,7 @@ from collections.abc import Callable, Mapping
 
 from polyai.errors import ScheduleError
 from polyai.poly import tree as st
+from polyai.poly.context import domains
 from polyai.poly.deps import dependences
 from polyai.poly.legal import check, in_bounds
 from polyai.poly.nodes import Scop
@@ -43,11 +44,16 @@ def scheduled(scop: Scop, hints: Mapping[str, int], scheduler: str = "recipe", v
     """
     if not scop.statements:
         return scop, ("nothing to schedule",)
+    facts: Mapping[str, Facts] | None = None
     if scheduler == "recipe":
-        scop = fibre_sums.run(pieces.run(split.run(scop, hints), hints))
-    in_bounds(scop)
-    deps = dependences(scop)
-    facts = facts_of(scop, hints)
+        given, facts = scop, facts_of(scop, hints)
+        cut = split.run(given, hints, facts)
+        scop = fibre_sums.run(pieces.run(cut, hints, facts if cut is given else None))
+        facts = facts if scop is given else None
+    domain = domains(scop)
+    in_bounds(scop, domain)
+    deps = dependences(scop, domain=domain)
+    facts = facts_of(scop, hints) if facts is None else facts
     decisions: list[str] = []
 
     def marked(found: tuple[st.Tree, list[str]]) -> tuple[st.Tree, list[str]]:

@@ -30,9 +30,9 @@ PIECE = 1 << 15
 """Terms of one partial sum."""
 
 
-def run(scop: Scop, hints: Mapping[str, int]) -> Scop:
-    """`scop` with long sums split; the same scop if there are none."""
-    facts = facts_of(scop, hints)
+def run(scop: Scop, hints: Mapping[str, int], facts: Mapping[str, Facts] | None = None) -> Scop:
+    """`scop` with long sums split; the same scop if there are none. `facts`: those of `scop`, if they are at hand."""
+    facts = facts or facts_of(scop, hints)
     work = _Split(scop)
     statements: list[Statement] = []
     for s in scop.statements:

@@ -36,6 +36,7 @@ from polyai.tensor.nodes import Body, Comprehension, Program, Reduce, Scatter, S
 from polyai.tensor.passes import fold
 from polyai.tensor.support import needed, support
 from polyai.tensor.tree import each, map_parts, parts
+from polyai.term.node import node
 
 Types = Mapping[str, TensorType]
 MOST = 3
@@ -65,7 +66,7 @@ def _repeated(program: Program, wanted: Decision, regions: Callable[[Program], P
         program = after
 
 
-@dataclasses.dataclass(frozen=True)
+@node
 class Site:
     """One place that reads a tensor: the access, the reading step, the reduction around it if any, what is stored there."""
 

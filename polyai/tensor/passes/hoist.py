@@ -35,6 +35,7 @@ from polyai.tensor.nodes import (
 )
 from polyai.tensor.tree import map_parts
 from polyai.term.names import Names
+from polyai.term.node import node
 
 _SUFFIX = {"add": "sum", "mul": "prod", "max": "max", "min": "min", "or": "any", "and": "all"}
 
@@ -47,7 +48,7 @@ def run(program: Program) -> Program:
     return dataclasses.replace(program, body=tuple(hoist.out))
 
 
-@dataclasses.dataclass(frozen=True)
+@node
 class _Around:
     """What stands around a reduction: index variables in scope, stored coordinates, conditions that hold, the step's target."""
 

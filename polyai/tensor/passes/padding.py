@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import reduce as fold
 from typing import assert_never
 
@@ -59,6 +59,7 @@ from polyai.tensor.nodes import (
     types_of,
 )
 from polyai.tensor.tree import map_parts
+from polyai.term.node import record
 
 
 def run(program: Program) -> Program:
@@ -68,7 +69,7 @@ def run(program: Program) -> Program:
     return _Padding(program).program()
 
 
-@dataclass
+@record
 class _Walk:
     """How one `within` is walked: new index variables by name, what each variable of the owner is, when an entry is stored,
     and its place in the arrays. `unsolved`: variables bound outside whose value must agree with the one listed."""

@@ -37,6 +37,7 @@ from polyai.tensor.cost import Counter, is_plain
 from polyai.tensor.nodes import Body, Comprehension, Index, Program, Reduce, Step, TensorType, Within, types_of
 from polyai.tensor.passes.fold import without_dead_steps
 from polyai.term.names import Names
+from polyai.term.node import node
 
 Types = Mapping[str, TensorType]
 
@@ -71,7 +72,7 @@ def run(program: Program, sizes: Mapping[str, int] | None = None) -> Program:
     return without_dead_steps(dataclasses.replace(program, body=tuple(out)))
 
 
-@dataclasses.dataclass(frozen=True)
+@node
 class _Chain:
     """target[indices] = sum(over) of the product of `factors`; `given` is what the steps cost as they are."""
 

@@ -1,0 +1,100 @@
+"""Ties decide loops as isl does: the checker refuses the same schedules with them as without them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+
+import islpy as isl
+import pytest
+
+from polyai.errors import ScheduleError
+from polyai.lower.tensor_to_poly import lower
+from polyai.poly import legal
+from polyai.poly import tree as st
+from polyai.poly.deps import dependences
+from polyai.poly.passes import schedule
+from polyai.poly.ties import equal, ties
+from polyai.scalar import dtype as dt
+from polyai.scalar.expr import Apply, Const, Expr, Var
+from tests.poly.meaning import straight
+from tests.programs import PROGRAMS
+
+
+def var(name: str) -> Expr:
+    return Var(name, dt.i64)
+
+
+def over(arg: Expr, size: int) -> Expr:
+    return Apply("floordiv", (arg, Const(size, dt.i64)), dt.i64)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{ S[i, j] -> T[a, b, c] : a = i and b = j and 0 <= c < n }", {"a": "i", "b": "j"}),
+        ("{ S[i, j] -> T[a, b, c] : a = i + 1 and b = j and c = 0 }", {"b": "j"}),
+        ("{ S[i, j] -> T[a, b, c] : a = i + n and b = 2j and c = a }", {}),
+        ("{ S[i, j] -> T[a, b, c] : a = -i and b = j }", {"b": "j"}),
+        ("{ S[i, j] -> T[a, b, c] : (a = i and b = j) or (a = i and b = j + 1) }", {"a": "i"}),
+        ("{ S[i, j] -> T[a, b, c] : a = i and i mod 2 = 0 and c <= b }", {"a": "i"}),
+    ],
+)
+def test_ties_are_the_equalities_of_one_dim_with_one_dim(text: str, expected: dict[str, str]) -> None:
+    assert ties(isl.Map(f"[n] -> {text}"), ("i", "j"), ("a", "b", "c")) == expected
+
+
+def test_equal_means_equal_in_every_pair() -> None:
+    known = {"a": "i"}
+
+    def said(here: Expr, there: Expr) -> bool:
+        return equal(here, there, known, ("i", "j"), ("a", "b"))
+
+    assert said(var("i"), var("a")) and said(over(var("i"), 8), over(var("a"), 8)) and said(var("n"), var("n"))
+    assert not said(over(var("i"), 8), over(var("a"), 4)) and not said(var("j"), var("b")) and not said(var("j"), var("a"))
+    assert not said(var("i"), var("i")) and not said(Const(0, dt.i64), Const(1, dt.i64)) and not said(var("i"), Const(0, dt.i64))
+
+
+def changed(tree: st.Tree) -> Iterator[st.Tree]:
+    """`tree` with one loop marked, shifted, turned round or cut, or one sequence turned round, in every place."""
+    match tree:
+        case st.Band(members, child, marks, coincident):
+            for mark in ("parallel", "vector", "jam=4"):
+                yield dataclasses.replace(tree, marks=(*marks, mark))
+            first, *rest = members
+            yield st.Band(((first[0], Apply("add", (first[1], Const(1, dt.i64)), dt.i64)), *rest), child, (), coincident)
+            yield st.Band(tuple((s, Apply("sub", (Const(0, dt.i64), e), dt.i64)) for s, e in members), child, (), coincident)
+            yield st.Band(tuple((s, over(e, 4)) for s, e in members), tree, ("parallel",), coincident)
+            for below in changed(child):
+                yield st.Band(members, below, marks, coincident)
+        case st.Sequence(children):
+            yield st.Sequence(children[::-1])
+            for at, child in enumerate(children):
+                for below in changed(child):
+                    yield st.Sequence((*children[:at], below, *children[at + 1 :]))
+        case st.Bind(tensor, level, child):
+            for below in changed(child):
+                yield st.Bind(tensor, level, below)
+        case st.Leaf():
+            return
+
+
+@pytest.mark.parametrize("name", sorted(PROGRAMS))
+def test_the_checker_refuses_the_same_schedules_with_ties_as_without(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    scop = lower(straight(PROGRAMS[name]().program))
+    done, _ = schedule.scheduled(scop, {})
+    assert done.schedule is not None
+    deps, tree = dependences(done), st.read(done, done.schedule)
+
+    def verdict(candidate: st.Tree) -> str:
+        try:
+            legal.legal(done, deps, candidate)
+        except ScheduleError as error:
+            return error.what.partition(" ")[2]
+        return "legal"
+
+    candidates = [tree, *list(changed(tree))[:40]]
+    with_ties = [verdict(c) for c in candidates]
+    monkeypatch.setattr(legal._Checker, "_stays", lambda *_: False)
+    assert with_ties == [verdict(c) for c in candidates]
+    assert with_ties[0] == "legal" and (len(scop.statements) < 2 or any(v != "legal" for v in with_ties))
