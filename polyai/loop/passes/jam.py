@@ -92,6 +92,11 @@ def _versions(loop: For, levels: Levels, special: Callable[[For], bool]) -> None
     trips = b.number(b.sub(loop.upper, loop.lower))
     if (trips is None or trips > loop.jam) and is_tile(loop.body) and _may_repeat(loop, levels):
         return _tiles(loop, levels, special)
+    first = b.number(loop.lower)
+    if trips == loop.jam and first is not None:
+        work = Copies(loop.var, names, levels.names, tuple(range(trips)), 1, changed)
+        work.values = {(loop.var, c): b.const(first + c) for c in range(trips)}
+        return rebuild(work.block(loop.body), levels, special)
     sizes = widths(loop.jam, is_tile(loop.body))
     if trips is not None:
         sizes = [s for s in sizes if s <= trips] or [1]
