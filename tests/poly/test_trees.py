@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 
 import numpy as np
+import pytest
 
 from polyai.lower.tensor_to_poly import lower
 from polyai.poly import tree as st
@@ -118,11 +119,36 @@ def test_a_large_matmul_is_register_tiled() -> None:
     assert _places(scop) == {"T": (4, 0)}
 
 
-def test_a_matmul_with_few_rows_shares_out_its_columns() -> None:
-    assert _tree(_small("matmul_bias_gelu", n=4, m=2000, p=2000)).splitlines()[:2] == [
-        "parallel for j // 192 of T_init T_upd, j_1 // 192 of Y",
-        "  jam=4 for i of T_init T_upd, i_1 of Y",
-    ]
+def test_a_matmul_with_few_rows_streams_the_matrix() -> None:
+    """A few rows of it at a time, in long runs; the sums of a strip stay in a cache."""
+    scop = _small("matmul_bias_gelu", n=4, m=2000, p=2000)
+    _is(
+        scop,
+        """
+        parallel for j // 1024 of T_init T_upd, j_1 // 1024 of Y
+          for i // 4 of T_init T_upd, i_1 // 4 of Y
+            for i
+              vector for j
+                T_init
+            for q // 8
+              jam=4 for i
+                vector for j
+                  for q
+                    T_upd
+            for i_1
+              vector for j_1
+                Y
+        """,
+    )
+    assert _places(scop) == {"T": (2, 2)}
+    assert next(a.extents for a in scop.arrays if a.name == "T") == (4, 1024 + 16)
+
+
+@pytest.mark.parametrize(("rows", "strip"), [(1, 1024), (2, 1024), (6, 672), (12, 352), (24, 352), (25, None)])
+def test_strips_are_as_wide_as_their_sums_fit_a_cache(rows: int, strip: int | None) -> None:
+    decisions = scheduled(lower(straight(PROGRAMS["matmul_bias_gelu"]().program)), {"n": rows, "m": 2000, "p": 2048}, vector_bytes=32)[1]
+    runs = [d for d in decisions if "in runs of" in d]
+    assert ([d.split("in runs of ")[1].split(";")[0] for d in runs] or [None]) == [None if strip is None else str(strip)]
 
 
 def test_two_products_are_two_nests_and_epilogues_stay() -> None:

@@ -20,7 +20,24 @@ import dataclasses
 from collections.abc import Mapping
 
 from polyai.loop import build as b
-from polyai.loop.nodes import Alloc, Block, Call, For, If, Kernel, Kind, Let, Load, LoopExpr, MaskedLoad, Space, Stmt, Store, Var, While
+from polyai.loop.nodes import (
+    Alloc,
+    Block,
+    Call,
+    For,
+    If,
+    Kernel,
+    Kind,
+    Let,
+    Load,
+    LoopExpr,
+    MaskedLoad,
+    Space,
+    Stmt,
+    Store,
+    Var,
+    While,
+)
 from polyai.loop.passes.depend import depends, varying
 from polyai.loop.passes.quotients import piece_of
 from polyai.loop.walks import all_exprs, all_stmts, expressions, map_operands, map_stmt, supply

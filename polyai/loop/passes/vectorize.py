@@ -50,8 +50,8 @@ from polyai.loop.nodes import (
 from polyai.loop.passes.depend import depends, reductions, varying
 from polyai.loop.passes.lanes import Lanes, NotInLanes
 from polyai.loop.passes.levels import Levels, rebuild
-from polyai.loop.walks import all_exprs, all_stmts, expressions
 from polyai.loop.passes.stretch import value as typical
+from polyai.loop.walks import all_exprs, all_stmts, expressions
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType
 from polyai.scalar.ops import MONOIDS

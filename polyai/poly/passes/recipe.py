@@ -37,6 +37,14 @@ ROWS = 96
 """Most rows of a product for one task."""
 LINE_BYTES = 64
 """A cache line: two threads that share one wait for each other."""
+FEW = 24
+"""Most rows for which a product streams a matrix instead of going down its columns."""
+BLOCK = 12
+"""Rows whose sums are kept at once."""
+RUN = 8
+"""Rows of a matrix that are read side by side: the lines of as many rows a power of two apart fit one set of the first-level cache."""
+SUMS_BYTES = 1 << 14
+"""Sums that stay in the first-level cache while a matrix passes by."""
 TASKS = 8
 """Pieces of work that are enough for the threads."""
 PANEL_BYTES = 1 << 19
@@ -185,6 +193,8 @@ class _Recipe:
         by_rows = main.trip(rows) >= (16 if stays else 2 * ROWS) or main.trip(rows) >= main.trip(last)
         if panel and main.trip(last) >= TASKS * panel:
             by_rows = main.trip(rows) >= TASKS * ROWS
+        if not (outer or panel or stays) and list(jams) == [rows] and main.vector == last and main.trip(rows) <= FEW and len(main.summed) == 1:
+            return self._streamed(main, kept, dims, rows, jams[rows])
         batch = next((d for d in outer if main.trip(d) >= 4), None)
         if batch is not None:
             bands.append((at(batch), (PARALLEL,)))
@@ -209,6 +219,35 @@ class _Recipe:
         for members, marks in reversed(bands):
             out = st.Band(members, out, marks, bool(marks))
         return out
+
+    def _streamed(self, main: Facts, kept: tuple[Facts, ...], dims: Mapping[str, Mapping[str, str]], rows: str, jam: int) -> st.Tree:
+        """Loops for a product of few rows with a matrix that does not stay in a cache: a few rows of the matrix at a time are read in
+        long runs, and the sums of a strip of the result stay in the cache meanwhile. A register tile that goes down all rows of
+        the matrix would touch another page, and the same few lines of a cache, in each step."""
+        (depth,), columns = main.summed, str(main.vector)
+        height = _in_steps(min(main.trip(rows), BLOCK), jam)
+        width = self._strip(main, columns, height)
+        first = kept.index(main)
+        before, after = kept[:first], kept[first + 1 :]
+
+        def at(some: Sequence[Facts], dim: str, tile: int = 1) -> tuple[tuple[str, Expr], ...]:
+            return tuple((s.name, _cut(dims[s.name][dim], tile)) for s in some)
+
+        inner = self._inside((main,), Placed().add({main.name: rows}), frozenset())
+        tiles = st.Band(at((main,), rows), inner, (f"{JAM}={jam}",) if jam > 1 else (), jam > 1)
+        sums = st.Band(((main.name, _cut(depth, RUN)),), tiles)
+        steps: list[st.Tree] = [self._inside(before, Placed(), frozenset()), sums]
+        if after:
+            steps.append(self._inside(after, Placed(), frozenset()))
+        self._say((main,), f"{RUN} rows of {depth} at a time, in runs of {width}; {height} x {width} sums stay in the cache")
+        block = st.Band(at(kept, rows, height), st.Sequence(tuple(steps)))
+        return st.Band(at(kept, columns, width), block, (PARALLEL,), True)
+
+    def _strip(self, main: Facts, columns: str, height: int) -> int:
+        """How wide the strips of the result are: strips of about the same width, two at least, whose sums stay in the cache."""
+        step, trip = self._width(main), main.trip(columns)
+        most = max(step, SUMS_BYTES // (height * main.statement.value.dtype.bytes))
+        return _in_steps(-(-trip // max(2, -(-trip // most))), step)
 
     def _jam_sizes(self, main: Facts) -> dict[str, int]:
         """How many iterations of which dims are jammed: accumulators must fit the registers."""
@@ -350,6 +389,11 @@ def _cut(dim: str, tile: int) -> Expr:
 def _block_rows(rows: int) -> int:
     """How many of the rows of a stored block are jammed: a few that divide it, if there are such."""
     return rows if rows <= BLOCK_ROWS else next((n for n in (4, 6, 5, 3) if rows % n == 0), 4)
+
+
+def _in_steps(trip: int, step: int) -> int:
+    """`trip`, or a little more, in whole steps."""
+    return -(-trip // step) * step
 
 
 def _share(trip: int, step: int, most: int) -> int:
