@@ -101,11 +101,17 @@ def test_columns_of_a_scattered_product_are_shared_out() -> None:
     )
 
 
-def test_a_large_matmul_is_register_tiled() -> None:
+def test_a_large_matmul_copies_its_operand_and_is_register_tiled() -> None:
     scop = _small("matmul_bias_gelu", n=2000, m=2000, p=2000)
     _is(
         scop,
         """
+        parallel for j // 512
+          for q // 8
+            for j // 64
+              for q
+                vector for j
+                  W_panels
         parallel for i // 96 of T_init T_upd, i_1 // 96 of Y
           for j // 64 of T_init T_upd, j_1 // 64 of Y
             jam=6 for i of T_init T_upd, i_1 of Y
@@ -116,7 +122,32 @@ def test_a_large_matmul_is_register_tiled() -> None:
                 Y
         """,
     )
-    assert _places(scop) == {"T": (4, 0)}
+    assert _places(scop) == {"T": (4, 0), "W_panels": (0, 3)}
+
+
+def test_a_matmul_of_some_rows_copies_panels_just_before_it_uses_them() -> None:
+    scop = _small("matmul_bias_gelu", n=100, m=2000, p=2000)
+    _is(
+        scop,
+        """
+        parallel for j // 512 of W_panels T_init T_upd, j_1 // 512 of Y
+          for j // 512 of W_panels T_init T_upd, j_1 // 512 of Y
+            for q // 8
+              for j // 64
+                for q
+                  vector for j
+                    W_panels
+            for j // 64 of T_init T_upd, j_1 // 64 of Y
+              jam=6 for i of T_init T_upd, i_1 of Y
+                vector for j of T_init T_upd, j_1 of Y
+                  T_init
+                  for q
+                    T_upd
+                  Y
+        """,
+    )
+    assert _places(scop) == {"T": (5, 0), "W_panels": (2, 3)}
+    assert next(a.extents for a in scop.arrays if a.name == "W_panels")[0] == 8
 
 
 def test_a_matmul_with_few_rows_streams_the_matrix() -> None:

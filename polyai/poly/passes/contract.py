@@ -144,7 +144,7 @@ def _fixed(
             positions += [p for p in exact if p not in positions]
             found = depth
             continue
-        fixes = [p for p in range(rank) if all(i[p] == _whole(places[s]) for s, uses in users.items() for i in uses)]
+        fixes = [p for p in range(rank) if all(_within(i[p], places[s]) for s, uses in users.items() for i in uses)]
         pieces = {_piece(place) for place in places.values()}
         if not fixes or len(pieces) > 1:
             break
@@ -156,14 +156,18 @@ def _cut(
 ) -> tuple[tuple[tuple[int, int], ...], int]:
     """The positions that loops around all users cut into pieces, with the lengths, and how many loops enclose one piece."""
     found: dict[int, int] = {}
-    for bands in zip(*(around[s] for s in users)):
-        places = {s: bands[0].place(s) for s in users} if all(b is bands[0] for b in bands) else {}
-        lengths = {_piece(place) for place in places.values()}
-        fits = [p for p in range(rank) if p not in found and all(i[p] == _whole(places[s]) for s, uses in users.items() for i in uses)] if places else []
-        if len(lengths) != 1 or not fits or lengths == {1}:
+    depth = 0
+    for number, bands in enumerate(zip(*(around[s] for s in users)), start=1):
+        if any(b is not bands[0] for b in bands):
+            break
+        places = {s: bands[0].place(s) for s in users}
+        fits = [p for p in range(rank) if all(_within(i[p], places[s]) for s, uses in users.items() for i in uses)]
+        lengths = {_piece(places[s]) // _piece(i[fits[0]]) for s, uses in users.items() for i in uses} if fits else set()
+        if len(lengths) != 1 or lengths == {1}:
             break
         found[fits[0]] = lengths.pop()
-    return tuple(sorted(found.items())), len(found)
+        depth = number
+    return tuple(sorted(found.items())), depth
 
 
 def _is_constant(users: Mapping[str, list[tuple[Expr, ...]]], position: int) -> bool:
@@ -179,6 +183,15 @@ def _whole(place: Expr) -> Expr | None:
             return dim
         case _:
             return None
+
+
+def _within(index: Expr, place: Expr) -> bool:
+    """True if a loop with this place is over the index, or over pieces of it."""
+    match index, place:
+        case (Apply("floordiv", (dim, Const(small))), Apply("floordiv", (other, Const(large)))):
+            return dim == other and int(large.real) % int(small.real) == 0
+        case _:
+            return index == _whole(place)
 
 
 def _piece(place: Expr) -> int:

@@ -24,7 +24,7 @@ from polyai.poly import tree as st
 from polyai.poly.deps import dependences
 from polyai.poly.legal import check, in_bounds
 from polyai.poly.nodes import Scop
-from polyai.poly.passes import fibre_sums, mark, pieces, recipe, split, start
+from polyai.poly.passes import fibre_sums, mark, packed, pieces, recipe, split, start
 from polyai.poly.passes.facts import Facts, facts_of
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Var
@@ -44,7 +44,7 @@ def scheduled(scop: Scop, hints: Mapping[str, int], scheduler: str = "recipe", v
     if not scop.statements:
         return scop, ("nothing to schedule",)
     if scheduler == "recipe":
-        scop = fibre_sums.run(pieces.run(split.run(scop, hints), hints))
+        scop = packed.run(fibre_sums.run(pieces.run(split.run(scop, hints), hints)), hints, vector_bytes)
     in_bounds(scop)
     deps = dependences(scop)
     facts = facts_of(scop, hints)
