@@ -11,6 +11,7 @@ from scipy.special import erf
 
 import polyai as pa
 
+
 @pytest.fixture(autouse=True)
 def own_kernels() -> Iterator[None]:
     with pa.options(blas="never"):

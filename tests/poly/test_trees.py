@@ -131,22 +131,21 @@ def test_a_matmul_of_some_rows_copies_panels_just_before_it_uses_them() -> None:
         scop,
         """
         parallel for j // 512 of W_panels T_init T_upd, j_1 // 512 of Y
-          for j // 512 of W_panels T_init T_upd, j_1 // 512 of Y
-            for q // 8
-              for j // 64
+          for q // 8
+            for j // 64
+              for q
+                vector for j
+                  W_panels
+          for j // 64 of T_init T_upd, j_1 // 64 of Y
+            jam=6 for i of T_init T_upd, i_1 of Y
+              vector for j of T_init T_upd, j_1 of Y
+                T_init
                 for q
-                  vector for j
-                    W_panels
-            for j // 64 of T_init T_upd, j_1 // 64 of Y
-              jam=6 for i of T_init T_upd, i_1 of Y
-                vector for j of T_init T_upd, j_1 of Y
-                  T_init
-                  for q
-                    T_upd
-                  Y
+                  T_upd
+                Y
         """,
     )
-    assert _places(scop) == {"T": (5, 0), "W_panels": (2, 3)}
+    assert _places(scop) == {"T": (4, 0), "W_panels": (1, 3)}
     assert next(a.extents for a in scop.arrays if a.name == "W_panels")[0] == 8
 
 

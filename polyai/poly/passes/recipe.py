@@ -94,7 +94,7 @@ class _Recipe:
                 kept = tuple(s for s in statements if s.name in dims)
                 self._say(kept, f"share all of {', '.join(main.free)}; {', '.join(main.jams)} jammed")
                 if copy is None or not self._by_rows(main):
-                    return self._register_tiled(main, kept, dims, copy), after
+                    return self._register_tiled(main, kept, dims) if copy is None else self._copied(main, kept, dims, copy), after
         if copy is not None:
             self._say((copy,), "all panels first")
             columns = copy.statement.dims[0]
@@ -211,9 +211,22 @@ class _Recipe:
         depth = math.prod(main.trip(d) for d in main.summed)
         return depth * main.trip(last) * main.statement.value.dtype.bytes <= PANEL_BYTES
 
-    def _register_tiled(self, main: Facts, kept: tuple[Facts, ...], dims: Mapping[str, Mapping[str, str]], copy: Facts | None = None) -> st.Tree:
-        """Loops for a reduction whose operands are loaded once for several rows: tasks, cache tiles, jammed rows, then vectors.
-        `copy` makes the panels of an operand, each of them just before it is used."""
+    def _copied(self, main: Facts, kept: tuple[Facts, ...], dims: Mapping[str, Mapping[str, str]], copy: Facts) -> st.Tree:
+        """Loops for a product whose operand `copy` copies into panels, a few of them just before all rows use them."""
+        ((rows, jam),), last = self._jam_sizes(main).items(), str(main.vector)
+        columns, width, at_once = copy.statement.dims[0], _fills_panels(copy), self._at_once(copy)
+
+        def at(dim: str, tile: int = 1) -> tuple[tuple[str, Expr], ...]:
+            return tuple((s.name, _cut(dims[s.name][dim], tile)) for s in kept)
+
+        placed = Placed().add({s.name: dims[s.name][rows] for s in kept})
+        tiles = st.Band(at(last, width), st.Band(at(rows), self._inside(kept, placed, frozenset()), (f"{JAM}={jam}",), True))
+        self._say((copy,), f"{at_once} columns of {last} are copied at once, in panels of {width}")
+        members = (*at(last, at_once), (copy.name, _cut(columns, at_once)))
+        return st.Band(members, st.Sequence((self._copy(copy), tiles)), (PARALLEL,), True)
+
+    def _register_tiled(self, main: Facts, kept: tuple[Facts, ...], dims: Mapping[str, Mapping[str, str]]) -> st.Tree:
+        """Loops for a reduction whose operands are loaded once for several rows: tasks, cache tiles, jammed rows, then vectors."""
 
         def at(dim: str, tile: int = 1) -> tuple[tuple[str, Expr], ...]:
             return tuple((s.name, _cut(dims[s.name][dim], tile)) for s in kept)
@@ -236,13 +249,11 @@ class _Recipe:
         elif by_rows:
             bands.append((at(rows, _share(main.trip(rows), jams[rows], ROWS)), (PARALLEL,)))
         else:
-            step = self._at_once(copy) if copy is not None else width if last == main.vector else jams.get(last, 1)
+            step = width if last == main.vector else jams.get(last, 1)
             bands.append((at(last, _share(main.trip(last), step, 16 * step)), (PARALLEL,)))
         bands += [(at(d), ()) for d in outer]
         reused = main.trip(rows) > jams[rows]
-        if copy is not None:
-            bands.append((at(last, self._at_once(copy)), ()))
-        elif panel or (main.vector in main.free and reused and not stays and main.trip(last) > 2 * width):
+        if panel or (main.vector in main.free and reused and not stays and main.trip(last) > 2 * width):
             bands.append((at(last, width), ()))
             why = "as an operand is stored" if panel else f"so that {depth} rows of it stay in cache"
             self.notes.append(f"{main.name}: {last} in panels of {width}, {why}")
@@ -250,15 +261,8 @@ class _Recipe:
         for d in main.free:
             if d != main.vector:
                 placed = placed.add({s.name: dims[s.name][d] for s in kept})
-        tiles = [(at(d), (f"{JAM}={size}",) if size > 1 else ()) for d, size in jams.items()]
+        bands += [(at(d), (f"{JAM}={size}",) if size > 1 else ()) for d, size in jams.items()]
         out = self._inside(kept, placed, frozenset())
-        for members, marks in reversed(tiles):
-            out = st.Band(members, out, marks, bool(marks))
-        if copy is not None:
-            columns = copy.statement.dims[0]
-            self.notes.append(f"{copy.name}: {self._at_once(copy)} columns of {last} are copied at once, in panels of {width}")
-            out = st.Sequence((self._copy(copy), st.Band(at(last, width), out)))
-            bands = [((*members, (copy.name, _cut(columns, _length(members[0][1])))), marks) for members, marks in bands]
         for members, marks in reversed(bands):
             out = st.Band(members, out, marks, bool(marks))
         return out
@@ -438,15 +442,6 @@ def _fills_panels(s: Facts) -> int:
     """The width of the panels that `s` copies an operand into, 0 if it does something else."""
     cut = panel_of(Load(s.statement.target, s.statement.at, s.statement.value.dtype))
     return 0 if cut is None or s.statement.monoid is not None else cut[1]
-
-
-def _length(place: Expr) -> int:
-    """How many values of its dim one iteration of a loop holds."""
-    match place:
-        case Apply("floordiv", (_, Const(value))):
-            return int(value.real)
-        case _:
-            return 1
 
 
 def _in_steps(trip: int, step: int) -> int:
