@@ -28,8 +28,8 @@ from polyai.term.node import map_children
 
 ROWS = 25
 """Rows from which a copy is worth its while."""
-STAYS = 1 << 19
-"""An operand up to this many bytes stays in the second-level cache."""
+STAYS = 1 << 18
+"""An operand up to this many bytes is read where it is: it stays in the second-level cache, beside what else is there."""
 
 
 def run(scop: Scop, hints: Mapping[str, int], vector_bytes: int = 64) -> Scop:
