@@ -18,6 +18,8 @@ does its last row several times, with the same result.
     for i in 0..m jam=6:                    for i in 0..m step 6:
       for j in 0..n vector: ...               let i_1 = min(i + 1, m - 1); let i_2 = min(i + 2, m - 1); ...
 
+An index that grows by a number from one iteration to the next has one name for all copies: `at`, `at + 40`, `at + 80`.
+
 Assumes that the loop carries no dependence but reductions; the scheduler proved it. A loop inside whose bounds depend on the
 variable is not shared: its copies run one after another.
 """

@@ -15,7 +15,8 @@ Before::                                After (f32, 512 bits)::
 
 A loop around others runs its whole body in lanes, so its accumulators are several vectors: a register tile. A loop that
 reduces into a register gets partial sums, one vector for each copy, which a fixed tree combines after it. If it gathers, its
-remainder runs one by one, so that short fibres never pay for lanes.
+remainder runs one by one, so that short fibres never pay for lanes. A long loop full of functions takes vectors of twice the
+width, which the machine's come in pairs for: their chains of operations do not wait for each other.
 
 Assumes that the loop carries no dependence but reductions; the scheduler proved it. What cannot run in lanes stays serial,
 and `notes` says why.
