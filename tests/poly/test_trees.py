@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 
 import numpy as np
+import pytest
 
 from polyai.lower.tensor_to_poly import lower
 from polyai.poly import tree as st
@@ -100,11 +101,17 @@ def test_columns_of_a_scattered_product_are_shared_out() -> None:
     )
 
 
-def test_a_large_matmul_is_register_tiled() -> None:
+def test_a_large_matmul_copies_its_operand_and_is_register_tiled() -> None:
     scop = _small("matmul_bias_gelu", n=2000, m=2000, p=2000)
     _is(
         scop,
         """
+        parallel for j // 512
+          for q // 8
+            for j // 64
+              for q
+                vector for j
+                  W_panels
         parallel for i // 96 of T_init T_upd, i_1 // 96 of Y
           for j // 64 of T_init T_upd, j_1 // 64 of Y
             jam=6 for i of T_init T_upd, i_1 of Y
@@ -115,14 +122,63 @@ def test_a_large_matmul_is_register_tiled() -> None:
                 Y
         """,
     )
-    assert _places(scop) == {"T": (4, 0)}
+    assert _places(scop) == {"T": (4, 0), "W_panels": (0, 3)}
 
 
-def test_a_matmul_with_few_rows_shares_out_its_columns() -> None:
-    assert _tree(_small("matmul_bias_gelu", n=4, m=2000, p=2000)).splitlines()[:2] == [
-        "parallel for j // 192 of T_init T_upd, j_1 // 192 of Y",
-        "  jam=4 for i of T_init T_upd, i_1 of Y",
-    ]
+def test_a_matmul_of_some_rows_copies_panels_just_before_it_uses_them() -> None:
+    scop = _small("matmul_bias_gelu", n=100, m=2000, p=2000)
+    _is(
+        scop,
+        """
+        parallel for j // 512 of W_panels T_init T_upd, j_1 // 512 of Y
+          for q // 8
+            for j // 64
+              for q
+                vector for j
+                  W_panels
+          for j // 64 of T_init T_upd, j_1 // 64 of Y
+            jam=6 for i of T_init T_upd, i_1 of Y
+              vector for j of T_init T_upd, j_1 of Y
+                T_init
+                for q
+                  T_upd
+                Y
+        """,
+    )
+    assert _places(scop) == {"T": (4, 0), "W_panels": (1, 3)}
+    assert next(a.extents for a in scop.arrays if a.name == "W_panels")[0] == 8
+
+
+def test_a_matmul_with_few_rows_streams_the_matrix() -> None:
+    """A few rows of it at a time, in long runs; the sums of a strip stay in a cache."""
+    scop = _small("matmul_bias_gelu", n=4, m=2000, p=2000)
+    _is(
+        scop,
+        """
+        parallel for j // 1024 of T_init T_upd, j_1 // 1024 of Y
+          for i // 4 of T_init T_upd, i_1 // 4 of Y
+            for i
+              vector for j
+                T_init
+            for q // 8
+              jam=4 for i
+                vector for j
+                  for q
+                    T_upd
+            for i_1
+              vector for j_1
+                Y
+        """,
+    )
+    assert _places(scop) == {"T": (2, 2)}
+    assert next(a.extents for a in scop.arrays if a.name == "T") == (4, 1024 + 16)
+
+
+@pytest.mark.parametrize(("rows", "strip"), [(1, 1024), (2, 1024), (6, 672), (12, 352), (24, 352), (25, None)])
+def test_strips_are_as_wide_as_their_sums_fit_a_cache(rows: int, strip: int | None) -> None:
+    decisions = scheduled(lower(straight(PROGRAMS["matmul_bias_gelu"]().program)), {"n": rows, "m": 2000, "p": 2048}, vector_bytes=32)[1]
+    runs = [d for d in decisions if "in runs of" in d]
+    assert ([d.split("in runs of ")[1].split(";")[0] for d in runs] or [None]) == [None if strip is None else str(strip)]
 
 
 def test_two_products_are_two_nests_and_epilogues_stay() -> None:

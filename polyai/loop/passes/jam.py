@@ -18,6 +18,8 @@ does its last row several times, with the same result.
     for i in 0..m jam=6:                    for i in 0..m step 6:
       for j in 0..n vector: ...               let i_1 = min(i + 1, m - 1); let i_2 = min(i + 2, m - 1); ...
 
+An index that grows by a number from one iteration to the next has one name for all copies: `at`, `at + 40`, `at + 80`.
+
 Assumes that the loop carries no dependence but reductions; the scheduler proved it. A loop inside whose bounds depend on the
 variable is not shared: its copies run one after another.
 """
@@ -30,6 +32,7 @@ from collections.abc import Callable
 from polyai.loop import build as b
 from polyai.loop.nodes import (
     Alloc,
+    Apply,
     Block,
     Call,
     Check,
@@ -50,6 +53,7 @@ from polyai.loop.nodes import (
 from polyai.loop.passes.depend import depends, reductions, varying
 from polyai.loop.passes.levels import Levels, rebuild
 from polyai.loop.walks import all_exprs, all_stmts, expressions, map_operands, written
+from polyai.scalar import dtype as dt
 from polyai.term.names import Names
 
 
@@ -92,6 +96,11 @@ def _versions(loop: For, levels: Levels, special: Callable[[For], bool]) -> None
     trips = b.number(b.sub(loop.upper, loop.lower))
     if (trips is None or trips > loop.jam) and is_tile(loop.body) and _may_repeat(loop, levels):
         return _tiles(loop, levels, special)
+    first = b.number(loop.lower)
+    if trips == loop.jam and first is not None:
+        work = Copies(loop.var, names, levels.names, tuple(range(trips)), 1, changed)
+        work.values = {(loop.var, c): b.const(first + c) for c in range(trips)}
+        return rebuild(work.block(loop.body), levels, special)
     sizes = widths(loop.jam, is_tile(loop.body))
     if trips is not None:
         sizes = [s for s in sizes if s <= trips] or [1]
@@ -127,6 +136,7 @@ def _tiles(loop: For, levels: Levels, special: Callable[[For], bool]) -> None:
         for c in range(1, loop.jam):
             row = Let(levels.names.fresh(loop.var), b.smallest(b.add(b.var(loop.var), b.const(c)), last))
             work.values[loop.var, c] = b.var(row.name)
+            work.steps.clear()
             rows.append(row)
     rebuild(For(loop.var, lower, upper, Block((*rows, *work.block(loop.body).stmts)), step=loop.jam), levels, special)
 
@@ -138,6 +148,7 @@ class Copies:
         self.names, self.supply, self.copies, self.limit, self.written = names, supply, copies, limit, written
         self.values: dict[tuple[str, int], LoopExpr] = {(variable, c): b.add(b.var(variable), b.const(c)) for c in copies}
         self.arrays: dict[tuple[str, int], str] = {}
+        self.steps = {variable: 1}  # by how much integers grow from one copy to the next
         self.shared: set[str] = set()  # registers of the body that hold the same in every iteration
 
     def block(self, stmt: Stmt) -> Block:
@@ -157,6 +168,22 @@ class Copies:
 
     def _fresh(self, name: str, copy: int) -> str:
         return name if copy == 0 else self.supply.fresh(name)
+
+    def _step(self, expr: LoopExpr) -> int | None:
+        """By how much an index grows from one copy to the next, if that is a number."""
+        match expr:
+            case Var(name):
+                return self.steps.get(name, None if name in self.names else 0)
+            case Const():
+                return 0
+            case Apply("add" | "sub" as op, (x, y), dtype) if dtype == dt.i64:
+                left, right = self._step(x), self._step(y)
+                return None if left is None or right is None else left + right if op == "add" else left - right
+            case Apply("mul", (x, Const() as factor), dtype) if dtype == dt.i64:
+                left, by = self._step(x), b.number(factor)
+                return None if left is None or by is None else left * by
+            case _:
+                return None
 
     def share(self, expr: LoopExpr, out: list[Stmt]) -> LoopExpr:
         """`expr` with what all copies have in common, if it is worth a name, computed once before."""
@@ -186,6 +213,12 @@ class Copies:
             case Let(name, value):
                 if name not in self.names:
                     out.append(stmt)
+                    return
+                step = self._step(value) if len(copies) > 1 else None
+                if step is not None:
+                    out.append(Let(name, self.expr(value, copies[0])))
+                    self.steps[name] = step
+                    self.values.update(((name, c), b.add(b.var(name), b.const(step * (c - copies[0])))) for c in copies)
                     return
                 value = self.share(value, out) if len(copies) > 1 else value
                 for c in copies:

@@ -329,7 +329,7 @@ class Lanes:
         return found
 
     def _ramps(self, at: Growing) -> list[LoopExpr]:
-        base = at.expr if self.copies == 1 else self.levels.let("at", at.expr)
+        base = at.expr if self.copies == 1 or _is_offset(at.expr) else self.levels.let("at", at.expr)
         return [self.vector(Growing(base, at.stride), c) for c in range(self.copies)]
 
     def value(self, expr: LoopExpr) -> Shape:
@@ -398,6 +398,15 @@ class Lanes:
             if grown is not None:
                 return grown
         return Each(tuple(b.apply(op, tuple(self._operand(a, c) for a in args), dtype) for c in range(self.copies)))
+
+
+def _is_offset(expr: LoopExpr) -> bool:
+    """True for a name plus a number: instructions add the number themselves."""
+    match expr:
+        case Apply("add", (Var(), Const())):
+            return True
+        case _:
+            return False
 
 
 _FOLDED = {"add": b.add, "sub": b.sub, "mul": b.mul}

@@ -16,6 +16,7 @@ from polyai.loop.passes.promote import promote
 from polyai.loop.passes.quotients import quotients
 from polyai.loop.passes.reuse import reuse
 from polyai.loop.passes.simplify import prune, simplify
+from polyai.loop.passes.spare import spare
 from polyai.loop.passes.stretch import stretch
 from polyai.loop.passes.unmask import unmask
 from polyai.loop.passes.vectorize import vectorize
@@ -30,13 +31,14 @@ def passes(
     return (
         ("simplify", simplify),
         ("quotients", quotients),
+        ("spare", spare),
         ("stretch", lambda kernel: stretch(kernel, sizes or {})),
         ("flatten", flatten),
         ("privatize", lambda kernel: privatize(kernel, sizes or {})),
         ("bind", bind),
         ("promote", promote),
         ("jam", lambda kernel: jam(kernel, notes)),
-        ("vectorize", lambda kernel: vectorize(kernel, vector_bits, registers, notes)),
+        ("vectorize", lambda kernel: vectorize(kernel, vector_bits, registers, notes, sizes)),
         ("interleave", lambda kernel: interleave(kernel, sizes)),
         ("unmask", unmask),
         ("prune", prune),

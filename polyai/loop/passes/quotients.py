@@ -33,7 +33,7 @@ def _stmt(s: Stmt, known: Pieces) -> Stmt:
             return Block(tuple(_stmt(x, known) for x in stmts))
         case For():
             inner = {key: piece for key, piece in known.items() if key[0] != s.var}
-            found = _piece(s)
+            found = piece_of(s)
             if found is not None:
                 inner[s.var, found[0]] = found[1]
             lower, upper = (_expr(e, known) for e in (s.lower, s.upper))
@@ -57,8 +57,8 @@ def _expr(expr: LoopExpr, known: Pieces) -> LoopExpr:
             return map_operands(expr, lambda e: _expr(e, known)) if known else expr
 
 
-def _piece(loop: For) -> tuple[int, LoopExpr] | None:
-    """(length, number) of the piece that holds all iterations."""
+def piece_of(loop: For) -> tuple[int, LoopExpr] | None:
+    """(length, number) of the piece that holds all iterations; None if the bounds name none."""
     match loop.lower:
         case Apply("mul", (piece, Const() as factor)):
             length = b.number(factor)

@@ -15,7 +15,8 @@ Before::                                After (f32, 512 bits)::
 
 A loop around others runs its whole body in lanes, so its accumulators are several vectors: a register tile. A loop that
 reduces into a register gets partial sums, one vector for each copy, which a fixed tree combines after it. If it gathers, its
-remainder runs one by one, so that short fibres never pay for lanes.
+remainder runs one by one, so that short fibres never pay for lanes. A long loop full of functions takes vectors of twice the
+width, which the machine's come in pairs for: their chains of operations do not wait for each other.
 
 Assumes that the loop carries no dependence but reductions; the scheduler proved it. What cannot run in lanes stays serial,
 and `notes` says why.
@@ -24,7 +25,7 @@ and `notes` says why.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from polyai.loop import build as b
 from polyai.loop.nodes import (
@@ -50,6 +51,7 @@ from polyai.loop.nodes import (
 from polyai.loop.passes.depend import depends, reductions, varying
 from polyai.loop.passes.lanes import Lanes, NotInLanes
 from polyai.loop.passes.levels import Levels, rebuild
+from polyai.loop.passes.stretch import value as typical
 from polyai.loop.walks import all_exprs, all_stmts, expressions
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType
@@ -66,8 +68,19 @@ _GATHERS = 512
 """From that width of vectors on, an instruction for indexed loads is worth its while; below, indices are read lane by lane."""
 
 
-def vectorize(kernel: Kernel, vector_bits: int = 512, registers: int = 32, notes: list[str] | None = None) -> Kernel:
-    """`kernel`, flat, with its VECTOR loops in lanes of `vector_bits`-bit vectors, of which the machine has `registers`."""
+LONG = 256
+"""Iterations from which a loop full of functions runs in vectors of twice the width."""
+
+
+def vectorize(
+    kernel: Kernel,
+    vector_bits: int = 512,
+    registers: int = 32,
+    notes: list[str] | None = None,
+    sizes: Mapping[str, int] | None = None,
+) -> Kernel:
+    """`kernel`, flat, with its VECTOR loops in lanes of `vector_bits`-bit vectors, of which the machine has `registers`. `sizes`:
+    likely values of sizes."""
     levels = Levels(kernel)
 
     def special(loop: For) -> bool:
@@ -75,7 +88,7 @@ def vectorize(kernel: Kernel, vector_bits: int = 512, registers: int = 32, notes
             return False
         mark = levels.mark()
         try:
-            _loop(loop, levels, vector_bits, registers)
+            _loop(loop, levels, vector_bits, registers, sizes or {})
         except NotInLanes as why:
             levels.undo(mark)
             if notes is not None:
@@ -102,7 +115,7 @@ class _Plan:
     pointers: frozenset[str]
 
 
-def _plan(loop: For, levels: Levels, bits: int, registers: int) -> _Plan:
+def _plan(loop: For, levels: Levels, bits: int, registers: int, sizes: Mapping[str, int]) -> _Plan:
     if loop.step != 1:
         raise NotInLanes(f"it steps by {loop.step}")
     found = reductions(loop.body, levels.registers)
@@ -146,6 +159,8 @@ def _plan(loop: For, levels: Levels, bits: int, registers: int) -> _Plan:
         copies = copies if accumulators else min(_COPIES, _power(registers * 3 // 4 // held)) if held else 2
     else:
         copies = 1 if heavy or weight > 12 else 2
+    if heavy and not gathers and bits < _GATHERS and (typical(b.sub(loop.upper, loop.lower), sizes) or 0) >= LONG:
+        lanes *= 2  # the machine's vectors come in pairs, whose chains of operations do not wait for each other
     pointed = gathers and (bool(reduced) or (bits < _GATHERS and not checked))
     tile = inner and (accumulators > 1 or loop.jam > 1)
     return _Plan(lanes, copies, tile, tuple(reduced), bool(reduced) and gathers, frozenset(names), pointed, _pointers(loop.body) if pointed else frozenset())
@@ -190,8 +205,8 @@ def _power(most: int) -> int:
     return 1 << (max(most, 1).bit_length() - 1)
 
 
-def _loop(loop: For, levels: Levels, bits: int, registers: int) -> None:
-    plan = _plan(loop, levels, bits, registers)
+def _loop(loop: For, levels: Levels, bits: int, registers: int, sizes: Mapping[str, int]) -> None:
+    plan = _plan(loop, levels, bits, registers, sizes)
     trips = b.number(b.sub(loop.upper, loop.lower))
     lower = levels.let(f"{loop.var}_from", loop.lower)
     upper = levels.let(f"{loop.var}_to", loop.upper) if trips is None else b.add(lower, b.const(trips))

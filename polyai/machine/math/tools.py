@@ -16,14 +16,23 @@ def polynomial(x: Num, coefficients: tuple[float, ...]) -> Num:
     return out
 
 
+SHIFT = {"float": 12582912.0, "double": 6755399441055744.0}
+"""1.5 times the first number beyond which floats are whole: a small one added to it stands in its lowest bits."""
+
+
+def integer(n: Num) -> Num:
+    """A float that is an integer as one of its width, exact below 2^22 (float) or 2^51 in size; any integer for others and NaN.
+    Instructions that convert differ between targets, and where they do not saturate, LLVM goes lane by lane."""
+    shift = n.const(SHIFT[n.elem])
+    return (n + shift).bits() - shift.bits()
+
 
 def scale(x: Num, n: Num) -> Num:
     """x 2^n for a float n that is an integer, rounded once; |n| may exceed the exponent range by as much again."""
     if _has_scalef(x):
         return _scalef(x, n)
-    width = 32 if x.elem == "float" else 64
     mantissa, bias = (23, 127) if x.elem == "float" else (52, 1023)
-    whole = n.saturated(True, f"i{width}")
+    whole = integer(n)
     half = whole >> 1
     first = ((half + bias) << mantissa).as_float()
     second = ((whole - half + bias) << mantissa).as_float()

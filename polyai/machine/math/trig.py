@@ -11,7 +11,7 @@ float, 2.5 as double. sin, cos and tan of an infinity are NaN, zeros keep their 
 from __future__ import annotations
 
 from polyai.machine.math.lanes import by_lane
-from polyai.machine.math.tools import in_double, pick_rare, polynomial
+from polyai.machine.math.tools import in_double, integer, pick_rare, polynomial
 from polyai.machine.num import Num
 
 SIN = {
@@ -54,8 +54,7 @@ def _reduced(x: Num) -> tuple[Num, Num, Num]:
     next_high = high - n * third
     lost = lost + ((high - next_high) - n * third) - n * fourth
     top = next_high + lost
-    quadrant = n.saturated(True, "i32" if x.elem == "float" else "i64")
-    return quadrant, top, (next_high - top) + lost
+    return integer(n), top, (next_high - top) + lost
 
 
 def _sin(r: Num, low: Num) -> Num:

@@ -7,9 +7,16 @@
         Y[i,j] = T[i,j]                                 q: T add= A.val[i,q] * X[...,j]
                                                         Y[i,j] = T
 
+    parallel j // 512:                              parallel j // 512:
+      k // 8:                                         alloc T[n, 528]
+        i: j: k: T[i,j] add= A[i,k] * B[k,j]    ->    k // 8:
+      i: j: Y[i,j] = T[i,j]                             i: j: k: T[i,j % 512] add= A[i,k] * B[k,j]
+                                                      i: j: Y[i,j] = T[i,j % 512]
+
 Proves: an index is dropped only where each iteration of a loop around all accesses touches that one index value, so the
 elements of different iterations are different and a fresh copy in each iteration holds all that is read there. An index that
-is the same number everywhere is dropped, too.
+is the same number everywhere is dropped, too. Where no index is dropped, those are cut whose loops around all accesses run
+over pieces: an iteration touches the elements of its own piece only.
 """
 
 from __future__ import annotations
@@ -25,7 +32,38 @@ from polyai.poly.affine import Parameters
 from polyai.poly.nodes import Allocation, Array, Ragged, Scop, Statement, hull_of
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Apply, Const, Expr, Load, Var
-from polyai.term.node import map_children
+from polyai.term.node import map_children, node
+
+PAD_BYTES = 64
+"""The rows of pieces are that much longer: rows whose distance is a power of two would share the same few lines of a cache."""
+
+
+@node
+class _Smaller:
+    """What becomes of the indices of an array: some are dropped, others count within pieces of a length."""
+
+    dropped: tuple[int, ...] = ()
+    pieces: tuple[tuple[int, int], ...] = ()
+
+    def at(self, indices: tuple[Expr, ...]) -> tuple[Expr, ...]:
+        lengths = dict(self.pieces)
+        out: list[Expr] = []
+        for p, index in enumerate(indices):
+            if p in lengths:
+                out.append(Apply("mod", (index, Const(lengths[p], dt.i64)), dt.i64))
+            elif p not in self.dropped:
+                out.append(index)
+        return tuple(out)
+
+    def extents(self, array: Array) -> tuple[Any, ...]:
+        lengths = dict(self.pieces)
+        last = len(array.extents) - 1
+        if last in lengths and last > 0:
+            lengths[last] += PAD_BYTES // array.dtype.bytes
+        return tuple(lengths.get(p, e) for p, e in enumerate(array.extents) if p not in self.dropped)
+
+
+_AS_IT_IS = _Smaller()
 
 
 def run(scop: Scop) -> Scop:
@@ -34,19 +72,22 @@ def run(scop: Scop) -> Scop:
         raise VerifyError(f"scop {scop.name} has no schedule", "contraction follows the loops")
     around = dict(_bands(st.read(scop, scop.schedule)))
     accesses = _accesses(scop)
-    dropped: dict[str, tuple[int, ...]] = {}
+    smaller: dict[str, _Smaller] = {}
     allocations = []
     for array in scop.arrays:
         if array.role in ("temporary", "workspace"):
             users = accesses.get(array.name, {})
             positions, depth = _fixed(around, users, len(array.extents)) if users else ((), 0)
+            pieces: tuple[tuple[int, int], ...] = ()
+            if array.role == "temporary" and not positions and users:
+                pieces, depth = _cut(around, users, len(array.extents))
             allocations.append(Allocation(array.name, depth))
-            if positions:
-                dropped[array.name] = positions
-    arrays = tuple(_smaller(a, dropped.get(a.name, ())) for a in scop.arrays)
+            if positions or pieces:
+                smaller[array.name] = _Smaller(positions, pieces)
+    arrays = tuple(dataclasses.replace(a, extents=smaller[a.name].extents(a)) if a.name in smaller else a for a in scop.arrays)
     sizes = Parameters(scop.sizes)
     limits = {a.name: tuple(_limit(e, sizes) for e in a.extents) for a in arrays if a.name in _touched(scop)}
-    statements = tuple(_without(s, scop, dropped, limits) for s in scop.statements)
+    statements = tuple(_changed(s, scop, smaller, limits) for s in scop.statements)
     return dataclasses.replace(scop, arrays=arrays, statements=statements, allocations=tuple(allocations))
 
 
@@ -103,11 +144,30 @@ def _fixed(
             positions += [p for p in exact if p not in positions]
             found = depth
             continue
-        fixes = [p for p in range(rank) if all(i[p] == _whole(places[s]) for s, uses in users.items() for i in uses)]
+        fixes = [p for p in range(rank) if all(_within(i[p], places[s]) for s, uses in users.items() for i in uses)]
         pieces = {_piece(place) for place in places.values()}
         if not fixes or len(pieces) > 1:
             break
     return tuple(positions), found
+
+
+def _cut(
+    around: Mapping[str, tuple[st.Band, ...]], users: Mapping[str, list[tuple[Expr, ...]]], rank: int
+) -> tuple[tuple[tuple[int, int], ...], int]:
+    """The positions that loops around all users cut into pieces, with the lengths, and how many loops enclose one piece."""
+    found: dict[int, int] = {}
+    depth = 0
+    for number, bands in enumerate(zip(*(around[s] for s in users)), start=1):
+        if any(b is not bands[0] for b in bands):
+            break
+        places = {s: bands[0].place(s) for s in users}
+        fits = [p for p in range(rank) if all(_within(i[p], places[s]) for s, uses in users.items() for i in uses)]
+        lengths = {_piece(places[s]) // _piece(i[fits[0]]) for s, uses in users.items() for i in uses} if fits else set()
+        if len(lengths) != 1 or lengths == {1}:
+            break
+        found[fits[0]] = lengths.pop()
+        depth = number
+    return tuple(sorted(found.items())), depth
 
 
 def _is_constant(users: Mapping[str, list[tuple[Expr, ...]]], position: int) -> bool:
@@ -125,6 +185,15 @@ def _whole(place: Expr) -> Expr | None:
             return None
 
 
+def _within(index: Expr, place: Expr) -> bool:
+    """True if a loop with this place is over the index, or over pieces of it."""
+    match index, place:
+        case (Apply("floordiv", (dim, Const(small))), Apply("floordiv", (other, Const(large)))):
+            return dim == other and int(large.real) % int(small.real) == 0
+        case _:
+            return index == _whole(place)
+
+
 def _piece(place: Expr) -> int:
     """How many values of the dim one iteration holds."""
     match place:
@@ -134,25 +203,17 @@ def _piece(place: Expr) -> int:
             return 1
 
 
-def _smaller(array: Array, positions: tuple[int, ...]) -> Array:
-    return dataclasses.replace(array, extents=_kept(array.extents, positions)) if positions else array
-
-
-def _kept(parts: tuple[Any, ...], positions: tuple[int, ...]) -> tuple[Any, ...]:
-    return tuple(part for p, part in enumerate(parts) if p not in positions)
-
-
-def _without(s: Statement, scop: Scop, dropped: Mapping[str, tuple[int, ...]], limits: Mapping[str, tuple[str, ...]]) -> Statement:
-    if not any(r.array in dropped for r in (s.write, *s.reads)):
+def _changed(s: Statement, scop: Scop, smaller: Mapping[str, _Smaller], limits: Mapping[str, tuple[str, ...]]) -> Statement:
+    if not any(r.array in smaller for r in (s.write, *s.reads)):
         return s
 
     def change(item: Any) -> Any:
         new = map_children(item, change)
-        if isinstance(new, Load) and new.array in dropped:
-            return dataclasses.replace(new, indices=_kept(new.indices, dropped[new.array]))
+        if isinstance(new, Load) and new.array in smaller:
+            return dataclasses.replace(new, indices=smaller[new.array].at(new.indices))
         return new
 
-    at = tuple(change(e) for e in _kept(s.at, dropped.get(s.target, ())))
+    at = tuple(change(e) for e in smaller.get(s.target, _AS_IT_IS).at(s.at))
     value = change(s.value)
     pushes = tuple((array, change(pushed)) for array, pushed in s.pushes)
     when = None if s.when is None else change(s.when)
@@ -162,7 +223,7 @@ def _without(s: Statement, scop: Scop, dropped: Mapping[str, tuple[int, ...]], l
     head = f"{s.name}[{', '.join(s.dims)}]"
     prefix = f"[{', '.join(scop.parameters)}] -> "
     write = write_of(head, s.target, at, value.dtype, known, limits)
-    drained = (row_of(head, r.drains, _kept(r.places, dropped.get(r.drains, ())), known, limits) for r in ragged if r.drains)
+    drained = (row_of(head, r.drains, smaller.get(r.drains, _AS_IT_IS).at(r.places), known, limits) for r in ragged if r.drains)
     after = dataclasses.replace(s, at=at, value=value, pushes=pushes, when=when, once=once, ragged=ragged, nonempty=nonempty)
     reads = tuple(dict.fromkeys((*reads_of(head, after.roots, known, limits), *drained, *(whole_of(head, e, known, limits) for e in after.entered))))
     return dataclasses.replace(

@@ -12,14 +12,15 @@ Assumes what the index expressions say and proves nothing: the caller checks the
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 from polyai.poly import tree as st
 from polyai.poly.nodes import JAM, PARALLEL, VECTOR, Ragged
-from polyai.poly.passes.facts import Facts
+from polyai.poly.passes.facts import Facts, panel_of
 from polyai.poly.passes.group import Group, Placed, atoms, beside, inner_group, outer_group, regrouped, whole_group
 from polyai.scalar import dtype as dt
-from polyai.scalar.expr import Apply, Const, Expr, Var
+from polyai.scalar.expr import Apply, Const, Expr, Load, Var
 
 PIECE = 64
 """Elements of a fibre that stay in the cache while several rows read them."""
@@ -37,6 +38,16 @@ ROWS = 96
 """Most rows of a product for one task."""
 LINE_BYTES = 64
 """A cache line: two threads that share one wait for each other."""
+PANELS, COPY_BYTES = 8, 1 << 22
+"""Most panels that are copied at once, and most bytes of them. Long runs of few rows make for fewer pages."""
+FEW = 24
+"""Most rows for which a product streams a matrix instead of going down its columns."""
+BLOCK = 12
+"""Rows whose sums are kept at once."""
+RUN = 8
+"""Rows of a matrix that are read side by side: the lines of as many rows a power of two apart fit one set of the first-level cache."""
+SUMS_BYTES = 1 << 14
+"""Sums that stay in the first-level cache while a matrix passes by."""
 TASKS = 8
 """Pieces of work that are enough for the threads."""
 PANEL_BYTES = 1 << 19
@@ -66,6 +77,9 @@ class _Recipe:
     def _nest(self, statements: tuple[Facts, ...]) -> tuple[st.Tree, tuple[Facts, ...]]:
         """A loop nest that starts with the first statement, and the statements that are not in it."""
         first, *rest = atoms(statements)
+        copy = first[0] if _fills_panels(first[0]) and rest else None
+        if copy is not None:
+            first, *rest = rest
         main = first[-1]
         if len(statements) > 2 and statements[1].piece is not None:
             return self._partial_sums(statements[:3]), statements[3:]
@@ -79,7 +93,12 @@ class _Recipe:
             if wide <= len(dims):
                 kept = tuple(s for s in statements if s.name in dims)
                 self._say(kept, f"share all of {', '.join(main.free)}; {', '.join(main.jams)} jammed")
-                return self._register_tiled(main, kept, dims), after
+                if copy is None or not self._by_rows(main):
+                    return self._register_tiled(main, kept, dims) if copy is None else self._copied(main, kept, dims, copy), after
+        if copy is not None:
+            self._say((copy,), "all panels first")
+            columns = copy.statement.dims[0]
+            return st.Band(((copy.name, _cut(columns, self._at_once(copy))),), self._copy(copy), (PARALLEL,), True), statements[1:]
         crossed = _crossed(main)
         if crossed is not None:
             dims, after = whole_group(main, first, rest)
@@ -165,6 +184,47 @@ class _Recipe:
 
     # --- register tiles ---------------------------------------------------------------------------------------------------
 
+    def _copy(self, copy: Facts) -> st.Tree:
+        """Loops that copy an operand into panels: a few of its columns, a few rows at a time."""
+        columns, depth = copy.statement.dims
+        out: st.Tree = st.Band(((copy.name, Var(columns, dt.i64)),), st.Leaf(copy.name), (VECTOR,), True)
+        out = st.Band(((copy.name, Var(depth, dt.i64)),), out)
+        out = st.Band(((copy.name, _cut(columns, _fills_panels(copy))),), out)
+        return st.Band(((copy.name, _cut(depth, RUN)),), out)
+
+    def _at_once(self, copy: Facts) -> int:
+        """How many columns are copied at once, in whole panels."""
+        columns, depth = copy.statement.dims
+        width = _fills_panels(copy)
+        return width * max(1, min(PANELS, COPY_BYTES // (width * copy.trip(depth) * copy.statement.value.dtype.bytes), copy.trip(columns) // width // 2))
+
+    def _by_rows(self, main: Facts) -> bool:
+        """Whether threads share the rows of a product; else they share its columns."""
+        last, rows = str(main.vector) if main.vector in main.free else main.free[-1], next(iter(self._jam_sizes(main)))
+        panel = dict(main.panels).get(last, 0)
+        if panel and main.trip(last) >= TASKS * panel:
+            return main.trip(rows) >= TASKS * ROWS
+        return main.trip(rows) >= (16 if self._stays(main, last) else 2 * ROWS) or main.trip(rows) >= main.trip(last)
+
+    def _stays(self, main: Facts, last: str) -> bool:
+        """Whether the operand that all rows share stays in the second-level cache."""
+        depth = math.prod(main.trip(d) for d in main.summed)
+        return depth * main.trip(last) * main.statement.value.dtype.bytes <= PANEL_BYTES
+
+    def _copied(self, main: Facts, kept: tuple[Facts, ...], dims: Mapping[str, Mapping[str, str]], copy: Facts) -> st.Tree:
+        """Loops for a product whose operand `copy` copies into panels, a few of them just before all rows use them."""
+        ((rows, jam),), last = self._jam_sizes(main).items(), str(main.vector)
+        columns, width, at_once = copy.statement.dims[0], _fills_panels(copy), self._at_once(copy)
+
+        def at(dim: str, tile: int = 1) -> tuple[tuple[str, Expr], ...]:
+            return tuple((s.name, _cut(dims[s.name][dim], tile)) for s in kept)
+
+        placed = Placed().add({s.name: dims[s.name][rows] for s in kept})
+        tiles = st.Band(at(last, width), st.Band(at(rows), self._inside(kept, placed, frozenset()), (f"{JAM}={jam}",), True))
+        self._say((copy,), f"{at_once} columns of {last} are copied at once, in panels of {width}")
+        members = (*at(last, at_once), (copy.name, _cut(columns, at_once)))
+        return st.Band(members, st.Sequence((self._copy(copy), tiles)), (PARALLEL,), True)
+
     def _register_tiled(self, main: Facts, kept: tuple[Facts, ...], dims: Mapping[str, Mapping[str, str]]) -> st.Tree:
         """Loops for a reduction whose operands are loaded once for several rows: tasks, cache tiles, jammed rows, then vectors."""
 
@@ -176,15 +236,12 @@ class _Recipe:
         bands: list[tuple[tuple[tuple[str, Expr], ...], tuple[str, ...]]] = []
         last = main.free[-1] if main.vector not in main.free else str(main.vector)
         rows = next(iter(jams))
-        depth = 1
-        for d in main.summed:
-            depth *= main.trip(d)
-        stays = depth * main.trip(last) * main.statement.value.dtype.bytes <= PANEL_BYTES
+        depth, stays = math.prod(main.trip(d) for d in main.summed), self._stays(main, last)
         panel = dict(main.panels).get(last, 0)
         width = panel or self._width(main)
-        by_rows = main.trip(rows) >= (16 if stays else 2 * ROWS) or main.trip(rows) >= main.trip(last)
-        if panel and main.trip(last) >= TASKS * panel:
-            by_rows = main.trip(rows) >= TASKS * ROWS
+        by_rows = self._by_rows(main)
+        if not (outer or panel or stays) and list(jams) == [rows] and main.vector == last and main.trip(rows) <= FEW and len(main.summed) == 1:
+            return self._streamed(main, kept, dims, rows, jams[rows])
         batch = next((d for d in outer if main.trip(d) >= 4), None)
         if batch is not None:
             bands.append((at(batch), (PARALLEL,)))
@@ -209,6 +266,35 @@ class _Recipe:
         for members, marks in reversed(bands):
             out = st.Band(members, out, marks, bool(marks))
         return out
+
+    def _streamed(self, main: Facts, kept: tuple[Facts, ...], dims: Mapping[str, Mapping[str, str]], rows: str, jam: int) -> st.Tree:
+        """Loops for a product of few rows with a matrix that does not stay in a cache: a few rows of the matrix at a time are read in
+        long runs, and the sums of a strip of the result stay in the cache meanwhile. A register tile that goes down all rows of
+        the matrix would touch another page, and the same few lines of a cache, in each step."""
+        (depth,), columns = main.summed, str(main.vector)
+        height = _in_steps(min(main.trip(rows), BLOCK), jam)
+        width = self._strip(main, columns, height)
+        first = kept.index(main)
+        before, after = kept[:first], kept[first + 1 :]
+
+        def at(some: Sequence[Facts], dim: str, tile: int = 1) -> tuple[tuple[str, Expr], ...]:
+            return tuple((s.name, _cut(dims[s.name][dim], tile)) for s in some)
+
+        inner = self._inside((main,), Placed().add({main.name: rows}), frozenset())
+        tiles = st.Band(at((main,), rows), inner, (f"{JAM}={jam}",) if jam > 1 else (), jam > 1)
+        sums = st.Band(((main.name, _cut(depth, RUN)),), tiles)
+        steps: list[st.Tree] = [self._inside(before, Placed(), frozenset()), sums]
+        if after:
+            steps.append(self._inside(after, Placed(), frozenset()))
+        self._say((main,), f"{RUN} rows of {depth} at a time, in runs of {width}; {height} x {width} sums stay in the cache")
+        block = st.Band(at(kept, rows, height), st.Sequence(tuple(steps)))
+        return st.Band(at(kept, columns, width), block, (PARALLEL,), True)
+
+    def _strip(self, main: Facts, columns: str, height: int) -> int:
+        """How wide the strips of the result are: strips of about the same width, two at least, whose sums stay in the cache."""
+        step, trip = self._width(main), main.trip(columns)
+        most = max(step, SUMS_BYTES // (height * main.statement.value.dtype.bytes))
+        return _in_steps(-(-trip // max(2, -(-trip // most))), step)
 
     def _jam_sizes(self, main: Facts) -> dict[str, int]:
         """How many iterations of which dims are jammed: accumulators must fit the registers."""
@@ -350,6 +436,17 @@ def _cut(dim: str, tile: int) -> Expr:
 def _block_rows(rows: int) -> int:
     """How many of the rows of a stored block are jammed: a few that divide it, if there are such."""
     return rows if rows <= BLOCK_ROWS else next((n for n in (4, 6, 5, 3) if rows % n == 0), 4)
+
+
+def _fills_panels(s: Facts) -> int:
+    """The width of the panels that `s` copies an operand into, 0 if it does something else."""
+    cut = panel_of(Load(s.statement.target, s.statement.at, s.statement.value.dtype))
+    return 0 if cut is None or s.statement.monoid is not None else cut[1]
+
+
+def _in_steps(trip: int, step: int) -> int:
+    """`trip`, or a little more, in whole steps."""
+    return -(-trip // step) * step
 
 
 def _share(trip: int, step: int, most: int) -> int:

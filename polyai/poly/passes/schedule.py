@@ -25,7 +25,7 @@ from polyai.poly.context import domains
 from polyai.poly.deps import dependences
 from polyai.poly.legal import check, in_bounds
 from polyai.poly.nodes import Scop
-from polyai.poly.passes import fibre_sums, mark, pieces, recipe, split, start
+from polyai.poly.passes import fibre_sums, mark, packed, pieces, recipe, split, start
 from polyai.poly.passes.facts import Facts, facts_of
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Var
@@ -48,7 +48,7 @@ def scheduled(scop: Scop, hints: Mapping[str, int], scheduler: str = "recipe", v
     if scheduler == "recipe":
         given, facts = scop, facts_of(scop, hints)
         cut = split.run(given, hints, facts)
-        scop = fibre_sums.run(pieces.run(cut, hints, facts if cut is given else None))
+        scop = packed.run(fibre_sums.run(pieces.run(cut, hints, facts if cut is given else None)), hints, vector_bytes)
         facts = facts if scop is given else None
     domain = domains(scop)
     in_bounds(scop, domain)
