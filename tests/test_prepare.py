@@ -98,7 +98,7 @@ def test_every_layout_that_can_hold_it_gives_the_same_product(layout: str, name:
         prepared = pa.prepare(matrix, layout=layout, measure=False)
     except pa.errors.OptionError as error:
         if layout == "narrow rows":
-            assert name == "wide", error  # more columns than 16 bits can number
+            assert name == "wide", error  # more columns than 16 bits can number, and more than one value
             return
         assert layout.endswith("diagonals") and (layout == "sliced diagonals" or name not in ("stencil", "banded", "one")), error
         assert layout == "diagonals" or name not in ("stencil", "banded", "blocks", "triangle"), error
@@ -272,11 +272,40 @@ def test_infinite_and_nan_elements_stay_in_the_rows_that_store_them(layout: str)
     matrix = blocks(np.float64) if layout == "sliced diagonals" else stencil(5, (6, 6)) if layout == "diagonals" else ragged(np.float64)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        prepared = pa.prepare(matrix, layout=layout, measure=False)
         for value in (np.inf, np.nan):
-            x = np.ones(matrix.shape[1])
-            x[3] = value
-            got = np.asarray(product(pa.prepare(matrix, layout=layout, measure=False), x))
-            np.testing.assert_array_equal(np.isfinite(got), np.isfinite(matrix @ x))
+            for place in range(0, matrix.shape[1], 5):  # 5: a diagonal has a gap there, at the boundary of the grid
+                x = np.ones(matrix.shape[1])
+                x[place] = value
+                np.testing.assert_array_equal(np.isfinite(np.asarray(product(prepared, x))), np.isfinite(matrix @ x))
+
+
+def test_a_zero_that_is_stored_is_an_entry() -> None:
+    matrix = stencil(5, (6, 6))
+    matrix.data[7] = 0.0
+    x = np.full(36, np.inf)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        got = np.asarray(product(pa.prepare(matrix, layout="diagonals", measure=False), x))
+        np.testing.assert_array_equal(np.isnan(got), np.isnan(matrix @ x))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("layout", ["narrow rows", "slices", "sorted slices", "sliced diagonals"])
+def test_equal_entries_are_stored_once(layout: str, dtype: Any) -> None:
+    for name in ("ragged", "blocks", "wide"):
+        if layout == "sliced diagonals" and name != "blocks":
+            continue
+        matrix = MATRICES[name](dtype)
+        matrix.data[:] = 0.3
+        prepared = pa.prepare(matrix, layout=layout, measure=False)
+        assert [n for n, _ in prepared.layout.arrays if "value" in n] == ["value"]
+        x = np.random.default_rng(2).standard_normal(matrix.shape[1]).astype(dtype)
+        close(product(prepared, x), matrix, x)
+        matrix.data[1] = -0.3
+        if layout == "narrow rows" and name == "wide":
+            continue
+        assert "value" not in dict(pa.prepare(matrix, layout=layout, measure=False).layout.arrays)
 
 
 def test_repeated_and_unsorted_entries_are_added() -> None:

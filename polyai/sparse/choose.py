@@ -14,6 +14,7 @@ from polyai.sparse import inspector
 from polyai.sparse.inspector import Rows
 from polyai.sparse.layouts import (
     Layout,
+    all_equal,
     diagonals_layout,
     narrow_rows_layout,
     rows_layout,
@@ -72,21 +73,22 @@ def candidates(stats: Stats, rows: Rows, item: int, threads: int, costs: Costs =
     compute = n * (costs.row + costs.surprise * variation) + nnz * costs.entry
     out = [Candidate("rows", 1, _seconds(compute, by_rows + vectors, threads, costs), by_rows)]
     width = 2 if stats.columns <= 1 << 16 else 4
-    if width == 2 and nnz:
-        size = (2 + item) * nnz + 4 * (n + 1)
+    stored = 0 if all_equal(rows) else item
+    if nnz and (width == 2 or not stored):
+        size = (width + stored) * nnz + 4 * (n + 1)
         out.append(Candidate("narrow rows", 1, _seconds(compute, size + vectors, threads, costs), size))
     for window in WINDOWS if nnz else ():
         if window > max(WINDOWS[1], 2 * n):
             continue
         padded = nnz * inspector.padding(rows.lengths, lanes, window)
-        size = int(padded * (item + width) + n / lanes * 4 + (4 * n if padded > nnz else 0) + (4 * n if window > 1 else 0))
+        size = int(padded * (stored + width) + n / lanes * 4 + (4 * n if padded > nnz else 0) + (4 * n if window > 1 else 0))
         steps = _steps(rows, window, lanes)
         compute = padded * costs.lane + n / lanes * (costs.piece + costs.surprise * steps) + n * (costs.place if window > 1 else costs.place / 4)
         out.append(Candidate("slices", window, _seconds(compute, size + vectors + 2 * item * n, threads, costs), size))
     run, in_runs = _runs(rows)
     if in_runs >= LEAST_IN_RUNS:
         rest = nnz * (1 - in_runs)
-        size = int((nnz - rest) * (item + 4 / run) + rest * REST_PADDING * (item + width) + n / run * 4 + (n / run * 4 + 4 * n if rest >= 1 else 0))
+        size = int((nnz - rest) * (stored + 4 / run) + rest * REST_PADDING * (stored + width) + n / run * 4 + (n / run * 4 + 4 * n if rest >= 1 else 0))
         compute = (nnz - rest) * costs.run * item / 4 + rest * REST_PADDING * costs.lane + n / run * costs.piece + n * costs.place / 4
         out.append(Candidate("sliced diagonals", 1, _seconds(compute, size + vectors + 2 * item * n, threads, costs), size))
     offsets = dense_diagonals(stats)

@@ -147,7 +147,7 @@ def _plan(loop: For, levels: Levels, bits: int, registers: int) -> _Plan:
             loaded.add(s.name)
     lanes = _lanes(types, bits)
     if reduced:
-        copies = 1 if gathers or heavy else 4
+        copies = 1 if checked or heavy else 4
         lanes = min(lanes, _LONE) if gathers else lanes
         copies = max(1, min(copies, _power(registers * 3 // 4 // len(reduced))))
     elif inner:
