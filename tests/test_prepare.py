@@ -15,8 +15,10 @@ import scipy.sparse as sp
 import polyai as pa
 from polyai.datasets import rmat, stencil
 from polyai.prepare import LAYOUTS
+from polyai.runtime.dispatch import calls_of
 from polyai.sparse import choose, inspector
 from polyai.sparse.owned import frozen
+from polyai.sparse.prepared import Prepared
 from polyai.sparse.stats import rows_of, stats_of
 
 
@@ -370,6 +372,29 @@ def test_one_kernel_serves_all_matrices_of_a_layout() -> None:
         prepared = pa.prepare(matrix, layout="sorted slices", measure=False)
         np.testing.assert_allclose(fresh(prepared, np.ones(80)), matrix @ np.ones(80) + 1.0)
     assert pa.stats()["compiles"] == before
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_calls_with_it_are_dispatched_like_plain_ones(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("polyai.runtime.dispatch.layout_holds", lambda: native)
+    f = pa.jit(lambda A, x, b: A @ x + b, name="shifted")
+    matrix = MATRICES["ragged"](np.float64)
+    x, b = np.random.default_rng(3).standard_normal(matrix.shape[1]), np.ones(matrix.shape[0])
+    made = {layout: pa.prepare(matrix, layout=layout, measure=False) for layout in ("rows", "narrow rows", "slices")}
+    f(made["slices"], x, b)
+    before = calls_of(f._fast)
+    for _ in range(3):
+        np.testing.assert_allclose(f(made["slices"], x, b), matrix @ x + 1, rtol=1e-12)
+    out = np.empty(matrix.shape[0])
+    assert f(made["slices"], x, b, out=out) is out
+    np.testing.assert_allclose(out, matrix @ x + 1, rtol=1e-12)
+    assert calls_of(f._fast) == (before[0] + 4, before[1])
+    for _ in range(2):  # several layouts, the matrix itself, and another of the same layout meet one function
+        for A in (*made.values(), matrix, pa.prepare(2 * matrix, layout="slices", measure=False)):
+            np.testing.assert_allclose(f(A, x, b), (A.matrix.data[0] / matrix.data[0] if isinstance(A, Prepared) else 1) * (matrix @ x) + 1, rtol=1e-12)
+    assert sum(k.hits for k in f.report().kernels) >= 14
+    with pytest.raises(pa.errors.ShapeError):
+        f(made["slices"], x[1:], b)
 
 
 def test_many_threads_may_use_and_make_it() -> None:

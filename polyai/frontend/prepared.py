@@ -69,10 +69,10 @@ class PreparedArray(LazyArray):
             tracer.sizes.unify(parts["columns"].extents[0], parts["values"].extents[0], "entries")
         tracer.trust(parts["columns"], self.extents[1])
         i, q = indices("i q")
-        term = self._value("values", (q,)) * access(x, (access(parts["columns"], (q,)),))
+        term = self._element("values", (q,)) * access(x, (access(parts["columns"], (q,)),))
         return _array(comprehension((i,), reduction("add", q, term, within=access(parts["pieces"], (i, q))), name="product"))
 
-    def _value(self, name: str, places: tuple[Any, ...]) -> Term:
+    def _element(self, name: str, places: tuple[Any, ...]) -> Term:
         """The element of a layout's values at `places`; where all are equal, a layout holds one, "value", in their place."""
         if name in self.parts:
             return _term(access(self.parts[name], places))
@@ -106,7 +106,7 @@ class PreparedArray(LazyArray):
         tracer.trust(parts["starts"], self.extents[1] - lanes + 1)
         (q,) = indices("q")
         start = convert(access(parts["starts"], (q,)), dt.i64)
-        return reduction("add", q, self._value("run_values", (q, c)) * access(x, (start + c,)), within=access(parts["runs"], (s, q)))
+        return reduction("add", q, self._element("run_values", (q, c)) * access(x, (start + c,)), within=access(parts["runs"], (s, q)))
 
     def _lanes(self, x: Array, s: IndexVar, c: IndexVar, prefix: str, ends: Array | None) -> Term:
         """The sum of lane c of slice s over the arrays whose names begin with `prefix`."""
@@ -115,7 +115,7 @@ class PreparedArray(LazyArray):
         tracer.sizes.unify(columns.extents[1], self.numbers[0], "rows of a slice")
         tracer.trust(columns, self.extents[1])
         (q,) = indices("q")
-        term = self._value(f"{prefix}values", (q, c)) * access(x, (access(columns, (q, c)),))
+        term = self._element(f"{prefix}values", (q, c)) * access(x, (access(columns, (q, c)),))
         if ends is not None:
             kind = dt.promote(self.type.dtype, x.type.dtype)
             term = where(q < access(ends, (s, c)), term, convert(number(0, kind), kind))
