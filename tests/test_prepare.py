@@ -374,6 +374,18 @@ def test_one_kernel_serves_all_matrices_of_a_layout() -> None:
     assert pa.stats()["compiles"] == before
 
 
+def test_rows_that_name_what_is_near_ask_for_nothing_early() -> None:
+    matrix = stencil(5, (100, 120), dtype=np.float32)
+    X = np.random.default_rng(4).standard_normal((12000, 32)).astype(np.float32)
+    for layout, hints in (("rows", True), ("near rows", False)):
+        prepared = pa.prepare(matrix, "spmm", layout=layout, measure=False)
+        assert ("prefetch" in pa.explain(product, prepared, X)["tidy"]) == hints
+        np.testing.assert_allclose(product(prepared, X), matrix @ X, rtol=1e-4, atol=1e-4)
+    choice = pa.prepare(matrix, "spmm").choice
+    assert [c.layout for c in choice.candidates] == ["rows", "near rows"] and all(c.measured for c in choice.candidates)
+    assert choice.unprepared is not None
+
+
 @pytest.mark.parametrize("native", [True, False])
 def test_calls_with_it_are_dispatched_like_plain_ones(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("polyai.runtime.dispatch.layout_holds", lambda: native)
@@ -471,4 +483,5 @@ def test_short_chains_of_sums_are_several_in_products_with_few_columns() -> None
 def test_a_function_says_what_for(tmp_path: Path) -> None:
     matrix = stencil(5, (10, 10))
     assert pa.prepare(matrix, product, measure=False).choice.use == "spmv"
-    assert pa.prepare(matrix, "spmm", measure=False).choice.best.layout == "rows"
+    assert pa.prepare(matrix, "spmm", measure=False).choice.best.layout == "near rows"  # a band
+    assert pa.prepare(scattered(2000, 2000, 0.01, np.float64), "spmm", measure=False).choice.best.layout == "rows"

@@ -45,7 +45,7 @@ class PreparedArray(LazyArray):
 
     def times(self, other: Array) -> Array | None:
         """The product with a vector by the layout; None for other operands, which go through the rows."""
-        if other.rank != 1 or other.is_sparse or self.kind == "rows" or other.type.dtype.kind not in "f" or self.type.dtype.kind != "f":
+        if other.rank != 1 or other.is_sparse or self.kind in ("rows", "near rows") or other.type.dtype.kind not in "f" or self.type.dtype.kind != "f":
             return None
         if not self.tracer.sizes.unify(self.extents[1], other.extents[0], "matmul"):
             raise ShapeError(

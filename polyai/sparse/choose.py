@@ -42,6 +42,14 @@ MOST_DIAGONALS = 64
 """Beyond that, code for each diagonal is too long."""
 
 
+COLUMNS = 32
+"""Columns of the matrices that a matrix is prepared for."""
+NEAR = 256 << 10
+"""Bytes of rows of such a matrix that stay near a core."""
+HINTS = 1.2
+"""What hints cost where they are not needed, and what they save where they are."""
+
+
 @node
 class Costs:
     """Nanoseconds: `row` to begin a row, `surprise` more where its length differs from the last one's, `entry` for an entry
@@ -62,6 +70,17 @@ class Costs:
 
 
 COSTS = Costs()
+
+
+def for_matrices(stats: Stats, rows: Rows, item: int, threads: int, costs: Costs = COSTS) -> tuple[Candidate, ...]:
+    """The layouts for products with matrices, of COLUMNS columns: rows, with hints or without."""
+    size = (4 + item) * stats.nnz + 4 * (stats.rows + 1)
+    line = item * COLUMNS
+    once = _seconds(stats.nnz * costs.entry * COLUMNS / 8, size + line * (stats.rows + stats.columns), threads, costs)
+    reach = 2 * stats.profile / max(1, stats.rows) * line  # what the rows around one name
+    near = reach <= NEAR and stats.rows == stats.columns
+    found = Candidate("rows", 1, once * (HINTS if near else 1.0), size), Candidate("near rows", 1, once * (1.0 if near else HINTS), size)
+    return found if stats.nnz else found[:1]
 
 
 def candidates(stats: Stats, rows: Rows, item: int, threads: int, costs: Costs = COSTS) -> tuple[Candidate, ...]:
@@ -152,4 +171,4 @@ def build(candidate: Candidate, stats: Stats, rows: Rows, offsets: tuple[int, ..
         return sliced_diagonals_layout(rows, _runs(rows)[0])
     if candidate.layout == "diagonals":
         return diagonals_layout(rows, dense_diagonals(stats) if offsets is None else offsets)
-    return rows_layout()
+    return rows_layout(candidate.layout == "near rows")

@@ -1,6 +1,7 @@
 """The entries of a matrix laid out for one kind of use, in plain arrays.
 
     rows         CSR: pos, columns, values
+    near rows    the same arrays, read without hints: what a row names, rows before it have named
     narrow rows  the same with columns of 16 bits where they fit, in arrays beside the matrix
     slices       SELL-C-sigma (Kreutzer, Hager, Wellein, Fehske, Bishop 2014): C rows side by side, as long as the longest of
                  them, rows sorted by length within windows of sigma rows:
@@ -40,9 +41,9 @@ class Layout(NamedTuple):
         return sum(a.nbytes for _, a in self.arrays)
 
 
-def rows_layout() -> Layout:
+def rows_layout(near: bool = False) -> Layout:
     """No arrays besides the matrix in CSR."""
-    return Layout("rows", ())
+    return Layout("near rows" if near else "rows", ())
 
 
 def narrow_rows_layout(rows: Rows) -> Layout:
