@@ -127,20 +127,20 @@ def _built(candidate: Candidate, facts: Stats, rows: Rows) -> tuple[Candidate, L
 def _measured(A: Any, kept: list[tuple[Candidate, Layout]], matrix: Owned, x: Any) -> tuple[list[tuple[Candidate, Layout]], float, float]:
     """The candidates with their times, the time of the product of `A` as it is and `x`, and that of the first calls, which compile.
     Runs are interleaved; the least counts."""
-    product = Function(_product, name="product")
+    product, out = Function(_product, name="product"), np.empty((matrix.shape[0], *x.shape[1:]), x.dtype)
     blank = Choice("spmv", 1, (), 0, 0.0, 0.0, None, False)
     operands = [A, *(_prepared(matrix, made, blank) for _, made in kept)]
     times = [float("inf")] * len(operands)
     start = time.perf_counter()
     for operand in operands:
-        product(operand, x)
+        product(operand, x, out=out)
     compiling = time.perf_counter() - start
     for _ in range(ROUNDS):
         for k, operand in enumerate(operands):
-            product(operand, x)  # the arrays of the others have left the caches
+            product(operand, x, out=out)  # the arrays of the others have left the caches
             calls, spent, begin = 0, 0.0, time.perf_counter()
             while spent < SHORTEST / ROUNDS:
-                product(operand, x)
+                product(operand, x, out=out)
                 calls, spent = calls + 1, time.perf_counter() - begin
             times[k] = min(times[k], spent / calls)
     return [(replace(c, measured=t), made) for (c, made), t in zip(kept, times[1:])], times[0], compiling
