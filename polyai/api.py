@@ -33,6 +33,7 @@ from polyai.options import ACTIVE, Options, current, options
 from polyai.report import RecompileWarning, Report, advice, log
 from polyai.runtime import archive, staging
 from polyai.runtime.archive import Imported
+from polyai.runtime.dispatch import Bundle
 from polyai.runtime.helper import Helper
 from polyai.runtime.kernel import Kernel
 from polyai.runtime.launch import Runtime
@@ -175,14 +176,18 @@ class Function:
         return self if instance is None else functools.partial(self, instance)
 
     def _slow(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
+        given = args
         function, args, kwargs = self._with_prepared(args, kwargs)
         if function is not self:
-            return function(*args, **kwargs) if out is None else function(*args, out=out, **kwargs)
+            result = function(*args, **kwargs) if out is None else function(*args, out=out, **kwargs)
+            if not kwargs:
+                self._add_bundled(function, given, args)
+            return result
         if has_traced(args, kwargs):
             return self._fn(*args, **kwargs)
-        given = found_in(args, kwargs, bool(self._static))
-        if given is not None:
-            return self._with_ragged(given, lambda function, a, k: function(*a, **k) if out is None else function(*a, out=out, **k), packed_out)
+        ragged = found_in(args, kwargs, bool(self._static))
+        if ragged is not None:
+            return self._with_ragged(ragged, lambda function, a, k: function(*a, **k) if out is None else function(*a, out=out, **k), packed_out)
         options = current()
         if len(kwargs) > 1:
             kwargs = in_order(self._fn, kwargs)
@@ -265,6 +270,19 @@ class Function:
 
         thread = in_background(run, "polyai-dispatch")
         return waiting
+
+    def _add_bundled(self, function: Function, given: tuple[Any, ...], args: tuple[Any, ...]) -> None:
+        """Put a native dispatcher for calls with prepared matrices, `given`, that hold the arguments `args` of `function`."""
+        active = ACTIVE.get()
+        what = (id(function), id(active), tuple(map(type, args)))
+        if what in self._fast_for or len(self._fast_for) >= MAX_FAST or any(type(a) is Held for a in given):
+            return
+        options = current()
+        bundles = tuple(Bundle(Prepared, a.key, len(a.arrays)) if type(a) is Prepared else None for a in given)
+        with self._lock, described_once():
+            self._fast_for.add(what)
+            variant = function._variant(args, {}, options)
+            self._fast = variant.dispatcher(args, self._fast or self._slow, (ACTIVE, active), options, bundles) or self._fast
 
     def _key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Options) -> Any:
         key = signature(leaves(self._fn, args, kwargs, self._static))

@@ -24,7 +24,7 @@ from polyai.plain import Sources
 from polyai.report import KernelReport
 from polyai.runtime import staging
 from polyai.runtime.bind import address, apart, input_array, no_overlap, output_array
-from polyai.runtime.dispatch import calls_of, make_dispatcher, ticks_of
+from polyai.runtime.dispatch import Bundle, calls_of, make_dispatcher, ticks_of
 from polyai.runtime.helper import Helper
 from polyai.runtime.kernel import Kernel, Parameter
 from polyai.runtime.launch import Runtime
@@ -526,10 +526,18 @@ class Variant:
     # -- the fast way
 
     def dispatcher(
-        self, args: tuple[Any, ...], slow: Callable[..., Any], token: tuple[ContextVar[Any], object], options: Options
+        self,
+        args: tuple[Any, ...],
+        slow: Callable[..., Any],
+        token: tuple[ContextVar[Any], object],
+        options: Options,
+        bundles: tuple[Bundle | None, ...] = (),
     ) -> Callable[..., Any] | None:
-        """A native function for calls like this one; None if the call is not plain enough."""
+        """A native function for calls like this one; None if the call is not plain enough. With `bundles`: for calls whose arguments
+        hold `args`."""
         traced, kernel = self.traced, self.kernel
+        if bundles and (self.is_phased or self.specialiser is not None):
+            return None
         if self.is_phased:
             return phased.quick(self, args, functools.partial(self._run_quickly, options), slow, token, self._threads(options))
         if kernel is None or self.calls_a_library or traced.captured or traced.statics or self._looked_through:
@@ -548,6 +556,8 @@ class Variant:
         if spec is None:
             return None
         finish = None
+        if bundles and type_.pattern is not None:
+            return None
         if type_.pattern is not None:
             owner = sources.position.get(type_.pattern.owner)
             if owner is None or type_.pattern.dims != tuple(range(type_.rank)):
@@ -555,7 +565,7 @@ class Variant:
             finish = functools.partial(_along, owner, self._looks_at_indices(type_.pattern.owner))
         self.sources = sources.symbols
         watched = tuple(sources.symbols[n] for n in self.specialiser.names) if self.specialiser is not None else ()
-        spec = dataclasses.replace(spec, watched=watched)
+        spec = dataclasses.replace(spec, watched=watched, bundles=bundles)
         made = make_dispatcher(
             spec, kernel, self.runtime, slow, finish=finish, token=token, threads=options.num_threads, review=FIRST_REVIEW if watched else 0
         )

@@ -140,7 +140,8 @@ def _loops(build: Build) -> Build:
 
 def _tidy(build: Build) -> Build:
     notes: list[str] = []
-    kernel = lower_loops(build.loops, build.target.vector_bits, build.target.registers, notes, build.hints)
+    near = frozenset(f"{i.name}.crd{n}" for i in build.program.inputs if i.type.format is not None and i.type.format.near for n in range(len(i.type.format.levels)))
+    kernel = lower_loops(build.loops, build.target.vector_bits, build.target.registers, notes, build.hints, near)
     return replace(build, kernel=kernel, notes=(*build.notes, *notes))
 
 

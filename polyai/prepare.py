@@ -18,12 +18,12 @@ from polyai.sparse import choose
 from polyai.sparse.inspector import Rows
 from polyai.sparse.interop import is_sparse
 from polyai.sparse.layouts import Layout
-from polyai.sparse.owned import owned_csr
+from polyai.sparse.owned import Owned, nearer, owned_csr
 from polyai.sparse.prepared import Candidate, Choice, Prepared
 from polyai.sparse.stats import Stats, rows_of, stats_of
 
 KERNELS = ("spmv", "spmm")
-LAYOUTS = ("rows", "narrow rows", "slices", "sorted slices", "sliced diagonals", "diagonals")
+LAYOUTS = ("rows", "near rows", "narrow rows", "slices", "sorted slices", "sliced diagonals", "diagonals")
 CLOSE = 2.0
 """Candidates predicted within this factor of the best are measured."""
 ROUNDS, SHORTEST = 9, 8e-3
@@ -45,10 +45,10 @@ def prepare(
 
     Args:
         A: A two-dimensional scipy.sparse value. Repeated entries are added, as SciPy means them.
-        for_: "spmv" (A @ x), "spmm" (A @ X), or the function that will be called, which counts as "spmv": other products
+        for_: "spmv" (A @ x), "spmm" (A @ X, about 32 columns), or the function that will be called, which counts as "spmv": other products
             and operations always go through the rows.
         threads: For how many threads to choose; those of the options in force by default.
-        layout: "rows", "narrow rows", "slices", "sorted slices", "sliced diagonals" or "diagonals" instead of the model's choice.
+        layout: "rows", "near rows", "narrow rows", "slices", "sorted slices", "sliced diagonals" or "diagonals" instead of the model's choice.
         measure: Time the candidates that the model does not rule out, on this machine and now. Without, predictions decide.
 
     The result's `choice` holds every candidate with its predicted and measured time, what preparing cost, and after how many
@@ -74,8 +74,9 @@ def prepare(
     facts = stats_of(rows)
     assert rows.val is not None
     matrix = owned_csr((rows.rows, rows.columns), rows.pos, rows.crd, rows.val)
-    found = choose.candidates(facts, rows, rows.val.itemsize, count)
-    if use == "spmm" or not rows.nnz:
+    listed = choose.for_matrices if use == "spmm" or layout == "near rows" else choose.candidates
+    found = listed(facts, rows, rows.val.itemsize, count)
+    if not rows.nnz:
         found = found[:1]
     if layout is not None:
         found = (_asked(layout, found, rows),)
@@ -84,13 +85,17 @@ def prepare(
         built = [_built(c, facts, rows) if c.predicted <= CLOSE * best or c.layout == "rows" else (c, None) for c in found]
         kept = [(c, made) for c, made in built if made is not None]
         unprepared, compiling = None, 0.0
-        if measure and rows.nnz and use == "spmv":
-            kept, unprepared, compiling = _measured(A, kept, matrix, facts)
+        if measure and rows.nnz and (use == "spmv" or len(kept) > 1):
+            kept, unprepared, compiling = _measured(A, kept, matrix, np.ones((facts.columns, choose.COLUMNS) if use == "spmm" else facts.columns, matrix.dtype))
     after = {c.name: c for c, _ in kept}
-    listed = tuple(after.get(c.name, c) for c in found)
+    shown = tuple(after.get(c.name, c) for c in found)
     winner, made = min(kept, key=lambda entry: entry[0].seconds)
-    choice = Choice(use, count, listed, listed.index(winner), time.perf_counter() - begin, compiling, unprepared, layout is not None)
-    return Prepared(matrix, made, choice)
+    choice = Choice(use, count, shown, shown.index(winner), time.perf_counter() - begin, compiling, unprepared, layout is not None)
+    return _prepared(matrix, made, choice)
+
+
+def _prepared(matrix: Owned, made: Layout, choice: Choice) -> Prepared:
+    return Prepared(nearer(matrix) if made.kind == "near rows" else matrix, made, choice)
 
 
 def _summed(rows: Rows) -> Rows:
@@ -119,23 +124,23 @@ def _built(candidate: Candidate, facts: Stats, rows: Rows) -> tuple[Candidate, L
     return replace(candidate, building=time.perf_counter() - begin), made
 
 
-def _measured(A: Any, kept: list[tuple[Candidate, Layout]], matrix: Any, facts: Stats) -> tuple[list[tuple[Candidate, Layout]], float, float]:
-    """The candidates with their times, the time of a product with `A` as it is, and that of the first calls, which compile.
+def _measured(A: Any, kept: list[tuple[Candidate, Layout]], matrix: Owned, x: Any) -> tuple[list[tuple[Candidate, Layout]], float, float]:
+    """The candidates with their times, the time of the product of `A` as it is and `x`, and that of the first calls, which compile.
     Runs are interleaved; the least counts."""
-    x, product = np.ones(facts.columns, matrix.dtype), Function(_product, name="product")
+    product, out = Function(_product, name="product"), np.empty((matrix.shape[0], *x.shape[1:]), x.dtype)
     blank = Choice("spmv", 1, (), 0, 0.0, 0.0, None, False)
-    operands = [A, *(Prepared(matrix, made, blank) for _, made in kept)]
+    operands = [A, *(_prepared(matrix, made, blank) for _, made in kept)]
     times = [float("inf")] * len(operands)
     start = time.perf_counter()
     for operand in operands:
-        product(operand, x)
+        product(operand, x, out=out)
     compiling = time.perf_counter() - start
     for _ in range(ROUNDS):
         for k, operand in enumerate(operands):
-            product(operand, x)  # the arrays of the others have left the caches
+            product(operand, x, out=out)  # the arrays of the others have left the caches
             calls, spent, begin = 0, 0.0, time.perf_counter()
             while spent < SHORTEST / ROUNDS:
-                product(operand, x)
+                product(operand, x, out=out)
                 calls, spent = calls + 1, time.perf_counter() - begin
             times[k] = min(times[k], spent / calls)
     return [(replace(c, measured=t), made) for (c, made), t in zip(kept, times[1:])], times[0], compiling

@@ -15,8 +15,10 @@ import scipy.sparse as sp
 import polyai as pa
 from polyai.datasets import rmat, stencil
 from polyai.prepare import LAYOUTS
+from polyai.runtime.dispatch import calls_of
 from polyai.sparse import choose, inspector
 from polyai.sparse.owned import frozen
+from polyai.sparse.prepared import Prepared
 from polyai.sparse.stats import rows_of, stats_of
 
 
@@ -98,7 +100,7 @@ def test_every_layout_that_can_hold_it_gives_the_same_product(layout: str, name:
         prepared = pa.prepare(matrix, layout=layout, measure=False)
     except pa.errors.OptionError as error:
         if layout == "narrow rows":
-            assert name == "wide", error  # more columns than 16 bits can number
+            assert name == "wide", error  # more columns than 16 bits can number, and more than one value
             return
         assert layout.endswith("diagonals") and (layout == "sliced diagonals" or name not in ("stencil", "banded", "one")), error
         assert layout == "diagonals" or name not in ("stencil", "banded", "blocks", "triangle"), error
@@ -272,11 +274,40 @@ def test_infinite_and_nan_elements_stay_in_the_rows_that_store_them(layout: str)
     matrix = blocks(np.float64) if layout == "sliced diagonals" else stencil(5, (6, 6)) if layout == "diagonals" else ragged(np.float64)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        prepared = pa.prepare(matrix, layout=layout, measure=False)
         for value in (np.inf, np.nan):
-            x = np.ones(matrix.shape[1])
-            x[3] = value
-            got = np.asarray(product(pa.prepare(matrix, layout=layout, measure=False), x))
-            np.testing.assert_array_equal(np.isfinite(got), np.isfinite(matrix @ x))
+            for place in range(0, matrix.shape[1], 5):  # 5: a diagonal has a gap there, at the boundary of the grid
+                x = np.ones(matrix.shape[1])
+                x[place] = value
+                np.testing.assert_array_equal(np.isfinite(np.asarray(product(prepared, x))), np.isfinite(matrix @ x))
+
+
+def test_a_zero_that_is_stored_is_an_entry() -> None:
+    matrix = stencil(5, (6, 6))
+    matrix.data[7] = 0.0
+    x = np.full(36, np.inf)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        got = np.asarray(product(pa.prepare(matrix, layout="diagonals", measure=False), x))
+        np.testing.assert_array_equal(np.isnan(got), np.isnan(matrix @ x))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("layout", ["narrow rows", "slices", "sorted slices", "sliced diagonals"])
+def test_equal_entries_are_stored_once(layout: str, dtype: Any) -> None:
+    for name in ("ragged", "blocks", "wide"):
+        if layout == "sliced diagonals" and name != "blocks":
+            continue
+        matrix = MATRICES[name](dtype)
+        matrix.data[:] = 0.3
+        prepared = pa.prepare(matrix, layout=layout, measure=False)
+        assert [n for n, _ in prepared.layout.arrays if "value" in n] == ["value"]
+        x = np.random.default_rng(2).standard_normal(matrix.shape[1]).astype(dtype)
+        close(product(prepared, x), matrix, x)
+        matrix.data[1] = -0.3
+        if layout == "narrow rows" and name == "wide":
+            continue
+        assert "value" not in dict(pa.prepare(matrix, layout=layout, measure=False).layout.arrays)
 
 
 def test_repeated_and_unsorted_entries_are_added() -> None:
@@ -341,6 +372,41 @@ def test_one_kernel_serves_all_matrices_of_a_layout() -> None:
         prepared = pa.prepare(matrix, layout="sorted slices", measure=False)
         np.testing.assert_allclose(fresh(prepared, np.ones(80)), matrix @ np.ones(80) + 1.0)
     assert pa.stats()["compiles"] == before
+
+
+def test_rows_that_name_what_is_near_ask_for_nothing_early() -> None:
+    matrix = stencil(5, (100, 120), dtype=np.float32)
+    X = np.random.default_rng(4).standard_normal((12000, 32)).astype(np.float32)
+    for layout, hints in (("rows", True), ("near rows", False)):
+        prepared = pa.prepare(matrix, "spmm", layout=layout, measure=False)
+        assert ("prefetch" in pa.explain(product, prepared, X)["tidy"]) == hints
+        np.testing.assert_allclose(product(prepared, X), matrix @ X, rtol=1e-4, atol=1e-4)
+    choice = pa.prepare(matrix, "spmm").choice
+    assert [c.layout for c in choice.candidates] == ["rows", "near rows"] and all(c.measured for c in choice.candidates)
+    assert choice.unprepared is not None
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_calls_with_it_are_dispatched_like_plain_ones(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("polyai.runtime.dispatch.layout_holds", lambda: native)
+    f = pa.jit(lambda A, x, b: A @ x + b, name="shifted")
+    matrix = MATRICES["ragged"](np.float64)
+    x, b = np.random.default_rng(3).standard_normal(matrix.shape[1]), np.ones(matrix.shape[0])
+    made = {layout: pa.prepare(matrix, layout=layout, measure=False) for layout in ("rows", "narrow rows", "slices")}
+    f(made["slices"], x, b)
+    before = calls_of(f._fast)
+    for _ in range(3):
+        np.testing.assert_allclose(f(made["slices"], x, b), matrix @ x + 1, rtol=1e-12)
+    out = np.empty(matrix.shape[0])
+    assert f(made["slices"], x, b, out=out) is out
+    np.testing.assert_allclose(out, matrix @ x + 1, rtol=1e-12)
+    assert calls_of(f._fast) == (before[0] + 4, before[1])
+    for _ in range(2):  # several layouts, the matrix itself, and another of the same layout meet one function
+        for A in (*made.values(), matrix, pa.prepare(2 * matrix, layout="slices", measure=False)):
+            np.testing.assert_allclose(f(A, x, b), (A.matrix.data[0] / matrix.data[0] if isinstance(A, Prepared) else 1) * (matrix @ x) + 1, rtol=1e-12)
+    assert sum(k.hits for k in f.report().kernels) >= 14
+    with pytest.raises(pa.errors.ShapeError):
+        f(made["slices"], x[1:], b)
 
 
 def test_many_threads_may_use_and_make_it() -> None:
@@ -417,4 +483,5 @@ def test_short_chains_of_sums_are_several_in_products_with_few_columns() -> None
 def test_a_function_says_what_for(tmp_path: Path) -> None:
     matrix = stencil(5, (10, 10))
     assert pa.prepare(matrix, product, measure=False).choice.use == "spmv"
-    assert pa.prepare(matrix, "spmm", measure=False).choice.best.layout == "rows"
+    assert pa.prepare(matrix, "spmm", measure=False).choice.best.layout == "near rows"  # a band
+    assert pa.prepare(scattered(2000, 2000, 0.01, np.float64), "spmm", measure=False).choice.best.layout == "rows"

@@ -7,7 +7,9 @@ Each layout of `sparse.layouts` is written in index notation, and the compiler d
                          + sum(q in more[s]: where(q < ends[s, c], more_values[q, c] * x[more_columns[q, c]], 0))
                  y[i] = z[places[i]]                                 of these sums, those that the layout has
     narrow rows  y[i] = sum(q in pieces[i]: values[q] * x[columns[q]])
-    diagonals    y[i] = sum over d, unrolled: where(0 <= i + offset_d < m, values[d, i] * x[i + offset_d], 0)
+    diagonals    y[i] = sum over d, unrolled: where(0 <= i + offset_d < m and values[d, i] != 0, values[d, i] * x[i + offset_d], 0)
+
+Where all entries are equal a layout holds one `value` instead of `values`.
 """
 
 from __future__ import annotations
@@ -43,7 +45,7 @@ class PreparedArray(LazyArray):
 
     def times(self, other: Array) -> Array | None:
         """The product with a vector by the layout; None for other operands, which go through the rows."""
-        if other.rank != 1 or other.is_sparse or self.kind == "rows" or other.type.dtype.kind not in "f" or self.type.dtype.kind != "f":
+        if other.rank != 1 or other.is_sparse or self.kind in ("rows", "near rows") or other.type.dtype.kind not in "f" or self.type.dtype.kind != "f":
             return None
         if not self.tracer.sizes.unify(self.extents[1], other.extents[0], "matmul"):
             raise ShapeError(
@@ -63,17 +65,26 @@ class PreparedArray(LazyArray):
     def _by_rows(self, x: Array) -> Array:
         tracer, parts = self.tracer, self.parts
         tracer.sizes.unify(parts["pieces"].extents[0], self.extents[0], "rows")
-        tracer.sizes.unify(parts["columns"].extents[0], parts["values"].extents[0], "entries")
+        if "values" in parts:
+            tracer.sizes.unify(parts["columns"].extents[0], parts["values"].extents[0], "entries")
         tracer.trust(parts["columns"], self.extents[1])
         i, q = indices("i q")
-        term = access(parts["values"], (q,)) * access(x, (access(parts["columns"], (q,)),))
+        term = self._element("values", (q,)) * access(x, (access(parts["columns"], (q,)),))
         return _array(comprehension((i,), reduction("add", q, term, within=access(parts["pieces"], (i, q))), name="product"))
+
+    def _element(self, name: str, places: tuple[Any, ...]) -> Term:
+        """The element of a layout's values at `places`; where all are equal, a layout holds one, "value", in their place."""
+        if name in self.parts:
+            return _term(access(self.parts[name], places))
+        value = self.parts["value"]
+        self.tracer.sizes.unify(value.extents[0], 1, "value")
+        return _term(access(value, (0,)))
 
     def _by_slices(self, x: Array) -> Array:
         tracer, parts = self.tracer, self.parts
         s, c = indices("s c")
         sums = [self._runs(x, s, c)] if "runs" in parts else []
-        sums += [self._lanes(x, s, c, prefix, parts.get(ends)) for prefix, ends in (("", ""), ("more_", "ends")) if f"{prefix}values" in parts]
+        sums += [self._lanes(x, s, c, prefix, parts.get(ends)) for prefix, ends in (("", ""), ("more_", "ends")) if f"{prefix}columns" in parts]
         z = comprehension((s, c), reduce(operator.add, sums), name="slices")
         places = parts.get("places")
         lanes, room = self.numbers[0], z.extents[0] * self.numbers[0]
@@ -89,21 +100,22 @@ class PreparedArray(LazyArray):
     def _runs(self, x: Array, s: IndexVar, c: IndexVar) -> Term:
         """The sum of lane c of slice s over runs of columns."""
         tracer, parts, lanes = self.tracer, self.parts, self.numbers[0]
-        tracer.sizes.unify(parts["run_values"].extents[1], lanes, "rows of a slice")
-        tracer.sizes.unify(parts["starts"].extents[0], parts["run_values"].extents[0], "runs")
+        if "run_values" in parts:
+            tracer.sizes.unify(parts["run_values"].extents[1], lanes, "rows of a slice")
+            tracer.sizes.unify(parts["starts"].extents[0], parts["run_values"].extents[0], "runs")
         tracer.trust(parts["starts"], self.extents[1] - lanes + 1)
         (q,) = indices("q")
         start = convert(access(parts["starts"], (q,)), dt.i64)
-        return reduction("add", q, access(parts["run_values"], (q, c)) * access(x, (start + c,)), within=access(parts["runs"], (s, q)))
+        return reduction("add", q, self._element("run_values", (q, c)) * access(x, (start + c,)), within=access(parts["runs"], (s, q)))
 
     def _lanes(self, x: Array, s: IndexVar, c: IndexVar, prefix: str, ends: Array | None) -> Term:
         """The sum of lane c of slice s over the arrays whose names begin with `prefix`."""
         tracer, parts = self.tracer, self.parts
-        values, columns = parts[f"{prefix}values"], parts[f"{prefix}columns"]
-        tracer.sizes.unify(values.extents[1], self.numbers[0], "rows of a slice")
+        columns = parts[f"{prefix}columns"]
+        tracer.sizes.unify(columns.extents[1], self.numbers[0], "rows of a slice")
         tracer.trust(columns, self.extents[1])
         (q,) = indices("q")
-        term = access(values, (q, c)) * access(x, (access(columns, (q, c)),))
+        term = self._element(f"{prefix}values", (q, c)) * access(x, (access(columns, (q, c)),))
         if ends is not None:
             kind = dt.promote(self.type.dtype, x.type.dtype)
             term = where(q < access(ends, (s, c)), term, convert(number(0, kind), kind))
@@ -120,13 +132,18 @@ class PreparedArray(LazyArray):
         total = None
         for d, offset in enumerate(self.numbers):
             at = i + offset
-            term = access(values, (d, i)) * access(x, (at,))
+            value = access(values, (d, i))
             inside = (at < m) if offset >= 0 else (at >= 0) & (at < m)
-            term = where(inside, term, zero)
+            term = where(inside & (value != 0), value * access(x, (at,)), zero)
             total = term if total is None else total + term
         out = comprehension((i,), total, name="diagonals")
         rest = self.parts.get("rest")
         return _array(out if rest is None else add(out, matmul(rest, x)))
+
+
+def _term(value: Any) -> Term:
+    assert isinstance(value, Term)
+    return value
 
 
 def _array(value: Any) -> Array:

@@ -60,6 +60,17 @@ class ScalarArg:
 
 Arg = Union[ArrayArg, SparseArg, ScalarArg]
 
+
+@node
+class Bundle:
+    """One argument of a call that stands for several: an object of exactly the class `type` whose attribute `key` is this string, an
+    interned one, and whose attribute `arrays` is a tuple of the `count` things that the spec describes."""
+
+    type: type
+    key: str
+    count: int
+
+
 Source = tuple[Any, ...]
 """Where a number comes from::
 
@@ -91,6 +102,7 @@ class DispatchSpec:
     work            sum over products of sources: an estimate of the time in nanoseconds
     release_above   the interpreter lock is released for calls with more work
     watched         sources whose values in recent calls are remembered, see `recent`
+    bundles         one entry for each argument of the call, None for those that are one of `args` themselves; () if all are
     """
 
     args: tuple[Arg, ...]
@@ -100,6 +112,12 @@ class DispatchSpec:
     work: tuple[tuple[Source, ...], ...] = ()
     release_above: float = 20_000.0
     watched: tuple[Source, ...] = ()
+    bundles: tuple[Bundle | None, ...] = ()
+
+    @property
+    def nargs(self) -> int:
+        """How many arguments a call has."""
+        return len(self.bundles or self.args)
 
 
 BIG = (1 << 63) - 1
@@ -143,11 +161,12 @@ class Program:
         self.steps: list[tuple[int, ...]] = []
         self.keep: list[object] = [spec]
         self._numbers = 0
-        self._objects = len(spec.args)
+        self._objects = spec.nargs
         self._known: dict[Source, int] = {}
         self._arrays: list[tuple[int, int]] = []  # places of the arrays of the call, with their item size << 8 | rank
         if token is not None:
             self._do(Op.CONTEXT, self._hold(token[0]), self._hold(token[1]))
+        self._things = self._unbundled() if spec.bundles else list(range(spec.nargs))  # places of what `args` describe
         for k, arg in enumerate(spec.args):
             self._check(k, arg)
         for guard in spec.guards:
@@ -226,10 +245,24 @@ class Program:
         self._objects += 1
         return self._objects - 1
 
+    def _unbundled(self) -> list[int]:
+        """The places of what bundles hold, and of the arguments between them."""
+        out: list[int] = []
+        for n, bundle in enumerate(self.spec.bundles):
+            if bundle is None:
+                out.append(n)
+                continue
+            self._do(Op.TYPE, n, self._hold(bundle.type))
+            self._do(Op.IS, self._attribute(n, "key"), self._hold(bundle.key))
+            out += self._items(self._attribute(n, "arrays"), bundle.count)
+        if len(out) != len(self.spec.args):
+            raise VerifyError(f"the bundles of a dispatcher hold {len(out)} things", f"it describes {len(self.spec.args)}")
+        return out
+
     def _check(self, k: int, arg: Arg) -> None:
         match arg:
             case ArrayArg(dtype, ndim):
-                first = self._array(k, dtype, ndim)
+                first = self._array(self._things[k], dtype, ndim)
                 self._known["data", k] = first
                 for axis in range(ndim):
                     self._known["dim", k, axis] = first + 1 + axis
@@ -248,18 +281,18 @@ class Program:
     def _scalar(self, k: int, dtype: DType) -> None:
         value, address = self.number(), self.number()
         if dtype.name == "i64":
-            self._do(Op.INT, k, d=value)
+            self._do(Op.INT, self._things[k], d=value)
             self._known["value", k] = value
         elif dtype.name in ("f32", "f64"):
-            self._do(Op.FLOAT, k, dtype.bits, d=value)
+            self._do(Op.FLOAT, self._things[k], dtype.bits, d=value)
         else:
             raise VerifyError(f"a dispatcher has no scalars of type {dtype}", "i64, f32 and f64 are known")
         self._do(Op.ADDRESS, value, d=address)
         self._known["data", k] = address
 
-    def _attribute(self, k: int, name: str) -> int:
+    def _attribute(self, thing: int, name: str) -> int:
         found = self._object()
-        self._do(Op.ATTR, k, self._hold(name), d=found)
+        self._do(Op.ATTR, thing, self._hold(name), d=found)
         return found
 
     def _items(self, thing: int, count: int) -> list[int]:
@@ -270,21 +303,22 @@ class Program:
         return places
 
     def _sparse(self, k: int, arg: SparseArg) -> None:
-        self._do(Op.TYPE, k, self._hold(arg.type))
+        thing = self._things[k]
+        self._do(Op.TYPE, thing, self._hold(arg.type))
         extents = []
-        for axis, item in enumerate(self._items(self._attribute(k, "_shape"), arg.rank)):
+        for axis, item in enumerate(self._items(self._attribute(thing, "_shape"), arg.rank)):
             extents.append(self.number())
             self._do(Op.INT, item, d=extents[axis])
             self._do(Op.WITHIN, extents[axis], 0, BIG)
             self._known["dim", k, axis] = extents[axis]
         if arg.kind == "runs":
             return self._owned(k, arg)
-        values = self._array(self._attribute(k, "data"), arg.dtype, {"bsr": 3, "dia": 2}.get(arg.kind, 1))
+        values = self._array(self._attribute(thing, "data"), arg.dtype, {"bsr": 3, "dia": 2}.get(arg.kind, 1))
         self._known["val", k] = values
         if arg.kind == "coo":
             self._coordinates(k, arg, values)
         elif arg.kind == "dia":
-            offsets = self._array(self._attribute(k, "offsets"), arg.index, 1)
+            offsets = self._array(self._attribute(thing, "offsets"), arg.index, 1)
             self._do(Op.EQUAL, offsets + 1, values + 1)
             self._known.update({("crd", k, 0): offsets, ("length", k, 0): offsets + 1, ("length", k, 1): values + 2})
         elif arg.kind == "bsr":
@@ -299,14 +333,15 @@ class Program:
 
     def _owned(self, k: int, arg: SparseArg) -> None:
         nnz = self.number()
-        self._do(Op.INT, self._attribute(k, "nnz"), d=nnz)
+        thing = self._things[k]
+        self._do(Op.INT, self._attribute(thing, "nnz"), d=nnz)
         self._known["nnz", k] = nnz
-        self._known["crd", k] = self._array(self._attribute(k, "indices"), arg.index, 1)
-        self._known["pos", k] = self._array(self._attribute(k, "indptr"), arg.index, 1)
+        self._known["crd", k] = self._array(self._attribute(thing, "indices"), arg.index, 1)
+        self._known["pos", k] = self._array(self._attribute(thing, "indptr"), arg.index, 1)
 
     def _compressed(self, k: int, arg: SparseArg, values: int, major: int) -> None:
-        crd = self._array(self._attribute(k, "indices"), arg.index, 1)
-        pos = self._array(self._attribute(k, "indptr"), arg.index, 1)
+        crd = self._array(self._attribute(self._things[k], "indices"), arg.index, 1)
+        pos = self._array(self._attribute(self._things[k], "indptr"), arg.index, 1)
         ends, zero, first, nnz = self.number(), self.place(("const", 0)), self.number(), self.number()
         self._do(Op.ADD, major, 1, d=ends)
         self._do(Op.EQUAL, ends, pos + 1)
@@ -320,9 +355,9 @@ class Program:
 
     def _coordinates(self, k: int, arg: SparseArg, values: int) -> None:
         if isinstance(getattr(arg.type, "row", None), property):  # SciPy 1.13 and later keep one tuple
-            things = self._items(self._attribute(k, "coords"), 2)
+            things = self._items(self._attribute(self._things[k], "coords"), 2)
         else:
-            things = [self._attribute(k, name) for name in ("row", "col")]
+            things = [self._attribute(self._things[k], name) for name in ("row", "col")]
         nnz = values + 1
         for level, thing in enumerate(things):
             crd = self._array(thing, arg.index, 1)
@@ -428,7 +463,7 @@ def make_dispatcher(
         gather.set(8 * k, place)
     values = {
         "slow": id(slow), "finish": id(finish) if finish is not None else 0, "entry": kernel.address, "session": session.address,
-        "nargs": len(spec.args), "program": code.address, "gather": gather.address, "slots": len(program.gather),
+        "nargs": spec.nargs, "program": code.address, "gather": gather.address, "slots": len(program.gather),
         "outputs": program.outputs, "results": len(spec.outputs), "api": api_table().address, "run": session.native["run"],
         "out_name": id(OUT) if program.takes_out and finish is None else 0,
         "ready": session.pool.address + JOB["ready"] if session.pool is not None else 0,
@@ -519,4 +554,4 @@ def calls_of(dispatcher: Any) -> tuple[int, int]:
     return table.word(TABLE["hits"]), table.word(TABLE["misses"])
 
 
-__all__ = ["BY_NAME", "ArrayArg", "DispatchSpec", "Output", "ScalarArg", "Selection", "SparseArg", "calls_of", "make_dispatcher", "recent", "review_at", "review_of", "select", "ticks_of"]
+__all__ = ["BY_NAME", "ArrayArg", "Bundle", "DispatchSpec", "Output", "ScalarArg", "Selection", "SparseArg", "calls_of", "make_dispatcher", "recent", "review_at", "review_of", "select", "ticks_of"]

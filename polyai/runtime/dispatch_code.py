@@ -50,6 +50,7 @@ class Op(IntEnum):
     REVIEW = 24  #   hits < the word at a
     RANK = 25  #     V[d] = V[d] * (c + 1) + how many of the c ascending numbers at b are <= V[a]
     SELECT = 26  #   the kernel to run is that of cell V[a] of the CELLs at b, if it has one
+    IS = 27  #       O[a] is the object b
 
 
 RING = 256
@@ -247,6 +248,10 @@ op.type:
   {type_of("t1")}
   %t1.ok = icmp eq ptr %t1.is, %b.ptr
   br i1 %t1.ok, label %advance, label %slow
+op.is:
+  {thing("is", "a")}
+  %is.ok = icmp eq ptr %is, %b.ptr
+  br i1 %is.ok, label %advance, label %slow
 op.array:
   {thing("x", "a")}
   {type_of("x")}

@@ -27,6 +27,9 @@ class _Spec(Protocol):
     @property
     def outputs(self) -> Sequence[object]: ...
 
+    @property
+    def nargs(self) -> int: ...
+
 
 class _Program(Protocol):
     steps: list[tuple[int, ...]]
@@ -53,7 +56,7 @@ def portable(
 ) -> Callable[..., Any]:
     """A dispatcher in Python. Its attribute `counts` tells how many calls fitted, and how many went to `slow`."""
     at_hand = [program]
-    nargs, results = len(program.spec.args), len(program.spec.outputs)
+    nargs, results = program.spec.nargs, len(program.spec.outputs)
     slots = len(kernel.signature.parameters)
 
     def dispatcher(*args: Any, **kwargs: Any) -> Any:
@@ -104,6 +107,10 @@ def _need(holds: object) -> None:
 
 def _type(v: Any, o: Any, known: Any, a: int, b: int, c: int, d: int, e: int) -> None:
     _need(type(o[a]) is known[b])
+
+
+def _is(v: Any, o: Any, known: Any, a: int, b: int, c: int, d: int, e: int) -> None:
+    _need(o[a] is known[b])
 
 
 def _array(v: Any, o: Any, known: Any, a: int, b: int, c: int, d: int, e: int) -> None:
@@ -231,6 +238,7 @@ def _nothing(v: Any, o: Any, known: Any, a: int, b: int, c: int, d: int, e: int)
 _STEPS: dict[Op, Callable[..., None]] = {
     Op.END: _nothing,
     Op.TYPE: _type,
+    Op.IS: _is,
     Op.ARRAY: _array,
     Op.ATTR: _attr,
     Op.ITEM: _item,

@@ -14,6 +14,7 @@ from polyai.sparse import inspector
 from polyai.sparse.inspector import Rows
 from polyai.sparse.layouts import (
     Layout,
+    all_equal,
     diagonals_layout,
     narrow_rows_layout,
     rows_layout,
@@ -41,6 +42,14 @@ MOST_DIAGONALS = 64
 """Beyond that, code for each diagonal is too long."""
 
 
+COLUMNS = 32
+"""Columns of the matrices that a matrix is prepared for."""
+NEAR = 256 << 10
+"""Bytes of rows of such a matrix that stay near a core."""
+HINTS = 1.2
+"""What hints cost where they are not needed, and what they save where they are."""
+
+
 @node
 class Costs:
     """Nanoseconds: `row` to begin a row, `surprise` more where its length differs from the last one's, `entry` for an entry
@@ -63,6 +72,17 @@ class Costs:
 COSTS = Costs()
 
 
+def for_matrices(stats: Stats, rows: Rows, item: int, threads: int, costs: Costs = COSTS) -> tuple[Candidate, ...]:
+    """The layouts for products with matrices, of COLUMNS columns: rows, with hints or without."""
+    size = (4 + item) * stats.nnz + 4 * (stats.rows + 1)
+    line = item * COLUMNS
+    once = _seconds(stats.nnz * costs.entry * COLUMNS / 8, size + line * (stats.rows + stats.columns), threads, costs)
+    reach = 2 * stats.profile / max(1, stats.rows) * line  # what the rows around one name
+    near = reach <= NEAR and stats.rows == stats.columns
+    found = Candidate("rows", 1, once * (HINTS if near else 1.0), size), Candidate("near rows", 1, once * (1.0 if near else HINTS), size)
+    return found if stats.nnz else found[:1]
+
+
 def candidates(stats: Stats, rows: Rows, item: int, threads: int, costs: Costs = COSTS) -> tuple[Candidate, ...]:
     """Every layout that can hold the matrix, with its predicted seconds and bytes. `item`: bytes of a value."""
     n, nnz, lanes = stats.rows, stats.nnz, SLICE_BYTES // item
@@ -72,21 +92,22 @@ def candidates(stats: Stats, rows: Rows, item: int, threads: int, costs: Costs =
     compute = n * (costs.row + costs.surprise * variation) + nnz * costs.entry
     out = [Candidate("rows", 1, _seconds(compute, by_rows + vectors, threads, costs), by_rows)]
     width = 2 if stats.columns <= 1 << 16 else 4
-    if width == 2 and nnz:
-        size = (2 + item) * nnz + 4 * (n + 1)
+    stored = 0 if all_equal(rows) else item
+    if nnz and (width == 2 or not stored):
+        size = (width + stored) * nnz + 4 * (n + 1)
         out.append(Candidate("narrow rows", 1, _seconds(compute, size + vectors, threads, costs), size))
     for window in WINDOWS if nnz else ():
         if window > max(WINDOWS[1], 2 * n):
             continue
         padded = nnz * inspector.padding(rows.lengths, lanes, window)
-        size = int(padded * (item + width) + n / lanes * 4 + (4 * n if padded > nnz else 0) + (4 * n if window > 1 else 0))
+        size = int(padded * (stored + width) + n / lanes * 4 + (4 * n if padded > nnz else 0) + (4 * n if window > 1 else 0))
         steps = _steps(rows, window, lanes)
         compute = padded * costs.lane + n / lanes * (costs.piece + costs.surprise * steps) + n * (costs.place if window > 1 else costs.place / 4)
         out.append(Candidate("slices", window, _seconds(compute, size + vectors + 2 * item * n, threads, costs), size))
     run, in_runs = _runs(rows)
     if in_runs >= LEAST_IN_RUNS:
         rest = nnz * (1 - in_runs)
-        size = int((nnz - rest) * (item + 4 / run) + rest * REST_PADDING * (item + width) + n / run * 4 + (n / run * 4 + 4 * n if rest >= 1 else 0))
+        size = int((nnz - rest) * (stored + 4 / run) + rest * REST_PADDING * (stored + width) + n / run * 4 + (n / run * 4 + 4 * n if rest >= 1 else 0))
         compute = (nnz - rest) * costs.run * item / 4 + rest * REST_PADDING * costs.lane + n / run * costs.piece + n * costs.place / 4
         out.append(Candidate("sliced diagonals", 1, _seconds(compute, size + vectors + 2 * item * n, threads, costs), size))
     offsets = dense_diagonals(stats)
@@ -150,4 +171,4 @@ def build(candidate: Candidate, stats: Stats, rows: Rows, offsets: tuple[int, ..
         return sliced_diagonals_layout(rows, _runs(rows)[0])
     if candidate.layout == "diagonals":
         return diagonals_layout(rows, dense_diagonals(stats) if offsets is None else offsets)
-    return rows_layout()
+    return rows_layout(candidate.layout == "near rows")

@@ -65,6 +65,7 @@ class Format:
     """`levels[l]` stores `parts[l]` of dimension `order[l]`; `index_bits` is the width of its index arrays, 8, 16, 32 or 64.
 
     `owned`: the arrays were checked, ascend without repeats, and cannot change, so kernels use them as they are.
+    `near`: what one fibre names, others have named shortly before, so kernels need not ask for it early.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Format:
     index_bits: int = 32
     parts: tuple[Part, ...] = ()
     owned: bool = False
+    near: bool = False
 
     @property
     def rank(self) -> int:

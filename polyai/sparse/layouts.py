@@ -1,14 +1,17 @@
 """The entries of a matrix laid out for one kind of use, in plain arrays.
 
     rows         CSR: pos, columns, values
-    narrow rows  the same with columns of 16 bits, in arrays beside the matrix
+    near rows    the same arrays, read without hints: what a row names, rows before it have named
+    narrow rows  the same with columns of 16 bits where they fit, in arrays beside the matrix
     slices       SELL-C-sigma (Kreutzer, Hager, Wellein, Fehske, Bishop 2014): C rows side by side, as long as the longest of
                  them, rows sorted by length within windows of sigma rows:
                    piece s holds positions pos[s] .. pos[s + 1]; lane c of position q is entry (values[q, c], columns[q, c]);
                    what not every row of a slice has is kept apart
     sliced       slices whose diagonals are looked for one slice at a time, as boundaries and several blocks of a matrix break
     diagonals    them: run q holds the entries (r + c, starts[q] + c) of the rows r + c of a slice; the rest lies in slices
-    diagonals    values[d, i] is the entry (i, i + offsets[d]); what lies on no such diagonal stays in rows
+    diagonals    values[d, i] is the entry (i, i + offsets[d]), 0 if there is none; what lies on no such diagonal stays in rows
+
+Where all entries are equal, as those of a graph often are, all but the first and the last hold one "value" instead of values.
 """
 
 from __future__ import annotations
@@ -38,16 +41,37 @@ class Layout(NamedTuple):
         return sum(a.nbytes for _, a in self.arrays)
 
 
-def rows_layout() -> Layout:
+def rows_layout(near: bool = False) -> Layout:
     """No arrays besides the matrix in CSR."""
-    return Layout("rows", ())
+    return Layout("near rows" if near else "rows", ())
 
 
 def narrow_rows_layout(rows: Rows) -> Layout:
-    """CSR with 16-bit columns; there must be at most 2^16."""
+    """CSR with 16-bit columns where there are at most 2^16, and one value if all are equal."""
     assert rows.val is not None
-    arrays = (("pieces", pieces(rows.pos)), ("values", frozen(rows.val)), ("columns", frozen(rows.crd.astype(np.uint16))))
-    return Layout("narrow rows", arrays)
+    columns = ("columns", frozen(rows.crd.astype(index_of(rows))))
+    return Layout("narrow rows", _once([("pieces", pieces(rows.pos)), ("values", frozen(rows.val)), columns], rows))
+
+
+def index_of(rows: Rows) -> np.dtype[Any]:
+    """The narrowest type that numbers the columns."""
+    return np.dtype(np.uint16 if rows.columns <= 1 << 16 else np.int32 if rows.columns < 1 << 31 else np.int64)
+
+
+def all_equal(rows: Rows) -> bool:
+    """Whether there are entries, and all have the same bits."""
+    if rows.val is None or not rows.nnz:
+        return False
+    bits = rows.val.view(f"u{rows.val.itemsize}")
+    return bool((bits == bits[0]).all())
+
+
+def _once(arrays: list[tuple[str, Array | Owned]], rows: Rows) -> tuple[tuple[str, Array | Owned], ...]:
+    """The arrays of a layout, with one value instead of all values if they are equal."""
+    if not all_equal(rows):
+        return tuple(arrays)
+    assert rows.val is not None
+    return (*((name, array) for name, array in arrays if not name.endswith("values")), ("value", frozen(rows.val[:1])))
 
 
 SHORT = 12
@@ -66,7 +90,7 @@ def slices_layout(rows: Rows, lanes: int, window: int) -> Layout:
         place = np.empty(rows.rows, np.int32)
         place[order] = np.arange(rows.rows, dtype=np.int32)
         arrays.append(("places", frozen(place)))
-    return Layout("slices", tuple(arrays), (lanes,))
+    return Layout("slices", _once(arrays, rows), (lanes,))
 
 
 def sliced_diagonals_layout(rows: Rows, lanes: int) -> Layout:
@@ -88,7 +112,7 @@ def sliced_diagonals_layout(rows: Rows, lanes: int) -> Layout:
         left = np.concatenate([[0], np.cumsum(np.bincount(row[off], minlength=rows.rows))])
         rest = Rows(rows.rows, rows.columns, left, rows.crd[off], rows.val[off], True, 0)
         arrays += _pieces(rest, lanes, np.arange(rows.rows))
-    return Layout("slices", tuple(arrays), (lanes,))
+    return Layout("slices", _once(arrays, rows), (lanes,))
 
 
 def _pieces(rows: Rows, lanes: int, order: Array) -> list[tuple[str, Array | Owned]]:
@@ -107,7 +131,7 @@ def _pieces(rows: Rows, lanes: int, order: Array) -> list[tuple[str, Array | Own
     source = np.repeat(rows.pos[:-1][order].astype(np.int64), per_row) + within
     slice_ = slot // lanes
     in_full = within < least[slice_]
-    index = np.uint16 if rows.columns <= 1 << 16 else np.int32
+    index = index_of(rows)
 
     def filled(width: Array, chosen: Array, start: Array) -> tuple[Array, Array, Array]:
         pos = np.concatenate([[0], np.cumsum(width)])
@@ -144,7 +168,7 @@ def diagonals_layout(rows: Rows, offsets: tuple[int, ...]) -> Layout:
     distance = rows.crd.astype(np.int64) - row
     listed = np.array(offsets, np.int64)
     which = np.minimum(np.searchsorted(listed, distance), len(listed) - 1)
-    on = listed[which] == distance
+    on = (listed[which] == distance) & (rows.val != 0)  # a zero in a diagonal stands for no entry
     values = np.zeros((len(listed), rows.rows), rows.val.dtype)
     values[which[on], row[on]] = rows.val[on]
     arrays: list[tuple[str, Array | Owned]] = [("values", frozen(values))]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any, NoReturn, final
 
 import numpy as np
@@ -81,14 +82,15 @@ class Prepared:
 
     It owns read-only copies of the arrays, so that a later change of the original does not reach it and kernels need not
     check its indices. `matrix` holds the entries by rows, `layout` the arrays for products with vectors; `arrays`, the matrix first,
-    are what a compiled function is given in its place.
+    are what a compiled function is given in its place, and `key` says, as an interned string, which layout of them that is.
     """
 
-    __slots__ = ("arrays", "choice", "code", "layout", "matrix")
+    __slots__ = ("arrays", "choice", "code", "key", "layout", "matrix")
 
     def __init__(self, matrix: Owned, layout: Layout, choice: Choice) -> None:
         self.matrix, self.layout, self.choice = matrix, layout, choice
         self.code = (layout.kind, layout.numbers, tuple(name for name, _ in layout.arrays))
+        self.key = sys.intern(repr(self.code))
         self.arrays: tuple[Any, ...] = (matrix, *(array for _, array in layout.arrays))
 
     @property

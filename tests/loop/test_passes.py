@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import scipy.sparse as sp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -71,6 +72,21 @@ def test_a_bad_column_is_found_in_every_lane(position: int, bad: int) -> None:
     a = kernels.csr(12, 60, 0.9, 12, np.float64)
     a.indices[position] = bad
     same_after_every_pass(kernels.spmv(), {**kernels.csr_args(a), "x": np.ones(60), "y": np.zeros(12)}, code=2)
+
+
+@pytest.mark.parametrize("position", [4, 5, 6])
+def test_a_bad_column_is_found_in_the_rest_of_a_row(position: int) -> None:
+    a = sp.csr_matrix(np.ones((2, 7)))
+    a.indices[position] = 7
+    same_after_every_pass(kernels.spmv(), {**kernels.csr_args(a), "x": np.ones(7), "y": np.zeros(2)}, code=2, vector_bits=256)
+
+
+def test_the_rest_of_a_sum_that_gathers_is_branches_inside_each_other() -> None:
+    kernel = vectorize(flatten(simplify(kernels.spmv())), 256, 16)
+    (row,) = [s for s in _loops(kernel.body) if s.var == "i"]
+    assert len([s for s in all_stmts(row.body) if isinstance(s, For)]) == 1  # the whole vectors
+    branches = [s for s in all_stmts(row.body) if isinstance(s, If) and not any(isinstance(x, For) for x in all_stmts(s))]
+    assert [sum(isinstance(x, Check) for x in all_stmts(s)) for s in branches] == [3, 2, 1]  # four lanes leave at most three
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)

@@ -25,9 +25,14 @@ Pass = Callable[[Kernel], Kernel]
 
 
 def passes(
-    vector_bits: int = 512, registers: int = 32, notes: list[str] | None = None, sizes: Mapping[str, int] | None = None
+    vector_bits: int = 512,
+    registers: int = 32,
+    notes: list[str] | None = None,
+    sizes: Mapping[str, int] | None = None,
+    near: frozenset[str] = frozenset(),
 ) -> tuple[tuple[str, Pass], ...]:
-    """Names and passes. `notes` collects what could not be done; `sizes` are typical values of size parameters."""
+    """Names and passes. `notes` collects what could not be done; `sizes` are typical values of size parameters; `near`: index arrays
+    whose fibres name what others named shortly before."""
     return (
         ("simplify", simplify),
         ("quotients", quotients),
@@ -43,15 +48,20 @@ def passes(
         ("unmask", unmask),
         ("prune", prune),
         ("reuse", reuse),
-        ("prefetch", lambda kernel: prefetch(kernel, sizes or {})),
+        ("prefetch", lambda kernel: prefetch(kernel, sizes or {}, near)),
         ("ahead", ahead),
     )
 
 
 def lower_loops(
-    kernel: Kernel, vector_bits: int = 512, registers: int = 32, notes: list[str] | None = None, sizes: Mapping[str, int] | None = None
+    kernel: Kernel,
+    vector_bits: int = 512,
+    registers: int = 32,
+    notes: list[str] | None = None,
+    sizes: Mapping[str, int] | None = None,
+    near: frozenset[str] = frozenset(),
 ) -> Kernel:
     """`kernel` as machine code generation takes it: flat, in lanes, without JAM and VECTOR loops."""
-    for _, change in passes(vector_bits, registers, notes, sizes):
+    for _, change in passes(vector_bits, registers, notes, sizes, near):
         kernel = change(kernel)
     return kernel

@@ -7,7 +7,7 @@
                                                          acc = acc + v * X[ramp(c * m, 16)]
 
 Hardware follows straight walks, not these. Only arrays larger than a second-level cache are worth it, and rows of several
-vectors. Proves nothing and needs no proof: a hint touches no memory, and the index that is read early is inside its array.
+vectors; index arrays whose fibres name what others named shortly before are not. Proves nothing and needs no proof: a hint touches no memory, and the index that is read early is inside its array.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ VECTORS = 4
 """How many vectors of one row must be read for its hints to pay."""
 
 
-def prefetch(kernel: Kernel, sizes: Mapping[str, int]) -> Kernel:
-    """`kernel` with hints; `sizes` are typical values of its parameters."""
+def prefetch(kernel: Kernel, sizes: Mapping[str, int], near: frozenset[str] = frozenset()) -> Kernel:
+    """`kernel` with hints; `sizes` are typical values of its parameters, `near` index arrays that need none."""
     extents: dict[str, tuple[LoopExpr, ...]] = {p.name: p.extents for p in kernel.params if p.extents is not None}
     types = {p.name: p.dtype.bytes for p in kernel.params}
     for s in all_stmts(kernel.body):
@@ -49,7 +49,7 @@ def prefetch(kernel: Kernel, sizes: Mapping[str, int]) -> Kernel:
             large.add(name)
     if not large:
         return kernel
-    work = _Prefetch(extents, large, supply(kernel))
+    work = _Prefetch(extents, large, near, supply(kernel))
     return Kernel(kernel.name, kernel.params, work.stmt(kernel.body, {}), kernel.sites)
 
 
@@ -76,8 +76,8 @@ Asked = dict[tuple[str, LoopExpr], set[int]]
 class _Prefetch:
     """`soon` maps names that depend on a coordinate to the names of the same values some iterations later."""
 
-    def __init__(self, extents: Mapping[str, tuple[LoopExpr, ...]], large: set[str], names: Names) -> None:
-        self.extents, self.large, self.names = extents, large, names
+    def __init__(self, extents: Mapping[str, tuple[LoopExpr, ...]], large: set[str], near: frozenset[str], names: Names) -> None:
+        self.extents, self.large, self.near, self.names = extents, large, near, names
 
     def stmt(self, s: Stmt, soon: dict[str, str]) -> Stmt:
         match s:
@@ -102,7 +102,7 @@ class _Prefetch:
             if not isinstance(s, Let):
                 continue
             found = _coordinate(s.value)
-            if found is not None and found.array in self.extents:
+            if found is not None and found.array in self.extents and found.array not in self.near:
                 at = _inlined(found.indices[0], moving)
                 if at is not None and _uses(at, loop.var):
                     last = b.sub(self.extents[found.array][0], b.ONE)

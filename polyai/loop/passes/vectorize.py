@@ -15,8 +15,14 @@ Before::                                After (f32, 512 bits)::
 
 A loop around others runs its whole body in lanes, so its accumulators are several vectors: a register tile. A loop that
 reduces into a register gets partial sums, one vector for each copy, which a fixed tree combines after it. If it gathers, its
-remainder runs one by one, so that short fibres never pay for lanes. A long loop full of functions takes vectors of twice the
-width, which the machine's come in pairs for: their chains of operations do not wait for each other.
+remainder runs one by one, so that short fibres never pay for lanes: as branches inside each other if its body is a few steps.
+A long loop full of functions takes vectors of twice the width, which the machine's come in pairs for: their chains of operations do
+not wait for each other.
+
+    for q in q_at..len:                     let q = q_at
+      let c = crd[begin + q]                if q < len:
+      T = T + v[begin + q] * x[c]             let c = crd[begin + q]; T = T + v[begin + q] * x[c]
+                                              if q + 1 < len: ...
 
 Assumes that the loop carries no dependence but reductions; the scheduler proved it. What cannot run in lanes stays serial,
 and `notes` says why.
@@ -31,6 +37,7 @@ from polyai.loop import build as b
 from polyai.loop.nodes import (
     Alloc,
     Apply,
+    Block,
     Check,
     Const,
     For,
@@ -49,10 +56,11 @@ from polyai.loop.nodes import (
     Var,
 )
 from polyai.loop.passes.depend import depends, reductions, varying
+from polyai.loop.passes.jam import Copies
 from polyai.loop.passes.lanes import Lanes, NotInLanes
 from polyai.loop.passes.levels import Levels, rebuild
 from polyai.loop.passes.stretch import value as typical
-from polyai.loop.walks import all_exprs, all_stmts, expressions
+from polyai.loop.walks import all_exprs, all_stmts, expressions, written
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType
 from polyai.scalar.ops import MONOIDS
@@ -64,6 +72,8 @@ _CHEAP = frozenset(
 _COPIES = 8
 _LONE = 4
 """Lanes of a loop that reduces what it gathers: its elements are read one by one and packed."""
+_STEPS = 8
+"""Most steps of a body that is written for each element of a remainder."""
 _GATHERS = 512
 """From that width of vectors on, an instruction for indexed loads is worth its while; below, indices are read lane by lane."""
 
@@ -151,7 +161,7 @@ def _plan(loop: For, levels: Levels, bits: int, registers: int, sizes: Mapping[s
             loaded.add(s.name)
     lanes = _lanes(types, bits)
     if reduced:
-        copies = 1 if gathers or heavy else 4
+        copies = 1 if checked or heavy else 4
         lanes = min(lanes, _LONE) if gathers else lanes
         copies = max(1, min(copies, _power(registers * 3 // 4 // len(reduced))))
     elif inner:
@@ -241,7 +251,31 @@ def _loop(loop: For, levels: Levels, bits: int, registers: int, sizes: Mapping[s
     if plan.scalar_rest:
         vectors = levels.pop()
         levels.emit(If(b.compare("lt", lower, first), vectors))
-        rebuild(For(loop.var, at, upper, loop.body), levels, lambda _: False)
+        if _is_short(loop.body):
+            _branches(loop, levels, at, upper, plan)
+        else:
+            rebuild(For(loop.var, at, upper, loop.body), levels, lambda _: False)
+
+
+def _is_short(body: Stmt) -> bool:
+    """True if `body` is a few steps without loops and branches, which may be written several times."""
+    steps = list(all_stmts(body))
+    return len(steps) <= _STEPS and all(isinstance(s, (Block, Let, Check, Store)) for s in steps)
+
+
+def _branches(loop: For, levels: Levels, at: LoopExpr, upper: LoopExpr, plan: _Plan) -> None:
+    """What is left, less than one vector, as branches inside each other: where a loop ends is guessed wrong more often."""
+    names = varying(loop.body, loop.var) | {name for name, _, _ in plan.reduced}
+    levels.push()
+    levels.emit(Let(loop.var, at))
+    inner: list[Stmt] = []
+    for n in reversed(range(plan.lanes - 1)):
+        one = Copies(loop.var, names, levels.names, (n,), 1, written(loop.body)).block(loop.body)
+        here = [*b.statements(one), *inner]
+        inner = [If(b.compare("lt", b.add(b.var(loop.var), b.const(n)), upper), Block(tuple(here)))]
+    for s in inner:
+        levels.emit(s)
+    levels.emit(levels.pop())
 
 
 def _steps(

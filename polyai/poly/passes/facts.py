@@ -131,7 +131,8 @@ def _facts(s: Statement, hints: Mapping[str, int]) -> Facts:
             summed.append(dim)
         else:
             serial.append(dim)
-    named = [d for d in free if d in target.places]  # not a coordinate: lanes would scatter
+    owners = {p for r in s.ragged for p in r.parents}  # lanes would walk fibres of different lengths
+    named = [d for d in free if d in target.places and d not in owners]  # not a coordinate: lanes would scatter
     scored = accesses if piece is None else accesses[1:]  # within a piece the element stays the same
     vector = _vector(scored, dict(trips), named, [] if indirect else summed, target)
     walked = {p for r in s.ragged for p in (r.dim, *r.parents)}
@@ -192,6 +193,10 @@ def _coordinate_of(place: Expr, dim: str) -> bool:
     return isinstance(load, Load) and bool(load.indices) and isinstance(load.indices[-1], Var) and load.indices[-1].name == dim
 
 
+GATHERED = -0.5
+"""How much less it is worth to run along a dim if an element of a vector is gathered for each lane."""
+
+
 def _vector(accesses: Sequence[Access], trips: Mapping[str, int], free: list[str], summed: list[str], target: Access) -> str | None:
     """The dim along which most accesses are contiguous."""
     best, chosen = 0.0, None
@@ -200,6 +205,9 @@ def _vector(accesses: Sequence[Access], trips: Mapping[str, int], free: list[str
         score = score * min(1.0, trips[dim] / 16) if score > 0 else score
         if score > best or (score == best and chosen is not None and dim in free and trips[dim] >= trips[chosen]):
             best, chosen = score, dim
+    if chosen is None:
+        gathered = [d for d in summed if any(a.uses(d) for a in accesses) and all(_contiguity(a, d) >= GATHERED for a in accesses)]
+        chosen = gathered[-1] if gathered else None  # a sum of what is gathered alone: several at once wait less
     if chosen is None and target.places and target.places[-1] in free:
         return target.places[-1]  # what is read lies across: at least the write is contiguous
     return chosen
@@ -217,7 +225,7 @@ def _contiguity(access: Access, dim: str) -> float:
         return -2.0
     last = access.strides[-1]
     if last is None:
-        return -0.5 if len(access.used) == 1 else -1.0
+        return GATHERED if len(access.used) == 1 else -1.0
     return 1.0 if dict(last).get(dim) == 1 else -2.0
 
 
