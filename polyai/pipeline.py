@@ -112,7 +112,7 @@ def _library(build: Build) -> Build:
 
 def _walks(build: Build) -> Build:
     program, aliases = walks.run(build.program)
-    return replace(build, program=program, aliases=aliases)
+    return replace(build, program=program, aliases=(*build.aliases, *aliases))
 
 
 def _statements(build: Build) -> Build:
@@ -214,6 +214,8 @@ def compile_kernels(
         }
         if part.phase is not None:
             types = {**tn.types_of(build.program), **tn.types_of(part.phase.program)}
+            if part.phase.type is not None:
+                types[part.phase.counts or part.phase.fills or part.phase.bounds] = part.phase.type
             extra["phase"] = staging.described(
                 part.phase.program, part.phase.counts or part.phase.bounds, part.phase.fills, types, len(build.parts), part.phase.within
             )
@@ -258,6 +260,8 @@ def cost_table(program: tn.Program, sizes: Mapping[str, int]) -> str:
             lines.append(f"{step.target:24} merge of {', '.join(w.tensor for w in step.parts)}")
         elif isinstance(step, tn.Select):
             lines.append(f"{step.target:24} selects, without points of its own")
+        elif isinstance(step, tn.Listing):
+            lines.append(f"{step.target:24} lists what {step.of} stores")
         elif isinstance(step, tn.Extern):
             lines.append(f"{', '.join(step.targets):24} library call {step.function}")
         else:
@@ -307,7 +311,7 @@ def compile_program(
 
 
 def _of_phase(build: Build, part: phases.Phase) -> Build:
-    return Build(part.program, build.sizes, build.options, build.target, notes=build.notes, phase=part)
+    return Build(part.program, build.sizes, build.options, build.target, notes=build.notes, aliases=part.aliases, phase=part)
 
 
 def _run(

@@ -14,7 +14,6 @@ from polyai.frontend.control import (
     fori_loop,
     inv,
     median,
-    nonzero,
     qr,
     quantile,
     scan,
@@ -183,6 +182,7 @@ from polyai.frontend.reductions import (
     sum,
     var,
 )
+from polyai.frontend.selecting import argwhere, compress, extract, flatnonzero, nonzero
 from polyai.frontend.shaping import (
     broadcast_arrays,
     broadcast_to,
@@ -227,6 +227,7 @@ __all__ = [
     "argmax",
     "argmin",
     "argsort",
+    "argwhere",
     "asarray",
     "asin",
     "asinh",
@@ -252,6 +253,7 @@ __all__ = [
     "cholesky",
     "clip",
     "comprehension",
+    "compress",
     "concat",
     "concatenate",
     "cond",
@@ -289,7 +291,9 @@ __all__ = [
     "exp2",
     "expand_dims",
     "expm1",
+    "extract",
     "eye",
+    "flatnonzero",
     "flatten",
     "flip",
     "floor",
@@ -435,4 +439,4 @@ __all__ = [
     "while_loop",
     "zeros",
     "zeros_like",
-]  # fmt: skip
+]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from polyai.errors import ShapeError, TraceError
-from polyai.frontend import notation, picking
+from polyai.frontend import notation, picking, selecting
 from polyai.frontend.core import Array, dense, find_tracer, normalized_axis, to_size
 from polyai.frontend.elementwise import where
 from polyai.frontend.keys import is_full, select, wrapped
@@ -29,6 +29,7 @@ def getitem(a: Array, key: Any) -> Any:
         return notation.access(a, parts)
     if all(k is Ellipsis or is_full(k) for k in parts) and len(parts) <= max(a.rank, 1):
         return a
+    parts = selecting.without_masks(a, parts)
     if a.is_sparse:
         return picking.getitem(a, parts)
     selection = select(a, parts)

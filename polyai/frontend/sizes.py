@@ -52,6 +52,7 @@ class Sizes:
         self.guards: dict[Guard, None] = {}
         self.facts: dict[Size, None] = {}  # each is >= 0
         self.multiples: dict[Size, int] = {}
+        self.decided: dict[str, Size] = {}  # sizes that data decide, and their bounds
         self._ranges: dict[str, tuple[int, int | None]] = {}
         self._known: dict[str, Size] = {}
         self._age: dict[str, int] = {}

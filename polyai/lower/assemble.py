@@ -18,7 +18,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from polyai.errors import UnsupportedError
+from polyai.errors import UnsupportedError, VerifyError
 from polyai.loop import build as b
 from polyai.loop import nodes as lp
 from polyai.loop.walks import all_stmts, map_operands
@@ -56,6 +56,8 @@ def _segments(program: tn.Program) -> Iterator[tn.Program]:
 
 def _parts(program: tn.Program) -> list[tn.Program | tn.Extern | tn.Cond | tn.While]:
     """The steps, with each run of straight ones as a program of its own."""
+    if any(isinstance(s, tn.Listing) for s in program.body):
+        raise VerifyError(f"program {program.name} lists what a tensor stores", "its phases hand lists on as arguments", "cut it into phases first")
     if all(isinstance(s, Straight) for s in program.body):
         return [program] if program.body else []
     types = tn.types_of(program)
@@ -84,7 +86,7 @@ def _parts(program: tn.Program) -> list[tn.Program | tn.Extern | tn.Cond | tn.Wh
     for position, step in enumerate(program.body):
         if isinstance(step, Straight):
             run.append(step)
-        else:
+        elif not isinstance(step, tn.Listing):
             close(position)
             out.append(step)
     close(len(program.body))

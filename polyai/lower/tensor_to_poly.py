@@ -282,7 +282,8 @@ class _Lowering:
         rows, stored = step.type.shape[row], symbol(tn.nnz_of(name))
         self.arrays[f"{name}.pos1"] = poly.Array(f"{name}.pos1", index, (rows + 1,), "input")
         self.arrays[f"{name}.crd1"] = poly.Array(f"{name}.crd1", index, (stored,), "output")
-        self.arrays[f"{name}.val"] = poly.Array(f"{name}.val", step.type.dtype, (stored,), "output")
+        if f"{name}.val" in self.program.outputs:
+            self.arrays[f"{name}.val"] = poly.Array(f"{name}.val", step.type.dtype, (stored,), "output")
         cursor = f"{name}.cursor"
         self.arrays[cursor] = poly.Array(cursor, dt.i64, (rows,), "temporary")
         start = self._frame((tn.Index(f"{name}_row", rows),), ())
@@ -294,10 +295,9 @@ class _Lowering:
         when = None if not known else reduce(lambda a, c: Apply("and", (a, c), dt.bool_), known)
         at = (self._expr(frame, places[row], dt.i64),)
         following = Apply("add", (Load(cursor, at, dt.i64), Const(1, dt.i64)), dt.i64)
-        pushes = (
-            (f"{name}.crd1", self._expr(frame, places[column], index)),
-            (f"{name}.val", self._expr(frame, step.body, step.type.dtype)),
-        )
+        pushes: tuple[tuple[str, Expr], ...] = ((f"{name}.crd1", self._expr(frame, places[column], index)),)
+        if f"{name}.val" in self.program.outputs:
+            pushes += ((f"{name}.val", self._expr(frame, step.body, step.type.dtype)),)
         self._add(name, frame, cursor, at, following, None, pushes, when)
 
     def _scatter(self, step: tn.Scatter) -> None:

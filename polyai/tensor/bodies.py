@@ -18,6 +18,7 @@ from polyai.tensor.nodes import (
     Extern,
     Index,
     Join,
+    Listing,
     Pattern,
     Program,
     Reduce,
@@ -255,8 +256,31 @@ def indices_of(step: Step) -> list[str]:
     return out
 
 
+def counted_by(step: Step) -> set[str]:
+    """Names of the patterns whose number of elements is a size of the step: `A` for `A.nnz`."""
+    names: set[str] = set()
+    for type in step.types if isinstance(step, (Extern, Cond, While)) else (step.type,):
+        for extent in type.shape:
+            names |= symbols(extent)
+    if isinstance(step, (Comprehension, Scatter, Select, Join)):
+        for index in step.indices:
+            names |= symbols(index.extent)
+    if isinstance(step, (Comprehension, Scatter)):
+        for root in (step.body, *(step.at if isinstance(step, Scatter) else ())):
+            names |= {n for n in free(root) if n.endswith(_NNZ)}
+    return {name.removesuffix(_NNZ) for name in names if name.endswith(_NNZ)}
+
+
+_NNZ = nnz_of("")
+
+
 def reads_of(step: Step) -> set[str]:
-    """Names of all tensors that a step depends on; its own target too if it is a recurrence."""
+    """Names of all tensors that a step depends on, patterns that count its sizes among them; its own target too if it is a recurrence."""
+    return read_by(step) | counted_by(step)
+
+
+def read_by(step: Step) -> set[str]:
+    """Names of all tensors whose elements or coordinates a step reads."""
     match step:
         case Comprehension() | Scatter():
             out = {w.tensor for w in step.within}
@@ -271,6 +295,8 @@ def reads_of(step: Step) -> set[str]:
             return {w.tensor for w in step.parts}
         case Select():
             return {load.array for load in loads(step.at)}
+        case Listing():
+            return {step.of}
         case Extern():
             return set(step.args)
         case Cond():
@@ -316,6 +342,8 @@ def rename_tensors(step: Step, names: Mapping[str, str]) -> Step:
             return dataclasses.replace(step, clauses=tuple(withins(c) for c in step.clauses))
         case Select():
             return dataclasses.replace(step, at=change(step.at))
+        case Listing():
+            return dataclasses.replace(step, of=new(step.of))
         case Extern():
             return dataclasses.replace(step, args=tuple(map(new, step.args)))
         case Cond():

@@ -3,11 +3,12 @@
 Grammar::
 
     Program    = inputs, body: Step*, outputs: names, facts
-    Step       = Comprehension | Scatter | Join | Select | Extern | Cond | While
+    Step       = Comprehension | Scatter | Join | Select | Listing | Extern | Cond | While
     Comprehension  target[indices] = body                 for all indices (in `within`, if given)
     Scatter        target = base; target[at] monoid= body for all indices in lexicographic order
     Join           target[indices] = the coordinates where, in every clause, one of its parts is stored
     Select         target[indices] = the coordinates whose last index is `at`, a function of the others
+    Listing        target[k] = the k-th element that `of` stores
     Body       = scalar Expr, with two more readings:
                    Load(tensor, indices)                  an access; indices are affine in index variables and sizes,
                                                           or contain further Loads (a gather)
@@ -24,6 +25,9 @@ Scatter without a base stores just the coordinates it touches, the projection of
 may be read: where one is not stored, its element is a structural zero. A Select holds no values either, and is never stored:
 within it a row of another tensor is entered by what it selects. `sum(r, k) A[r, k] * X[k, j] within S(i, r), A(r, k)` with
 `S = select rows[i]` is A[rows] @ X.
+
+A Listing is where data decide a size: it has as many elements as are stored. `x[mask]` is `x[at[k]]`, with `at` the listing of the
+coordinates i along the pattern `P[where(mask[i], i, -1)]`.
 
 A step may read its own target at lexicographically earlier indices (a recurrence, as in a cumulative sum); a read of an
 earlier element outside the target's range must be guarded by `where`. `where` is lazy at this level: a Load in the branch
@@ -161,6 +165,15 @@ class Select:
 
 
 @node
+class Listing:
+    """target[k] = the k-th element that the sparse tensor `of` stores, in the order of storage: a dense vector of `nnz_of(owner)`."""
+
+    target: str
+    type: TensorType
+    of: str
+
+
+@node
 class Extern:
     """A call of a library function of the table in `runtime.externs`: what has no affine form, or a large GEMM."""
 
@@ -198,7 +211,7 @@ class While:
     body: Program
 
 
-Step = Union[Comprehension, Scatter, Join, Select, Extern, Cond, While]
+Step = Union[Comprehension, Scatter, Join, Select, Listing, Extern, Cond, While]
 
 
 @node
@@ -241,7 +254,7 @@ class Program:
 def targets_of(step: Step) -> tuple[str, ...]:
     """The names a step defines."""
     match step:
-        case Comprehension() | Scatter() | Join() | Select():
+        case Comprehension() | Scatter() | Join() | Select() | Listing():
             return (step.target,)
         case Extern() | Cond() | While():
             return step.targets
@@ -252,7 +265,7 @@ def types_of(program: Program) -> dict[str, TensorType]:
     out = {i.name: i.type for i in program.inputs}
     for step in program.body:
         match step:
-            case Comprehension() | Scatter() | Join() | Select():
+            case Comprehension() | Scatter() | Join() | Select() | Listing():
                 out[step.target] = step.type
             case Extern() | Cond() | While():
                 out.update(zip(step.targets, step.types))

@@ -15,6 +15,7 @@ from polyai.tensor.nodes import (
     Extern,
     Index,
     Join,
+    Listing,
     Program,
     Reduce,
     Scatter,
@@ -71,6 +72,8 @@ def show_step(step: Step) -> str:
             return f"{step.target}[{_indices(step.indices, ())}] {step.type.format.name if step.type.format else ''} = join {clauses}"
         case Select():
             return f"{step.target}[{_indices(step.indices, ())}] select {show_body(step.at)}"
+        case Listing():
+            return f"{step.target}[{show_size(step.type.shape[0])}] {step.type.dtype} = list {step.of}"
         case Extern():
             more = "".join(f", {k}={v!r}" for k, v in step.attributes)
             return f"{_targets(step.targets, step.types)} = extern {step.function}({', '.join(step.args)}{more})"

@@ -8,7 +8,7 @@ from polyai.errors import DTypeError, VerifyError
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Apply, Cast, Const, Load, Var
 from polyai.scalar.ops import MONOIDS, OPS, result_type
-from polyai.shapes.expr import SizeExpr, symbols
+from polyai.shapes.expr import SizeExpr, symbol, symbols
 from polyai.shapes.expr import show as show_size
 from polyai.tensor.bodies import in_owner, indices_of, parts_within, reduces, size_symbols, stored_at
 from polyai.tensor.nodes import (
@@ -18,6 +18,7 @@ from polyai.tensor.nodes import (
     Extern,
     Index,
     Join,
+    Listing,
     Pattern,
     Program,
     Reduce,
@@ -27,6 +28,7 @@ from polyai.tensor.nodes import (
     TensorType,
     While,
     Within,
+    nnz_of,
     owns_a_pattern,
     regroups,
     targets_of,
@@ -109,7 +111,7 @@ def _inputs_are_well_formed(program: Program) -> None:
 
 
 def _defines(step: Step) -> list[tuple[str, TensorType]]:
-    if isinstance(step, (Comprehension, Scatter, Join, Select)):
+    if isinstance(step, (Comprehension, Scatter, Join, Select, Listing)):
         return [(step.target, step.type)]
     return list(zip(step.targets, step.types))
 
@@ -151,6 +153,8 @@ def names_are_defined_before_use(step: Step, scope: Scope) -> Iterator[str]:
             used += [(step.base, scope.types)] if step.base is not None else []
         case Join():
             used += [(w.tensor, scope.types) for w in step.parts]
+        case Listing():
+            used += [(step.of, scope.types)]
         case Extern():
             used += [(a, scope.types) for a in step.args]
         case Cond():
@@ -243,6 +247,8 @@ def ranks_match(step: Step, scope: Scope) -> Iterator[str]:
         case Join() | Select():
             if tuple(i.extent for i in step.indices) != step.type.shape:
                 yield f"the indices of {step.target} do not run over its shape"
+        case Listing():
+            pass
         case Extern() | Cond() | While():
             if len(step.targets) != len(step.types):
                 yield f"{len(step.targets)} targets, {len(step.types)} types"
@@ -386,6 +392,16 @@ def sparse_targets_are_stored_within_their_owner(step: Step, scope: Scope) -> It
             pass
 
 
+def listings_hold_what_a_sparse_tensor_stores(step: Step, scope: Scope) -> Iterator[str]:
+    if not isinstance(step, Listing):
+        return
+    listed = scope.types[step.of]
+    if listed.pattern is None or step.of in scope.without_values:
+        yield f"{step.of} stores no values of its own"
+    elif step.type != TensorType(listed.dtype, (symbol(nnz_of(listed.pattern.owner)),)):
+        yield f"{step.target} is not a dense vector of what {step.of} stores"
+
+
 def joins_are_of_patterns_only(step: Step, scope: Scope) -> Iterator[str]:
     """A join or a selection holds no values to read."""
     for load in _loads(step):
@@ -448,6 +464,7 @@ CHECKS: tuple[Check, ...] = (
     withins_name_stored_coordinates,
     sparse_targets_are_stored_within_their_owner,
     joins_are_of_patterns_only,
+    listings_hold_what_a_sparse_tensor_stores,
     regions_have_the_types_of_their_step,
 )
 

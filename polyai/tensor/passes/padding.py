@@ -47,6 +47,7 @@ from polyai.tensor.nodes import (
     Index,
     Input,
     Join,
+    Listing,
     Program,
     Reduce,
     Scatter,
@@ -154,7 +155,7 @@ class _Padding:
             case Scatter():
                 inside = self._padded(step.within)
                 yield step if inside is None else self._scatter(step, self._walk(inside, set()))
-            case Cond() | While() | Extern() | Join() | Select():
+            case Cond() | While() | Extern() | Join() | Select() | Listing():
                 self._refuse(step, "enters a branch or a loop")
                 yield step
             case _:

@@ -28,18 +28,21 @@ from collections.abc import Iterable, Mapping, Sequence
 from polyai.errors import UnsupportedError
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Const, Load, Var
-from polyai.shapes.expr import Size
+from polyai.shapes.expr import Size, symbols
 from polyai.tensor.bodies import (
     apply,
     convert,
+    counted_by,
     from_size,
     left_out,
     loads,
     names_of,
     parts_within,
+    read_by,
     reads_of,
     reduces,
     rename,
+    size_symbols,
     stem,
     stored_at,
     var,
@@ -50,6 +53,7 @@ from polyai.tensor.nodes import (
     Index,
     Input,
     Join,
+    Listing,
     Pattern,
     Program,
     Reduce,
@@ -58,12 +62,14 @@ from polyai.tensor.nodes import (
     Step,
     TensorType,
     Within,
+    nnz_of,
     owns_a_pattern,
     pushes,
     regroups,
     targets_of,
     types_of,
 )
+from polyai.tensor.passes import selections
 from polyai.term.node import node
 
 
@@ -71,13 +77,15 @@ from polyai.term.node import node
 class Phase:
     """One kernel of a program. `counts`: the pattern whose fibres it counts, into `J.pos1`; `bounds`: the one whose fibres it bounds
     there; `fills`: the one it stores, as `J.crd1` and, for a scatter, `J.val`. A grouped scatter is counted and stored by one kernel:
-    it stores at most as much as all of `within`."""
+    it stores at most as much as all of `within`. `type`: of that pattern. `aliases`: dense vectors that list what a tensor stores, and its array."""
 
     program: Program
     counts: str = ""
     fills: str = ""
     bounds: str = ""
     within: tuple[str, ...] = ()
+    aliases: tuple[tuple[str, str], ...] = ()
+    type: TensorType | None = None
 
 
 _ONE = Const(1, dt.i64)
@@ -93,16 +101,19 @@ def run(program: Program, *, how: str = "packed") -> tuple[Phase, ...]:
 
         C.val[i: n, j: m within C(i, j)] f64 = sum(k: c) A[i, k] * B[k, j]   within A(i, k), B(k, j)
     """
+    program, arrays = selections.run(program)
     made = {step.target: step for step in program.body if isinstance(step, (Join, Scatter)) and owns_a_pattern(step)}
-    if not made:
+    if not made and not any(isinstance(step, Listing) for step in program.body):
         return (Phase(program),)
-    return _Cut(program, made, how).phases()
+    return _Cut(program, made, how, arrays).phases()
 
 
 class _Cut:
-    def __init__(self, program: Program, made: Mapping[str, Join | Scatter], how: str) -> None:
+    def __init__(self, program: Program, made: Mapping[str, Join | Scatter], how: str, arrays: Mapping[str, TensorType]) -> None:
         self.program, self.made, self.how = program, made, how
-        self.types, self.names = types_of(program), names_of(program)
+        self.types, self.names = {**types_of(program), **arrays}, names_of(program)
+        self.arrays, self.lists = arrays, {step.target: step for step in program.body if isinstance(step, Listing)}
+        self.aliases: dict[str, str] = {}
         self.assembled = [name for name in made if self._is_assembled(name)]
 
     def phases(self) -> tuple[Phase, ...]:
@@ -130,6 +141,7 @@ class _Cut:
     def _phases(self, shared: frozenset[str]) -> tuple[Phase, ...]:
         """The phases if the tensors `shared` are handed on by the first phase that computes them."""
         out: list[Phase] = []
+        self.aliases = {}
         ready: dict[str, TensorType] = {i.name: i.type for i in self.program.inputs}
         done: set[str] = set()
         for name in self.assembled:
@@ -143,6 +155,7 @@ class _Cut:
                     self._add(out, [rows[-1].target], ready, shared, done, more=rows, counting=name)
                 self._add(out, [name], ready, shared, done, filling=name)
                 done.add(name)
+                ready.update((n, t) for n, t in self.arrays.items() if n.partition(".")[0] == name)
                 continue
             if self.how == "again" and isinstance(step := self.made[name], Scatter):
                 done.add(name)
@@ -180,6 +193,7 @@ class _Cut:
         bounding: str = "",
         packed: bool = False,
     ) -> None:
+        self._list(out, self._closure(goals, ready, done, more, counting), ready, shared, done)
         steps = self._closure(goals, ready, done, more, counting)
         exported = [n for s in steps for n in targets_of(s) if n in shared and n not in goals]
         if filling or not (counting or bounding):
@@ -187,7 +201,7 @@ class _Cut:
         inner = {n for s in steps for n in targets_of(s)}
         inputs: dict[str, TensorType] = {}
         for step in steps:
-            for name in sorted(reads_of(step) - inner):
+            for name in sorted(read_by(step) - inner):
                 inputs[name] = self.types[name] if name in self.types else ready[name]
                 pattern = inputs[name].pattern
                 if pattern is not None and pattern.owner not in inner:
@@ -205,13 +219,40 @@ class _Cut:
             assert isinstance(step, Scatter)
             goals, counting, source = [f"{filling}.{part}" for part in ("pos1", "crd1", "val")], filling, self._stored_by(step)
         elif filling and pushes(self.made[filling]):
-            goals, assembled = [f"{filling}.crd1", f"{filling}.val"], (*assembled, filling)
+            goals, assembled = [f"{filling}.crd1"] + [f"{filling}.val"] * self._has_readers(filling), (*assembled, filling)
         name = f"{self.program.name}_{len(out)}"
         if bounding:  # only how long rows are is read
             taken = tuple(dataclasses.replace(i, unique=False) for i in taken)
-        program = Program(name, taken, tuple(steps), (*goals, *exported), self.program.facts, tuple(sorted(assembled)), packed=(filling,) if packed else ())
-        out.append(Phase(program, counting, filling, bounding, source))
+        counts = {nnz_of(n) for s in steps for n in counted_by(s)}
+        program = Program(name, taken, tuple(steps), (*goals, *exported), (), tuple(sorted(assembled)), packed=(filling,) if packed else ())
+        program = dataclasses.replace(program, sizes=tuple(sorted(counts - size_symbols(program))))
+        sizes = size_symbols(program)
+        program = dataclasses.replace(program, facts=tuple(f for f in self.program.facts if symbols(f.size) <= sizes))
+        aliases = tuple((i.name, self.aliases[i.name]) for i in taken if i.name in self.aliases)
+        out.append(Phase(program, counting, filling, bounding, source, aliases, self.types.get(counting or filling or bounding)))
         ready.update((n, self.types[n]) for n in exported)
+
+    def _list(self, out: list[Phase], steps: Sequence[Step], ready: dict[str, TensorType], shared: frozenset[str], done: set[str]) -> None:
+        """Have the tensors computed that `steps` read as lists."""
+        for step in steps:
+            if not isinstance(step, Listing) or step.target in ready:
+                continue
+            inputs = {i.name for i in self.program.inputs}
+            if step.of not in inputs and step.of not in self.made and step.of not in ready:
+                self._add(out, [step.of], ready, shared, done)
+                ready[step.of] = self.types[step.of]
+            ready[step.target] = step.type
+            self.aliases[step.target] = f"{step.of}.val" if step.of in inputs or step.of in self.made else step.of
+
+    def _has_readers(self, name: str) -> bool:
+        """Whether somebody wants the values of a pattern, beside its coordinates."""
+        if name in self.program.outputs:
+            return True
+        for step in self.program.body:
+            roots = (step.body, *(step.at if isinstance(step, Scatter) else ())) if isinstance(step, (Comprehension, Scatter)) else ()
+            if any(load.array == name for root in roots for load in loads(root)) or (isinstance(step, Listing) and step.of == name):
+                return True
+        return False
 
     def _stored_by(self, step: Scatter) -> tuple[str, ...]:
         """The patterns that bound how much a grouped scatter stores: the one it walks, or the parts of a join that nobody counts."""
@@ -282,7 +323,7 @@ class _Cut:
             return True
         mine = self.types[target].pattern
         for step in self.program.body:
-            if target in reads_of(step) and not (isinstance(step, Comprehension) and step.type.pattern == mine):
+            if target in read_by(step) and not (isinstance(step, Comprehension) and step.type.pattern == mine):
                 return True
         return False
 
@@ -420,9 +461,23 @@ class _Cut:
         """How much is pushed to each row of a pattern that a scatter without a monoid makes."""
         row, _ = self._rows_of(name)
         step = self.made[name]
-        assert isinstance(step, Scatter)
+        assert isinstance(step, Scatter) and step.type.format is not None
+        place = step.at[step.type.format.order[0]]
+        if isinstance(place, Var) and not step.within and any(i.name == place.name for i in step.indices):
+            counts = self._counted_row_by_row(name, step, place.name)
+            return counts, self._positions(name, row, counts)
         counted = self._counted_in_any_order(name, step, row)
         return (*counted, self._positions(name, row, counted[-1]))
+
+    def _counted_row_by_row(self, name: str, step: Scatter, row: str) -> Comprehension:
+        """How many elements each row gets, of a pattern whose rows are touched one after another."""
+        fresh = {i.name: self.names.fresh(stem(i.name)) for i in step.indices}
+        again: Scatter = rename(step, fresh)
+        at = next(i for i in again.indices if i.name == fresh[row])
+        one: Body = Const(1, dt.i64)
+        for condition in (left_out(a)[1] for a in again.at):
+            one = one if condition is None else apply("where", dt.i64, condition, one, Const(0, dt.i64))
+        return self._row_sum(f"{name}.count", at, tuple(i for i in again.indices if i is not at), (), one)
 
     def _counted_in_any_order(self, name: str, step: Scatter, row: Index) -> tuple[Comprehension | Scatter, ...]:
         """How many elements each row gets, of a pattern whose elements come in another order."""
