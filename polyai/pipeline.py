@@ -33,7 +33,20 @@ from polyai.tensor import cost as tensor_costs
 from polyai.tensor import nodes as tn
 from polyai.tensor import show as tensor_show
 from polyai.tensor import verify as tensor_verify
-from polyai.tensor.passes import blocks, canonical, factor, fold, fuse, library, padding, phases, reassociate, restrict, walks
+from polyai.tensor.passes import (
+    blocks,
+    canonical,
+    factor,
+    fold,
+    fuse,
+    library,
+    padding,
+    phases,
+    reassociate,
+    restrict,
+    sift,
+    walks,
+)
 from polyai.term.node import node, walk
 
 
@@ -154,6 +167,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("restrict", "tensor", _program(lambda b: restrict.run(b.program))),
     Stage("reassociate", "tensor", _program(lambda b: reassociate.run(b.program, b.hints))),
     Stage("fuse", "tensor", _program(lambda b: fuse.run(b.program))),
+    Stage("sift", "tensor", _program(lambda b: sift.run(b.program))),
     Stage("library", "tensor", _library),
     Stage("walks", "tensor", _walks),
     Stage("padding", "tensor", _program(lambda b: padding.run(b.program))),
@@ -217,7 +231,7 @@ def compile_kernels(
             if part.phase.type is not None:
                 types[part.phase.counts or part.phase.fills or part.phase.bounds] = part.phase.type
             extra["phase"] = staging.described(
-                part.phase.program, part.phase.counts or part.phase.bounds, part.phase.fills, types, len(build.parts), part.phase.within
+                part.phase.program, part.phase.counts or part.phase.bounds, part.phase.fills, types, len(build.parts), part.phase.within, part.phase.requires
             )
         signature = signature_of(part.loops, emit.externs(part.loops), parallel)
         out.append(runtime.add(staging.key_of(key, number), signature, part.code, extra))

@@ -125,6 +125,9 @@ class Tracer:
         self.selected: dict[str, Selected] = {}  # by pattern made
         self.joins: dict[object, str] = {}
         self.conversions: dict[tuple[str, tuple[int, ...], int], Array] = {}
+        self.meanings: dict[object, str] = {}  # by step without its names: the first array computed so
+        self.same: dict[str, str] = {}  # arrays that are computed as an earlier one is
+        self.compared = 0  # steps that were looked at for that
         self.selections: dict[object, tuple[Array, ...]] = {}  # lists of what data select
         self._read_sparse = False
         self.not_negative: dict[str, None] = {}

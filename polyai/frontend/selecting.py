@@ -23,6 +23,8 @@ from polyai.scalar import dtype as dt
 from polyai.shapes.expr import Size, symbol
 from polyai.sparse import format as formats
 from polyai.tensor import nodes as tn
+from polyai.tensor.bodies import rename_tensors
+from polyai.tensor.passes.fold import without_names
 
 
 def is_mask(key: Any) -> bool:
@@ -95,11 +97,26 @@ def nonzero(x: Any) -> tuple[Any, ...]:
         return tuple(cast(Any, c)[kept] for c in from_storage[:-1])
     if a.rank > 2:
         return _of_many(tracer, a)
-    key = ("nonzero", a.name)
+    key = ("nonzero", alike(tracer, a))
     known = tracer.selections.get(key)
     if known is None:
         known = tracer.selections[key] = _selected(tracer, a)
     return known
+
+
+def alike(tracer: Tracer, a: Array) -> str:
+    """The first array of the trace that is computed as `a` is."""
+    if len(tracer.regions) > 1:
+        return a.name
+    steps, same = tracer.root.steps, tracer.same
+    for step in steps[tracer.compared :]:
+        if isinstance(step, tn.Comprehension):
+            key = without_names(cast(tn.Comprehension, rename_tensors(step, same)))
+            first = tracer.meanings.setdefault(key, step.target)
+            if first != step.target:
+                same[step.target] = first
+    tracer.compared = len(steps)
+    return same.get(a.name, a.name)
 
 
 def _of_many(tracer: Tracer, a: Array) -> tuple[Any, ...]:

@@ -32,6 +32,7 @@ from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import to_numpy
 from polyai.shapes.code import packed, unpacked
 from polyai.shapes.expr import evaluate
+from polyai.shapes.guard import Guard
 from polyai.tensor import nodes as tn
 from polyai.term.node import node
 
@@ -46,7 +47,7 @@ class Plan:
     """What a caller must know of one phase: the pattern it counts (or bounds) or fills, how many fibres that has and how wide its
     indices are, and the shapes of its other results (along a pattern: its name). `even`: all elements of the pattern are about
     equally dear, so that one part of the rows for each thread will do. A phase that counts and fills stores at most as much as all
-    patterns of `within` together."""
+    patterns of `within` together. `requires`: what must hold of the count."""
 
     of: int
     counts: str
@@ -56,6 +57,7 @@ class Plan:
     shapes: dict[str, Any]
     even: bool = False
     within: tuple[str, ...] = ()
+    requires: tuple[Guard, ...] = ()
 
 
 class LooseError(Exception):
@@ -75,7 +77,7 @@ def key_of(key: str, number: int) -> str:
     return key if number == 0 else f"{key}-{number}"
 
 
-def described(program: tn.Program, counts: str, fills: str, types: Mapping[str, tn.TensorType], of: int, within: Sequence[str] = ()) -> dict[str, Any]:
+def described(program: tn.Program, counts: str, fills: str, types: Mapping[str, tn.TensorType], of: int, within: Sequence[str] = (), requires: Sequence[Guard] = ()) -> dict[str, Any]:
     """A phase as values that JSON can hold."""
     own = tn.types_of(program)
     name = counts or fills
@@ -90,7 +92,8 @@ def described(program: tn.Program, counts: str, fills: str, types: Mapping[str, 
         if output not in special:
             pattern = own[output].pattern
             shapes[output] = [packed(s) for s in own[output].shape] if pattern is None else pattern.owner
-    return {"of": of, "counts": counts, "fills": fills, "rows": rows, "index_bits": bits, "shapes": shapes, "even": even, "within": list(within)}
+    wanted = [[packed(g.left), g.relation, packed(g.right), g.text, g.why] for g in requires]
+    return {"requires": wanted, "of": of, "counts": counts, "fills": fills, "rows": rows, "index_bits": bits, "shapes": shapes, "even": even, "within": list(within)}
 
 
 def plan_of(kernel: Kernel) -> Plan | None:
@@ -100,7 +103,8 @@ def plan_of(kernel: Kernel) -> Plan | None:
         return None
     try:
         numbers = int(data["of"]), str(data["counts"]), str(data["fills"]), unpacked(data["rows"]), int(data["index_bits"])
-        return Plan(*numbers, dict(data["shapes"]), bool(data["even"]), tuple(data["within"]))
+        wanted = tuple(Guard(unpacked(a), str(relation), unpacked(b), str(text), str(why)) for a, relation, b, text, why in data["requires"])
+        return Plan(*numbers, dict(data["shapes"]), bool(data["even"]), tuple(data["within"]), wanted)
     except (KeyError, TypeError, ValueError) as error:
         raise VerifyError("the metadata of a phase is malformed", repr(error)) from None
 
@@ -236,6 +240,9 @@ def _counted(plan: Plan, arrays: MutableMapping[str, Array], values: MutableMapp
             raise LooseError
         return
     _fitting(total, plan)
+    for wanted in plan.requires:
+        if not wanted.holds(values):
+            raise ShapeError(wanted.why, wanted.why_not(values), "data decide this size: choose what is selected so that it fits")
     if plan.index_bits == 32:
         arrays[name] = arrays[name].astype(np.int32, copy=False)
     if plan.within and total != bound:

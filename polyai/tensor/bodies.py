@@ -265,6 +265,10 @@ def counted_by(step: Step) -> set[str]:
     if isinstance(step, (Comprehension, Scatter, Select, Join)):
         for index in step.indices:
             names |= symbols(index.extent)
+    if isinstance(step, Scatter):
+        for wanted in step.requires:
+            names |= symbols(wanted.left) | symbols(wanted.right)
+        names.discard(nnz_of(step.target))
     if isinstance(step, (Comprehension, Scatter)):
         for root in (step.body, *(step.at if isinstance(step, Scatter) else ())):
             names |= {n for n in free(root) if n.endswith(_NNZ)}

@@ -267,6 +267,9 @@ class _Machine:
         out = np.full(len(places), MONOIDS[monoid].identity(step.type.dtype), compute)
         self._update(out, where, data.astype(compute), monoid)
         self._own(step.target, places, out.astype(to_numpy(step.type.dtype)), shape)
+        for wanted in step.requires:
+            if not wanted.holds(self.sizes):
+                raise ShapeError(wanted.why, wanted.why_not(self.sizes))
 
     def _join(self, step: Join) -> None:
         """The coordinates that every clause has, sorted."""

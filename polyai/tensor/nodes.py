@@ -41,6 +41,7 @@ from typing import Union
 from polyai.scalar.dtype import DType
 from polyai.scalar.expr import Apply, Cast, Const, Load, Var
 from polyai.shapes.expr import Size
+from polyai.shapes.guard import Guard
 from polyai.sparse.format import Format
 from polyai.term.node import node
 
@@ -124,7 +125,9 @@ class Scatter:
 
     `grouped`: such a scatter runs over all that one pattern stores, and puts it in another order: grouped by what the target
     lists outside, in the order of the walk inside. With a monoid, points of one coordinate follow each other within a group, and
-    are combined; without one each is kept: the target is a list that may hold a coordinate several times."""
+    are combined; without one each is kept: the target is a list that may hold a coordinate several times.
+
+    `requires`: what must hold of the number of elements once it is known."""
 
     target: str
     type: TensorType
@@ -135,6 +138,7 @@ class Scatter:
     body: Body
     within: tuple[Within, ...] = ()
     grouped: bool = False
+    requires: tuple[Guard, ...] = ()
 
 
 @node

@@ -92,5 +92,5 @@ def renamed_step(step: Any, names: dict[str, str]) -> Any:
     body, within = renamed_body(step.body, names), renamed_withins(step.within, names)
     if isinstance(step, Scatter):
         at = tuple(renamed_body(a, names) for a in step.at)
-        return Scatter(step.target, step.type, step.base, step.monoid, indices, at, body, within, step.grouped)
+        return Scatter(step.target, step.type, step.base, step.monoid, indices, at, body, within, step.grouped, step.requires)
     return Comprehension(step.target, step.type, indices, body, within)

@@ -8,7 +8,7 @@ from polyai.errors import DTypeError, VerifyError
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Apply, Cast, Const, Load, Var
 from polyai.scalar.ops import MONOIDS, OPS, result_type
-from polyai.shapes.expr import SizeExpr, symbol, symbols
+from polyai.shapes.expr import SizeExpr, symbols
 from polyai.shapes.expr import show as show_size
 from polyai.tensor.bodies import in_owner, indices_of, parts_within, reduces, size_symbols, stored_at
 from polyai.tensor.nodes import (
@@ -28,7 +28,6 @@ from polyai.tensor.nodes import (
     TensorType,
     While,
     Within,
-    nnz_of,
     owns_a_pattern,
     regroups,
     targets_of,
@@ -398,7 +397,7 @@ def listings_hold_what_a_sparse_tensor_stores(step: Step, scope: Scope) -> Itera
     listed = scope.types[step.of]
     if listed.pattern is None or step.of in scope.without_values:
         yield f"{step.of} stores no values of its own"
-    elif step.type != TensorType(listed.dtype, (symbol(nnz_of(listed.pattern.owner)),)):
+    elif step.type.is_sparse or step.type.rank != 1 or step.type.dtype != listed.dtype:
         yield f"{step.target} is not a dense vector of what {step.of} stores"
 
 

@@ -29,6 +29,7 @@ from polyai.errors import UnsupportedError
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Const, Load, Var
 from polyai.shapes.expr import Size, symbols
+from polyai.shapes.guard import Guard
 from polyai.tensor.bodies import (
     apply,
     convert,
@@ -77,7 +78,7 @@ from polyai.term.node import node
 class Phase:
     """One kernel of a program. `counts`: the pattern whose fibres it counts, into `J.pos1`; `bounds`: the one whose fibres it bounds
     there; `fills`: the one it stores, as `J.crd1` and, for a scatter, `J.val`. A grouped scatter is counted and stored by one kernel:
-    it stores at most as much as all of `within`. `type`: of that pattern. `aliases`: dense vectors that list what a tensor stores, and its array."""
+    it stores at most as much as all of `within`. `type`: of that pattern. `requires`: what must hold once it is counted. `aliases`: dense vectors that list what a tensor stores, and its array."""
 
     program: Program
     counts: str = ""
@@ -86,6 +87,7 @@ class Phase:
     within: tuple[str, ...] = ()
     aliases: tuple[tuple[str, str], ...] = ()
     type: TensorType | None = None
+    requires: tuple[Guard, ...] = ()
 
 
 _ONE = Const(1, dt.i64)
@@ -229,8 +231,12 @@ class _Cut:
         sizes = size_symbols(program)
         program = dataclasses.replace(program, facts=tuple(f for f in self.program.facts if symbols(f.size) <= sizes))
         aliases = tuple((i.name, self.aliases[i.name]) for i in taken if i.name in self.aliases)
-        out.append(Phase(program, counting, filling, bounding, source, aliases, self.types.get(counting or filling or bounding)))
+        out.append(Phase(program, counting, filling, bounding, source, aliases, self.types.get(counting or filling or bounding), self._required(counting)))
         ready.update((n, self.types[n]) for n in exported)
+
+    def _required(self, counted: str) -> tuple[Guard, ...]:
+        step = self.made.get(counted)
+        return step.requires if isinstance(step, Scatter) else ()
 
     def _list(self, out: list[Phase], steps: Sequence[Step], ready: dict[str, TensorType], shared: frozenset[str], done: set[str]) -> None:
         """Have the tensors computed that `steps` read as lists."""

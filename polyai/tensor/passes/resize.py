@@ -76,7 +76,7 @@ class Resize:
                 needed.update((*(() if step.base is None else (step.base,)), *(w.tensor for w in step.within)))
                 at = tuple(self.body(a, needed) for a in step.at)
                 body = self.body(step.body, needed)
-                return tn.Scatter(step.target, self.type(step.type), step.base, step.monoid, tuple(map(self.index, step.indices)), at, body, step.within, step.grouped)
+                return tn.Scatter(step.target, self.type(step.type), step.base, step.monoid, tuple(map(self.index, step.indices)), at, body, step.within, step.grouped, step.requires)
             case tn.Join():
                 needed.update(w.tensor for w in step.parts)
                 return tn.Join(step.target, self.type(step.type), tuple(map(self.index, step.indices)), step.clauses)

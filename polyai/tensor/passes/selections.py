@@ -21,9 +21,9 @@ from collections.abc import Mapping
 
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Cast, Const, Load, Var
-from polyai.shapes.expr import ceildiv, symbol
+from polyai.shapes.expr import ceildiv
 from polyai.sparse.format import csr
-from polyai.tensor.bodies import apply, convert, from_size, left_out, names_of, replace_loads, substitute, var
+from polyai.tensor.bodies import apply, convert, from_size, left_out, names_of, read_by, replace_loads, substitute, var
 from polyai.tensor.nodes import (
     Body,
     Comprehension,
@@ -34,10 +34,8 @@ from polyai.tensor.nodes import (
     Scatter,
     Step,
     TensorType,
-    nnz_of,
     pushes,
 )
-from polyai.tensor.passes.fold import without_dead_steps
 from polyai.term.names import Names
 
 BLOCK = 4096
@@ -49,7 +47,8 @@ def run(program: Program) -> tuple[Program, dict[str, TensorType]]:
     made = {s.target: s for s in program.body if isinstance(s, Scatter) and pushes(s)}
     coordinates = {s.target: s for s in program.body if isinstance(s, Comprehension) and _is_listed_coordinate(s, made)}
     lists = {s.target: s for s in program.body if isinstance(s, Listing) and s.of in coordinates}
-    if not lists and all(s.type.rank != 1 for s in made.values()):
+    returned = {s.target for s in program.body if isinstance(s, Listing) and s.target in program.outputs and s.target not in lists}
+    if not lists and not returned and all(s.type.rank != 1 for s in made.values()):
         return program, {}
     arrays: dict[str, TensorType] = {}
     names = names_of(program)
@@ -60,9 +59,16 @@ def run(program: Program) -> tuple[Program, dict[str, TensorType]]:
             copies[step.target] = _copy(step, coordinates[step.of], arrays, names)
             out.append(copies[step.target])
             continue
+        if isinstance(step, Listing) and step.target in returned:
+            held = dataclasses.replace(step, target=names.fresh(step.target))
+            out += [held, _whole(step, Load(held.target, (Var("k", dt.i64),), step.type.dtype), names)]
+            continue
         step = _with_index_arrays(step, copies)
         out.append(_in_blocks(step, names) if isinstance(step, Scatter) and step.target in made and step.type.rank == 1 else step)
-    return without_dead_steps(dataclasses.replace(program, body=tuple(out))), arrays
+    for spare in (copies, coordinates):
+        read = set(program.outputs).union(*(read_by(s) for s in out))
+        out = [s for s in out if not (isinstance(s, Comprehension) and s.target in spare and s.target not in read)]
+    return dataclasses.replace(program, body=tuple(out)), arrays
 
 
 def _is_listed_coordinate(step: Comprehension, made: Mapping[str, Scatter]) -> bool:
@@ -83,11 +89,15 @@ def _copy(step: Listing, coordinate: Comprehension, arrays: dict[str, TensorType
     """The list as a copy of the index array: for those who want it as a whole."""
     pattern = coordinate.type.pattern
     assert pattern is not None
-    size = symbol(nnz_of(pattern.owner))
     array = f"{pattern.owner}.crd1"
-    arrays[array] = TensorType(dt.i64, (size,))
-    k = Index(names.fresh("k"), size)
-    return Comprehension(step.target, step.type, (k,), convert(Load(array, (var(k),), dt.i64), step.type.dtype))
+    arrays[array] = TensorType(dt.i64, step.type.shape)
+    return _whole(step, convert(Load(array, (Var("k", dt.i64),), dt.i64), step.type.dtype), names)
+
+
+def _whole(step: Listing, element: Body, names: Names) -> Comprehension:
+    """The list as an array of its own, `element` being its element k."""
+    k = Index(names.fresh("k"), step.type.shape[0])
+    return Comprehension(step.target, step.type, (k,), substitute(element, {"k": var(k)}))
 
 
 def _with_index_arrays(step: Step, copies: Mapping[str, Comprehension]) -> Step:
@@ -115,4 +125,4 @@ def _in_blocks(step: Scatter, names: Names) -> Scatter:
     wanted = inside if condition is None else apply("where", dt.bool_, inside, substitute(condition, {old.name: here}), Const(False, dt.bool_))
     at = apply("where", dt.i64, wanted, substitute(place, {old.name: here}), Const(-1, dt.i64))
     type = TensorType(step.type.dtype, (b.extent, n), csr(64), Pattern(step.target, (0, 1)))
-    return Scatter(step.target, type, None, None, (b, t), (var(b), at), substitute(step.body, {old.name: here}))
+    return Scatter(step.target, type, None, None, (b, t), (var(b), at), substitute(step.body, {old.name: here}), requires=step.requires)
