@@ -144,6 +144,7 @@ expand_dims = eager(f.expand_dims)
 expm1 = eager(f.expm1)
 extract = eager(f.extract)
 eye = f.eye
+find = eager(f.find)
 flatnonzero = eager(f.flatnonzero)
 flatten = eager(f.flatten)
 flip = eager(f.flip)
@@ -378,6 +379,7 @@ __all__ = [
     "expm1",
     "extract",
     "eye",
+    "find",
     "flatnonzero",
     "flatten",
     "flip",

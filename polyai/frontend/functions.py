@@ -182,7 +182,7 @@ from polyai.frontend.reductions import (
     sum,
     var,
 )
-from polyai.frontend.selecting import argwhere, compress, extract, flatnonzero, nonzero
+from polyai.frontend.selecting import argwhere, compress, extract, find, flatnonzero, nonzero
 from polyai.frontend.shaping import (
     broadcast_arrays,
     broadcast_to,
@@ -293,6 +293,7 @@ __all__ = [
     "expm1",
     "extract",
     "eye",
+    "find",
     "flatnonzero",
     "flatten",
     "flip",

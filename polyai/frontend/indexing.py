@@ -29,6 +29,9 @@ def getitem(a: Array, key: Any) -> Any:
         return notation.access(a, parts)
     if all(k is Ellipsis or is_full(k) for k in parts) and len(parts) <= max(a.rank, 1):
         return a
+    found = selecting.by_mask(a, parts)
+    if found is not None:
+        return found
     parts = selecting.without_masks(a, parts)
     if a.is_sparse:
         return picking.getitem(a, parts)

@@ -36,6 +36,16 @@ def is_mask(key: Any) -> bool:
     return False
 
 
+def by_mask(a: Array, key: tuple[Any, ...]) -> Any:
+    """a[mask] for a sparse mask of the whole array; None for other keys."""
+    if len(key) != 1 or not isinstance(key[0], Array) or not key[0].is_sparse or not is_mask(key[0]) or key[0].rank != a.rank:
+        return None
+    mask = key[0]
+    if not all(a.tracer.sizes.unify(e, m, "a mask") for e, m in zip(a.extents, mask.extents)):
+        raise ShapeError(f"a mask of {a.tracer.shape_text(mask)} for {a.tracer.shape_text(a)}", "", "a mask has the shape of the array")
+    return _by_sparse_mask(a, mask)
+
+
 def without_masks(a: Array, key: tuple[Any, ...]) -> tuple[Any, ...]:
     """The key with each mask replaced by the places where it is true, one index array for each of its dimensions.
 
@@ -92,7 +102,8 @@ def nonzero(x: Any) -> tuple[Any, ...]:
     if not a.rank:
         raise ShapeError("nonzero of a scalar", tracer.shape_text(a), "use nonzero(reshape(x, (1,)))")
     if a.is_sparse:
-        from_storage = coordinates(a)
+        order = merging.order_of(a)
+        from_storage = coordinates(a if order is None or order == tuple(range(a.rank)) else merging.stored_as(a, (0, 1)))
         kept = flatnonzero(from_storage[-1])
         return tuple(cast(Any, c)[kept] for c in from_storage[:-1])
     if a.rank > 2:
@@ -175,12 +186,36 @@ def listing(a: Array) -> Array:
 
 
 def coordinates(a: Array) -> tuple[Array, ...]:
-    """The coordinates of what a sparse array stores, one vector for each dimension, and its values."""
+    """The coordinates of what a sparse array stores, one vector for each dimension, and its values.
+
+    Raises RowsWanted for a format that does not list every element by itself: it is converted to CSR at each call."""
     tracer = a.tracer
-    points = tracer.indices(a.extents)
-    within = (tracer.within(a, [p.name for p in points]),)
-    along = [tracer.emit("place", points, index_term(p), within, a.type.pattern) for p in points]
-    return (*(_nonnegative(listing(x)) for x in along), listing(a))
+    owner = "" if a.type.pattern is None else a.type.pattern.owner
+    form = tracer.types[owner].format
+    if form is None or form.padded or form.blocked or not all(level.name in ("dense", "compressed", "singleton") for level in form.levels):
+        raise merging.RowsWanted(tracer.texts.get(owner, owner))
+    return (*(_listed(tracer, a, d) for d in range(a.rank)), listing(a))
+
+
+def find(x: Any) -> Any:
+    """Rows, columns and values of what a matrix holds and is not zero, by rows, as scipy.sparse.find. Repeated coordinates add up."""
+    tracer = find_tracer((x,), "find")
+    a = tracer.array(x)
+    if not a.is_sparse:
+        places = nonzero(a)
+        return (*places, cast(Any, a)[places])
+    by_rows = coordinates(merging.stored_as(a, (0, 1)))
+    kept = nonzero(by_rows[-1])[0]
+    return tuple(cast(Any, c)[kept] for c in by_rows)
+
+
+def _by_sparse_mask(a: Array, mask: Array) -> Any:
+    """The elements where a sparse mask of the same shape is true, in the order in which the mask stores them."""
+    if a.type.pattern is not None and a.type.pattern == mask.type.pattern:
+        found = cast(Any, listing(a))[nonzero(listing(mask))[0]]
+    else:
+        found = cast(Any, a)[nonzero(mask)]
+    return shaping.reshape(found, (1, -1)) if a.is_matrix else found
 
 
 def flatnonzero(x: Any) -> Any:

@@ -242,7 +242,8 @@ def _counted(plan: Plan, arrays: MutableMapping[str, Array], values: MutableMapp
     _fitting(total, plan)
     for wanted in plan.requires:
         if not wanted.holds(values):
-            raise ShapeError(wanted.why, wanted.why_not(values), "data decide this size: choose what is selected so that it fits")
+            found = f"{evaluate(wanted.left, values)} {wanted.relation} {evaluate(wanted.right, values)}"
+            raise ShapeError(f"{wanted.text} does not hold: {found}", f"{wanted.why} relies on it, and data decide this size", "select what fits, or use where() in place of a mask")
     if plan.index_bits == 32:
         arrays[name] = arrays[name].astype(np.int32, copy=False)
     if plan.within and total != bound:

@@ -269,7 +269,7 @@ class _Machine:
         self._own(step.target, places, out.astype(to_numpy(step.type.dtype)), shape)
         for wanted in step.requires:
             if not wanted.holds(self.sizes):
-                raise ShapeError(wanted.why, wanted.why_not(self.sizes))
+                raise ShapeError(f"{wanted.text} does not hold", wanted.why_not(self.sizes))
 
     def _join(self, step: Join) -> None:
         """The coordinates that every clause has, sorted."""

@@ -56,7 +56,9 @@ def run(program: Program) -> tuple[Program, dict[str, TensorType]]:
     out: list[Step] = []
     for step in program.body:
         if isinstance(step, Listing) and step.target in lists:
-            copies[step.target] = _copy(step, coordinates[step.of], arrays, names)
+            pattern = coordinates[step.of].type.pattern
+            assert pattern is not None
+            copies[step.target] = _copy(step, made[pattern.owner], arrays, names)
             out.append(copies[step.target])
             continue
         if isinstance(step, Listing) and step.target in returned:
@@ -85,13 +87,13 @@ def _is_listed_coordinate(step: Comprehension, made: Mapping[str, Scatter]) -> b
     return isinstance(body, Var) and body.name == step.indices[pattern.dims.index(listed)].name
 
 
-def _copy(step: Listing, coordinate: Comprehension, arrays: dict[str, TensorType], names: Names) -> Comprehension:
+def _copy(step: Listing, owner: Scatter, arrays: dict[str, TensorType], names: Names) -> Comprehension:
     """The list as a copy of the index array: for those who want it as a whole."""
-    pattern = coordinate.type.pattern
-    assert pattern is not None
-    array = f"{pattern.owner}.crd1"
-    arrays[array] = TensorType(dt.i64, step.type.shape)
-    return _whole(step, convert(Load(array, (Var("k", dt.i64),), dt.i64), step.type.dtype), names)
+    array, form = f"{owner.target}.crd1", owner.type.format
+    assert form is not None
+    index = dt.BY_NAME[f"i{form.index_bits}"]
+    arrays[array] = TensorType(index, step.type.shape)
+    return _whole(step, convert(Load(array, (Var("k", dt.i64),), index), step.type.dtype), names)
 
 
 def _whole(step: Listing, element: Body, names: Names) -> Comprehension:
