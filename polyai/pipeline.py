@@ -274,6 +274,8 @@ def cost_table(program: tn.Program, sizes: Mapping[str, int]) -> str:
             lines.append(f"{step.target:24} merge of {', '.join(w.tensor for w in step.parts)}")
         elif isinstance(step, tn.Select):
             lines.append(f"{step.target:24} selects, without points of its own")
+        elif isinstance(step, tn.Spread):
+            lines.append(f"{step.target:24} consecutive runs, without points of its own")
         elif isinstance(step, tn.Listing):
             lines.append(f"{step.target:24} lists what {step.of} stores")
         elif isinstance(step, tn.Extern):

@@ -239,12 +239,12 @@ class Tracer:
         )
         return self.add_step(step)
 
-    def add_step(self, step: tn.Comprehension | tn.Scatter | tn.Join | tn.Select | tn.Listing, weak: bool = False, is_matrix: bool = False) -> Array:
+    def add_step(self, step: tn.Comprehension | tn.Scatter | tn.Join | tn.Select | tn.Spread | tn.Listing, weak: bool = False, is_matrix: bool = False) -> Array:
         """Append a step to the innermost region."""
         region = self.regions[-1]
         region.steps.append(step)
         self.types[step.target] = step.type
-        if not isinstance(step, (tn.Join, tn.Select, tn.Listing)) and (self._read_sparse or step.within):
+        if not isinstance(step, (tn.Join, tn.Select, tn.Spread, tn.Listing)) and (self._read_sparse or step.within):
             found = owners_that_must_be_unique(step, self.types)
             self.needs_unique.update(dict.fromkeys(i.name for i in self.inputs if i.name in found))
             self._read_sparse = False

@@ -18,9 +18,10 @@ import numpy as np
 from polyai.errors import ShapeError
 from polyai.frontend import merging, shaping
 from polyai.frontend.core import Array, Tracer, find_tracer, index_expr, index_term, normalized_axis
+from polyai.frontend.listing import listing, nonnegative
 from polyai.frontend.term import apply, number
 from polyai.scalar import dtype as dt
-from polyai.shapes.expr import Size, symbol
+from polyai.shapes.expr import Size
 from polyai.sparse import format as formats
 from polyai.tensor import nodes as tn
 from polyai.tensor.bodies import rename_tensors
@@ -136,14 +137,9 @@ def _of_many(tracer: Tracer, a: Array) -> tuple[Any, ...]:
     found: list[Any] = []
     for extent in reversed(a.extents[1:-1]):
         size = tracer.sizes.value(extent)
-        found.append(_nonnegative(outer % size))
-        outer = _nonnegative(outer // size)
+        found.append(nonnegative(outer % size))
+        outer = nonnegative(outer // size)
     return (outer, *reversed(found), last)
-
-
-def _nonnegative(a: Array) -> Array:
-    a.tracer.not_negative[a.name] = None
-    return a
 
 
 def _selected(tracer: Tracer, a: Array) -> tuple[Array, ...]:
@@ -173,16 +169,7 @@ def _listed(tracer: Tracer, pattern: Array, d: int) -> Array:
     points = tracer.indices(pattern.extents)
     within = (tracer.within(pattern, [p.name for p in points]),)
     along = tracer.emit("place", points, index_term(points[d]), within, pattern.type.pattern)
-    return _nonnegative(listing(along))
-
-
-def listing(a: Array) -> Array:
-    """The values that a sparse array stores as a dense vector, in the order of storage."""
-    tracer, pattern = a.tracer, a.type.pattern
-    assert pattern is not None
-    merging.refuse_in_regions(tracer, "a list of what is stored")
-    type = tn.TensorType(a.type.dtype, (symbol(tn.nnz_of(pattern.owner)),))
-    return tracer.add_step(tn.Listing(tracer.names.fresh("listed"), type, tracer.use(a)))
+    return nonnegative(listing(along))
 
 
 def coordinates(a: Array) -> tuple[Array, ...]:
@@ -227,7 +214,7 @@ def flatnonzero(x: Any) -> Any:
     out: Any = 0
     for place, extent in zip(nonzero(a), a.extents):
         out = out * tracer.sizes.value(extent) + place
-    return _nonnegative(out)
+    return nonnegative(out)
 
 
 def argwhere(x: Any) -> Any:

@@ -31,7 +31,7 @@ from polyai.tensor.bodies import loads, selects_of
 from polyai.term.names import Names
 
 Lower = Callable[[po.Scop, tn.Program], lp.Kernel]
-Straight = tn.Comprehension | tn.Scatter | tn.Join | tn.Select
+Straight = tn.Comprehension | tn.Scatter | tn.Join | tn.Select | tn.Spread
 
 
 def segments(program: tn.Program) -> tuple[tn.Program, ...]:
@@ -108,6 +108,8 @@ def _reads(step: tn.Step) -> Iterator[str]:
             yield from (w.tensor for w in step.parts)
         case tn.Select(at=at):
             yield from (load.array for load in loads(at))
+        case tn.Spread(length=length):
+            yield from (load.array for load in loads(length))
         case tn.Extern(args=args):
             yield from args
         case tn.Cond(predicate=predicate, args=args):

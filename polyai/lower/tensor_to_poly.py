@@ -92,6 +92,8 @@ class _Lowering:
                     self._join(step)
                 case tn.Select():  # has no statement: it is what those within it walk
                     pass
+                case tn.Spread():
+                    raise VerifyError(f"{step.target} spreads what nobody has counted", "its phases hand it on as an argument", "cut the program into phases first")
                 case tn.Extern() | tn.Cond() | tn.While():
                     raise UnsupportedError(
                         f"a {type(step).__name__.lower()} step among statements",

@@ -47,7 +47,7 @@ class Plan:
     """What a caller must know of one phase: the pattern it counts (or bounds) or fills, how many fibres that has and how wide its
     indices are, and the shapes of its other results (along a pattern: its name). `even`: all elements of the pattern are about
     equally dear, so that one part of the rows for each thread will do. A phase that counts and fills stores at most as much as all
-    patterns of `within` together. `requires`: what must hold of the count."""
+    patterns of `within` together. `requires`: what must hold of the count. `runs`: the user gave the counts."""
 
     of: int
     counts: str
@@ -58,6 +58,7 @@ class Plan:
     even: bool = False
     within: tuple[str, ...] = ()
     requires: tuple[Guard, ...] = ()
+    runs: bool = False
 
 
 class LooseError(Exception):
@@ -93,7 +94,8 @@ def described(program: tn.Program, counts: str, fills: str, types: Mapping[str, 
             pattern = own[output].pattern
             shapes[output] = [packed(s) for s in own[output].shape] if pattern is None else pattern.owner
     wanted = [[packed(g.left), g.relation, packed(g.right), g.text, g.why] for g in requires]
-    return {"requires": wanted, "of": of, "counts": counts, "fills": fills, "rows": rows, "index_bits": bits, "shapes": shapes, "even": even, "within": list(within)}
+    runs = made is not None and made.format is not None and made.format.name == "spread" and bool(counts)
+    return {"requires": wanted, "runs": runs, "of": of, "counts": counts, "fills": fills, "rows": rows, "index_bits": bits, "shapes": shapes, "even": even, "within": list(within)}
 
 
 def plan_of(kernel: Kernel) -> Plan | None:
@@ -104,7 +106,7 @@ def plan_of(kernel: Kernel) -> Plan | None:
     try:
         numbers = int(data["of"]), str(data["counts"]), str(data["fills"]), unpacked(data["rows"]), int(data["index_bits"])
         wanted = tuple(Guard(unpacked(a), str(relation), unpacked(b), str(text), str(why)) for a, relation, b, text, why in data["requires"])
-        return Plan(*numbers, dict(data["shapes"]), bool(data["even"]), tuple(data["within"]), wanted)
+        return Plan(*numbers, dict(data["shapes"]), bool(data["even"]), tuple(data["within"]), wanted, bool(data["runs"]))
     except (KeyError, TypeError, ValueError) as error:
         raise VerifyError("the metadata of a phase is malformed", repr(error)) from None
 
@@ -229,6 +231,13 @@ def _give_back(start: int, size: int) -> None:
 def _counted(plan: Plan, arrays: MutableMapping[str, Array], values: MutableMapping[str, int], width: int = 0) -> None:
     """The positions of a pattern in the width of its indices, and how much it stores, or can store in elements of `width` bytes."""
     name = f"{plan.counts}.pos1"
+    if plan.runs and (arrays[name][1:] < arrays[name][:-1]).any():
+        at = int(np.argmax(arrays[name][1:] < arrays[name][:-1]))
+        raise ShapeError(
+            f"the counts of repeat are negative, or too many, from element {at} on",
+            f"its count is {int(arrays[name][at + 1]) - int(arrays[name][at])}",
+            "counts are integers of at least 0: use maximum(counts, 0)",
+        )
     total, bound = int(arrays[name][-1]), values.get(tn.nnz_of(plan.counts))
     values[tn.nnz_of(plan.counts)] = total
     if width:

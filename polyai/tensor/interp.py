@@ -31,6 +31,7 @@ from polyai.tensor.nodes import (
     Program,
     Scatter,
     Select,
+    Spread,
     Step,
     TensorType,
     While,
@@ -134,6 +135,8 @@ class _Machine:
                 self._join(step)
             case Select():
                 self._select(step)
+            case Spread():
+                self._spread(step)
             case Listing():
                 self._listing(step)
             case Extern():
@@ -298,6 +301,18 @@ class _Machine:
             raise IndexOutOfRangeError(f"{step.target} selects outside its range", f"index {outside[0]}, whose extent is {limit}", "check the indices")
         places = np.arange(len(chosen)) * limit + chosen
         self._own(step.target, places, np.ones(len(chosen), bool), (*extents, limit))
+
+    def _spread(self, step: Spread) -> None:
+        """Consecutive runs, one below each value of the first index."""
+        above = step.indices[0]
+        extent = self.evaluator.extent(above)
+        lengths = self.evaluator.full(step.length, append_axes(Grid((), {}), (above,), [extent])).reshape(-1).astype(np.int64)
+        if (lengths < 0).any():
+            raise ShapeError(f"{step.target} has a run of {lengths.min()} elements", "a count is not negative")
+        total = int(lengths.sum())
+        rows = np.repeat(np.arange(extent), lengths)
+        self.tensors[step.target] = Stored(SparseValue((rows, np.arange(total)), np.ones(total, bool), (extent, total)))
+        self.sizes[nnz_of(step.target)] = total
 
     def _listing(self, step: Listing) -> None:
         """Values in the order in which their pattern is stored; what the program assembles is sorted."""

@@ -3,11 +3,12 @@
 Grammar::
 
     Program    = inputs, body: Step*, outputs: names, facts
-    Step       = Comprehension | Scatter | Join | Select | Listing | Extern | Cond | While
+    Step       = Comprehension | Scatter | Join | Select | Spread | Listing | Extern | Cond | While
     Comprehension  target[indices] = body                 for all indices (in `within`, if given)
     Scatter        target = base; target[at] monoid= body for all indices in lexicographic order
     Join           target[indices] = the coordinates where, in every clause, one of its parts is stored
     Select         target[indices] = the coordinates whose last index is `at`, a function of the others
+    Spread         target[indices] = the coordinates (i, t) with t in the i-th of consecutive runs, `length` long each
     Listing        target[k] = the k-th element that `of` stores
     Body       = scalar Expr, with two more readings:
                    Load(tensor, indices)                  an access; indices are affine in index variables and sizes,
@@ -169,6 +170,17 @@ class Select:
 
 
 @node
+class Spread:
+    """The coordinates (i, t) where t lies in run i: runs follow each other from 0 on, and run i has `length` elements, an integer
+    expression of i that must not be negative. The target owns its pattern and holds no values; the last extent is its own count."""
+
+    target: str
+    type: TensorType
+    indices: tuple[Index, ...]
+    length: Body
+
+
+@node
 class Listing:
     """target[k] = the k-th element that the sparse tensor `of` stores, in the order of storage: a dense vector of `nnz_of(owner)`."""
 
@@ -215,7 +227,7 @@ class While:
     body: Program
 
 
-Step = Union[Comprehension, Scatter, Join, Select, Listing, Extern, Cond, While]
+Step = Union[Comprehension, Scatter, Join, Select, Spread, Listing, Extern, Cond, While]
 
 
 @node
@@ -258,7 +270,7 @@ class Program:
 def targets_of(step: Step) -> tuple[str, ...]:
     """The names a step defines."""
     match step:
-        case Comprehension() | Scatter() | Join() | Select() | Listing():
+        case Comprehension() | Scatter() | Join() | Select() | Spread() | Listing():
             return (step.target,)
         case Extern() | Cond() | While():
             return step.targets
@@ -269,7 +281,7 @@ def types_of(program: Program) -> dict[str, TensorType]:
     out = {i.name: i.type for i in program.inputs}
     for step in program.body:
         match step:
-            case Comprehension() | Scatter() | Join() | Select() | Listing():
+            case Comprehension() | Scatter() | Join() | Select() | Spread() | Listing():
                 out[step.target] = step.type
             case Extern() | Cond() | While():
                 out.update(zip(step.targets, step.types))
@@ -301,5 +313,5 @@ def pushes(step: Step) -> bool:
 
 
 def owns_a_pattern(step: Step) -> bool:
-    """True for the steps that make a pattern: joins, selections, and scatters without a base."""
-    return isinstance(step, (Join, Select)) or (isinstance(step, Scatter) and step.base is None)
+    """True for the steps that make a pattern: joins, selections, spreads, and scatters without a base."""
+    return isinstance(step, (Join, Select, Spread)) or (isinstance(step, Scatter) and step.base is None)

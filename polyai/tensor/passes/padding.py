@@ -52,6 +52,7 @@ from polyai.tensor.nodes import (
     Reduce,
     Scatter,
     Select,
+    Spread,
     Step,
     TensorType,
     While,
@@ -155,7 +156,7 @@ class _Padding:
             case Scatter():
                 inside = self._padded(step.within)
                 yield step if inside is None else self._scatter(step, self._walk(inside, set()))
-            case Cond() | While() | Extern() | Join() | Select() | Listing():
+            case Cond() | While() | Extern() | Join() | Select() | Spread() | Listing():
                 self._refuse(step, "enters a branch or a loop")
                 yield step
             case _:

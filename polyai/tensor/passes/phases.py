@@ -46,6 +46,7 @@ from polyai.tensor.bodies import (
     size_symbols,
     stem,
     stored_at,
+    substitute,
     var,
 )
 from polyai.tensor.nodes import (
@@ -60,6 +61,7 @@ from polyai.tensor.nodes import (
     Reduce,
     Scatter,
     Select,
+    Spread,
     Step,
     TensorType,
     Within,
@@ -104,14 +106,14 @@ def run(program: Program, *, how: str = "packed") -> tuple[Phase, ...]:
         C.val[i: n, j: m within C(i, j)] f64 = sum(k: c) A[i, k] * B[k, j]   within A(i, k), B(k, j)
     """
     program, arrays = selections.run(program)
-    made = {step.target: step for step in program.body if isinstance(step, (Join, Scatter)) and owns_a_pattern(step)}
+    made = {step.target: step for step in program.body if isinstance(step, (Join, Scatter, Spread)) and owns_a_pattern(step)}
     if not made and not any(isinstance(step, Listing) for step in program.body):
         return (Phase(program),)
     return _Cut(program, made, how, arrays).phases()
 
 
 class _Cut:
-    def __init__(self, program: Program, made: Mapping[str, Join | Scatter], how: str, arrays: Mapping[str, TensorType]) -> None:
+    def __init__(self, program: Program, made: Mapping[str, Join | Scatter | Spread], how: str, arrays: Mapping[str, TensorType]) -> None:
         self.program, self.made, self.how = program, made, how
         self.types, self.names = {**types_of(program), **arrays}, names_of(program)
         self.arrays, self.lists = arrays, {step.target: step for step in program.body if isinstance(step, Listing)}
@@ -130,7 +132,7 @@ class _Cut:
 
     def _is_assembled(self, name: str) -> bool:
         """Values lie along it, or another pattern is made from it."""
-        if isinstance(self.made[name], Scatter) or name in self.program.outputs:
+        if isinstance(self.made[name], (Scatter, Spread)) or name in self.program.outputs:
             return True
         stored = {t for t, type in self.types.items() if t != name and type.pattern is not None and type.pattern.owner == name}
         if stored & set(self.program.outputs):
@@ -147,6 +149,12 @@ class _Cut:
         ready: dict[str, TensorType] = {i.name: i.type for i in self.program.inputs}
         done: set[str] = set()
         for name in self.assembled:
+            if isinstance(spread := self.made[name], Spread):
+                if self.how != "again":
+                    runs = self._run_ends(spread)
+                    self._add(out, [runs[-1].target], ready, shared, done, more=runs, counting=name)
+                done.add(name)
+                continue
             if regroups(self.made[name]):
                 self._add(out, [name], ready, shared, done, filling=name)
                 done.add(name)
@@ -351,6 +359,7 @@ class _Cut:
             whole, over, kept, each = self._whole_fibres(own, at, over)
             points = self._row_sum(f"{name}.points", at, over, kept, each)
             return (*whole, points, self._positions(name, row, points, at_most=column.extent))
+        assert isinstance(step, Join)
         clause = min(step.clauses, key=len)
         if all(self._has_positions(part.tensor) for part in clause):
             return (self._sum_of_positions(name, row, tuple(part.tensor for part in clause)),)
@@ -462,6 +471,13 @@ class _Cut:
         indices, pattern = tuple(by_name[p] for p in places), Pattern(step.target, tuple(range(len(places))))
         type = TensorType(step.type.dtype, step.type.shape, None, pattern)
         return Comprehension(f"{step.target}.val", type, indices, body, (Within(step.target, tuple(places)),))
+
+    def _run_ends(self, step: Spread) -> tuple[Comprehension, ...]:
+        """How long the runs are, and where each begins."""
+        row = Index(self.names.fresh(stem(step.indices[0].name)), step.indices[0].extent)
+        length = substitute(step.length, {step.indices[0].name: var(row)})
+        lengths = Comprehension(f"{step.target}.count", TensorType(dt.i64, (row.extent,)), (row,), convert(length, dt.i64))
+        return lengths, self._positions(step.target, row, lengths)
 
     def _counted_pushes(self, name: str) -> tuple[Comprehension | Scatter, ...]:
         """How much is pushed to each row of a pattern that a scatter without a monoid makes."""

@@ -83,6 +83,9 @@ class Resize:
             case tn.Select():
                 indices = tuple(map(self.index, step.indices))
                 return tn.Select(step.target, self.type(step.type), indices, self.body(step.at, needed))
+            case tn.Spread():
+                indices = tuple(map(self.index, step.indices))
+                return tn.Spread(step.target, self.type(step.type), indices, self.body(step.length, needed))
             case tn.Listing():
                 needed.add(step.of)
                 return tn.Listing(step.target, self.type(step.type), step.of)
