@@ -6,7 +6,6 @@ Each function takes traced arrays, NumPy arrays, sparse arrays and numbers, at l
 from __future__ import annotations
 
 from polyai.frontend.control import (
-    argsort,
     cholesky,
     cond,
     det,
@@ -19,9 +18,7 @@ from polyai.frontend.control import (
     scan,
     searchsorted,
     solve,
-    sort,
     svd,
-    unique,
     while_loop,
 )
 from polyai.frontend.conv import avg_pool1d, avg_pool2d, conv1d, conv2d, conv3d, convolve, max_pool1d, max_pool2d
@@ -158,6 +155,7 @@ from polyai.frontend.nn import (
     sparse_attention,
 )
 from polyai.frontend.notation import comprehension, index, indices
+from polyai.frontend.ordering import argsort, sort, unique
 from polyai.frontend.random import dropout, normal, random_bits, uniform
 from polyai.frontend.reductions import (
     all,

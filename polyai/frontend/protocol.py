@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from polyai.errors import UnsupportedError
-from polyai.frontend import control, conv, creation, indexing, joining, linalg, reductions, selecting, shaping
+from polyai.frontend import control, conv, creation, indexing, joining, linalg, ordering, reductions, selecting, shaping
 from polyai.frontend import elementwise as ew
 from polyai.frontend.core import find_tracer
 
@@ -106,7 +106,7 @@ FUNCTIONS: dict[str, Function] = {
     "zeros_like": creation.zeros_like, "ones_like": creation.ones_like, "empty_like": creation.zeros_like, "full_like": _full_like,
     "take": _take, "take_along_axis": indexing.take_along_axis, "bincount": indexing.bincount, "convolve": conv.convolve,
     "argwhere": selecting.argwhere, "flatnonzero": selecting.flatnonzero, "compress": selecting.compress, "extract": selecting.extract,
-    "linspace": creation.linspace, "sort": control.sort, "argsort": control.argsort, "unique": control.unique, "nonzero": selecting.nonzero,
+    "linspace": creation.linspace, "sort": ordering.sort, "argsort": ordering.argsort, "unique": ordering.unique, "nonzero": selecting.nonzero,
     "searchsorted": control.searchsorted, "median": control.median, "quantile": control.quantile, "inv": control.inv,
     "solve": control.solve, "svd": control.svd, "qr": control.qr, "cholesky": control.cholesky, "eigh": control.eigh, "det": control.det,
     "shape": lambda a: a.shape, "ndim": lambda a: a.ndim, "size": _size, "copy": ew.positive,

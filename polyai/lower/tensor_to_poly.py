@@ -283,7 +283,8 @@ class _Lowering:
         index = dt.BY_NAME[f"i{form.index_bits}"]
         rows, stored = step.type.shape[row], symbol(tn.nnz_of(name))
         self.arrays[f"{name}.pos1"] = poly.Array(f"{name}.pos1", index, (rows + 1,), "input")
-        self.arrays[f"{name}.crd1"] = poly.Array(f"{name}.crd1", index, (stored,), "output")
+        if f"{name}.crd1" in self.program.outputs:
+            self.arrays[f"{name}.crd1"] = poly.Array(f"{name}.crd1", index, (stored,), "output")
         if f"{name}.val" in self.program.outputs:
             self.arrays[f"{name}.val"] = poly.Array(f"{name}.val", step.type.dtype, (stored,), "output")
         cursor = f"{name}.cursor"
@@ -297,9 +298,8 @@ class _Lowering:
         when = None if not known else reduce(lambda a, c: Apply("and", (a, c), dt.bool_), known)
         at = (self._expr(frame, places[row], dt.i64),)
         following = Apply("add", (Load(cursor, at, dt.i64), Const(1, dt.i64)), dt.i64)
-        pushes: tuple[tuple[str, Expr], ...] = ((f"{name}.crd1", self._expr(frame, places[column], index)),)
-        if f"{name}.val" in self.program.outputs:
-            pushes += ((f"{name}.val", self._expr(frame, step.body, step.type.dtype)),)
+        found = (("crd1", places[column], index), ("val", step.body, step.type.dtype))
+        pushes = tuple((f"{name}.{part}", self._expr(frame, body, dtype)) for part, body, dtype in found if f"{name}.{part}" in self.program.outputs)
         self._add(name, frame, cursor, at, following, None, pushes, when)
 
     def _scatter(self, step: tn.Scatter) -> None:

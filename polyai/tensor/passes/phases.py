@@ -229,7 +229,8 @@ class _Cut:
             assert isinstance(step, Scatter)
             goals, counting, source = [f"{filling}.{part}" for part in ("pos1", "crd1", "val")], filling, self._stored_by(step)
         elif filling and pushes(self.made[filling]):
-            goals, assembled = [f"{filling}.crd1"] + [f"{filling}.val"] * self._has_readers(filling), (*assembled, filling)
+            wanted = (("crd1", self._is_walked(filling)), ("val", self._has_readers(filling)))
+            goals, assembled = [f"{filling}.{part}" for part, needed in wanted if needed], (*assembled, filling)
         name = f"{self.program.name}_{len(out)}"
         if bounding:  # only how long rows are is read
             taken = tuple(dataclasses.replace(i, unique=False) for i in taken)
@@ -257,6 +258,14 @@ class _Cut:
                 ready[step.of] = self.types[step.of]
             ready[step.target] = step.type
             self.aliases[step.target] = f"{step.of}.val" if step.of in inputs or step.of in self.made else step.of
+
+    def _is_walked(self, name: str) -> bool:
+        """Whether somebody wants the coordinates of a pattern, beside its values."""
+        if f"{name}.crd1" in self.arrays or not self._has_readers(name):
+            return True
+        along = {n for n, t in self.types.items() if n != name and t.pattern is not None and t.pattern.owner == name}
+        steps = (step for step in self.program.body if not isinstance(step, Listing) and name not in targets_of(step))
+        return bool(along) or name in self.program.outputs or any(name in read_by(step) for step in steps)
 
     def _has_readers(self, name: str) -> bool:
         """Whether somebody wants the values of a pattern, beside its coordinates."""
