@@ -190,7 +190,9 @@ class Variant:
         size = sum(len(k.code) for k in self.kernels)
         seconds = self.runtime.seconds(ticks) if ticks else 0.0
         name = self.traced.program.name
-        made = KernelReport(name, guards or "every size", self.reason, self.origin, self.made_in, size, self.served + fast, seconds)
+        chosen = (text if bound == text else f"{text} <= {bound}" for _, text, bound in self.traced.decided)
+        serves = ", ".join((guards or "every size", *chosen))
+        made = KernelReport(name, serves, self.reason, self.origin, self.made_in, size, self.served + fast, seconds)
         return made, fast
 
     @property

@@ -128,6 +128,13 @@ def _walks(build: Build) -> Build:
     return replace(build, program=program, aliases=(*build.aliases, *aliases))
 
 
+def _sift(build: Build) -> Build:
+    program = sift.run(build.program)
+    left = {name for step in program.body for name in tn.targets_of(step)}
+    gone = (s.target for s in build.program.body if isinstance(s, tn.Scatter) and tn.pushes(s) and s.target not in left)
+    return replace(build, program=program, notes=(*build.notes, *(f"{name}: only reduced, so what is selected is not stored" for name in gone)))
+
+
 def _statements(build: Build) -> Build:
     return replace(build, scops=tuple(tensor_to_poly.lower(part) for part in assemble.segments(build.program)))
 
@@ -167,7 +174,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("restrict", "tensor", _program(lambda b: restrict.run(b.program))),
     Stage("reassociate", "tensor", _program(lambda b: reassociate.run(b.program, b.hints))),
     Stage("fuse", "tensor", _program(lambda b: fuse.run(b.program))),
-    Stage("sift", "tensor", _program(lambda b: sift.run(b.program))),
+    Stage("sift", "tensor", _sift),
     Stage("library", "tensor", _library),
     Stage("walks", "tensor", _walks),
     Stage("padding", "tensor", _program(lambda b: padding.run(b.program))),
@@ -238,7 +245,7 @@ def compile_kernels(
     return tuple(reversed(out))
 
 
-def explain_program(program: tn.Program, sizes: Mapping[str, int], options: Options, guards: Iterable[object]) -> Explanation:
+def explain_program(program: tn.Program, sizes: Mapping[str, int], options: Options, guards: Iterable[object], decided: Iterable[tuple[str, str, str]] = ()) -> Explanation:
     """Compile a program and keep what every stage made of it, as text."""
     sections: list[Section] = []
 
@@ -250,9 +257,11 @@ def explain_program(program: tn.Program, sizes: Mapping[str, int], options: Opti
     total = sum(s.milliseconds or 0.0 for s in sections)
     known = cost_table(build.program, sizes)
     notes = tuple(dict.fromkeys(n for part in build.parts for n in part.notes))
+    chosen = "\n".join(f"{name}: {text}, at least 0" + ("" if bound == text else f", at most {bound}") for name, text, bound in decided)
     summary = (
         Section("mathematics", tensor_show.show(program), "stage"),
         Section("guards", "\n".join(map(str, guards)) or "none: every size is served"),
+        *((Section("sizes that data decide", chosen),) if chosen else ()),
         Section("decisions", "\n".join(notes) or "none"),
         Section("costs", known),
         Section("memory", "\n".join(memory_plan(part.loops) for part in build.parts)),

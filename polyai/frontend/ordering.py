@@ -21,8 +21,8 @@ from polyai.shapes.expr import Size
 from polyai.sparse.format import csr
 from polyai.tensor import nodes as tn
 
-DIGIT = 11
-"""Bits of a digit: its 2048 groups are places that are written to, which the second-level cache holds."""
+DIGIT = 13
+"""Bits of a digit: its 8192 groups are places that are written to, which the caches hold."""
 
 
 def argsort(x: Any, axis: Any = -1, *, descending: bool = False, stable: bool = True) -> Any:

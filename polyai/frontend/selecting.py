@@ -21,11 +21,16 @@ from polyai.frontend.core import Array, Tracer, find_tracer, index_expr, index_t
 from polyai.frontend.listing import listing, nonnegative
 from polyai.frontend.term import apply, number
 from polyai.scalar import dtype as dt
+from polyai.scalar.expr import Load, Var
 from polyai.shapes.expr import Size
 from polyai.sparse import format as formats
 from polyai.tensor import nodes as tn
-from polyai.tensor.bodies import rename_tensors
+from polyai.tensor.bodies import rename_tensors, replace_loads
 from polyai.tensor.passes.fold import without_names
+from polyai.tensor.show import show_body
+
+LONGEST = 40
+"""Characters of a mask that messages spell out."""
 
 
 def is_mask(key: Any) -> bool:
@@ -131,6 +136,22 @@ def alike(tracer: Tracer, a: Array) -> str:
     return same.get(a.name, a.name)
 
 
+def spelled(tracer: Tracer, a: Array) -> str:
+    """How messages call a mask: `x > 0.0`, where that is short."""
+    if a.name in tracer.texts:
+        return tracer.texts[a.name]
+    made = next((s for s in reversed(tracer.regions[-1].steps) if isinstance(s, tn.Comprehension) and s.target == a.name), None)
+    if made is None:
+        return tracer.text(a)
+
+    def bare(load: Load) -> Any:
+        whole = all(isinstance(i, Var) for i in load.indices)
+        return Var(tracer.texts.get(load.array, "..") if whole else "..", load.dtype)
+
+    text = show_body(replace_loads(made.body, bare))
+    return text if len(text) <= LONGEST and ".." not in text else tracer.text(a)
+
+
 def _of_many(tracer: Tracer, a: Array) -> tuple[Any, ...]:
     """The places in an array of more than two dimensions: those before the last one as one."""
     outer, last = nonzero(shaping.reshape(a, (-1, tracer.sizes.value(a.extents[-1]))))
@@ -153,7 +174,7 @@ def _selected(tracer: Tracer, a: Array) -> tuple[Array, ...]:
     place = apply("where", condition, index_term(last), number(-1, dt.i64))
     form = formats.coo(1, 64) if a.rank == 1 else formats.csr(64)
     type = tn.TensorType(dt.bool_, a.extents, form, tn.Pattern(name, tuple(range(a.rank))))
-    count = tracer.sizes.add(tn.nnz_of(name), f"count_nonzero({tracer.text(a)})", None)
+    count = tracer.sizes.add(tn.nnz_of(name), f"count_nonzero({spelled(tracer, a)})", None)
     total: Size = 1
     for extent in a.extents:
         total = total * extent

@@ -41,7 +41,8 @@ def repeated(a: Array, repeats: Any, d: int) -> Any:
     tracer.sizes.require(counts.extents[0], "==", a.extents[d], "repeat", "give one count for each element of the axis")
     merging.refuse_in_regions(tracer, "repeat")
     name = tracer.sparse_name("repeated")
-    size = tracer.sizes.add(tn.nnz_of(name), f"sum({tracer.text(counts)})", None)
+    spelled = tracer.text(counts)
+    size = tracer.sizes.add(tn.nnz_of(name), f"sum({spelled})", None)
     tracer.sizes.decided[tn.nnz_of(name)] = size
     i, t = tracer.indices((a.extents[d], size))
     length = convert(tracer.read(counts, (i,)), dt.i64)

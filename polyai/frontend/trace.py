@@ -94,7 +94,8 @@ class Traced:
     `inputs` are in the order of `program.inputs`. `guards` hold over the values of all `symbols`; a call where one does
     not hold needs another trace. `hints` are the values of the traced call. `needs_unique` names sparse inputs whose
     coordinates must not repeat, because something not linear in the stored values is computed along their pattern. `merged`
-    names those that are merged with others: they must be in order, and coordinates that repeat add up first.
+    names those that are merged with others: they must be in order, and coordinates that repeat add up first. `decided`: the sizes that
+    data decide, each with its text and its bound.
     """
 
     program: tn.Program
@@ -110,6 +111,7 @@ class Traced:
     merged: tuple[str, ...] = ()
     texts: dict[str, str] = field(default_factory=dict)
     dims: dict[str, Dim] = field(default_factory=dict)
+    decided: tuple[tuple[str, str, str], ...] = ()
 
     def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The value of each input by name."""
@@ -276,6 +278,7 @@ def _finished(tracer: Tracer, binder: _Binder, found: list[Leaf], outputs: Any, 
         tuple(merged),
         dict(sizes.texts),
         dict(binder.declared.dims),
+        tuple((name, sizes.texts[name], sizes.text(bound)) for name, bound in sizes.decided.items()),
     )
 
 

@@ -233,11 +233,10 @@ def _counted(plan: Plan, arrays: MutableMapping[str, Array], values: MutableMapp
     name = f"{plan.counts}.pos1"
     if plan.runs and (arrays[name][1:] < arrays[name][:-1]).any():
         at = int(np.argmax(arrays[name][1:] < arrays[name][:-1]))
-        raise ShapeError(
-            f"the counts of repeat are negative, or too many, from element {at} on",
-            f"its count is {int(arrays[name][at + 1]) - int(arrays[name][at])}",
-            "counts are integers of at least 0: use maximum(counts, 0)",
-        )
+        given = (int(arrays[name][at + 1]) - int(arrays[name][at]) + (1 << 63)) % (1 << 64) - (1 << 63)  # sums wrap
+        if given >= 0:
+            raise ShapeError("the counts of repeat sum to 2**63 or more", f"that of element {at} is {given}", "repeat a part of it at a time")
+        raise ShapeError(f"repeat with the count {given} for element {at}", "counts are not negative", "use maximum(counts, 0)")
     total, bound = int(arrays[name][-1]), values.get(tn.nnz_of(plan.counts))
     values[tn.nnz_of(plan.counts)] = total
     if width:
