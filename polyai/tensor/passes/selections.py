@@ -32,6 +32,8 @@ from polyai.tensor.nodes import (
     Pattern,
     Program,
     Scatter,
+    Select,
+    Spread,
     Step,
     TensorType,
     pushes,
@@ -104,13 +106,17 @@ def _whole(step: Listing, element: Body, names: Names) -> Comprehension:
 
 def _with_index_arrays(step: Step, copies: Mapping[str, Comprehension]) -> Step:
     """A step that reads index arrays instead of their copies."""
-    if not isinstance(step, (Comprehension, Scatter)) or not copies:
+    if not isinstance(step, (Comprehension, Scatter, Select, Spread)) or not copies:
         return step
 
     def change(load: Load) -> Body:
         copy = copies.get(load.array)
         return load if copy is None else substitute(copy.body, {copy.indices[0].name: load.indices[0]})
 
+    if isinstance(step, Select):
+        return dataclasses.replace(step, at=replace_loads(step.at, change))
+    if isinstance(step, Spread):
+        return dataclasses.replace(step, length=replace_loads(step.length, change))
     body = replace_loads(step.body, change)
     if isinstance(step, Comprehension):
         return dataclasses.replace(step, body=body)

@@ -86,7 +86,8 @@ class _Sift:
             if self.number and all(self.number not in targets_of(s) for s in out):
                 out.append(self._count())
             out.append(new)
-        return without_dead_steps(dataclasses.replace(self.given, body=tuple(out)))
+        facts = tuple(f for f in self.given.facts if self.size not in symbols(f.size))
+        return without_dead_steps(dataclasses.replace(self.given, body=tuple(out), facts=facts))
 
     def _reduced(self, step: Step) -> Comprehension | None:
         if not isinstance(step, Comprehension) or any(self.size in symbols(i.extent) for i in step.indices):
