@@ -111,7 +111,7 @@ def _places(order: Array, a: Array, d: int) -> Array:
 def _ordered(a: Array, descending: bool) -> tuple[Array, Array]:
     """The order that sorts each line along the last dimension of `a`, of the array flattened; and the keys, flattened."""
     tracer = a.tracer
-    merging.refuse_in_regions(tracer, "a sort")
+    merging.refuse_in_regions(tracer, "a sort", "lists", "sort outside of the loop or branch")
     flat = shaping.reshape(a, -1)
     (n,) = flat.extents
     (i,) = tracer.indices((n,))

@@ -18,8 +18,8 @@ import numpy as np
 from polyai.errors import ShapeError
 from polyai.frontend import merging, shaping
 from polyai.frontend.core import Array, Tracer, find_tracer, index_expr, index_term, normalized_axis
-from polyai.frontend.listing import listing, nonnegative
-from polyai.frontend.term import apply, number
+from polyai.frontend.listing import DECIDED, listing, nonnegative
+from polyai.frontend.term import apply, convert, number
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Load, Var
 from polyai.shapes.expr import Size
@@ -165,7 +165,7 @@ def _of_many(tracer: Tracer, a: Array) -> tuple[Any, ...]:
 
 def _selected(tracer: Tracer, a: Array) -> tuple[Array, ...]:
     """The lists of the coordinates of a vector or a matrix where it is not zero."""
-    merging.refuse_in_regions(tracer, "nonzero")
+    merging.refuse_in_regions(tracer, "a mask or nonzero", DECIDED, "select outside of the loop or branch, or keep the size: sum(where(mask, x, 0)), where(mask, x, other)")
     name = tracer.sparse_name("chosen")
     points = tracer.indices(a.extents)
     value = tracer.read(a, points)
@@ -185,16 +185,16 @@ def _selected(tracer: Tracer, a: Array) -> tuple[Array, ...]:
     return tuple(_listed(tracer, made, d) for d in range(a.rank))
 
 
-def _listed(tracer: Tracer, pattern: Array, d: int) -> Array:
+def _listed(tracer: Tracer, pattern: Array, d: int, dtype: dt.DType = dt.i64) -> Array:
     """The list of coordinate `d` along a pattern."""
     points = tracer.indices(pattern.extents)
     within = (tracer.within(pattern, [p.name for p in points]),)
-    along = tracer.emit("place", points, index_term(points[d]), within, pattern.type.pattern)
+    along = tracer.emit("place", points, convert(index_term(points[d]), dtype), within, pattern.type.pattern)
     return nonnegative(listing(along))
 
 
 def coordinates(a: Array) -> tuple[Array, ...]:
-    """The coordinates of what a sparse array stores, one vector for each dimension, and its values.
+    """The coordinates of what a sparse array stores, one vector of its index type for each dimension, and its values.
 
     Raises RowsWanted for a format that does not list every element by itself: it is converted to CSR at each call."""
     tracer = a.tracer
@@ -202,7 +202,8 @@ def coordinates(a: Array) -> tuple[Array, ...]:
     form = tracer.types[owner].format
     if form is None or form.padded or form.blocked or not all(level.name in ("dense", "compressed", "singleton") for level in form.levels):
         raise merging.RowsWanted(tracer.texts.get(owner, owner))
-    return (*(_listed(tracer, a, d) for d in range(a.rank)), listing(a))
+    index = dt.BY_NAME[f"i{form.index_bits}"]
+    return (*(_listed(tracer, a, d, index) for d in range(a.rank)), listing(a))
 
 
 def find(x: Any) -> Any:

@@ -12,7 +12,7 @@ import numpy as np
 from polyai.errors import DTypeError, ShapeError
 from polyai.frontend import merging
 from polyai.frontend.core import Array, index_term
-from polyai.frontend.listing import listing, nonnegative
+from polyai.frontend.listing import DECIDED, listing, nonnegative
 from polyai.frontend.term import convert
 from polyai.scalar import dtype as dt
 from polyai.sparse.owned import spread
@@ -39,7 +39,7 @@ def repeated(a: Array, repeats: Any, d: int) -> Any:
     if counts.rank != 1:
         raise ShapeError(f"repeat with counts of {counts.rank} dimensions", tracer.shape_text(counts), "give a vector with one count for each element")
     tracer.sizes.require(counts.extents[0], "==", a.extents[d], "repeat", "give one count for each element of the axis")
-    merging.refuse_in_regions(tracer, "repeat")
+    merging.refuse_in_regions(tracer, "repeat", DECIDED, "repeat outside of the loop or branch, or use take(x, indices)")
     name = tracer.sparse_name("repeated")
     spelled = tracer.text(counts)
     size = tracer.sizes.add(tn.nnz_of(name), f"sum({spelled})", None)

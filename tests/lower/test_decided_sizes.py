@@ -14,6 +14,7 @@ from polyai.frontend import functions as pa
 from polyai.frontend.trace import trace
 from polyai.sparse import interop
 from polyai.tensor.interp import SparseValue
+from polyai.tensor.passes import selections
 from tests.lower import staged
 
 RNG = np.random.default_rng(5)
@@ -50,6 +51,12 @@ ON_SPARSE: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "elements": (lambda a: a[a > 0], lambda a: a.toarray()[a.toarray() > 0]),
     "structure of a part": (lambda a: pa.nonzero(pa.tril(a)), lambda a: np.nonzero(np.tril(a.toarray()))),
 }
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Several blocks in short vectors."""
+    monkeypatch.setattr(selections, "BLOCK", 4)
 
 
 def dense(value: Any) -> Any:
