@@ -50,6 +50,8 @@ ON_VECTORS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "argwhere": (lambda x: np.argwhere(x > 0), lambda x: np.argwhere(x > 0)),
     "compress": (lambda x: x.compress(x > 0), lambda x: x.compress(x > 0)),
     "extract": (lambda x: np.extract(x > 0, x), lambda x: np.extract(x > 0, x)),
+    "np.where": (lambda x: np.where(x > 0), lambda x: np.where(x > 0)),
+    "added where it is selected": (lambda x: x.at[x > 0].add(x[x > 0] * 2), lambda x: np.where(x > 0, 3 * x, x)),
     "where it is selected": (lambda x: x.at[pa.nonzero(x > 0)[0]].set(0), lambda x: np.where(x > 0, 0, x)),
     "count": (lambda x: pa.sum(x[x > 0]) / x[x > 0].size if x.shape[0] else x, lambda x: np.sum(x[x > 0]) / max((x > 0).sum(), 0) if len(x) else x),
 }

@@ -99,7 +99,7 @@ class Update:
                 raise ShapeError("a mask or its values do not fit the array they update", tracer.shape_text(a), "their shapes must broadcast to it")
             indices = tracer.indices(chosen.extents)
             return tracer.emit("set", indices, convert(tracer.read(chosen, indices), a.type.dtype))
-        selection = select(a, self.key)
+        selection = select(a, selecting.without_masks(a, self.key))
         indices = tracer.indices(selection.extents)
         if isinstance(values, (Array, np.ndarray, list, tuple)):
             update = dense(tracer.array(values), "an update")

@@ -49,7 +49,7 @@ def is_full(k: Any) -> bool:
 
 
 def select(a: Array, key: tuple[Any, ...]) -> Selection:
-    """The meaning of a key. Raises TraceError for masks, IndexOutOfRangeError for constants outside."""
+    """The meaning of a key. Raises TraceError for what is no index, IndexOutOfRangeError for constants outside."""
     parts = parts_of(a, key)
     arrays = [p for p in parts if p.kind == "array"]
     shape: Shape = ()
@@ -152,20 +152,15 @@ def _part(tracer: Tracer, a: Array, d: int, k: Any) -> Part:
     if isinstance(k, slice):
         return sliced(tracer, k, extent)
     if isinstance(k, (bool, np.bool_)):
-        raise TraceError("a boolean as an index", "the size of the result would depend on data", "use where(mask, x, other)")
+        raise TraceError("a boolean as an index", "it is no mask: it has no dimensions", "use where(condition, x, other)")
     if isinstance(k, (int, np.integer, SizeValue)):
         return Part("int", value=_integer(tracer, a, d, k))
-    constant = isinstance(k, (list, np.ndarray))
-    if constant:
+    if isinstance(k, (list, np.ndarray)):
         k = _constant_indices(tracer, a, d, np.asarray(k))
     if not isinstance(k, Array):
         raise TraceError(f"{k!r} as an index", f"its type is {type(k).__name__}", "use ints, slices, None, ... or integer arrays")
     if k.type.dtype.kind == "b":
-        raise TraceError(
-            f"the boolean mask {'' if constant else tracer.text(k)} as an index",
-            "the size of the result would depend on data",
-            "use where(mask, x, other), or sum(where(mask, x, 0))",
-        )
+        raise TraceError(f"the boolean {tracer.text(k)} as an index", "it is no mask: it has no dimensions", "use where(condition, x, other)")
     if not k.type.dtype.is_integer:
         raise TraceError(f"an index array of type {k.type.dtype}", "", "indices are integers: convert with .astype(int)")
     return Part("array", value=dense(k, "an index"))

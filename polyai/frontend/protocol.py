@@ -64,8 +64,10 @@ def _outer(a: Any, b: Any) -> Any:
 
 
 def _where(condition: Any, x: Any = None, y: Any = None) -> Any:
+    if x is None and y is None:
+        return selecting.nonzero(condition)
     if x is None or y is None:
-        raise UnsupportedError("np.where with one argument is not compiled", "the size of the result depends on data", "use where(condition, x, y)")
+        raise UnsupportedError("np.where with two arguments", "it takes a condition, or a condition and two values", "use where(condition, x, y)")
     return ew.where(condition, x, y)
 
 

@@ -41,7 +41,7 @@ program f
     "the number": (lambda x: x[x > 0].shape[0] * pa.sum(x), """\
 program f
   input x[x_d0] f64
-  sum_1[] f64 = sum(i_3: x_d0) x[i_3]
+  sum_1[] f64 = sum(i_4: x_d0) x[i_4]
   chosen_number[] i64 = sum(i: x_d0) where(x[i] > 0.0, 1, 0)
   multiply[] f64 = f64(chosen_number[]) * sum_1[]
   output multiply"""),
