@@ -330,6 +330,8 @@ class Variant:
             type_ = self._types[name]
             if type_.pattern is not None:
                 raise ShapeError("out cannot receive a sparse result", f"{name} is sparse", "leave out= away")
+            if any(not sx.symbols(e).isdisjoint(n for n, *_ in self.traced.decided) for e in type_.shape):
+                raise ShapeError(f"out cannot receive {name}, whose size data decide", "it is known once the call has counted", "leave out= away")
             given[name] = output_array(array, type_.dtype.name, self._shape(type_.shape, values))
         no_overlap(list(given.values()))
         names = [n for n in arrays if arrays[n].size]

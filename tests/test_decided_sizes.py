@@ -250,6 +250,19 @@ def test_outside_of_compiled_functions() -> None:
     same(pa.argwhere(x > 0), np.argwhere(x > 0))
 
 
+def test_results_own_their_memory() -> None:
+    a = sp.random_array((5, 5), density=0.5, rng=np.random.default_rng(3), format="csr")
+    before = a.copy()
+    for part in pa.jit(lambda a: (*pa.nonzero(a), *pa.find(a)))(a):
+        part[:] = 0
+    same(a.toarray(), before.toarray())
+    x = np.arange(4.0)
+    f = pa.jit(lambda x: (x[x > -1], pa.nonzero(x > -1)[0]))
+    for part in f(x):
+        part[:] = 0
+    same(f(x), (np.arange(4.0), np.arange(4)))
+
+
 def test_threads_agree() -> None:
     x = RNG.standard_normal(100_000)
     f = pa.jit(lambda x: (x[x > 0.3], pa.sum(x[x > 0.3])))
@@ -288,6 +301,8 @@ REFUSED: dict[str, tuple[type[Exception], str, Callable[[], Any]]] = {
     "counts in a matrix": (ShapeError, "vector", lambda: pa.jit(pa.repeat)(np.ones(3), np.ones((3, 1), int))),
     "a long condition": (ShapeError, "compress", lambda: pa.jit(pa.compress)(np.ones(7, bool), X)),
     "order of complex numbers": (DTypeError, "complex numbers have no order", lambda: pa.jit(pa.sort)(X + 1j)),
+    "an array for a result": (ShapeError, "out cannot receive", lambda: pa.jit(lambda x: x[x > 1])(X, out=np.zeros(4))),
+    "a pattern of a mask": (UnsupportedError, "selects by values", lambda: pa.pattern(lambda a: a[pa.sum(a, axis=1) > 0] @ a, sp.eye_array(3, format="csr"))),
     "order of a scalar": (ShapeError, "argsort of a scalar", lambda: pa.jit(lambda x: pa.argsort(pa.sum(x)))(X)),
 }  # fmt: skip
 

@@ -124,7 +124,7 @@ def run(
     Raises what their checks find, ShapeError before an allocation that memory cannot hold, and LooseError if patterns have to be
     counted.
     """
-    stages = [_stage_of(kernel) for kernel in kernels]
+    stages, arguments = [_stage_of(kernel) for kernel in kernels], set(arrays)
     for number, stage in enumerate(stages):
         plan = stage.plan
         results: dict[str, Array] = {}
@@ -146,6 +146,10 @@ def run(
         if plan.counts:
             width = next((s.width for s in stages[number + 1 :] if s.packed and s.plan.fills == plan.counts), 0)
             _counted(plan, arrays, values, width)
+    for kernel in kernels:  # results that a kernel made under another name
+        for name, made in kernel.extra.get("aliases", {}).items():
+            if made in arrays and name not in arrays:
+                arrays[name] = arrays[made].copy() if made in arguments else arrays[made]
 
 
 SIZE, ARGUMENT, RESULT = range(3)

@@ -136,6 +136,8 @@ def run(program: Program, given: Mapping[str, Any], level: str, change: Callable
                 raise Refused(part.phase.requires[0].text)
             if within:
                 arrays.update((f"{name}.{p}", arrays[f"{name}.{p}"][: sizes[nnz_of(name)]]) for p in ("crd1", "val"))
+    for part in build.parts:
+        arrays.update((name, arrays[place]) for name, place in part.aliases if place in arrays)
     types = types_of(program)
     return {name: _collected(name, types, arrays, sizes) for name in program.outputs}
 

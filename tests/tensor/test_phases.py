@@ -209,5 +209,16 @@ def test_counts_are_spread_without_coordinates() -> None:
 
 def test_a_pass_of_a_sort_stores_places_only() -> None:
     found = cut(lambda x: pa.argsort(x), np.ones(3, np.uint8))
-    assert [p.program.outputs for p in found] == [("sorted.pos1",), ("sorted.val",), ("listed",)]
-    assert found[2].aliases, "the order is what the pattern stores"
+    assert [p.program.outputs for p in found] == [("sorted.pos1",), ("sorted.val",)]
+    assert found[1].aliases == (("listed", "sorted.val"),), "the order is what the pattern stores"
+
+
+def test_values_of_a_mask_are_stored_at_once() -> None:
+    """Nobody wants the places: the values take theirs. Where somebody does, they are read through the places."""
+    found = cut(lambda x: x[x > 0] * 2, np.ones(3))
+    assert [p.program.outputs for p in found] == [("chosen.pos1",), ("chosen.val",)]
+    assert found[1].aliases == (("multiply", "chosen.val"),)
+    both = cut(lambda x: (x[x > 0], pa.nonzero(x > 0)[0]), np.ones(3))
+    assert [p.program.outputs for p in both] == [("chosen.pos1",), ("chosen.crd1",), ("index",)]
+    dear = cut(lambda x: pa.exp(x[x > 0]), np.ones(3))
+    assert [p.program.outputs for p in dear] == [("chosen.pos1",), ("chosen.crd1",), ("exp",)], "exp runs in vectors"

@@ -78,12 +78,24 @@ def test_what_somebody_needs_stays(what: str) -> None:
 
 
 def test_blocks_of_a_mask() -> None:
-    program, arrays = selections.run(fused(lambda x: x[x > 0], X))
-    assert show(program) == """\
+    found = selections.run(fused(lambda x: pa.exp(x[x > 0]), X))
+    assert show(found.program) == """\
 program f
   input x[x_d0] f64
   fact -chosen.nnz + x_d0 >= 0
   chosen[b, where(where(b * 4096 + t < x_d0, x[b * 4096 + t] > 0.0, False), b * 4096 + t, -1)] bool = True   for [b: floor((x_d0 + 4095) / (4096)), t: 4096] from [floor((x_d0 + 4095) / (4096)), x_d0] bool csr
-  index[i_3: chosen.nnz] f64 = x[chosen.crd1[i_3]]
-  output index"""
-    assert list(arrays) == ["chosen.crd1"]
+  exp[i_4: chosen.nnz] f64 = exp(x[chosen.crd1[i_4]])
+  output exp"""
+    assert [name for name, _ in found.arrays] == ["chosen.crd1"] and not found.results
+
+
+def test_values_in_place_of_places() -> None:
+    found = selections.run(fused(lambda x: x[x > 0], X))
+    assert show(found.program).splitlines()[-3:] == [
+        "  chosen[b, where(where(b * 4096 + t < x_d0, x[b * 4096 + t] > 0.0, False), b * 4096 + t, -1)] f64 = "
+        "where(b * 4096 + t < x_d0, x[b * 4096 + t], 0.0)   for [b: floor((x_d0 + 4095) / (4096)), t: 4096] "
+        "from [floor((x_d0 + 4095) / (4096)), x_d0] f64 csr",
+        "  index[chosen.nnz] f64 = list chosen",
+        "  output index",
+    ]
+    assert not found.arrays

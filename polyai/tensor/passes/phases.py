@@ -105,18 +105,20 @@ def run(program: Program, *, how: str = "packed") -> tuple[Phase, ...]:
 
         C.val[i: n, j: m within C(i, j)] f64 = sum(k: c) A[i, k] * B[k, j]   within A(i, k), B(k, j)
     """
-    program, arrays = selections.run(program)
+    selected = selections.run(program)
+    program = selected.program
     made = {step.target: step for step in program.body if isinstance(step, (Join, Scatter, Spread)) and owns_a_pattern(step)}
     if not made and not any(isinstance(step, Listing) for step in program.body):
         return (Phase(program),)
-    return _Cut(program, made, how, arrays).phases()
+    return _Cut(program, made, how, selected).phases()
 
 
 class _Cut:
-    def __init__(self, program: Program, made: Mapping[str, Join | Scatter | Spread], how: str, arrays: Mapping[str, TensorType]) -> None:
+    def __init__(self, program: Program, made: Mapping[str, Join | Scatter | Spread], how: str, selected: selections.Selections) -> None:
         self.program, self.made, self.how = program, made, how
-        self.types, self.names = {**types_of(program), **arrays}, names_of(program)
-        self.arrays, self.lists = arrays, {step.target: step for step in program.body if isinstance(step, Listing)}
+        self.arrays, self.results = dict(selected.arrays), dict(selected.results)
+        self.types, self.names = {**types_of(program), **self.arrays}, names_of(program)
+        self.lists = {step.target: step for step in program.body if isinstance(step, Listing)}
         self.aliases: dict[str, str] = {}
         self.assembled = [name for name in made if self._is_assembled(name)]
 
@@ -185,9 +187,12 @@ class _Cut:
             self._add(out, goals, ready, shared, done, more=stored, filling=name, packed=packed)
             ready.update((f, self.types[f]) for f in followers)
             done.add(name)
-        rest = [o for o in self.program.outputs if o not in ready and o not in done]
+        self._list(out, [self.lists[o] for o in self.program.outputs if o in self.lists], ready, shared, done)
+        rest = [o for o in self.program.outputs if o not in ready and o not in done and o not in self.results]
         if rest:
             self._add(out, rest, ready, shared, done)
+        results = {**self.results, **{o: self.aliases[o] for o in self.program.outputs if o in self.lists}}
+        out[-1] = dataclasses.replace(out[-1], aliases=tuple({**dict(out[-1].aliases), **results}.items()))
         return tuple(out)
 
     def _add(

@@ -18,12 +18,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 from polyai.scalar import dtype as dt
-from polyai.scalar.expr import Cast, Const, Load, Var
-from polyai.shapes.expr import ceildiv
+from polyai.scalar.expr import Apply, Cast, Const, Load, Var
+from polyai.shapes.expr import Size, ceildiv
 from polyai.sparse.format import csr
-from polyai.tensor.bodies import apply, convert, from_size, left_out, names_of, read_by, replace_loads, substitute, var
+from polyai.tensor.bodies import (
+    apply,
+    convert,
+    from_size,
+    left_out,
+    loads,
+    names_of,
+    read_by,
+    replace_loads,
+    substitute,
+    var,
+    zero,
+)
 from polyai.tensor.nodes import (
     Body,
     Comprehension,
@@ -37,22 +50,37 @@ from polyai.tensor.nodes import (
     Step,
     TensorType,
     pushes,
+    targets_of,
 )
+from polyai.tensor.tree import each, map_parts
 from polyai.term.names import Names
+from polyai.term.node import node
 
 BLOCK = 4096
 """Elements of a vector that are counted together."""
 
 
-def run(program: Program) -> tuple[Program, dict[str, TensorType]]:
-    """The program, and the index arrays that it reads as tensors."""
+@node
+class Selections:
+    """A program without lists of coordinates: the index arrays that it reads as tensors, and those that are results under other names."""
+
+    program: Program
+    arrays: tuple[tuple[str, TensorType], ...] = ()
+    results: tuple[tuple[str, str], ...] = ()
+
+
+def run(program: Program) -> Selections:
+    """The program with rows and index arrays in place of what vectors select and lists of that."""
+    made = {s.target: s for s in program.body if isinstance(s, Scatter) and pushes(s)}
+    for selection in made.values():
+        program = _in_place(program, selection) or program
     made = {s.target: s for s in program.body if isinstance(s, Scatter) and pushes(s)}
     coordinates = {s.target: s for s in program.body if isinstance(s, Comprehension) and _is_listed_coordinate(s, made)}
     lists = {s.target: s for s in program.body if isinstance(s, Listing) and s.of in coordinates}
-    returned = {s.target for s in program.body if isinstance(s, Listing) and s.target in program.outputs and s.target not in lists}
-    if not lists and not returned and all(s.type.rank != 1 for s in made.values()):
-        return program, {}
+    if not lists and all(s.type.rank != 1 for s in made.values()):
+        return Selections(program)
     arrays: dict[str, TensorType] = {}
+    results: dict[str, str] = {}
     names = names_of(program)
     copies: dict[str, Comprehension] = {}
     out: list[Step] = []
@@ -60,19 +88,75 @@ def run(program: Program) -> tuple[Program, dict[str, TensorType]]:
         if isinstance(step, Listing) and step.target in lists:
             pattern = coordinates[step.of].type.pattern
             assert pattern is not None
-            copies[step.target] = _copy(step, made[pattern.owner], arrays, names)
-            out.append(copies[step.target])
-            continue
-        if isinstance(step, Listing) and step.target in returned:
-            held = dataclasses.replace(step, target=names.fresh(step.target))
-            out += [held, _whole(step, Load(held.target, (Var("k", dt.i64),), step.type.dtype), names)]
+            copy = copies[step.target] = _copy(step, made[pattern.owner], arrays, names)
+            if step.target in program.outputs and isinstance(copy.body, Load):
+                results[step.target] = copy.body.array
+            out.append(copy)
             continue
         step = _with_index_arrays(step, copies)
         out.append(_in_blocks(step, names) if isinstance(step, Scatter) and step.target in made and step.type.rank == 1 else step)
     for spare in (copies, coordinates):
-        read = set(program.outputs).union(*(read_by(s) for s in out))
+        read = (set(program.outputs) - results.keys()).union(*(read_by(s) for s in out))
         out = [s for s in out if not (isinstance(s, Comprehension) and s.target in spare and s.target not in read)]
-    return dataclasses.replace(program, body=tuple(out)), arrays
+    results = {n: a for n, a in results.items() if all(n not in targets_of(s) for s in out)}
+    return Selections(dataclasses.replace(program, body=tuple(out)), tuple(arrays.items()), tuple(results.items()))
+
+
+CHEAP = frozenset(["add", "sub", "mul", "neg", "abs", "square", "max", "min", "where", "eq", "ne", "lt", "le", "gt", "ge", "and", "or", "not"])
+"""What may be computed one element at a time, where elements are selected."""
+LARGEST = 12
+"""Nodes of what is computed there."""
+
+
+def _in_place(program: Program, selection: Scatter) -> Program | None:
+    """What is computed of what is selected is stored where that would be listed, if nobody else wants the list:
+
+        P[where(m[i], i, -1)] bool = True; at[i] = i within P(i); L = list at; y[k: P.nnz] f64 = x[L[k]]
+        ->
+        P[where(m[i], i, -1)] f64 = x[i]; y = list P
+    """
+    along = {s.target: d for s in program.body if isinstance(s, Comprehension) and (d := coordinate_of(s, selection)) is not None}
+    lists = {s.target: along[s.of] for s in program.body if isinstance(s, Listing) and s.of in along}
+    mine = {selection.target, *along, *lists}
+    readers = [s for s in program.body if read_by(s) & mine and not mine & set(targets_of(s))]
+    if len(readers) != 1 or mine & set(program.outputs) or selection.within or left_out(selection.at[-1])[1] is None:
+        return None
+    (reader,) = readers
+    if not isinstance(reader, Comprehension) or len(reader.indices) != 1 or reader.within or reader.type.is_sparse:
+        return None
+    (k,), position = reader.indices, program.body.index(selection)
+    known = {i.name for i in program.inputs}.union(*(targets_of(s) for s in program.body[:position]))
+    parts = each(reader.body)
+    cheap = all(isinstance(n, (Load, Cast, Const, Var)) or (isinstance(n, Apply) and n.op in CHEAP) for n in parts)
+    if not cheap or len(parts) > LARGEST or not read_by(reader) - lists.keys() <= known or reader.type.shape[0] not in _sizes(program, lists):
+        return None
+
+    def change(n: Any) -> Any:
+        if isinstance(n, Load) and n.array in lists and n.indices == (Var(k.name, dt.i64),):
+            return Var(selection.indices[lists[n.array]].name, dt.i64)
+        return map_parts(n, change)
+
+    body = change(reader.body)
+    if any(isinstance(n, Var) and n.name == k.name for n in each(body)) or any(load.array in lists for load in loads(body)):
+        return None
+    valued = dataclasses.replace(selection, body=body, type=dataclasses.replace(selection.type, dtype=body.dtype))
+    listed = Listing(reader.target, reader.type, selection.target)
+    steps = (valued if s is selection else listed if s is reader else s for s in program.body)
+    return dataclasses.replace(program, body=tuple(s for s in steps if not set(targets_of(s)) & (mine - {selection.target})))
+
+
+def _sizes(program: Program, lists: Mapping[str, int]) -> set[Size]:
+    return {s.type.shape[0] for s in program.body if isinstance(s, Listing) and s.target in lists}
+
+
+def coordinate_of(step: Comprehension, selection: Scatter) -> int | None:
+    """Which coordinate of a selection a step gives along it; None if it gives something else."""
+    pattern, body = step.type.pattern, step.body
+    if pattern is None or pattern.owner != selection.target or pattern.dims != tuple(range(len(pattern.dims))):
+        return None
+    while isinstance(body, Cast):
+        body = body.arg
+    return next((d for d, i in enumerate(step.indices) if isinstance(body, Var) and body.name == i.name), None)
 
 
 def _is_listed_coordinate(step: Comprehension, made: Mapping[str, Scatter]) -> bool:
@@ -133,4 +217,7 @@ def _in_blocks(step: Scatter, names: Names) -> Scatter:
     wanted = inside if condition is None else apply("where", dt.bool_, inside, substitute(condition, {old.name: here}), Const(False, dt.bool_))
     at = apply("where", dt.i64, wanted, substitute(place, {old.name: here}), Const(-1, dt.i64))
     type = TensorType(step.type.dtype, (b.extent, n), csr(64), Pattern(step.target, (0, 1)))
-    return Scatter(step.target, type, None, None, (b, t), (var(b), at), substitute(step.body, {old.name: here}), requires=step.requires)
+    body = substitute(step.body, {old.name: here})
+    if next(loads(body), None) is not None:
+        body = apply("where", body.dtype, inside, body, zero(body.dtype))
+    return Scatter(step.target, type, None, None, (b, t), (var(b), at), body, requires=step.requires)

@@ -20,7 +20,7 @@ import dataclasses
 from typing import Any
 
 from polyai.scalar import dtype as dt
-from polyai.scalar.expr import Cast, Const, Load, Var
+from polyai.scalar.expr import Const, Load, Var
 from polyai.scalar.ops import MONOIDS
 from polyai.shapes.expr import symbol, symbols
 from polyai.tensor.bodies import apply, counted_by, left_out, loads, names_of, read_by, reads_of, stem, substitute
@@ -39,6 +39,7 @@ from polyai.tensor.nodes import (
     targets_of,
 )
 from polyai.tensor.passes.fold import without_dead_steps
+from polyai.tensor.passes.selections import coordinate_of
 from polyai.tensor.tree import bottom_up, each, map_parts
 
 
@@ -57,19 +58,10 @@ class _Sift:
         self.given, self.selection = program, selection
         self.names = names_of(program)
         self.size = nnz_of(selection.target)
-        self.along = {s.target: d for s in program.body if isinstance(s, Comprehension) and (d := self._coordinate(s)) is not None}
+        self.along = {s.target: d for s in program.body if isinstance(s, Comprehension) and (d := coordinate_of(s, selection)) is not None}
         self.lists = {s.target: self.along[s.of] for s in program.body if isinstance(s, Listing) and s.of in self.along}
         self.mine = {selection.target, *self.along, *self.lists}
         self.number = ""
-
-    def _coordinate(self, step: Comprehension) -> int | None:
-        """Which coordinate of the selection a step gives along it."""
-        pattern, body = step.type.pattern, step.body
-        if pattern is None or pattern.owner != self.selection.target or pattern.dims != tuple(range(len(pattern.dims))):
-            return None
-        while isinstance(body, Cast):
-            body = body.arg
-        return next((d for d, i in enumerate(step.indices) if isinstance(body, Var) and body.name == i.name), None)
 
     def program(self) -> Program | None:
         """The program without the selection; None if somebody needs it."""
