@@ -297,7 +297,11 @@ class _Lowering:
         known = [self._expr(frame, c) for c in conditions if c is not None]
         when = None if not known else reduce(lambda a, c: Apply("and", (a, c), dt.bool_), known)
         at = (self._expr(frame, places[row], dt.i64),)
-        following = Apply("add", (Load(cursor, at, dt.i64), Const(1, dt.i64)), dt.i64)
+        one: Expr = Const(1, dt.i64)
+        if when is not None and not step.within:  # without a branch on data: what is not wanted is stored over, until the row is full
+            after = Load(f"{name}.pos1", (Apply("add", (at[0], one), dt.i64),), index)
+            one, when = convert(when, dt.i64), Apply("lt", (Load(cursor, at, dt.i64), convert(after, dt.i64)), dt.bool_)
+        following = Apply("add", (Load(cursor, at, dt.i64), one), dt.i64)
         found = (("crd1", places[column], index), ("val", step.body, step.type.dtype))
         pushes = tuple((f"{name}.{part}", self._expr(frame, body, dtype)) for part, body, dtype in found if f"{name}.{part}" in self.program.outputs)
         self._add(name, frame, cursor, at, following, None, pushes, when)
