@@ -29,6 +29,12 @@ def softmax(x: np.ndarray) -> np.ndarray:
     return np.asarray(e / e.sum())
 
 
+def written(x: np.ndarray) -> np.ndarray:
+    out = x.copy()
+    out[x > 0] = np.cumsum(x[x > 0])
+    return out
+
+
 ON_VECTORS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "returned": (lambda x: x[x > 0], lambda x: x[x > 0]),
     "reduced": (lambda x: pa.sum(x[x > 0] ** 2), lambda x: np.sum(x[x > 0] ** 2)),
@@ -52,6 +58,7 @@ ON_VECTORS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
     "extract": (lambda x: np.extract(x > 0, x), lambda x: np.extract(x > 0, x)),
     "np.where": (lambda x: np.where(x > 0), lambda x: np.where(x > 0)),
     "added where it is selected": (lambda x: x.at[x > 0].add(x[x > 0] * 2), lambda x: np.where(x > 0, 3 * x, x)),
+    "written where it is selected": (lambda x: x.at[x > 0].set(pa.cumsum(x[x > 0])), written),
     "where it is selected": (lambda x: x.at[pa.nonzero(x > 0)[0]].set(0), lambda x: np.where(x > 0, 0, x)),
     "count": (lambda x: pa.sum(x[x > 0]) / x[x > 0].size if x.shape[0] else x, lambda x: np.sum(x[x > 0]) / max((x > 0).sum(), 0) if len(x) else x),
 }

@@ -93,7 +93,8 @@ class Update:
     def _scatter(self, stem: str, monoid: str | None, values: Any) -> Array:
         a = dense(self.array, "an update")
         tracer = a.tracer
-        if monoid is None and len(self.key) == 1 and _is_mask(self.key[0]):
+        one_each = isinstance(values, Array) and bool(values.rank) and tracer.sizes.is_decided(values.extents[0])  # one for each that is true
+        if monoid is None and len(self.key) == 1 and _is_mask(self.key[0]) and not one_each:
             chosen = where(self.key[0], values, a)
             if chosen.extents != a.extents:
                 raise ShapeError("a mask or its values do not fit the array they update", tracer.shape_text(a), "their shapes must broadcast to it")
