@@ -169,7 +169,7 @@ def _table() -> dict[str, ScalarOp]:
     op("popcount", 1, _popcount, same, keeps_zero=True, kinds="iu")
     op("ctz", 1, lambda a: _popcount((a & -a) - a.dtype.type(1)), same, kinds="iu")  # zeros below the lowest set bit; the width of 0
     op("bit", 1, lambda a: np.left_shift(a.dtype.type(1), a & a.dtype.type(8 * a.dtype.itemsize - 1)), same, kinds="iu")  # 1 << (a mod width)
-    op("bits", 1, _bits, as_bits, operands="each", kinds="fB")  # of the floats that values are held as, as integers
+    op("bits", 1, _bits, as_bits, operands="each", keeps_zero=True, kinds="fB")  # of the floats that values are held as, as integers
     op("where", 3, np.where, selected, operands="each")
     return {o.name: o for o in ops}
 
