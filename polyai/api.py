@@ -381,7 +381,7 @@ class Function:
             shown: Explanation = self._with_ragged(given, lambda function, a, k: function.explain(*a, **k), lambda found, *_: found)
             return shown
         traced = self._trace(args, kwargs)
-        explained: Explanation = _compiler().explain_program(traced.program, cost_hints(traced.program, traced.hints), current(), traced.guards)
+        explained: Explanation = _compiler().explain_program(traced.program, cost_hints(traced.program, traced.hints), current(), traced.guards, traced.decided)
         return explained
 
     def __repr__(self) -> str:

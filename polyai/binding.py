@@ -192,7 +192,9 @@ class Variant:
         size = sum(len(k.code) for k in self.kernels)
         seconds = self.runtime.seconds(ticks) if ticks else 0.0
         name = self.traced.program.name
-        made = KernelReport(name, guards or "every size", self.reason, self.origin, self.made_in, size, self.served + fast, seconds)
+        chosen = (text if bound == text else f"{text} <= {bound}" for _, text, bound in self.traced.decided)
+        serves = ", ".join((guards or "every size", *chosen))
+        made = KernelReport(name, serves, self.reason, self.origin, self.made_in, size, self.served + fast, seconds)
         return made, fast
 
     @property
@@ -330,6 +332,8 @@ class Variant:
             type_ = self._types[name]
             if type_.pattern is not None:
                 raise ShapeError("out cannot receive a sparse result", f"{name} is sparse", "leave out= away")
+            if any(not sx.symbols(e).isdisjoint(n for n, *_ in self.traced.decided) for e in type_.shape):
+                raise ShapeError(f"out cannot receive {name}, whose size data decide", "it is known once the call has counted", "leave out= away")
             given[name] = output_array(array, type_.dtype.name, self._shape(type_.shape, values))
         no_overlap(list(given.values()))
         names = [n for n in arrays if arrays[n].size]

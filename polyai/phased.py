@@ -143,7 +143,7 @@ class Bounded:
         name = stages[1].plan.fills
         type_ = tn.types_of(traced.program)[traced.program.outputs[0]]
         own = {n for n, _ in stages[1].results} == {*stages[1].along, f"{name}.end1"}
-        if not own or [n for n, _ in stages[0].results] != [f"{name}.pos1"] or stages[0].plan.counts != name or stages[1].plan.within:
+        if not own or [n for n, _ in stages[0].results] != [f"{name}.pos1"] or stages[0].plan.counts != name or stages[1].plan.within or any(s.plan.requires or s.plan.runs for s in stages):
             return None
         if type_.pattern is None or type_.pattern.owner != name or type_.rank != 2:
             return None

@@ -35,7 +35,20 @@ from polyai.tensor import cost as tensor_costs
 from polyai.tensor import nodes as tn
 from polyai.tensor import show as tensor_show
 from polyai.tensor import verify as tensor_verify
-from polyai.tensor.passes import blocks, canonical, factor, fold, fuse, library, padding, phases, reassociate, restrict, walks
+from polyai.tensor.passes import (
+    blocks,
+    canonical,
+    factor,
+    fold,
+    fuse,
+    library,
+    padding,
+    phases,
+    reassociate,
+    restrict,
+    sift,
+    walks,
+)
 from polyai.term.node import node, walk
 
 
@@ -114,7 +127,14 @@ def _library(build: Build) -> Build:
 
 def _walks(build: Build) -> Build:
     program, aliases = walks.run(build.program)
-    return replace(build, program=program, aliases=aliases)
+    return replace(build, program=program, aliases=(*build.aliases, *aliases))
+
+
+def _sift(build: Build) -> Build:
+    program = sift.run(build.program)
+    left = {name for step in program.body for name in tn.targets_of(step)}
+    gone = (s.target for s in build.program.body if isinstance(s, tn.Scatter) and tn.pushes(s) and s.target not in left)
+    return replace(build, program=program, notes=(*build.notes, *(f"{name}: only reduced, so what is selected is not stored" for name in gone)))
 
 
 def _statements(build: Build) -> Build:
@@ -157,6 +177,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("restrict", "tensor", _program(lambda b: restrict.run(b.program))),
     Stage("reassociate", "tensor", _program(lambda b: reassociate.run(b.program, b.hints))),
     Stage("fuse", "tensor", _program(lambda b: fuse.run(b.program))),
+    Stage("sift", "tensor", _sift),
     Stage("library", "tensor", _library),
     Stage("walks", "tensor", _walks),
     Stage("padding", "tensor", _program(lambda b: padding.run(b.program))),
@@ -217,15 +238,17 @@ def compile_kernels(
         }
         if part.phase is not None:
             types = {**tn.types_of(build.program), **tn.types_of(part.phase.program)}
+            if part.phase.type is not None:
+                types[part.phase.counts or part.phase.fills or part.phase.bounds] = part.phase.type
             extra["phase"] = staging.described(
-                part.phase.program, part.phase.counts or part.phase.bounds, part.phase.fills, types, len(build.parts), part.phase.within
+                part.phase.program, part.phase.counts or part.phase.bounds, part.phase.fills, types, len(build.parts), part.phase.within, part.phase.requires
             )
         signature = signature_of(part.loops, emit.externs(part.loops), parallel)
         out.append(runtime.add(staging.key_of(key, number), signature, part.code, extra))
     return tuple(reversed(out))
 
 
-def explain_program(program: tn.Program, sizes: Mapping[str, int], options: Options, guards: Iterable[object]) -> Explanation:
+def explain_program(program: tn.Program, sizes: Mapping[str, int], options: Options, guards: Iterable[object], decided: Iterable[tuple[str, str, str]] = ()) -> Explanation:
     """Compile a program and keep what every stage made of it, as text."""
     sections: list[Section] = []
 
@@ -237,9 +260,11 @@ def explain_program(program: tn.Program, sizes: Mapping[str, int], options: Opti
     total = sum(s.milliseconds or 0.0 for s in sections)
     known = cost_table(build.program, sizes)
     notes = tuple(dict.fromkeys(n for part in build.parts for n in part.notes))
+    chosen = "\n".join(f"{name}: {text}, at least 0" + ("" if bound == text else f", at most {bound}") for name, text, bound in decided)
     summary = (
         Section("mathematics", tensor_show.show(program), "stage"),
         Section("guards", "\n".join(map(str, guards)) or "none: every size is served"),
+        *((Section("sizes that data decide", chosen),) if chosen else ()),
         Section("decisions", "\n".join(notes) or "none"),
         Section("costs", known),
         Section("memory", "\n".join(memory_plan(part.loops) for part in build.parts)),
@@ -261,6 +286,10 @@ def cost_table(program: tn.Program, sizes: Mapping[str, int]) -> str:
             lines.append(f"{step.target:24} merge of {', '.join(w.tensor for w in step.parts)}")
         elif isinstance(step, tn.Select):
             lines.append(f"{step.target:24} selects, without points of its own")
+        elif isinstance(step, tn.Spread):
+            lines.append(f"{step.target:24} consecutive runs, without points of its own")
+        elif isinstance(step, tn.Listing):
+            lines.append(f"{step.target:24} lists what {step.of} stores")
         elif isinstance(step, tn.Extern):
             lines.append(f"{', '.join(step.targets):24} library call {step.function}")
         else:
@@ -313,7 +342,7 @@ def compile_program(
 
 
 def _of_phase(build: Build, part: phases.Phase) -> Build:
-    return Build(part.program, build.sizes, build.options, build.target, notes=build.notes, phase=part)
+    return Build(part.program, build.sizes, build.options, build.target, notes=build.notes, aliases=part.aliases, phase=part)
 
 
 def _overlapped(builds: Sequence[Build], stages: tuple[Stage, ...], verify: bool) -> tuple[Build, ...]:

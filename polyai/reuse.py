@@ -23,6 +23,9 @@ class Assembled:
         options = current()
         args, kwargs = _by_rows(args, kwargs)
         self._traced = trace(inner, args, kwargs, name=self._name)
+        if self._traced.decided:
+            sizes = ", ".join(text for _, text, _ in self._traced.decided)
+            raise UnsupportedError(f"{self._name} selects by values", f"they decide the size {sizes}, and may change between calls", "call it as it is")
         self._variant = variant_of(self._traced, options)
         if len(self._variant.kernels) < 2:
             raise UnsupportedError(

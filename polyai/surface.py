@@ -83,6 +83,7 @@ arctanh = eager(f.arctanh)
 argmax = eager(f.argmax)
 argmin = eager(f.argmin)
 argsort = eager(f.argsort)
+argwhere = eager(f.argwhere)
 asarray = eager(f.asarray)
 asin = eager(f.asin)
 asinh = eager(f.asinh)
@@ -109,6 +110,7 @@ ceildiv = spec.ceildiv
 cholesky = eager(f.cholesky)
 clip = eager(f.clip)
 comprehension = f.comprehension
+compress = eager(f.compress)
 concat = eager(f.concat)
 concatenate = eager(f.concatenate)
 cond = eager(f.cond)
@@ -146,7 +148,10 @@ exp = eager(f.exp)
 exp2 = eager(f.exp2)
 expand_dims = eager(f.expand_dims)
 expm1 = eager(f.expm1)
+extract = eager(f.extract)
 eye = f.eye
+find = eager(f.find)
+flatnonzero = eager(f.flatnonzero)
 flatten = eager(f.flatten)
 flip = eager(f.flip)
 floor = eager(f.floor)
@@ -312,6 +317,7 @@ __all__ = [
     "argmax",
     "argmin",
     "argsort",
+    "argwhere",
     "asarray",
     "asin",
     "asinh",
@@ -338,6 +344,7 @@ __all__ = [
     "cholesky",
     "clip",
     "comprehension",
+    "compress",
     "concat",
     "concatenate",
     "cond",
@@ -376,7 +383,10 @@ __all__ = [
     "exp2",
     "expand_dims",
     "expm1",
+    "extract",
     "eye",
+    "find",
+    "flatnonzero",
     "flatten",
     "flip",
     "floor",

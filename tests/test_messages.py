@@ -116,8 +116,15 @@ MESSAGES: list[tuple[str, type[Exception], Callable[[], Any], str]] = [
     ("a sum in a branch", errors.UnsupportedError, lambda: pa.jit(lambda graph, other: pa.cond(graph.sum() > 0, lambda: graph + other, lambda: graph - other))(graph(), graph()),
      "a merge makes a sparse array inside then\n  why: its size is known only when the kernel runs, and a region's results have fixed sizes\n"
      "  try: compute it outside of the region, or make it dense"),
-    ("sort", errors.UnsupportedError, lambda: pa.jit(lambda x: np.sort(x))(X),
-     "sort is not compiled\n  why: it has no affine form\n  try: call np.sort outside the compiled function"),
+    ("median", errors.UnsupportedError, lambda: pa.jit(lambda x: np.median(x))(X),
+     "median is not compiled\n  why: it has no affine form\n  try: call np.median outside the compiled function"),
+    ("a mask in a loop", errors.UnsupportedError, lambda: pa.jit(lambda x: pa.fori_loop(0, 3, lambda i, s: s + pa.sum(x[x > 0]), pa.sum(x)))(X),
+     "a mask or nonzero makes an array whose size data decide inside body\n"
+     "  why: its size is known only when the kernel runs, and a region's results have fixed sizes\n"
+     "  try: select outside of the loop or branch, or keep the size: sum(where(mask, x, 0)), where(mask, x, other)"),
+    ("the largest of none", errors.ShapeError, lambda: pa.jit(lambda x: pa.max(x[x > 9]))(X),
+     "count_nonzero(x > 9.0) >= 1 does not hold: 0 >= 1\n  why: max over it relies on it, and data decide this size\n"
+     "  try: select what fits, or use where() in place of a mask"),
     ("declared extent", errors.GuardError, lambda: declared(sp.csr_array((3, 4)), np.ones((4, 7))),
      "the call breaks features.shape[1] == 8\n  why: features.shape[1] = 7\n"
      "  try: call it with the sizes that were declared, or use jit, which serves all sizes"),

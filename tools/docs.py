@@ -99,6 +99,8 @@ GROUPS = {
     "shaping": "Shapes",
     "joining": "Shapes",
     "indexing": "Indexing",
+    "selecting": "Sizes that data decide",
+    "ordering": "Sizes that data decide",
     "creation": "Making arrays",
     "random": "Random numbers",
     "sparse": "Sparse arrays",

@@ -249,8 +249,6 @@ def unsupported(name: str, why: str, remedy: str) -> Callable[..., Any]:
 
 
 _NO_AFFINE = "it has no affine form"
-sort, argsort = (unsupported(n, _NO_AFFINE, f"call np.{n} outside the compiled function") for n in ("sort", "argsort"))
-unique, nonzero = (unsupported(n, "the size of the result depends on data", f"call np.{n} outside the compiled function") for n in ("unique", "nonzero"))
 searchsorted, median, quantile = (unsupported(n, _NO_AFFINE, f"call np.{n} outside the compiled function") for n in ("searchsorted", "median", "quantile"))
 inv, solve, svd, qr, cholesky, eigh, det = (
     unsupported(n, "decompositions are not compiled", f"call np.linalg.{n} outside the compiled function")

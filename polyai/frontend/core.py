@@ -125,6 +125,10 @@ class Tracer:
         self.selected: dict[str, Selected] = {}  # by pattern made
         self.joins: dict[object, str] = {}
         self.conversions: dict[tuple[str, tuple[int, ...], int], Array] = {}
+        self.meanings: dict[object, str] = {}  # by step without its names: the first array computed so
+        self.same: dict[str, str] = {}  # arrays that are computed as an earlier one is
+        self.compared = 0  # steps that were looked at for that
+        self.selections: dict[object, tuple[Array, ...]] = {}  # lists of what data select
         self._read_sparse = False
         self.not_negative: dict[str, None] = {}
         self.scalars: dict[str, bool | int] = {}
@@ -235,12 +239,12 @@ class Tracer:
         )
         return self.add_step(step)
 
-    def add_step(self, step: tn.Comprehension | tn.Scatter | tn.Join | tn.Select, weak: bool = False, is_matrix: bool = False) -> Array:
+    def add_step(self, step: tn.Comprehension | tn.Scatter | tn.Join | tn.Select | tn.Spread | tn.Listing, weak: bool = False, is_matrix: bool = False) -> Array:
         """Append a step to the innermost region."""
         region = self.regions[-1]
         region.steps.append(step)
         self.types[step.target] = step.type
-        if not isinstance(step, (tn.Join, tn.Select)) and (self._read_sparse or step.within):
+        if not isinstance(step, (tn.Join, tn.Select, tn.Spread, tn.Listing)) and (self._read_sparse or step.within):
             found = owners_that_must_be_unique(step, self.types)
             self.needs_unique.update(dict.fromkeys(i.name for i in self.inputs if i.name in found))
             self._read_sparse = False

@@ -6,7 +6,6 @@ Each function takes traced arrays, NumPy arrays, sparse arrays and numbers, at l
 from __future__ import annotations
 
 from polyai.frontend.control import (
-    argsort,
     cholesky,
     cond,
     det,
@@ -14,15 +13,12 @@ from polyai.frontend.control import (
     fori_loop,
     inv,
     median,
-    nonzero,
     qr,
     quantile,
     scan,
     searchsorted,
     solve,
-    sort,
     svd,
-    unique,
     while_loop,
 )
 from polyai.frontend.conv import avg_pool1d, avg_pool2d, conv1d, conv2d, conv3d, convolve, max_pool1d, max_pool2d
@@ -159,6 +155,7 @@ from polyai.frontend.nn import (
     sparse_attention,
 )
 from polyai.frontend.notation import comprehension, index, indices
+from polyai.frontend.ordering import argsort, sort, unique
 from polyai.frontend.random import dropout, normal, random_bits, uniform
 from polyai.frontend.reductions import (
     all,
@@ -183,6 +180,7 @@ from polyai.frontend.reductions import (
     sum,
     var,
 )
+from polyai.frontend.selecting import argwhere, compress, extract, find, flatnonzero, nonzero
 from polyai.frontend.shaping import (
     broadcast_arrays,
     broadcast_to,
@@ -227,6 +225,7 @@ __all__ = [
     "argmax",
     "argmin",
     "argsort",
+    "argwhere",
     "asarray",
     "asin",
     "asinh",
@@ -252,6 +251,7 @@ __all__ = [
     "cholesky",
     "clip",
     "comprehension",
+    "compress",
     "concat",
     "concatenate",
     "cond",
@@ -289,7 +289,10 @@ __all__ = [
     "exp2",
     "expand_dims",
     "expm1",
+    "extract",
     "eye",
+    "find",
+    "flatnonzero",
     "flatten",
     "flip",
     "floor",
@@ -435,4 +438,4 @@ __all__ = [
     "while_loop",
     "zeros",
     "zeros_like",
-]  # fmt: skip
+]

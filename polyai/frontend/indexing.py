@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from polyai.errors import ShapeError, TraceError
-from polyai.frontend import notation, picking
+from polyai.frontend import notation, picking, selecting
 from polyai.frontend.core import Array, dense, find_tracer, normalized_axis, to_size
 from polyai.frontend.elementwise import where
 from polyai.frontend.keys import is_full, select, wrapped
@@ -29,6 +29,10 @@ def getitem(a: Array, key: Any) -> Any:
         return notation.access(a, parts)
     if all(k is Ellipsis or is_full(k) for k in parts) and len(parts) <= max(a.rank, 1):
         return a
+    found = selecting.by_mask(a, parts)
+    if found is not None:
+        return found
+    parts = selecting.without_masks(a, parts)
     if a.is_sparse:
         return picking.getitem(a, parts)
     selection = select(a, parts)
@@ -89,13 +93,14 @@ class Update:
     def _scatter(self, stem: str, monoid: str | None, values: Any) -> Array:
         a = dense(self.array, "an update")
         tracer = a.tracer
-        if monoid is None and len(self.key) == 1 and _is_mask(self.key[0]):
+        one_each = isinstance(values, Array) and bool(values.rank) and tracer.sizes.is_decided(values.extents[0])  # one for each that is true
+        if monoid is None and len(self.key) == 1 and _is_mask(self.key[0]) and not one_each:
             chosen = where(self.key[0], values, a)
             if chosen.extents != a.extents:
                 raise ShapeError("a mask or its values do not fit the array they update", tracer.shape_text(a), "their shapes must broadcast to it")
             indices = tracer.indices(chosen.extents)
             return tracer.emit("set", indices, convert(tracer.read(chosen, indices), a.type.dtype))
-        selection = select(a, self.key)
+        selection = select(a, selecting.without_masks(a, self.key))
         indices = tracer.indices(selection.extents)
         if isinstance(values, (Array, np.ndarray, list, tuple)):
             update = dense(tracer.array(values), "an update")

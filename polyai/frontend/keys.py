@@ -49,7 +49,7 @@ def is_full(k: Any) -> bool:
 
 
 def select(a: Array, key: tuple[Any, ...]) -> Selection:
-    """The meaning of a key. Raises TraceError for masks, IndexOutOfRangeError for constants outside."""
+    """The meaning of a key. Raises TraceError for what is no index, IndexOutOfRangeError for constants outside."""
     parts = parts_of(a, key)
     arrays = [p for p in parts if p.kind == "array"]
     shape: Shape = ()
@@ -152,20 +152,15 @@ def _part(tracer: Tracer, a: Array, d: int, k: Any) -> Part:
     if isinstance(k, slice):
         return sliced(tracer, k, extent)
     if isinstance(k, (bool, np.bool_)):
-        raise TraceError("a boolean as an index", "the size of the result would depend on data", "use where(mask, x, other)")
+        raise TraceError("a boolean as an index", "it is no mask: it has no dimensions", "use where(condition, x, other)")
     if isinstance(k, (int, np.integer, SizeValue)):
         return Part("int", value=_integer(tracer, a, d, k))
-    constant = isinstance(k, (list, np.ndarray))
-    if constant:
+    if isinstance(k, (list, np.ndarray)):
         k = _constant_indices(tracer, a, d, np.asarray(k))
     if not isinstance(k, Array):
         raise TraceError(f"{k!r} as an index", f"its type is {type(k).__name__}", "use ints, slices, None, ... or integer arrays")
     if k.type.dtype.kind == "b":
-        raise TraceError(
-            f"the boolean mask {'' if constant else tracer.text(k)} as an index",
-            "the size of the result would depend on data",
-            "use where(mask, x, other), or sum(where(mask, x, 0))",
-        )
+        raise TraceError(f"the boolean {tracer.text(k)} as an index", "it is no mask: it has no dimensions", "use where(condition, x, other)")
     if not k.type.dtype.is_integer:
         raise TraceError(f"an index array of type {k.type.dtype}", "", "indices are integers: convert with .astype(int)")
     return Part("array", value=dense(k, "an index"))
@@ -176,7 +171,7 @@ def _integer(tracer: Tracer, a: Array, d: int, k: Any) -> Any:
     extent, value = a.extents[d], to_size(k, tracer)
     if not tracer.sizes.compare(value, ">=", 0, "an index"):
         value = value + extent
-    if not (tracer.sizes.compare(value, ">=", 0, "an index") and tracer.sizes.compare(value, "<", extent, "an index")):
+    if not (tracer.sizes.holds(value, ">=", 0, "an index") and tracer.sizes.holds(value, "<", extent, "an index")):
         raise IndexOutOfRangeError(
             f"index {k} of dimension {d} of {tracer.text(a)}", f"its size is {tracer.sizes.described(a.type.shape[d])}", "indices run from -size to size - 1"
         )
@@ -190,7 +185,7 @@ def _constant_indices(tracer: Tracer, a: Array, d: int, indices: Any) -> Array:
         low, high = int(indices.min()), int(indices.max())
         sizes, extent = tracer.sizes, a.extents[d]
         for value in (low, high):
-            inside = sizes.compare(extent, ">", value, "an index") if value >= 0 else sizes.compare(extent, ">=", -value, "an index")
+            inside = sizes.holds(extent, ">", value, "an index") if value >= 0 else sizes.holds(extent, ">=", -value, "an index")
             if not inside:
                 raise IndexOutOfRangeError(f"index {value} of dimension {d} of {tracer.text(a)}", f"its size is {sizes.described(extent)}")
         out = tracer.capture(indices.copy())
@@ -209,6 +204,10 @@ def sliced(tracer: Tracer, k: slice, extent: Size) -> Part:
 
     def bound(value: Any, low: Size, high: Size) -> Size:
         size = to_size(value, tracer)
+        if sizes.is_decided(extent) or sizes.is_decided(size):  # which case holds is known when the kernel runs
+            if isinstance(size, int) and size < 0:
+                size = size + extent
+            return sx.minimum(sx.maximum(size, low), high)
         if not sizes.compare(size, ">=", 0, "a slice"):
             size = size + extent
         if not sizes.compare(size, ">=", low, "a slice"):
@@ -219,10 +218,14 @@ def sliced(tracer: Tracer, k: slice, extent: Size) -> Part:
         begin = 0 if k.start is None else bound(k.start, 0, extent)
         end = extent if k.stop is None else bound(k.stop, 0, extent)
         length: Size = sx.ceildiv(end - begin, step)
-        empty = not sizes.compare(end, ">=", begin, "a slice")
+        decided = sizes.is_decided(end - begin)
+        empty = not decided and not sizes.compare(end, ">=", begin, "a slice")
     else:
         begin = extent - 1 if k.start is None else bound(k.start, -1, extent - 1)
         end = -1 if k.stop is None else bound(k.stop, -1, extent - 1)
         length = sx.ceildiv(begin - end, -step)
-        empty = not sizes.compare(begin, ">=", end, "a slice")
+        decided = sizes.is_decided(begin - end)
+        empty = not decided and not sizes.compare(begin, ">=", end, "a slice")
+    if decided and not (k.start is None and k.stop is None):
+        length = sx.maximum(length, 0)
     return Part("slice", 0 if empty else sizes.resolve(length), begin=sizes.resolve(begin), step=step)

@@ -10,7 +10,7 @@ import numpy as np
 
 from polyai.errors import TraceError
 from polyai.frontend import elementwise as ew
-from polyai.frontend import functions, indexing, linalg, protocol, reductions, shaping, sparse
+from polyai.frontend import functions, indexing, linalg, protocol, reductions, selecting, shaping, sparse
 from polyai.frontend.core import Composite
 from polyai.frontend.methods import SparseMethods
 from polyai.scalar import dtype as dt
@@ -355,6 +355,12 @@ class LazyArray(SparseMethods):
 
     def repeat(self, repeats: Any, axis: Any = None) -> Any:
         return shaping.repeat(self, repeats, axis)
+
+    def nonzero(self) -> Any:
+        return selecting.nonzero(self)
+
+    def compress(self, condition: Any, axis: Any = None) -> Any:
+        return selecting.compress(condition, self, axis)
 
     def take(self, indices: Any, axis: Any = None) -> Any:
         return indexing.take(self, indices, axis)

@@ -208,13 +208,11 @@ def join(tracer: Tracer, indices: Sequence[tn.Index], clauses: Clauses, order: t
     return tn.Within(name, tuple(i.name for i in indices))
 
 
-def refuse_in_regions(tracer: Tracer, what: str) -> None:
+def refuse_in_regions(tracer: Tracer, what: str, makes: str = "a sparse array", remedy: str = "compute it outside of the region, or make it dense") -> None:
     """Raises UnsupportedError inside a branch or a loop body."""
     if len(tracer.regions) > 1:
         raise UnsupportedError(
-            f"{what} makes a sparse array inside {tracer.regions[-1].name}",
-            "its size is known only when the kernel runs, and a region's results have fixed sizes",
-            "compute it outside of the region, or make it dense",
+            f"{what} makes {makes} inside {tracer.regions[-1].name}", "its size is known only when the kernel runs, and a region's results have fixed sizes", remedy
         )
 
 

@@ -23,7 +23,7 @@ class NotTraced(UnsupportedError, AttributeError):
 _ARRAYS = ("data", "indices", "indptr", "coords", "row", "col", "offsets", "has_sorted_indices", "has_canonical_format", "blocksize")
 _CHANGES = ("setdiag", "eliminate_zeros", "sum_duplicates", "sort_indices", "sorted_indices", "resize", "prune", "check_format")
 _CONVERSIONS = ("tobsr", "todia", "tolil", "todok")
-_OTHERS = ("nonzero", "getrow", "getcol", "get", "setdefault", "update", "items", "keys")
+_OTHERS = ("getrow", "getcol", "get", "setdefault", "update", "items", "keys")
 
 ABSENT: dict[str, tuple[str, str]] = {
     **dict.fromkeys(_ARRAYS, ("what an array stores is known only when the kernel runs", "use map_stored(function, A) for stored values, or read it before")),

@@ -1,4 +1,4 @@
-"""Indexing of sparse matrices: integers, slices, index arrays, constant masks.
+"""Indexing of sparse matrices: integers, slices, index arrays; what masks select are index arrays (see `selecting`).
 
     A[2:5]          C[i, k] = A[r, k]            within S(i, r), A(r, k)   with S = select i + 2
     A[rows]         the same with S = select rows[i]
@@ -16,9 +16,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
-from polyai.errors import ShapeError, TraceError, UnsupportedError
+from polyai.errors import UnsupportedError
 from polyai.frontend import keys, merging
 from polyai.frontend.assembling import turned
 from polyai.frontend.core import Array, Selected, Tracer, index_expr, index_term
@@ -43,10 +41,9 @@ def select(tracer: Tracer, count: Size, extent: Size, at: At) -> Array:
 def getitem(a: Array, key: tuple[Any, ...]) -> Any:
     """`a[key]` of a sparse matrix: sparse, but for rows, columns and single elements, which are dense."""
     tracer = a.tracer
-    check_no_traced_mask(a, key)
     if a.rank != 2:
         raise UnsupportedError(f"indexing of the sparse {tracer.text(a)} with {a.rank} dimensions", "indexed are matrices", "use .toarray(), or index before the call")
-    parts = keys.parts_of(a, constant_masks(a, key))
+    parts = keys.parts_of(a, key)
     if any(p.kind == "new" for p in parts):
         raise UnsupportedError(f"None as an index of the sparse {tracer.text(a)}", "sparse results are matrices", "use .toarray()[..., None]")
     ranks = [p.value.rank if p.kind == "array" else None for p in parts]
@@ -68,24 +65,6 @@ def getitem(a: Array, key: tuple[Any, ...]) -> Any:
         return line
     out = _outer(out, order[0], parts[order[0]])
     return _inner(out, order[1], parts[order[1]])
-
-
-def constant_masks(a: Array, key: tuple[Any, ...]) -> tuple[Any, ...]:
-    """The key with each vector of bools that is known now replaced by the places where it is true."""
-    out: list[Any] = []
-    used = sum(1 for k in key if k is not None and k is not Ellipsis)
-    d = 0
-    for k in key:
-        if k is Ellipsis:
-            d += a.rank - used
-        elif k is not None:
-            if isinstance(k, (list, np.ndarray)) and (mask := np.asarray(k)).dtype == bool and mask.ndim == 1 and d < a.rank:
-                if not a.tracer.sizes.unify(a.extents[d], len(mask), "a mask"):
-                    raise ShapeError(f"a mask of {len(mask)} elements for dimension {d} of {a.tracer.shape_text(a)}", "", "a mask has one element for each index")
-                k = np.flatnonzero(mask)
-            d += 1
-        out.append(k)
-    return tuple(out)
 
 
 def _is_scalar(part: Any) -> bool:
@@ -281,14 +260,3 @@ def _line_of(a: Array, parts: Sequence[Any], fixed: int, order: tuple[int, ...])
     wanted = apply("eq", index_term(k), _place(tracer, parts[fixed], a.extents[fixed])(k))
     picked = apply("where", wanted, tracer.read(a, source), zero)
     return tracer.emit("column", (i,), reduced(monoid, (r, k), picked, within), strong=True)
-
-
-def check_no_traced_mask(a: Array, key: tuple[Any, ...]) -> None:
-    """Raise TraceError for a mask whose values are known only when the kernel runs."""
-    for k in key:
-        if isinstance(k, Array) and k.type.dtype.kind == "b":
-            raise TraceError(
-                f"the boolean mask {a.tracer.text(k)} as an index of the sparse {a.tracer.text(a)}",
-                "the size of the result would depend on data",
-                "pass numpy.flatnonzero(mask) instead, or scale rows by the mask: A * mask[:, None]",
-            )

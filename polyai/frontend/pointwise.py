@@ -39,6 +39,10 @@ def broadcast_sizes(tracer: Tracer, sizes: Sequence[Size], what: str, arrays: Se
             best = a
         elif a == 1:
             best = b
+        elif known.is_decided(a) and known.hint(b) == 1 and known.unify(b, 1, f"{what}: broadcast"):
+            best = a
+        elif known.is_decided(b) and known.hint(a) == 1 and known.unify(a, 1, f"{what}: broadcast"):
+            best = b
         elif known.unify(a, b, what):
             best = known.resolve(b)
         elif known.hint(b) == 1 and known.unify(b, 1, f"{what}: broadcast"):

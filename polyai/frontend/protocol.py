@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from polyai.errors import UnsupportedError
-from polyai.frontend import control, conv, creation, indexing, joining, linalg, reductions, shaping
+from polyai.frontend import control, conv, creation, indexing, joining, linalg, ordering, reductions, selecting, shaping
 from polyai.frontend import elementwise as ew
 from polyai.frontend.core import find_tracer
 
@@ -64,8 +64,10 @@ def _outer(a: Any, b: Any) -> Any:
 
 
 def _where(condition: Any, x: Any = None, y: Any = None) -> Any:
+    if x is None and y is None:
+        return selecting.nonzero(condition)
     if x is None or y is None:
-        raise UnsupportedError("np.where with one argument is not compiled", "the size of the result depends on data", "use where(condition, x, y)")
+        raise UnsupportedError("np.where with two arguments", "it takes a condition, or a condition and two values", "use where(condition, x, y)")
     return ew.where(condition, x, y)
 
 
@@ -105,7 +107,8 @@ FUNCTIONS: dict[str, Function] = {
     "repeat": shaping.repeat, "tile": shaping.tile, "tril": shaping.tril, "triu": shaping.triu,
     "zeros_like": creation.zeros_like, "ones_like": creation.ones_like, "empty_like": creation.zeros_like, "full_like": _full_like,
     "take": _take, "take_along_axis": indexing.take_along_axis, "bincount": indexing.bincount, "convolve": conv.convolve,
-    "linspace": creation.linspace, "sort": control.sort, "argsort": control.argsort, "unique": control.unique, "nonzero": control.nonzero,
+    "argwhere": selecting.argwhere, "flatnonzero": selecting.flatnonzero, "compress": selecting.compress, "extract": selecting.extract,
+    "linspace": creation.linspace, "sort": ordering.sort, "argsort": ordering.argsort, "unique": ordering.unique, "nonzero": selecting.nonzero,
     "searchsorted": control.searchsorted, "median": control.median, "quantile": control.quantile, "inv": control.inv,
     "solve": control.solve, "svd": control.svd, "qr": control.qr, "cholesky": control.cholesky, "eigh": control.eigh, "det": control.det,
     "shape": lambda a: a.shape, "ndim": lambda a: a.ndim, "size": _size, "copy": ew.positive,

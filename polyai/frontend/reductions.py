@@ -130,7 +130,7 @@ def not_empty(array: Array, axes: tuple[int, ...], what: str) -> None:
     """Raise ShapeError if a reduction without identity runs over nothing; that it does not is guarded."""
     tracer = array.tracer
     for a in axes:
-        if not tracer.sizes.compare(array.extents[a], ">=", 1, f"{what} over it"):
+        if not tracer.sizes.holds(array.extents[a], ">=", 1, f"{what} over it"):
             raise ShapeError(f"{what} over axis {a}, which is empty", tracer.shape_text(array), "it has no value for no elements")
 
 

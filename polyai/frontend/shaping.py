@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from math import prod
 from typing import Any
 
-from polyai.errors import ShapeError, UnsupportedError
-from polyai.frontend import merging
+import numpy as np
+
+from polyai.errors import ShapeError
+from polyai.frontend import merging, spreading
 from polyai.frontend.assembling import filtered, reshaped
 from polyai.frontend.core import (
     Array,
@@ -350,12 +352,15 @@ def _chosen(tracer: Tracer, a: Array, at: list[Any], conditions: list[tuple[int,
 
 
 def repeat(x: Any, repeats: Any, axis: Any = None) -> Any:
-    """Each element `repeats` times along `axis`; flattened without axis."""
+    """Each element `repeats` times along `axis`; flattened without axis. `repeats` may be a vector, one count for each element: then
+    data decide the size of the result. Raises ShapeError for counts of another number, or negative ones."""
     a = given(x, "repeat")
     if axis is None:
         a, axis = reshape(a, -1), 0
+    if isinstance(repeats, (list, tuple, np.ndarray)) and np.size(repeats) == 1:
+        repeats = int(np.reshape(repeats, ()))
     if isinstance(repeats, (list, tuple)) or bool(getattr(repeats, "ndim", False)):
-        raise UnsupportedError("repeat with one count per element", "the size of the result would depend on data", "use an integer count, or take(x, indices)")
+        return spreading.repeated(a, repeats, normalized_axis(axis, a.rank, "repeat"))
     tracer, d = a.tracer, normalized_axis(axis, a.rank, "repeat")
     n = to_size(repeats, tracer)
     indices = tracer.indices([e * n if k == d else e for k, e in enumerate(a.extents)])

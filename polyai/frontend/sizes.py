@@ -52,6 +52,8 @@ class Sizes:
         self.guards: dict[Guard, None] = {}
         self.facts: dict[Size, None] = {}  # each is >= 0
         self.multiples: dict[Size, int] = {}
+        self.decided: dict[str, Size] = {}  # sizes that data decide, and their bounds
+        self.late: dict[Guard, None] = {}  # what must hold of them, checked once they are known
         self._ranges: dict[str, tuple[int, int | None]] = {}
         self._known: dict[str, Size] = {}
         self._age: dict[str, int] = {}
@@ -112,6 +114,8 @@ class Sizes:
             return True
         if self.prove is not None and self.prove(ra, "==", rb) is YES:
             return True
+        if self.is_decided(ra - rb):
+            return self._decide(ra - rb, "==") is not False and self.holds(ra, "==", rb, why)
         ha, hb = self.hint(ra), self.hint(rb)
         if ha is None or hb is None or ha != hb:
             return False
@@ -131,6 +135,12 @@ class Sizes:
             exact = {YES: True, NO: False}.get(self.prove(difference, relation, 0))
         if exact is not None:
             return exact
+        if self.is_decided(difference):
+            raise TraceError(
+                f"{self.text(a)} {relation} {self.text(b)} is known only when the kernel runs",
+                "data decide the size" + (f": {why}" if why else ""),
+                "choose with where() in the program itself, or call the function in two parts and ask between them",
+            )
         ha, hb = self.hint(a), self.hint(b)
         if ha is None or hb is None:
             asked = f"{self.text(a)} {relation} {self.text(b)}"
@@ -145,12 +155,33 @@ class Sizes:
         self._learn(difference, relation if truth else NEGATED[relation])
         return truth
 
+    def is_decided(self, size: Size) -> bool:
+        """Whether data decide a size."""
+        return bool(self.decided) and not sx.symbols(self.resolve(size)).isdisjoint(self.decided)
+
+    def holds(self, a: Size, relation: str, b: Size, why: str) -> bool:
+        """As `compare`; but what data decide is taken to hold, and checked by the call that counts."""
+        difference = self.resolve(a) - self.resolve(b)
+        if not self.is_decided(difference):
+            return self.compare(a, relation, b, why)
+        exact = self._decide(difference, relation)
+        if exact is None:
+            self.late[Guard(a, relation, b, f"{self.text(a)} {relation} {self.text(b)}", why)] = None
+            self._learn(difference, relation)
+        return exact is not False
+
     def number(self, size: Size, why: str = "") -> int:
         """The value of `size`, fixed by a guard."""
         resolved = self.resolve(size)
         if isinstance(resolved, int):
             return resolved
-        hint = self.hint(resolved)
+        hint = None if self.is_decided(resolved) else self.hint(resolved)
+        if hint is None and self.is_decided(resolved):
+            raise TraceError(
+                f"the number {self.text(size)} is needed while tracing",
+                "data decide the size" + (f": {why}" if why else ""),
+                "keep it symbolic: arange(n), zeros(n) and slices take sizes as they are; or bound it, x[mask][:10]",
+            )
         if hint is None:
             raise TraceError(
                 f"the number {self.text(size)} is needed while tracing",
@@ -162,7 +193,7 @@ class Sizes:
 
     def require(self, a: Size, relation: str, b: Size, what: str, remedy: str = "") -> None:
         """Raise ShapeError unless the relation holds; a relation that is not always true becomes a guard."""
-        if not self.compare(a, relation, b, what):
+        if not self.holds(a, relation, b, what):
             raise ShapeError(what, f"{self.described(a)} must be {relation} {self.described(b)}", remedy)
 
     # -- knowledge

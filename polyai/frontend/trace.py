@@ -23,6 +23,7 @@ from polyai.scalar import dtype as dt
 from polyai.shapes import expr as sx
 from polyai.shapes.dim import Dim
 from polyai.shapes.expr import Size
+from polyai.shapes.guard import Guard as LateGuard
 from polyai.sparse import interop
 from polyai.sparse.format import Format
 from polyai.sparse.level import length_of
@@ -62,13 +63,14 @@ class SymbolSource:
 @node
 class ArrayOut:
     """Output number `position` of the program. For a sparse one: the owner of its pattern and which of the owner's
-    dimensions each of its dimensions is. `line`: a matrix of one row that is returned as a vector."""
+    dimensions each of its dimensions is. `line`: a matrix of one row that is returned as a vector. `number`: a size, returned as an int."""
 
     position: int
     owner: str | None = None
     dims: tuple[int, ...] = ()
     is_matrix: bool = False
     line: bool = False
+    number: bool = False
 
 
 @node
@@ -92,7 +94,8 @@ class Traced:
     `inputs` are in the order of `program.inputs`. `guards` hold over the values of all `symbols`; a call where one does
     not hold needs another trace. `hints` are the values of the traced call. `needs_unique` names sparse inputs whose
     coordinates must not repeat, because something not linear in the stored values is computed along their pattern. `merged`
-    names those that are merged with others: they must be in order, and coordinates that repeat add up first.
+    names those that are merged with others: they must be in order, and coordinates that repeat add up first. `decided`: the sizes that
+    data decide, each with its text and its bound.
     """
 
     program: tn.Program
@@ -108,6 +111,7 @@ class Traced:
     merged: tuple[str, ...] = ()
     texts: dict[str, str] = field(default_factory=dict)
     dims: dict[str, Dim] = field(default_factory=dict)
+    decided: tuple[tuple[str, str, str], ...] = ()
 
     def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The value of each input by name."""
@@ -174,7 +178,8 @@ class Traced:
         out: list[Any] = []
         for o in self.outputs:
             if isinstance(o, ArrayOut):
-                out.append(interop.line(results[o.position]) if o.line else results[o.position])
+                found = results[o.position]
+                out.append(interop.line(found) if o.line else int(found) if o.number else found)
             elif isinstance(o, SizeOut):
                 out.append(sx.evaluate(o.size, values))
             else:
@@ -253,7 +258,8 @@ def _finished(tracer: Tracer, binder: _Binder, found: list[Leaf], outputs: Any, 
     for slot_number, slot in enumerate(binder.slots):
         if f"{slot.name}.value" in taken:
             binder.sources.append(SymbolSource(f"{slot.name}.value", slot_number, "value"))
-    program = settled(tn.Program(tracer.root.name, tuple(inputs), tuple(tracer.root.steps), tuple(names), sizes.all_facts()), sizes)
+    steps = tuple(_with_requirements(step, tracer) for step in tracer.root.steps)
+    program = settled(tn.Program(tracer.root.name, tuple(inputs), steps, tuple(names), sizes.all_facts()), sizes)
     made = {name for step in program.body for name in tn.targets_of(step)}
     merged = {**tracer.merged, **{source: None for target, source in tracer.copied.items() if target in made}}
     unique = tracer.needs_unique.keys() | merged.keys()
@@ -272,12 +278,26 @@ def _finished(tracer: Tracer, binder: _Binder, found: list[Leaf], outputs: Any, 
         tuple(merged),
         dict(sizes.texts),
         dict(binder.declared.dims),
+        tuple((name, sizes.texts[name], sizes.text(bound)) for name, bound in sizes.decided.items()),
     )
+
+
+def _with_requirements(step: tn.Step, tracer: Tracer) -> tn.Step:
+    """A step that makes a size which data decide, with what must hold of it: of several sizes, the last one is known last."""
+    if not isinstance(step, tn.Scatter) or not tracer.sizes.late:
+        return step
+    made = tn.nnz_of(step.target)
+    decided = list(tracer.sizes.decided)
+    mine = [g for g in tracer.sizes.late if max((sx.symbols(g.left) | sx.symbols(g.right)) & set(decided), key=decided.index) == made]
+    return replace(step, requires=tuple(LateGuard(g.left, g.relation, g.right, g.text, g.why) for g in mine))
 
 
 def _output(tracer: Tracer, value: Any, names: list[str]) -> ArrayOut | SizeOut | ConstOut:
     if isinstance(value, SizeValue):
-        return SizeOut(value.size)
+        if not tracer.sizes.is_decided(value.size):
+            return SizeOut(value.size)
+        names.append(tracer.use(tracer.size_array(tracer.sizes.resolve(value.size))))
+        return ArrayOut(len(names) - 1, number=True)
     if isinstance(value, Term):
         raise TraceError("the function returns an element in index notation", "it has no shape", "build an array with comprehension(...)")
     if not isinstance(value, Array):

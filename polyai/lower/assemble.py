@@ -18,7 +18,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
-from polyai.errors import UnsupportedError
+from polyai.errors import UnsupportedError, VerifyError
 from polyai.loop import build as b
 from polyai.loop import nodes as lp
 from polyai.loop.walks import all_stmts, map_operands
@@ -31,7 +31,7 @@ from polyai.tensor.bodies import loads, selects_of
 from polyai.term.names import Names
 
 Lower = Callable[[po.Scop, tn.Program], lp.Kernel]
-Straight = tn.Comprehension | tn.Scatter | tn.Join | tn.Select
+Straight = tn.Comprehension | tn.Scatter | tn.Join | tn.Select | tn.Spread
 
 
 def segments(program: tn.Program) -> tuple[tn.Program, ...]:
@@ -56,6 +56,8 @@ def _segments(program: tn.Program) -> Iterator[tn.Program]:
 
 def _parts(program: tn.Program) -> list[tn.Program | tn.Extern | tn.Cond | tn.While]:
     """The steps, with each run of straight ones as a program of its own."""
+    if any(isinstance(s, tn.Listing) for s in program.body):
+        raise VerifyError(f"program {program.name} lists what a tensor stores", "its phases hand lists on as arguments", "cut it into phases first")
     if all(isinstance(s, Straight) for s in program.body):
         return [program] if program.body else []
     types = tn.types_of(program)
@@ -84,7 +86,7 @@ def _parts(program: tn.Program) -> list[tn.Program | tn.Extern | tn.Cond | tn.Wh
     for position, step in enumerate(program.body):
         if isinstance(step, Straight):
             run.append(step)
-        else:
+        elif not isinstance(step, tn.Listing):
             close(position)
             out.append(step)
     close(len(program.body))
@@ -106,6 +108,8 @@ def _reads(step: tn.Step) -> Iterator[str]:
             yield from (w.tensor for w in step.parts)
         case tn.Select(at=at):
             yield from (load.array for load in loads(at))
+        case tn.Spread(length=length):
+            yield from (load.array for load in loads(length))
         case tn.Extern(args=args):
             yield from args
         case tn.Cond(predicate=predicate, args=args):

@@ -92,6 +92,8 @@ class _Lowering:
                     self._join(step)
                 case tn.Select():  # has no statement: it is what those within it walk
                     pass
+                case tn.Spread():
+                    raise VerifyError(f"{step.target} spreads what nobody has counted", "its phases hand it on as an argument", "cut the program into phases first")
                 case tn.Extern() | tn.Cond() | tn.While():
                     raise UnsupportedError(
                         f"a {type(step).__name__.lower()} step among statements",
@@ -281,8 +283,10 @@ class _Lowering:
         index = dt.BY_NAME[f"i{form.index_bits}"]
         rows, stored = step.type.shape[row], symbol(tn.nnz_of(name))
         self.arrays[f"{name}.pos1"] = poly.Array(f"{name}.pos1", index, (rows + 1,), "input")
-        self.arrays[f"{name}.crd1"] = poly.Array(f"{name}.crd1", index, (stored,), "output")
-        self.arrays[f"{name}.val"] = poly.Array(f"{name}.val", step.type.dtype, (stored,), "output")
+        if f"{name}.crd1" in self.program.outputs:
+            self.arrays[f"{name}.crd1"] = poly.Array(f"{name}.crd1", index, (stored,), "output")
+        if f"{name}.val" in self.program.outputs:
+            self.arrays[f"{name}.val"] = poly.Array(f"{name}.val", step.type.dtype, (stored,), "output")
         cursor = f"{name}.cursor"
         self.arrays[cursor] = poly.Array(cursor, dt.i64, (rows,), "temporary")
         start = self._frame((tn.Index(f"{name}_row", rows),), ())
@@ -293,11 +297,13 @@ class _Lowering:
         known = [self._expr(frame, c) for c in conditions if c is not None]
         when = None if not known else reduce(lambda a, c: Apply("and", (a, c), dt.bool_), known)
         at = (self._expr(frame, places[row], dt.i64),)
-        following = Apply("add", (Load(cursor, at, dt.i64), Const(1, dt.i64)), dt.i64)
-        pushes = (
-            (f"{name}.crd1", self._expr(frame, places[column], index)),
-            (f"{name}.val", self._expr(frame, step.body, step.type.dtype)),
-        )
+        one: Expr = Const(1, dt.i64)
+        if when is not None and not step.within:  # without a branch on data: what is not wanted is stored over, until the row is full
+            after = Load(f"{name}.pos1", (Apply("add", (at[0], one), dt.i64),), index)
+            one, when = convert(when, dt.i64), Apply("lt", (Load(cursor, at, dt.i64), convert(after, dt.i64)), dt.bool_)
+        following = Apply("add", (Load(cursor, at, dt.i64), one), dt.i64)
+        found = (("crd1", places[column], index), ("val", step.body, step.type.dtype))
+        pushes = tuple((f"{name}.{part}", self._expr(frame, body, dtype)) for part, body, dtype in found if f"{name}.{part}" in self.program.outputs)
         self._add(name, frame, cursor, at, following, None, pushes, when)
 
     def _scatter(self, step: tn.Scatter) -> None:

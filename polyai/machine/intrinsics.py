@@ -244,7 +244,7 @@ REAL: dict[str, Rule] = {
     "eq": _comparison("eq", "eq"), "ne": _comparison("ne", "ne"), "lt": _comparison("lt", "ult"),
     "le": _comparison("le", "ule"), "gt": _comparison("gt", "ugt"), "ge": _comparison("ge", "uge"),
     "bitand": bitand, "bitor": bitor, "bitxor": bitxor, "shl": shl, "shr": shr,
-    "popcount": lambda t, a: a.call("ctpop"), "ctz": ctz, "bit": bit,
+    "popcount": lambda t, a: a.call("ctpop"), "ctz": ctz, "bit": bit, "bits": lambda t, a: a.bits(),
 }  # fmt: skip
 
 LIBRARY = (

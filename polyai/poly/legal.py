@@ -266,7 +266,7 @@ def guarded_loads(statement: Statement, scop: Scop) -> frozenset[Load]:
     known = {*statement.dims, *scop.parameters}
     arrays = {a.name: a for a in scop.arrays}
     found = []
-    for load in dict.fromkeys(_held_back(statement.value, False)):
+    for load in dict.fromkeys(held for root in statement.roots for held in _held_back(root, False)):
         texts = [affine(i, known) for i in load.indices]
         places = [t if t is not None else f"r{p}" for p, t in enumerate(texts)]
         free = " and ".join(f"r{p} = 0" for p, t in enumerate(texts) if t is None)

@@ -28,6 +28,7 @@ from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import to_numpy
 from polyai.shapes.code import packed, unpacked
 from polyai.shapes.expr import evaluate
+from polyai.shapes.guard import Guard
 from polyai.tensor import nodes as tn
 from polyai.term.node import node
 
@@ -42,7 +43,8 @@ Launch = Callable[[Kernel, Sequence[int], Mapping[str, int]], None]
 class Plan:
     """What a caller must know of one phase: the pattern it counts (or bounds) or fills, how many fibres that has and how wide its
     indices are, and the shapes of its other results (along a pattern: its name). A phase that counts and fills
-    stores at most as much as all patterns of `within` together."""
+    stores at most as much as all patterns of `within` together. `requires`: what must hold of the count. `runs`: the user gave
+    the counts."""
 
     of: int
     counts: str
@@ -51,6 +53,8 @@ class Plan:
     index_bits: int
     shapes: dict[str, Any]
     within: tuple[str, ...] = ()
+    requires: tuple[Guard, ...] = ()
+    runs: bool = False
 
 
 class LooseError(Exception):
@@ -68,7 +72,7 @@ def key_of(key: str, number: int) -> str:
     return key if number == 0 else f"{key}-{number}"
 
 
-def described(program: tn.Program, counts: str, fills: str, types: Mapping[str, tn.TensorType], of: int, within: Sequence[str] = ()) -> dict[str, Any]:
+def described(program: tn.Program, counts: str, fills: str, types: Mapping[str, tn.TensorType], of: int, within: Sequence[str] = (), requires: Sequence[Guard] = ()) -> dict[str, Any]:
     """A phase as values that JSON can hold."""
     own = tn.types_of(program)
     name = counts or fills
@@ -82,7 +86,9 @@ def described(program: tn.Program, counts: str, fills: str, types: Mapping[str, 
         if output not in special:
             pattern = own[output].pattern
             shapes[output] = [packed(s) for s in own[output].shape] if pattern is None else pattern.owner
-    return {"of": of, "counts": counts, "fills": fills, "rows": rows, "index_bits": bits, "shapes": shapes, "within": list(within)}
+    wanted = [[packed(g.left), g.relation, packed(g.right), g.text, g.why] for g in requires]
+    runs = made is not None and made.format is not None and made.format.name == "spread" and bool(counts)
+    return {"requires": wanted, "runs": runs, "of": of, "counts": counts, "fills": fills, "rows": rows, "index_bits": bits, "shapes": shapes, "within": list(within)}
 
 
 def plan_of(kernel: Kernel) -> Plan | None:
@@ -92,7 +98,8 @@ def plan_of(kernel: Kernel) -> Plan | None:
         return None
     try:
         numbers = int(data["of"]), str(data["counts"]), str(data["fills"]), unpacked(data["rows"]), int(data["index_bits"])
-        return Plan(*numbers, dict(data["shapes"]), tuple(data["within"]))
+        wanted = tuple(Guard(unpacked(a), str(relation), unpacked(b), str(text), str(why)) for a, relation, b, text, why in data["requires"])
+        return Plan(*numbers, dict(data["shapes"]), tuple(data["within"]), wanted, bool(data["runs"]))
     except (KeyError, TypeError, ValueError) as error:
         raise VerifyError("the metadata of a phase is malformed", repr(error)) from None
 
@@ -111,7 +118,7 @@ def run(
     Raises what their checks find, ShapeError before an allocation that memory cannot hold, and LooseError if patterns have to be
     counted.
     """
-    stages = [stage_of(kernel) for kernel in kernels]
+    stages, arguments = [stage_of(kernel) for kernel in kernels], set(arrays)
     for number, stage in enumerate(stages):
         plan = stage.plan
         results: dict[str, Array] = {}
@@ -134,6 +141,10 @@ def run(
         if plan.counts:
             width = next((s.width for s in stages[number + 1 :] if s.packed and s.plan.fills == plan.counts), 0)
             _counted(plan, arrays, values, width)
+    for kernel in kernels:  # results that a kernel made under another name
+        for name, made in kernel.extra.get("aliases", {}).items():
+            if made in arrays and name not in arrays:
+                arrays[name] = arrays[made].copy() if made in arguments else arrays[made]
 
 
 SIZE, ARGUMENT, RESULT = range(3)
@@ -191,6 +202,12 @@ def cuts_of(bounds: Array, total: int) -> tuple[Array, int]:
 def _counted(plan: Plan, arrays: MutableMapping[str, Array], values: MutableMapping[str, int], width: int = 0) -> None:
     """The positions of a pattern in the width of its indices, and how much it stores, or can store in elements of `width` bytes."""
     name = f"{plan.counts}.pos1"
+    if plan.runs and (arrays[name][1:] < arrays[name][:-1]).any():
+        at = int(np.argmax(arrays[name][1:] < arrays[name][:-1]))
+        given = (int(arrays[name][at + 1]) - int(arrays[name][at]) + (1 << 63)) % (1 << 64) - (1 << 63)  # sums wrap
+        if given >= 0:
+            raise ShapeError("the counts of repeat sum to 2**63 or more", f"that of element {at} is {given}", "repeat a part of it at a time")
+        raise ShapeError(f"repeat with the count {given} for element {at}", "counts are not negative", "use maximum(counts, 0)")
     total, bound = int(arrays[name][-1]), values.get(tn.nnz_of(plan.counts))
     values[tn.nnz_of(plan.counts)] = total
     if width:
@@ -202,6 +219,10 @@ def _counted(plan: Plan, arrays: MutableMapping[str, Array], values: MutableMapp
             raise LooseError
         return
     _fitting(total, plan)
+    for wanted in plan.requires:
+        if not wanted.holds(values):
+            found = f"{evaluate(wanted.left, values)} {wanted.relation} {evaluate(wanted.right, values)}"
+            raise ShapeError(f"{wanted.text} does not hold: {found}", f"{wanted.why} relies on it, and data decide this size", "select what fits, or use where() in place of a mask")
     if plan.index_bits == 32:
         arrays[name] = arrays[name].astype(np.int32, copy=False)
     if plan.within and total != bound:

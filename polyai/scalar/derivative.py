@@ -70,7 +70,7 @@ def _pow_exponent(a: Expr, b: Expr, r: Expr) -> Expr:
     return apply("where", apply("eq", a, _c(0.0, a)), _c(0.0, a), apply("mul", r, apply("log", a)))
 
 
-_FLAT = ("floor", "ceil", "trunc", "round", "sign", "isnan", "isinf", "isfinite", "not", "invert", "popcount", "ctz", "bit")
+_FLAT = ("floor", "ceil", "trunc", "round", "sign", "isnan", "isinf", "isfinite", "not", "invert", "popcount", "ctz", "bit", "bits")
 _FLAT_PAIRS = ("eq", "ne", "lt", "le", "gt", "ge", "and", "or", "xor", "bitand", "bitor", "bitxor", "shl", "shr", "floordiv")
 
 DERIVATIVES: dict[str, tuple[Partial | None, ...]] = {

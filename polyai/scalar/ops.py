@@ -54,6 +54,11 @@ def boolean(*args: DType) -> DType:
     return dt.bool_
 
 
+def as_bits(*args: DType) -> DType:
+    """The integer as wide as the float: as f32 for those of 16 bits, which are held so."""
+    return dt.i64 if args[0].bits == 64 else dt.i32
+
+
 def selected(cond: DType, a: DType, b: DType) -> DType:
     """`where`: the common type of the two values."""
     if cond != dt.bool_:
@@ -103,6 +108,13 @@ def _popcount(a: Any) -> Any:
     given = np.asarray(a)
     as_bytes = np.ascontiguousarray(given).reshape(-1).view(np.uint8).reshape(-1, given.dtype.itemsize)
     return np.unpackbits(as_bytes, axis=1).sum(axis=1).astype(given.dtype).reshape(given.shape)
+
+
+def _bits(a: Any) -> Any:
+    """The bits of floats as integers."""
+    given = np.asarray(a)
+    wide = given if given.dtype.itemsize == 8 else given.astype(np.float32, copy=False)
+    return np.ascontiguousarray(wide).view(f"i{wide.dtype.itemsize}").reshape(given.shape)
 
 
 def _table() -> dict[str, ScalarOp]:
@@ -157,6 +169,7 @@ def _table() -> dict[str, ScalarOp]:
     op("popcount", 1, _popcount, same, keeps_zero=True, kinds="iu")
     op("ctz", 1, lambda a: _popcount((a & -a) - a.dtype.type(1)), same, kinds="iu")  # zeros below the lowest set bit; the width of 0
     op("bit", 1, lambda a: np.left_shift(a.dtype.type(1), a & a.dtype.type(8 * a.dtype.itemsize - 1)), same, kinds="iu")  # 1 << (a mod width)
+    op("bits", 1, _bits, as_bits, operands="each", keeps_zero=True, kinds="fB")  # of the floats that values are held as, as integers
     op("where", 3, np.where, selected, operands="each")
     return {o.name: o for o in ops}
 

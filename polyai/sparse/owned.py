@@ -91,6 +91,11 @@ def pieces(pos: Array, name: str = "pieces") -> Owned:
     return Owned(form, (len(pos) - 1, count), frozen(pos.astype(index, copy=False)), *nothing)
 
 
+def spread() -> Format:
+    """Consecutive runs of positions that a program counts itself: as those of `pieces`, with 64-bit positions."""
+    return Format("spread", (0, 1), (Dense(), Compressed(implicit=True)), 64, owned=True)
+
+
 def runs(first: Array, length: Array, parents: tuple[int, ...], extent: int, block: int) -> Owned:
     """For each parent, a place in an array of `parents` extents, the coordinates first <= j < first + length of a dimension of
     `extent`, each with `block` elements below. It has no values."""

@@ -18,11 +18,13 @@ from polyai.tensor.nodes import (
     Extern,
     Index,
     Join,
+    Listing,
     Pattern,
     Program,
     Reduce,
     Scatter,
     Select,
+    Spread,
     Step,
     TensorType,
     While,
@@ -150,7 +152,7 @@ def _variable(values: Mapping[str, Body], name: str) -> str:
 
 def rename(value: Any, names: Mapping[str, str]) -> Any:
     """A body or a step with index variables renamed, where they are bound, used and named by a `within`."""
-    change = renamed_step if isinstance(value, (Comprehension, Scatter, Join, Select)) else renamed_body
+    change = renamed_step if isinstance(value, (Comprehension, Scatter, Join, Select, Spread)) else renamed_body
     return change(value, dict(names)) if names else value
 
 
@@ -245,7 +247,7 @@ def names_of(program: Program) -> Names:
 
 def indices_of(step: Step) -> list[str]:
     """Names of the index variables a step binds, its own first, then those of its reductions (with repeats, if any)."""
-    if isinstance(step, (Join, Select)):
+    if isinstance(step, (Join, Select, Spread)):
         return [i.name for i in step.indices]
     if not isinstance(step, (Comprehension, Scatter)):
         return []
@@ -255,8 +257,36 @@ def indices_of(step: Step) -> list[str]:
     return out
 
 
+def counted_by(step: Step) -> set[str]:
+    """Names of the patterns whose number of elements is a size of the step: `A` for `A.nnz`."""
+    names: set[str] = set()
+    for type in step.types if isinstance(step, (Extern, Cond, While)) else (step.type,):
+        for extent in type.shape:
+            names |= symbols(extent)
+    if isinstance(step, (Comprehension, Scatter, Select, Spread, Join)):
+        for index in step.indices:
+            names |= symbols(index.extent)
+    if isinstance(step, Scatter):
+        for wanted in step.requires:
+            names |= symbols(wanted.left) | symbols(wanted.right)
+    if owns_a_pattern(step):
+        names -= {nnz_of(n) for n in targets_of(step)}
+    if isinstance(step, (Comprehension, Scatter)):
+        for root in (step.body, *(step.at if isinstance(step, Scatter) else ())):
+            names |= {n for n in free(root) if n.endswith(_NNZ)}
+    return {name.removesuffix(_NNZ) for name in names if name.endswith(_NNZ)}
+
+
+_NNZ = nnz_of("")
+
+
 def reads_of(step: Step) -> set[str]:
-    """Names of all tensors that a step depends on; its own target too if it is a recurrence."""
+    """Names of all tensors that a step depends on, patterns that count its sizes among them; its own target too if it is a recurrence."""
+    return read_by(step) | counted_by(step)
+
+
+def read_by(step: Step) -> set[str]:
+    """Names of all tensors whose elements or coordinates a step reads."""
     match step:
         case Comprehension() | Scatter():
             out = {w.tensor for w in step.within}
@@ -271,6 +301,10 @@ def reads_of(step: Step) -> set[str]:
             return {w.tensor for w in step.parts}
         case Select():
             return {load.array for load in loads(step.at)}
+        case Spread():
+            return {load.array for load in loads(step.length)}
+        case Listing():
+            return {step.of}
         case Extern():
             return set(step.args)
         case Cond():
@@ -316,6 +350,10 @@ def rename_tensors(step: Step, names: Mapping[str, str]) -> Step:
             return dataclasses.replace(step, clauses=tuple(withins(c) for c in step.clauses))
         case Select():
             return dataclasses.replace(step, at=change(step.at))
+        case Spread():
+            return dataclasses.replace(step, length=change(step.length))
+        case Listing():
+            return dataclasses.replace(step, of=new(step.of))
         case Extern():
             return dataclasses.replace(step, args=tuple(map(new, step.args)))
         case Cond():

@@ -21,7 +21,23 @@ from polyai.shapes.expr import evaluate as evaluate_size
 from polyai.shapes.expr import show as show_size
 from polyai.tensor.bodies import left_out, loads, reduces
 from polyai.tensor.evaluate import Array, Evaluator, Grid, SparseValue, Stored, Tensor, append_axes, combiner, grid_cost
-from polyai.tensor.nodes import Body, Comprehension, Cond, Extern, Join, Program, Scatter, Select, Step, TensorType, While, nnz_of
+from polyai.tensor.nodes import (
+    Body,
+    Comprehension,
+    Cond,
+    Extern,
+    Join,
+    Listing,
+    Program,
+    Scatter,
+    Select,
+    Spread,
+    Step,
+    TensorType,
+    While,
+    nnz_of,
+    types_of,
+)
 
 __all__ = ["Externs", "SparseValue", "bind_sizes", "run"]
 
@@ -103,6 +119,7 @@ class _Machine:
 
     def __init__(self, program: Program, tensors: dict[str, Tensor], sizes: dict[str, int], externs: Externs) -> None:
         self.program, self.tensors, self.sizes, self.externs = program, tensors, sizes, externs
+        self.types = types_of(program)
         self.evaluator = Evaluator(tensors, sizes)
 
     def step(self, step: Step) -> None:
@@ -118,6 +135,10 @@ class _Machine:
                 self._join(step)
             case Select():
                 self._select(step)
+            case Spread():
+                self._spread(step)
+            case Listing():
+                self._listing(step)
             case Extern():
                 given = [_result(self.tensors[a]) for a in step.args]
                 out = self.externs[step.function](*given, **dict(step.attributes))
@@ -249,6 +270,9 @@ class _Machine:
         out = np.full(len(places), MONOIDS[monoid].identity(step.type.dtype), compute)
         self._update(out, where, data.astype(compute), monoid)
         self._own(step.target, places, out.astype(to_numpy(step.type.dtype)), shape)
+        for wanted in step.requires:
+            if not wanted.holds(self.sizes):
+                raise ShapeError(f"{wanted.text} does not hold", wanted.why_not(self.sizes))
 
     def _join(self, step: Join) -> None:
         """The coordinates that every clause has, sorted."""
@@ -277,6 +301,30 @@ class _Machine:
             raise IndexOutOfRangeError(f"{step.target} selects outside its range", f"index {outside[0]}, whose extent is {limit}", "check the indices")
         places = np.arange(len(chosen)) * limit + chosen
         self._own(step.target, places, np.ones(len(chosen), bool), (*extents, limit))
+
+    def _spread(self, step: Spread) -> None:
+        """Consecutive runs, one below each value of the first index."""
+        above = step.indices[0]
+        extent = self.evaluator.extent(above)
+        lengths = self.evaluator.full(step.length, append_axes(Grid((), {}), (above,), [extent])).reshape(-1).astype(np.int64)
+        if (lengths < 0).any():
+            raise ShapeError(f"{step.target} has a run of {lengths.min()} elements", "a count is not negative")
+        total = int(lengths.sum())
+        rows = np.repeat(np.arange(extent), lengths)
+        self.tensors[step.target] = Stored(SparseValue((rows, np.arange(total)), np.ones(total, bool), (extent, total)))
+        self.sizes[nnz_of(step.target)] = total
+
+    def _listing(self, step: Listing) -> None:
+        """Values in the order in which their pattern is stored; what the program assembles is sorted."""
+        tensor = self.tensors[step.of]
+        assert isinstance(tensor, Stored)
+        pattern = self.types[step.of].pattern
+        assert pattern is not None
+        values, form = tensor.value.values, self.types[pattern.owner].format
+        if form is not None and pattern.owner not in {i.name for i in self.program.inputs}:
+            stored = [tensor.value.coords[pattern.dims.index(d)] for d in form.order]
+            values = values[np.lexsort(stored[::-1])]
+        self.tensors[step.target] = np.asarray(values, to_numpy(step.type.dtype))
 
     def _own(self, target: str, places: Array, values: Array, shape: tuple[int, ...]) -> None:
         coords = tuple(np.unravel_index(places, shape)) if len(places) else tuple(np.zeros(0, np.int64) for _ in shape)

@@ -3,11 +3,13 @@
 Grammar::
 
     Program    = inputs, body: Step*, outputs: names, facts
-    Step       = Comprehension | Scatter | Join | Select | Extern | Cond | While
+    Step       = Comprehension | Scatter | Join | Select | Spread | Listing | Extern | Cond | While
     Comprehension  target[indices] = body                 for all indices (in `within`, if given)
     Scatter        target = base; target[at] monoid= body for all indices in lexicographic order
     Join           target[indices] = the coordinates where, in every clause, one of its parts is stored
     Select         target[indices] = the coordinates whose last index is `at`, a function of the others
+    Spread         target[indices] = the coordinates (i, t) with t in the i-th of consecutive runs, `length` long each
+    Listing        target[k] = the k-th element that `of` stores
     Body       = scalar Expr, with two more readings:
                    Load(tensor, indices)                  an access; indices are affine in index variables and sizes,
                                                           or contain further Loads (a gather)
@@ -25,6 +27,9 @@ may be read: where one is not stored, its element is a structural zero. A Select
 within it a row of another tensor is entered by what it selects. `sum(r, k) A[r, k] * X[k, j] within S(i, r), A(r, k)` with
 `S = select rows[i]` is A[rows] @ X.
 
+A Listing is where data decide a size: it has as many elements as are stored. `x[mask]` is `x[at[k]]`, with `at` the listing of the
+coordinates i along the pattern `P[where(mask[i], i, -1)]`.
+
 A step may read its own target at lexicographically earlier indices (a recurrence, as in a cumulative sum); a read of an
 earlier element outside the target's range must be guarded by `where`. `where` is lazy at this level: a Load in the branch
 not taken may be out of range (padding, concatenation).
@@ -37,6 +42,7 @@ from typing import Union
 from polyai.scalar.dtype import DType
 from polyai.scalar.expr import Apply, Cast, Const, Load, Var
 from polyai.shapes.expr import Size
+from polyai.shapes.guard import Guard
 from polyai.sparse.format import Format
 from polyai.term.node import node
 
@@ -120,7 +126,9 @@ class Scatter:
 
     `grouped`: such a scatter runs over all that one pattern stores, and puts it in another order: grouped by what the target
     lists outside, in the order of the walk inside. With a monoid, points of one coordinate follow each other within a group, and
-    are combined; without one each is kept: the target is a list that may hold a coordinate several times."""
+    are combined; without one each is kept: the target is a list that may hold a coordinate several times.
+
+    `requires`: what must hold of the number of elements once it is known."""
 
     target: str
     type: TensorType
@@ -131,6 +139,7 @@ class Scatter:
     body: Body
     within: tuple[Within, ...] = ()
     grouped: bool = False
+    requires: tuple[Guard, ...] = ()
 
 
 @node
@@ -158,6 +167,26 @@ class Select:
     type: TensorType
     indices: tuple[Index, ...]
     at: Body
+
+
+@node
+class Spread:
+    """The coordinates (i, t) where t lies in run i: runs follow each other from 0 on, and run i has `length` elements, an integer
+    expression of i that must not be negative. The target owns its pattern and holds no values; the last extent is its own count."""
+
+    target: str
+    type: TensorType
+    indices: tuple[Index, ...]
+    length: Body
+
+
+@node
+class Listing:
+    """target[k] = the k-th element that the sparse tensor `of` stores, in the order of storage: a dense vector of `nnz_of(owner)`."""
+
+    target: str
+    type: TensorType
+    of: str
 
 
 @node
@@ -198,7 +227,7 @@ class While:
     body: Program
 
 
-Step = Union[Comprehension, Scatter, Join, Select, Extern, Cond, While]
+Step = Union[Comprehension, Scatter, Join, Select, Spread, Listing, Extern, Cond, While]
 
 
 @node
@@ -241,7 +270,7 @@ class Program:
 def targets_of(step: Step) -> tuple[str, ...]:
     """The names a step defines."""
     match step:
-        case Comprehension() | Scatter() | Join() | Select():
+        case Comprehension() | Scatter() | Join() | Select() | Spread() | Listing():
             return (step.target,)
         case Extern() | Cond() | While():
             return step.targets
@@ -252,7 +281,7 @@ def types_of(program: Program) -> dict[str, TensorType]:
     out = {i.name: i.type for i in program.inputs}
     for step in program.body:
         match step:
-            case Comprehension() | Scatter() | Join() | Select():
+            case Comprehension() | Scatter() | Join() | Select() | Spread() | Listing():
                 out[step.target] = step.type
             case Extern() | Cond() | While():
                 out.update(zip(step.targets, step.types))
@@ -284,5 +313,5 @@ def pushes(step: Step) -> bool:
 
 
 def owns_a_pattern(step: Step) -> bool:
-    """True for the steps that make a pattern: joins, selections, and scatters without a base."""
-    return isinstance(step, (Join, Select)) or (isinstance(step, Scatter) and step.base is None)
+    """True for the steps that make a pattern: joins, selections, spreads, and scatters without a base."""
+    return isinstance(step, (Join, Select, Spread)) or (isinstance(step, Scatter) and step.base is None)

@@ -15,10 +15,12 @@ from polyai.tensor.nodes import (
     Extern,
     Index,
     Join,
+    Listing,
     Program,
     Reduce,
     Scatter,
     Select,
+    Spread,
     Step,
     TensorType,
     While,
@@ -71,6 +73,10 @@ def show_step(step: Step) -> str:
             return f"{step.target}[{_indices(step.indices, ())}] {step.type.format.name if step.type.format else ''} = join {clauses}"
         case Select():
             return f"{step.target}[{_indices(step.indices, ())}] select {show_body(step.at)}"
+        case Spread():
+            return f"{step.target}[{_indices(step.indices, ())}] spread {show_body(step.length)}"
+        case Listing():
+            return f"{step.target}[{show_size(step.type.shape[0])}] {step.type.dtype} = list {step.of}"
         case Extern():
             more = "".join(f", {k}={v!r}" for k, v in step.attributes)
             return f"{_targets(step.targets, step.types)} = extern {step.function}({', '.join(step.args)}{more})"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from polyai.scalar.expr import Apply, Cast, Load, Var
-from polyai.tensor.nodes import Body, Comprehension, Index, Join, Reduce, Scatter, Select, Within
+from polyai.tensor.nodes import Body, Comprehension, Index, Join, Reduce, Scatter, Select, Spread, Within
 
 
 def parts(body: Any) -> tuple[Body, ...]:
@@ -89,8 +89,10 @@ def renamed_step(step: Any, names: dict[str, str]) -> Any:
         return Join(step.target, step.type, indices, tuple(renamed_withins(c, names) for c in step.clauses))
     if isinstance(step, Select):
         return Select(step.target, step.type, indices, renamed_body(step.at, names))
+    if isinstance(step, Spread):
+        return Spread(step.target, step.type, indices, renamed_body(step.length, names))
     body, within = renamed_body(step.body, names), renamed_withins(step.within, names)
     if isinstance(step, Scatter):
         at = tuple(renamed_body(a, names) for a in step.at)
-        return Scatter(step.target, step.type, step.base, step.monoid, indices, at, body, within, step.grouped)
+        return Scatter(step.target, step.type, step.base, step.monoid, indices, at, body, within, step.grouped, step.requires)
     return Comprehension(step.target, step.type, indices, body, within)

@@ -18,11 +18,13 @@ from polyai.tensor.nodes import (
     Extern,
     Index,
     Join,
+    Listing,
     Pattern,
     Program,
     Reduce,
     Scatter,
     Select,
+    Spread,
     Step,
     TensorType,
     While,
@@ -52,7 +54,7 @@ class Scope:
         self.types.update(_defines(step))
         if isinstance(step, Join):
             self.joins[step.target] = step
-        if isinstance(step, (Join, Select)):
+        if isinstance(step, (Join, Select, Spread)):
             self.without_values.add(step.target)
 
     def visible(self, step: Step) -> dict[str, TensorType]:
@@ -109,7 +111,7 @@ def _inputs_are_well_formed(program: Program) -> None:
 
 
 def _defines(step: Step) -> list[tuple[str, TensorType]]:
-    if isinstance(step, (Comprehension, Scatter, Join, Select)):
+    if isinstance(step, (Comprehension, Scatter, Join, Select, Spread, Listing)):
         return [(step.target, step.type)]
     return list(zip(step.targets, step.types))
 
@@ -132,6 +134,8 @@ def _roots(step: Step) -> tuple[Body, ...]:
             return (*step.at, step.body)
         case Select():
             return (step.at,)
+        case Spread():
+            return (step.length,)
         case _:
             return ()
 
@@ -151,13 +155,15 @@ def names_are_defined_before_use(step: Step, scope: Scope) -> Iterator[str]:
             used += [(step.base, scope.types)] if step.base is not None else []
         case Join():
             used += [(w.tensor, scope.types) for w in step.parts]
+        case Listing():
+            used += [(step.of, scope.types)]
         case Extern():
             used += [(a, scope.types) for a in step.args]
         case Cond():
             used += [(a, scope.types) for a in (step.predicate, *step.args)]
         case While():
             used += [(a, scope.types) for a in (*step.init, *step.args)]
-        case Comprehension() | Select():
+        case Comprehension() | Select() | Spread():
             pass
     for root in _roots(step):
         used += [(w.tensor, scope.types) for n in each(root) if isinstance(n, Reduce) for w in n.within]
@@ -187,10 +193,10 @@ def indices_are_unique(step: Step, scope: Scope) -> Iterator[str]:
 
 
 def variables_are_bound(step: Step, scope: Scope) -> Iterator[str]:
-    if not isinstance(step, (Comprehension, Scatter, Select)):
+    if not isinstance(step, (Comprehension, Scatter, Select, Spread)):
         return
-    bound = {i.name for i in (step.indices[:-1] if isinstance(step, Select) else step.indices)}
-    for index in step.indices:
+    bound = {i.name for i in (step.indices[:-1] if isinstance(step, (Select, Spread)) else step.indices)}
+    for index in step.indices[:-1] if isinstance(step, Spread) else step.indices:
         yield from _unknown_sizes(index, scope)
     for root in _roots(step):
         yield from _unbound(root, bound, scope)
@@ -240,9 +246,11 @@ def ranks_match(step: Step, scope: Scope) -> Iterator[str]:
                 yield f"{len(step.at)} places for rank {step.type.rank}"
             if base.shape != step.type.shape or base.dtype != step.type.dtype or base.is_sparse != (step.base is None):
                 yield f"the base {step.base} is not a dense tensor of the target's type"
-        case Join() | Select():
+        case Join() | Select() | Spread():
             if tuple(i.extent for i in step.indices) != step.type.shape:
                 yield f"the indices of {step.target} do not run over its shape"
+        case Listing():
+            pass
         case Extern() | Cond() | While():
             if len(step.targets) != len(step.types):
                 yield f"{len(step.targets)} targets, {len(step.types)} types"
@@ -262,8 +270,8 @@ def dtypes_agree_with_the_table(step: Step, scope: Scope) -> Iterator[str]:
                 yield f"the body is {step.body.dtype}, the target {step.type.dtype}"
         case _:
             pass
-    if isinstance(step, (Scatter, Select)):
-        for at in step.at if isinstance(step, Scatter) else (step.at,):
+    if isinstance(step, (Scatter, Select, Spread)):
+        for at in step.at if isinstance(step, Scatter) else _roots(step):
             if not at.dtype.is_integer:
                 yield f"place {show_body(at)} is {at.dtype}, not an integer"
         if isinstance(step, Scatter) and step.monoid is not None and step.monoid not in MONOIDS:
@@ -386,6 +394,16 @@ def sparse_targets_are_stored_within_their_owner(step: Step, scope: Scope) -> It
             pass
 
 
+def listings_hold_what_a_sparse_tensor_stores(step: Step, scope: Scope) -> Iterator[str]:
+    if not isinstance(step, Listing):
+        return
+    listed = scope.types[step.of]
+    if listed.pattern is None or step.of in scope.without_values:
+        yield f"{step.of} stores no values of its own"
+    elif step.type.is_sparse or step.type.rank != 1 or step.type.dtype != listed.dtype:
+        yield f"{step.target} is not a dense vector of what {step.of} stores"
+
+
 def joins_are_of_patterns_only(step: Step, scope: Scope) -> Iterator[str]:
     """A join or a selection holds no values to read."""
     for load in _loads(step):
@@ -448,6 +466,7 @@ CHECKS: tuple[Check, ...] = (
     withins_name_stored_coordinates,
     sparse_targets_are_stored_within_their_owner,
     joins_are_of_patterns_only,
+    listings_hold_what_a_sparse_tensor_stores,
     regions_have_the_types_of_their_step,
 )
 

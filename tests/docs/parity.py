@@ -66,7 +66,7 @@ ROWS: tuple[Row, ...] = (
     ),
     *rows("Indexing",
         "A[2]", "A[2, 1]", "A[-1, -1]", "A[1:4]", "A[:, 1:3]", "A[::2, ::2]", "A[::-1]", "A[[0, 3]]", "A[:, [1, 1]]", "A[[0, 3], [1, 1]]",
-        "A[np.array([0, 3])]", "A[np.array([True, False] * 3)]", "A[A > 0]", "A[:]", "A[...]", "A[1:4][0:2]", "A.nonzero()", "sp.find(A)",
+        "A[np.array([0, 3])]", "A[np.array([True, False] * 3)]", "A[A > 0]", "A[:]", "A[...]", "A[1:4][0:2]", "A.nonzero()", ("sp.find(A)", "pa.find(A)"), "A[A.sum(axis=1) > 0]", "A[:, A.sum(axis=0) > 0]", "A[D > 0]", "A[A.sum(axis=1) > 0] @ X",
         ("sp.tril(A)", "pa.tril(A)"), ("sp.triu(A, 1)", "pa.triu(A, 1)"),
         "A[1:4, 2]", "A[2, 1:3]", "A[[0, 3], 1:3]", "A[[[0], [3]], [1, 2]]", "A[:, np.array([True, False, True, True, False])]", "A[[0, 3]] @ X", "A[::-2]", "A[:, ::-1]", "A[:, 2]",
     ),

@@ -190,7 +190,7 @@ ERRORS = [
     (lambda X, Y: X[4], IndexOutOfRangeError, r"index 4 of dimension 0 of X\n  why: its size is X.shape\[0\] = 4"),
     (lambda X, Y: X[:, [0, 3]], IndexOutOfRangeError, "index 3 of dimension 1 of X"),
     (lambda X, Y: X[0, 0, 0], ShapeError, "3 indices for 2 dimensions"),
-    (lambda X, Y: X[X > 0], TraceError, "boolean mask .* as an index"),
+    (lambda X, Y: X[Y > 0], ShapeError, r"a mask of shape \(Y.shape\[0\] = 3, Y.shape\[1\] = 5\) for dimension 0 of X"),
     (lambda X, Y: X[X], TraceError, "index array of type f64"),
     (lambda X, Y: X if X.sum() > 0 else Y, TraceError, r"bool\(\) of the result of greater"),
     (lambda X, Y: X * float(Y.sum()), TraceError, r"float\(\) of the result of sum"),

@@ -254,7 +254,6 @@ REFUSED: list[tuple[str, Call, type[PolyAIError], str]] = [
     ("exp(A)", lambda A, B: pa.exp(A), UnsupportedError, "implicit zero becomes 1.0"),
     ("1 / A", lambda A, B: 1.0 / A, UnsupportedError, "toarray"),
     ("A[None]", lambda A, B: A[None], UnsupportedError, "None as an index of the sparse A"),
-    ("A[mask]", lambda A, B: A[A > 0], TraceError, "size of the result would depend on data"),
     ("A.reshape", lambda A, B: A.reshape(2, 3, 5), UnsupportedError, "reshape of the sparse A"),
     ("argmax", lambda A, B: A.argmax(axis=0, keepdims=True), UnsupportedError, "argmax of the sparse A"),
     ("tocoo", lambda A, B: A.tocoo(), UnsupportedError, "convert before the call"),

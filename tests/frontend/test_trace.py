@@ -265,11 +265,11 @@ def test_control_flow_keeps_types_and_regions() -> None:
 # -- refusals
 
 
-@pytest.mark.parametrize("name", ["sort", "argsort", "unique", "median", "searchsorted"])
+@pytest.mark.parametrize("name", ["median", "quantile", "searchsorted"])
 def test_what_is_not_compiled_says_so(name: str) -> None:
     with pytest.raises(UnsupportedError, match=f"{name} is not compiled"):
         trace(lambda x: getattr(pa, name)(x), (V,), {})
-    if name != "searchsorted":
+    if name == "median":
         with pytest.raises(UnsupportedError, match=f"{name} is not compiled"):
             trace(lambda x: getattr(np, name)(x), (V,), {})
 

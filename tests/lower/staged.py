@@ -46,7 +46,8 @@ def by_statements(build: Build, arrays: Arrays, sizes: dict[str, int]) -> Arrays
     """One phase by the interpreter of the polyhedral level."""
     (scop,) = build.scops
     second = dict(build.aliases)
-    named = {a.name: arrays[first_name(a.name, second)] for a in scop.arrays if a.role == "input"}
+    first = {a.name: first_name(a.name, second) for a in scop.arrays if a.role == "input"}
+    named = {name: arrays[place] for name, place in first.items() if place in arrays}  # nobody made what nobody reads
     known = {**sizes, **{nnz_of(n): sizes[nnz_of(first)] for n, first in second.items() if nnz_of(first) in sizes}}
     return poly_interp.run(scop, named, known)
 
@@ -129,10 +130,15 @@ def run(program: Program, given: Mapping[str, Any], level: str, change: Callable
         arrays.update(made)
         if part.phase is not None and (name := part.phase.counts or part.phase.bounds):
             sizes[nnz_of(name)] = int(arrays[f"{name}.pos1"][-1])
-            if part.phase.counts:
+            form = None if part.phase.type is None else part.phase.type.format
+            if part.phase.counts and form is not None and form.index_bits == 32:
                 arrays[f"{name}.pos1"] = arrays[f"{name}.pos1"].astype(np.int32)
+            if not all(wanted.holds(sizes) for wanted in part.phase.requires):
+                raise Refused(part.phase.requires[0].text)
             if within:
                 arrays.update((f"{name}.{p}", arrays[f"{name}.{p}"][: sizes[nnz_of(name)]]) for p in ("crd1", "val"))
+    for part in build.parts:
+        arrays.update((name, arrays[place]) for name, place in part.aliases if place in arrays)
     types = types_of(program)
     return {name: _collected(name, types, arrays, sizes) for name in program.outputs}
 

@@ -22,7 +22,7 @@ REFUSED_HERE = {  # what NumPy defines and this table refuses: an order of compl
 }  # fmt: skip
 
 
-OURS = ("erf", "where", "popcount", "ctz", "bit")
+OURS = ("erf", "where", "popcount", "ctz", "bit", "bits")
 """What NumPy has no function of this name and meaning for; `where` is one of three operands."""
 
 
@@ -86,3 +86,12 @@ def test_messages():
     assert "xor" in str(error.value)
     with pytest.raises(DTypeError, match="array has dtype object"):
         dt.from_numpy(object)
+
+
+def test_the_bits_of_a_float_are_an_integer_of_its_width():
+    assert [str(result_type("bits", d)) for d in (dt.f64, dt.f32, dt.f16)] == ["i64", "i32", "i32"]
+    x = np.array([1.5, -0.0, np.inf])
+    np.testing.assert_array_equal(OPS["bits"].meaning(x), x.view(np.int64))
+    np.testing.assert_array_equal(OPS["bits"].meaning(x.astype(np.float16)), x.astype(np.float32).view(np.int32))
+    with pytest.raises(DTypeError, match="bits is not defined for i64"):
+        result_type("bits", dt.i64)

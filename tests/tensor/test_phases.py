@@ -183,3 +183,42 @@ def test_what_is_dear_is_handed_on() -> None:
 def test_a_program_without_sparse_results_of_its_own_is_one_phase(name: str) -> None:
     written = PROGRAMS[name]().program
     assert phases.run(written) == (phases.Phase(written),)
+
+
+def test_a_mask_is_counted_then_stored() -> None:
+    """A block at a time; what follows reads the places as an array."""
+    found = cut(lambda x, y: pa.exp(x[y > 0]), np.ones(3), np.ones(3))
+    assert [(p.counts, p.fills) for p in found] == [("chosen", ""), ("", "chosen"), ("", "")]
+    assert [p.program.outputs for p in found] == [("chosen.pos1",), ("chosen.crd1",), ("exp",)]
+    assert [i.name for i in found[2].program.inputs] == ["x", "y", "chosen.crd1"]
+    assert "sum(t_1: 4096)" in show(found[0].program), "counts are sums, which lanes add up"
+
+
+def test_what_must_hold_of_a_size_is_asked_where_it_is_counted() -> None:
+    found = cut(lambda x, y: x[x > 0] + y[y > 0], np.ones(3), np.ones(3))
+    assert [(p.counts, [g.text for g in p.requires]) for p in found if p.counts] == [
+        ("chosen", []), ("chosen_1", ["count_nonzero(x > 0.0) == count_nonzero(y > 0.0)"])
+    ]  # fmt: skip
+
+
+def test_counts_are_spread_without_coordinates() -> None:
+    counts, stored = cut(lambda x, c: pa.sum(pa.repeat(x, c)), np.ones(3), np.ones(3, int))[:2]
+    assert (counts.counts, counts.program.outputs, stored.program.outputs) == ("repeated", ("repeated.pos1",), ("repeat",))
+    assert not any("crd1" in o for p in (counts, stored) for o in p.program.outputs)
+
+
+def test_a_pass_of_a_sort_stores_places_only() -> None:
+    found = cut(lambda x: pa.argsort(x), np.ones(3, np.uint8))
+    assert [p.program.outputs for p in found] == [("sorted.pos1",), ("sorted.val",)]
+    assert found[1].aliases == (("listed", "sorted.val"),), "the order is what the pattern stores"
+
+
+def test_values_of_a_mask_are_stored_at_once() -> None:
+    """Nobody wants the places: the values take theirs. Where somebody does, they are read through the places."""
+    found = cut(lambda x: x[x > 0] * 2, np.ones(3))
+    assert [p.program.outputs for p in found] == [("chosen.pos1",), ("chosen.val",)]
+    assert found[1].aliases == (("multiply", "chosen.val"),)
+    both = cut(lambda x: (x[x > 0], pa.nonzero(x > 0)[0]), np.ones(3))
+    assert [p.program.outputs for p in both] == [("chosen.pos1",), ("chosen.crd1",), ("index",)]
+    dear = cut(lambda x: pa.exp(x[x > 0]), np.ones(3))
+    assert [p.program.outputs for p in dear] == [("chosen.pos1",), ("chosen.crd1",), ("exp",)], "exp runs in vectors"

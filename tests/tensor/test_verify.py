@@ -18,6 +18,7 @@ from polyai.tensor.nodes import (
     Index,
     Input,
     Join,
+    Listing,
     Pattern,
     Program,
     Reduce,
@@ -121,6 +122,12 @@ BROKEN = {
         [JOINED, define("y", {"a": n, "b": m}, Load("z", (v("a"), v("b")), dt.bool_))],
         [JOINED, define("y", {"a": n}, reduce("or", {"b": m}, Load("z", (v("a"), v("b")), dt.bool_), within("z", "a", "b")))],
         [JOINED, dataclasses.replace(scatter, target="y", indices=(Index("k", n), Index("l", m)), body=where_joined)],
+    ],
+    "listings hold what a sparse tensor stores": [
+        [Listing("y", dense(symbol("A.nnz")), "X")],
+        [JOINED, Listing("y", dense(symbol("z.nnz"), dtype=dt.bool_), "z")],
+        [Listing("y", dense(symbol("A.nnz"), dtype=dt.f64), "A")],
+        [Listing("y", dense(n, m), "A")],
     ],
     "regions have the types of their step": [
         [Cond(("y",), (dense(n, m),), "X", ("X",), two, two)],

@@ -108,10 +108,11 @@ def _parents_first(statement: Statement, wanted: list[str]) -> list[str]:
 
 def facts_of(scop: Scop, hints: Mapping[str, int]) -> dict[str, Facts]:
     """Facts by statement name. `hints` gives likely values of size symbols."""
-    return {s.name: _facts(s, hints) for s in scop.statements}
+    cursors = {s.target for s in scop.statements if s.pushes}  # move on one by one: no lanes
+    return {s.name: _facts(s, hints, s.target in cursors) for s in scop.statements}
 
 
-def _facts(s: Statement, hints: Mapping[str, int]) -> Facts:
+def _facts(s: Statement, hints: Mapping[str, int], is_cursor: bool = False) -> Facts:
     accesses = tuple(_accesses(s))
     trips = tuple((d, trip(e, hints)) for d, e in zip(s.dims, s.extents, strict=True))
     target = next(a for a in accesses if a.write)
@@ -134,7 +135,7 @@ def _facts(s: Statement, hints: Mapping[str, int]) -> Facts:
     owners = {p for r in s.ragged for p in r.parents}  # lanes would walk fibres of different lengths
     named = [d for d in free if d in target.places and d not in owners]  # not a coordinate: lanes would scatter
     scored = accesses if piece is None else accesses[1:]  # within a piece the element stays the same
-    vector = _vector(scored, dict(trips), named, [] if indirect else summed, target)
+    vector = None if is_cursor else _vector(scored, dict(trips), named, [] if indirect else summed, target)
     walked = {p for r in s.ragged for p in (r.dim, *r.parents)}
     operands = _operands(accesses, vector, summed) if not serial else []
     jams = tuple(d for d in free if d != vector and d not in walked and any(not a.uses(d) for a in operands))

@@ -30,11 +30,13 @@ from polyai.tensor.nodes import (
     Index,
     Input,
     Join,
+    Listing,
     Pattern,
     Program,
     Reduce,
     Scatter,
     Select,
+    Spread,
     Step,
     TensorType,
     While,
@@ -169,7 +171,7 @@ class _Cutter:
                 yield dataclasses.replace(step, then=_region(step.then), orelse=_region(step.orelse))
             case While():
                 yield dataclasses.replace(step, condition=_region(step.condition), body=_region(step.body))
-            case Extern() | Join() | Select():  # a join's parts are stored by rows or columns: who wants to merge blocks converts them first
+            case Extern() | Join() | Select() | Spread() | Listing():  # a join's parts are stored by rows or columns: who wants to merge blocks converts them first
                 yield step
             case _:
                 assert_never(step)

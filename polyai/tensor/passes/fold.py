@@ -78,7 +78,7 @@ def with_shared_steps(program: Program) -> Program:
     for given in program.body:
         step = rename_tensors(given, same)
         if isinstance(step, Comprehension):
-            key = _key(step)
+            key = without_names(step)
             if key in first and step.target not in program.outputs:
                 same[step.target] = first[key]
                 continue
@@ -87,7 +87,7 @@ def with_shared_steps(program: Program) -> Program:
     return with_body(program, out)
 
 
-def _key(step: Comprehension) -> object:
+def without_names(step: Comprehension) -> object:
     """The step without its own names."""
     numbers = {name: f"#{n}" for n, name in enumerate(indices_of(step))}
     plain = rename(step, numbers)

@@ -18,7 +18,19 @@ from polyai.errors import VerifyError
 from polyai.scalar.expr import Apply, Load
 from polyai.scalar.ops import result_type
 from polyai.tensor.bodies import map_regions, owner_within
-from polyai.tensor.nodes import Comprehension, Join, Pattern, Program, Scatter, Select, Step, TensorType, targets_of
+from polyai.tensor.nodes import (
+    Comprehension,
+    Join,
+    Listing,
+    Pattern,
+    Program,
+    Scatter,
+    Select,
+    Spread,
+    Step,
+    TensorType,
+    targets_of,
+)
 from polyai.tensor.show import show_type
 from polyai.tensor.tree import bottom_up
 
@@ -31,7 +43,7 @@ def run(program: Program) -> Program:
     out: list[Step] = []
     for given in program.body:
         step = _step(given, types)
-        if isinstance(step, (Comprehension, Scatter, Join, Select)):
+        if isinstance(step, (Comprehension, Scatter, Join, Select, Spread, Listing)):
             types[step.target] = step.type
         else:
             types.update(zip(step.targets, step.types))
@@ -64,6 +76,10 @@ def _step(step: Step, types: Types) -> Step:
             )
         case Select():
             return dataclasses.replace(step, at=typed(step.at, types))
+        case Spread():
+            return dataclasses.replace(step, length=typed(step.length, types))
+        case Listing():
+            return dataclasses.replace(step, type=TensorType(types[step.of].dtype, step.type.shape))
         case _:
             return step
 

@@ -47,10 +47,12 @@ from polyai.tensor.nodes import (
     Index,
     Input,
     Join,
+    Listing,
     Program,
     Reduce,
     Scatter,
     Select,
+    Spread,
     Step,
     TensorType,
     While,
@@ -155,7 +157,7 @@ class _Padding:
             case Scatter():
                 inside = self._padded(step.within)
                 yield step if inside is None else self._scatter(step, self._walk(inside, set()))
-            case Cond() | While() | Extern() | Join() | Select():
+            case Cond() | While() | Extern() | Join() | Select() | Spread() | Listing():
                 self._refuse(step, "enters a branch or a loop")
                 yield step
             case _:

@@ -14,7 +14,7 @@ from polyai.scalar.expr import Apply, Cast, Const, Expr, Load, Var
 from polyai.shapes import expr as sx
 from polyai.shapes.expr import Size, symbol, symbols
 from polyai.tensor import nodes as tn
-from polyai.tensor.bodies import from_size, size_symbols
+from polyai.tensor.bodies import counted_by, from_size, size_symbols
 from polyai.tensor.nodes import Body, Fact
 
 
@@ -57,7 +57,9 @@ class Resize:
         for step in reversed(program.body):
             if needed.isdisjoint(tn.targets_of(step)):
                 continue
-            steps.append(self.step(step, needed))
+            made = self.step(step, needed)
+            needed |= counted_by(made)
+            steps.append(made)
         inputs = tuple(tn.Input(i.name, self.type(i.type), i.unique, None if i.below is None else self.size(i.below)) for i in program.inputs)
         out = tn.Program(program.name, inputs, tuple(reversed(steps)), program.outputs)
         known = size_symbols(out)
@@ -74,13 +76,19 @@ class Resize:
                 needed.update((*(() if step.base is None else (step.base,)), *(w.tensor for w in step.within)))
                 at = tuple(self.body(a, needed) for a in step.at)
                 body = self.body(step.body, needed)
-                return tn.Scatter(step.target, self.type(step.type), step.base, step.monoid, tuple(map(self.index, step.indices)), at, body, step.within, step.grouped)
+                return tn.Scatter(step.target, self.type(step.type), step.base, step.monoid, tuple(map(self.index, step.indices)), at, body, step.within, step.grouped, step.requires)
             case tn.Join():
                 needed.update(w.tensor for w in step.parts)
                 return tn.Join(step.target, self.type(step.type), tuple(map(self.index, step.indices)), step.clauses)
             case tn.Select():
                 indices = tuple(map(self.index, step.indices))
                 return tn.Select(step.target, self.type(step.type), indices, self.body(step.at, needed))
+            case tn.Spread():
+                indices = tuple(map(self.index, step.indices))
+                return tn.Spread(step.target, self.type(step.type), indices, self.body(step.length, needed))
+            case tn.Listing():
+                needed.add(step.of)
+                return tn.Listing(step.target, self.type(step.type), step.of)
             case tn.Extern():
                 needed.update(step.args)
                 return tn.Extern(step.targets, tuple(map(self.type, step.types)), step.function, step.args, step.attributes)

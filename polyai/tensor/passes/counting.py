@@ -1,0 +1,252 @@
+"""How much each row of a pattern stores, or can store, and the arrays that hold it: the steps that phases are made of.
+
+    J.count[i: n] i64 = sum(j: m) 1   within J(i, j)                               or a bound of it, or what is pushed to the row
+    J.pos1[p: n + 1] i64 = where(p > 0, J.pos1[p - 1] + J.count[p - 1], 0)
+    J.crd1[i: n, j: m within J(i, j)] i32 = i32(j)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from polyai.errors import UnsupportedError
+from polyai.scalar import dtype as dt
+from polyai.scalar.expr import Const, Load, Var
+from polyai.shapes.expr import Size
+from polyai.tensor.bodies import (
+    apply,
+    convert,
+    from_size,
+    left_out,
+    rename,
+    stem,
+    substitute,
+    var,
+)
+from polyai.tensor.nodes import (
+    Body,
+    Comprehension,
+    Index,
+    Join,
+    Pattern,
+    Program,
+    Reduce,
+    Scatter,
+    Spread,
+    TensorType,
+    Within,
+)
+from polyai.term.names import Names
+
+_ONE = Const(1, dt.i64)
+
+
+class Counting:
+    """The steps that count, bound and store the patterns `made` of a program; `types` gains the index arrays that they read."""
+
+    program: Program
+    made: Mapping[str, Join | Scatter | Spread]
+    types: dict[str, TensorType]
+    names: Names
+
+    def _is_wanted(self, target: str) -> bool:
+        """Whether somebody wants the values of a pattern."""
+        raise NotImplementedError
+
+    def _bound(self, name: str) -> tuple[Comprehension, ...]:
+        """How much each row of a pattern can store: the points that touch it, or what is stored of the operands that are joined."""
+        step = self.made[name]
+        row, column = self._rows_of(name)
+        if isinstance(step, Scatter):
+            assert step.type.format is not None
+            fresh = {i.name: self.names.fresh(stem(i.name)) for i in step.indices}
+            own: Scatter = rename(step, fresh)
+            place = own.at[step.type.format.order[0]]
+            if not isinstance(place, Var) or place.name not in {i.name for i in own.indices}:
+                raise UnsupportedError(f"{name} is filled out of the order of its rows", "its points do not give a row each", "report this program")
+            at = next(i for i in own.indices if i.name == place.name)
+            over = tuple(i for i in own.indices if i is not at)
+            whole, over, kept, each = self._whole_fibres(own, at, over)
+            points = self._row_sum(f"{name}.points", at, over, kept, each)
+            return (*whole, points, self._positions(name, row, points, at_most=column.extent))
+        assert isinstance(step, Join)
+        clause = min(step.clauses, key=len)
+        if all(self._has_positions(part.tensor) for part in clause):
+            return (self._sum_of_positions(name, row, tuple(part.tensor for part in clause)),)
+        lengths = []
+        for number, part in enumerate(clause):
+            i, j = (Index(self.names.fresh(s.name), s.extent) for s in (row, column))
+            new = {a.name: b.name for a, b in zip(self._in_order(name, step.indices), (i, j))}
+            part = Within(part.tensor, tuple(new[x] for x in part.indices))
+            lengths.append(self._row_sum(f"{name}.length{number}", i, (j,), (part,)))
+        return (*lengths, self._positions(name, row, *lengths))
+
+    def _whole_fibres(self, step: Scatter, row: Index, over: tuple[Index, ...]) -> tuple[tuple[Comprehension, ...], tuple[Index, ...], tuple[Within, ...], Body]:
+        """A walk of whole fibres whose coordinates nobody asks for is as long as they are:
+
+            sum(k, j) 1   within A(i, k), B(k, j)   ->   sum(k) B.length[k]   within A(i, k)
+        """
+        for walk in reversed(step.within):
+            if not self._has_positions(walk.tensor):
+                continue
+            form = self.types[walk.tensor].format
+            assert form is not None
+            outer, inner = (walk.indices[d] for d in form.order)
+            elsewhere = {x for w in step.within if w is not walk for x in w.indices}
+            if inner in elsewhere or inner in (row.name, outer) or outer == row.name or outer not in elsewhere:
+                continue
+            extent = self.types[walk.tensor].shape[form.order[0]]
+            self.types[f"{walk.tensor}.pos1"] = TensorType(dt.BY_NAME[f"i{form.index_bits}"], (extent + 1,))
+            at = Index(self.names.fresh("r"), extent)
+            begin, end = (
+                convert(Load(f"{walk.tensor}.pos1", (x,), self.types[f"{walk.tensor}.pos1"].dtype), dt.i64)
+                for x in (var(at), apply("add", dt.i64, var(at), Const(1, dt.i64)))
+            )
+            length = Comprehension(f"{step.target}.length", TensorType(dt.i64, (extent,)), (at,), apply("sub", dt.i64, end, begin))
+            rest = tuple(i for i in over if i.name != inner)
+            return (length,), rest, tuple(w for w in step.within if w is not walk), Load(length.target, (Var(outer, dt.i64),), dt.i64)
+        return (), over, step.within, _ONE
+
+    def _has_positions(self, tensor: str) -> bool:
+        """True if an array of its own says where each of its rows begins."""
+        form = self.types[tensor].format
+        return form is not None and [level.name for level in form.levels] == ["dense", "compressed"] and not form.owned
+
+    def _sum_of_positions(self, name: str, row: Index, parts: tuple[str, ...]) -> Comprehension:
+        """Rows that hold as much as those of `parts` together begin at the sum of where these begin: index arrays are read as such."""
+        at = Index(self.names.fresh("p"), row.extent + 1)
+        for part in parts:
+            form = self.types[part].format
+            assert form is not None
+            self.types[f"{part}.pos1"] = TensorType(dt.BY_NAME[f"i{form.index_bits}"], (at.extent,))
+        begins = (convert(Load(f"{part}.pos1", (var(at),), self.types[f"{part}.pos1"].dtype), dt.i64) for part in parts)
+        return Comprehension(f"{name}.pos1", TensorType(dt.i64, (at.extent,)), (at,), _sum(begins))
+
+    def _has_row_loop(self, name: str) -> bool:
+        """False for what has a single row, whatever its other size is: an index with one value is no loop."""
+        type = self.made[name].type
+        return type.format is not None and type.shape[type.format.order[0]] != 1
+
+    def _in_order(self, name: str, indices: Sequence[Index]) -> tuple[Index, ...]:
+        """The indices of a matrix, that of its rows first."""
+        form = self.made[name].type.format
+        assert form is not None
+        return tuple(indices[d] for d in form.order)
+
+    def _row_sum(self, target: str, row: Index, over: tuple[Index, ...], within: tuple[Within, ...], each: Body = _ONE) -> Comprehension:
+        return Comprehension(target, TensorType(dt.i64, (row.extent,)), (row,), Reduce("add", over, each, dt.i64, within))
+
+    def _positions(self, name: str, row: Index, *counts: Comprehension | Scatter, at_most: Size | None = None) -> Comprehension:
+        """Where each row begins, if it holds the sum of `counts`."""
+        at = Index(self.names.fresh("p"), row.extent + 1)
+        before = apply("sub", dt.i64, var(at), Const(1, dt.i64))
+        held = _sum(Load(c.target, (before,), dt.i64) for c in counts)
+        if at_most is not None:
+            held = apply("min", dt.i64, held, from_size(at_most))
+        total = apply("add", dt.i64, Load(f"{name}.pos1", (before,), dt.i64), held)
+        body = apply("where", dt.i64, apply("gt", dt.bool_, var(at), Const(0, dt.i64)), total, Const(0, dt.i64))
+        return Comprehension(f"{name}.pos1", TensorType(dt.i64, (at.extent,)), (at,), body)
+
+    def _rows_of(self, name: str) -> tuple[Index, Index]:
+        """New indices of the rows and the columns of a pattern that is assembled."""
+        step = self.made[name]
+        form, shape = step.type.format, step.type.shape
+        assert form is not None
+        if form.rank != 2 or [level.name for level in form.levels] != ["dense", "compressed"]:
+            raise UnsupportedError(
+                f"{name} is to be stored as {form.name} with {form.rank} dimensions",
+                "assembled are matrices with compressed rows or columns",
+                "sum over a dimension, or make an operand dense",
+            )
+        row, column = (Index(self.names.fresh(s), shape[d]) for s, d in zip("ij", form.order))
+        return row, column
+
+    def _count(self, name: str) -> tuple[Comprehension, ...]:
+        """How much each row of a pattern stores."""
+        row, column = self._rows_of(name)
+        form = self.made[name].type.format
+        assert form is not None
+        within = Within(name, tuple(x.name for _, x in sorted(zip(form.order, (row, column)), key=lambda p: p[0])))
+        count = self._row_sum(f"{name}.count", row, (column,), (within,))
+        return count, self._positions(name, row, count)
+
+    def _values(self, step: Scatter) -> Comprehension:
+        """What a scatter adds up at each coordinate of its pattern."""
+        fresh = {i.name: self.names.fresh(stem(i.name)) for i in step.indices}
+        own: Scatter = rename(step, fresh)
+        places = [a.name for a in own.at if isinstance(a, Var)]
+        by_name = {i.name: i for i in own.indices}
+        over = tuple(i for i in own.indices if i.name not in places)
+        body = Reduce(step.monoid or "add", over, own.body, step.type.dtype, own.within) if over else own.body
+        indices, pattern = tuple(by_name[p] for p in places), Pattern(step.target, tuple(range(len(places))))
+        type = TensorType(step.type.dtype, step.type.shape, None, pattern)
+        return Comprehension(f"{step.target}.val", type, indices, body, (Within(step.target, tuple(places)),))
+
+    def _run_ends(self, step: Spread) -> tuple[Comprehension, ...]:
+        """How long the runs are, and where each begins."""
+        row = Index(self.names.fresh(stem(step.indices[0].name)), step.indices[0].extent)
+        length = substitute(step.length, {step.indices[0].name: var(row)})
+        lengths = Comprehension(f"{step.target}.count", TensorType(dt.i64, (row.extent,)), (row,), convert(length, dt.i64))
+        return lengths, self._positions(step.target, row, lengths)
+
+    def _counted_pushes(self, name: str) -> tuple[Comprehension | Scatter, ...]:
+        """How much is pushed to each row of a pattern that a scatter without a monoid makes."""
+        row, _ = self._rows_of(name)
+        step = self.made[name]
+        assert isinstance(step, Scatter) and step.type.format is not None
+        place = step.at[step.type.format.order[0]]
+        if isinstance(place, Var) and not step.within and any(i.name == place.name for i in step.indices):
+            counts = self._counted_row_by_row(name, step, place.name)
+            return counts, self._positions(name, row, counts)
+        counted = self._counted_in_any_order(name, step, row)
+        return (*counted, self._positions(name, row, counted[-1]))
+
+    def _counted_row_by_row(self, name: str, step: Scatter, row: str) -> Comprehension:
+        """How many elements each row gets, of a pattern whose rows are touched one after another."""
+        fresh = {i.name: self.names.fresh(stem(i.name)) for i in step.indices}
+        again: Scatter = rename(step, fresh)
+        at = next(i for i in again.indices if i.name == fresh[row])
+        one: Body = Const(1, dt.i64)
+        for condition in (left_out(a)[1] for a in again.at):
+            one = one if condition is None else apply("where", dt.i64, condition, one, Const(0, dt.i64))
+        return self._row_sum(f"{name}.count", at, tuple(i for i in again.indices if i is not at), (), one)
+
+    def _counted_in_any_order(self, name: str, step: Scatter, row: Index) -> tuple[Comprehension | Scatter, ...]:
+        """How many elements each row gets, of a pattern whose elements come in another order."""
+        type = TensorType(dt.i64, (row.extent,))
+        zeros = Comprehension(f"{name}.none", type, (row,), Const(0, dt.i64))
+        fresh = {i.name: self.names.fresh(stem(i.name)) for i in step.indices}
+        again: Scatter = rename(step, fresh)
+        assert step.type.format is not None
+        at, conditions = zip(*(left_out(a) for a in again.at))
+        one: Body = Const(1, dt.i64)
+        for condition in conditions:
+            one = one if condition is None else apply("where", dt.i64, condition, one, Const(0, dt.i64))
+        place = (at[step.type.format.order[0]],)
+        return zeros, Scatter(f"{name}.count", type, zeros.target, "add", again.indices, place, one, again.within)
+
+    def _fill(self, name: str) -> list[Comprehension]:
+        step = self.made[name]
+        form, shape = step.type.format, step.type.shape
+        assert form is not None
+        pattern = Pattern(name, (0, 1))
+
+        def along(target: str, dtype: dt.DType, values: bool) -> Comprehension:
+            indices = tuple(Index(self.names.fresh(s), e) for s, e in zip("ij", shape))
+            within = Within(name, tuple(i.name for i in indices))
+            inner = indices[form.order[1]]
+            body = Load(name, tuple(var(i) for i in indices), dtype) if values else convert(var(inner), dtype)
+            return Comprehension(target, TensorType(dtype, shape, None, pattern), indices, body, (within,))
+
+        out = [along(f"{name}.crd1", dt.BY_NAME[f"i{form.index_bits}"], False)]
+        if isinstance(step, Scatter) and self._is_wanted(name):
+            out.append(along(f"{name}.val", step.type.dtype, True))
+        return out
+
+
+def _sum(terms: Iterable[Body]) -> Body:
+    """The sum of i64 expressions."""
+    first, *rest = terms
+    for term in rest:
+        first = apply("add", dt.i64, first, term)
+    return first
