@@ -21,7 +21,7 @@ from polyai.tensor.cost import is_plain
 from polyai.tensor.nodes import Comprehension, Extern, Index, Program, Reduce, Step, TensorType, types_of
 
 FUNCTIONS = {"f32": "blas.sgemm", "f64": "blas.dgemm"}
-SMALLEST, WORK, NARROW_WORK = 256, 2560**3, 800**3
+SMALLEST, WORK, NARROW_WORK = 256, 2560**3, 600**3
 """The least extent, and the least number of multiplications, that a library call is worth, with 32 registers of 512 bits and with
 less: generated code tiles for registers and second-level caches. It falls behind a library that packs both its operands where
 those outgrow the caches, and sooner where a tile is narrow."""
