@@ -7,7 +7,7 @@ Each layout of `sparse.layouts` is written in index notation, and the compiler d
                          + sum(q in more[s]: where(q < ends[s, c], more_values[q, c] * x[more_columns[q, c]], 0))
                  y[i] = z[places[i]]                                 of these sums, those that the layout has
     narrow rows  y[i] = sum(q in pieces[i]: values[q] * x[columns[q]])
-    diagonals    y[i] = sum over d, unrolled: where(0 <= i + offset_d < m and values[d, i] != 0, values[d, i] * x[i + offset_d], 0)
+    diagonals    y[i] = sum over d, unrolled: where(0 <= i + offset_d < m, where(values[d, i] != 0, values[d, i] * x[i + offset_d], 0), 0)
 
 Where all entries are equal a layout holds one `value` instead of `values`.
 """
@@ -134,7 +134,7 @@ class PreparedArray(LazyArray):
             at = i + offset
             value = access(values, (d, i))
             inside = (at < m) if offset >= 0 else (at >= 0) & (at < m)
-            term = where(inside & (value != 0), value * access(x, (at,)), zero)
+            term = where(inside, where(value != 0, value * access(x, (at,)), zero), zero)
             total = term if total is None else total + term
         out = comprehension((i,), total, name="diagonals")
         rest = self.parts.get("rest")

@@ -63,7 +63,7 @@ class Costs:
     run: float = 0.12
     piece: float = 9.0
     place: float = 0.7
-    diagonal: float = 0.12
+    diagonal: float = 0.35
     bandwidth: float = 14.0
     near: float = 2.2
     cache: int = 16 << 20
