@@ -48,12 +48,14 @@ _NO_ROW = "no_row"
 
 
 class Packed:
-    """Emits the loop over the parts of a packed stream. `cursors` holds by stream the register that says where the next row begins."""
+    """Emits the loops over the parts of a packed stream. `cursors` holds by stream the register that says where the next row begins,
+    `placed` the streams whose rows have their place: loops after the first one store there."""
 
     def __init__(self, out: Emitter, streams: Streams, fibres: Fibres) -> None:
         self.out, self.streams, self.fibres = out, streams, fibres
         self.statements = {s.name: s for s in out.scop.statements}
         self.cursors: dict[str, str] = {}
+        self.placed: set[str] = set()
 
     def rows_of(self, loop: Loop) -> po.Stream | None:
         """The stream whose rows `loop` runs over, if these are stored one after another."""
@@ -75,7 +77,11 @@ class Packed:
         self.out.levels.append(Level([]))
         self.out.home[chunk.name] = len(self.out.levels) - 1
         first, last = (self.out.let(f"{name}_{end}", b.load(stream.cuts, (at,), dt.i64)) for end, at in (("from", chunk), ("to", b.add(chunk, b.ONE))))
-        self.cursors[stream.name] = self.streams.register(f"{stream.name}_cursor", b.ZERO)
+        start: lp.LoopExpr = b.ZERO
+        if stream.name in self.placed:
+            before = b.load(stream.ends, (b.largest(b.sub(first, b.ONE), b.ZERO),), self._index(stream))
+            start = b.where(b.compare("lt", b.ZERO, first), b.convert(before, dt.i64), b.ZERO)
+        self.cursors[stream.name] = self.streams.register(f"{stream.name}_cursor", start)
         return chunk, first, last
 
     def end_row(self, stream: po.Stream, end: lp.LoopExpr) -> None:
@@ -89,10 +95,16 @@ class Packed:
         """End the loop over parts: each takes what it stored to where the part before it ends. `loop` became `rows`; `emit` emits
         what an element does."""
         out, index = self.out, self._index(stream)
+        chunks = out.symbol(stream.chunks)
+        if stream.name in self.placed:
+            out.emit(rows)
+            out.emit(lp.For(chunk.name, b.ZERO, chunks, b.block(*out.levels.pop().stmts), lp.Kind.PARALLEL, cost=_PART))
+            return
+        self.placed.add(stream.name)
         alike = self._together(stream, loop, rows, emit)
-        part, chunks = out.symbol(stream.part), out.symbol(stream.chunks)
-        crd = f"{stream.name}.crd{stream.level}"
-        along = [a.name for a in out.scop.arrays if a.role == "output" and out.storage.extents(a.name) == out.storage.extents(crd)]
+        part, crd = out.symbol(stream.part), f"{stream.name}.crd{stream.level}"
+        written = {s.array for s in all_stmts(rows) if isinstance(s, lp.Store)}
+        along = [a.name for a in out.scop.arrays if a.name in written and a.role == "output" and out.storage.extents(a.name) == out.storage.extents(crd)]
         own = {name: out.names.fresh(f"{name}_part") for name in along}
         late = {name: out.names.fresh(f"{name}_late") for name in along}
         turns, counts, spilled, begin, k, row = (out.names.fresh(f"{stream.name}_{n}") for n in ("turns", "counts", "spilled", "begin", "k", "row"))
