@@ -58,7 +58,7 @@ def test_many_rows_read_copied_panels(rows: int, how: str) -> None:
 
 
 def test_a_matrix_that_stays_in_a_cache_is_read_in_place() -> None:
-    text = _decisions(*_operands(np.random.default_rng(0), 40, 200, 300, np.float32))
+    text = _decisions(*_operands(np.random.default_rng(0), 40, 120, 200, np.float32))
     assert "copied" not in text and "stay in the cache" not in text
 
 

@@ -219,8 +219,9 @@ def find(x: Any) -> Any:
 
 
 def _by_sparse_mask(a: Array, mask: Array) -> Any:
-    """The elements where a sparse mask of the same shape is true, in the order in which the mask stores them."""
-    if a.type.pattern is not None and a.type.pattern == mask.type.pattern:
+    """The elements where a sparse mask of the same shape is true, by rows."""
+    by_rows = merging.order_of(mask) in (None, tuple(range(mask.rank)))
+    if by_rows and a.type.pattern is not None and a.type.pattern == mask.type.pattern:
         found = cast(Any, listing(a))[nonzero(listing(mask))[0]]
     else:
         found = cast(Any, a)[nonzero(mask)]

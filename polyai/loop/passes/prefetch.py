@@ -82,7 +82,7 @@ class _Prefetch:
     def stmt(self, s: Stmt, soon: dict[str, str]) -> Stmt:
         match s:
             case Block(stmts):
-                return Block(self._block(stmts, soon))
+                return Block(self._block(stmts, dict(soon)))
             case For():
                 body = self._loop(s) if s.kind is Kind.SERIAL and not soon else self.stmt(s.body, dict(soon))
                 return s if body is s.body else dataclasses.replace(s, body=body)

@@ -265,13 +265,14 @@ def _is_short(body: Stmt) -> bool:
 
 def _branches(loop: For, levels: Levels, at: LoopExpr, upper: LoopExpr, plan: _Plan) -> None:
     """What is left, less than one vector, as branches inside each other: where a loop ends is guessed wrong more often."""
-    names = varying(loop.body, loop.var) | {name for name, _, _ in plan.reduced}
+    names = varying(loop.body, loop.var) | {name for name, _, _ in plan.reduced} | {s.name for s in all_stmts(loop.body) if isinstance(s, Let)}
     levels.push()
     levels.emit(Let(loop.var, at))
     inner: list[Stmt] = []
     for n in reversed(range(plan.lanes - 1)):
-        one = Copies(loop.var, names, levels.names, (n,), 1, written(loop.body)).block(loop.body)
-        here = [*b.statements(one), *inner]
+        work = Copies(loop.var, names, levels.names, (n,), 1, written(loop.body))
+        work.steps.clear()  # each copy stands in the branch of the one before: names are not shared
+        here = [*b.statements(work.block(loop.body)), *inner]
         inner = [If(b.compare("lt", b.add(b.var(loop.var), b.const(n)), upper), Block(tuple(here)))]
     for s in inner:
         levels.emit(s)
