@@ -53,14 +53,14 @@ LAID_OUT = (Prepared, Held)
 """Arguments that stand for several arrays."""
 
 _LOCK = threading.RLock()
-_RUNTIMES: dict[tuple[str | None, int], Runtime] = {}
+_RUNTIMES: dict[tuple[str | None, int, int], Runtime] = {}
 _HELPERS: dict[Runtime, Helper] = {}
 
 
 def runtime() -> Runtime:
     """The process's runtime for the options in force: one per cache directory."""
     options = current()
-    key = (options.cache_dir, options.cache_bytes)
+    key = (options.cache_dir, options.cache_bytes, options.result_bytes)
     found = _RUNTIMES.get(key)
     if found is None:
         with _LOCK:
@@ -286,7 +286,7 @@ class Function:
 
     def _key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Options) -> Any:
         key = signature(leaves(self._fn, args, kwargs, self._static))
-        return (key, options.vector_bits, options.scheduler, options.blas, options.cache_dir, options.cache_bytes, options.policy)
+        return (key, options.vector_bits, options.scheduler, options.blas, options.cache_dir, options.cache_bytes, options.result_bytes, options.policy)
 
     def _variant(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Options) -> Variant:
         key = self._key(args, kwargs, options)

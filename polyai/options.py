@@ -35,6 +35,7 @@ class Options:
     vector_bits     width of vector registers to use; None: what the machine has; 64: scalar code
     cache_dir       where compiled code is kept; None: the platform's cache directory
     cache_bytes     bound of that directory; 0 keeps nothing on disk
+    result_bytes    memory of dropped results that is kept for the next large ones; 0 keeps none
     scheduler       "recipe": our own schedules, isl's scheduler for the rest; "isl": always isl's scheduler
     blas            "auto": large dense products may go to the BLAS of SciPy; "never": generated code only
     policy          which sizes get kernels of their own, made in the background: none, learned, exact, pow2, pow2:64, multiple:32,
@@ -54,6 +55,7 @@ class Options:
     recompile_limit: int = 8
     policy: str = "none"
     specialised_kernels: int = 8
+    result_bytes: int = 256 << 20
 
     def __post_init__(self) -> None:
         for name, known in CHOICES.items():
@@ -62,8 +64,9 @@ class Options:
                 raise _unknown(name, value, f"known are {', '.join(map(repr, known))}")
         if self.num_threads is not None and not (_whole(self.num_threads) and 1 <= self.num_threads <= MAX_THREADS):
             raise _unknown("num_threads", self.num_threads, f"a whole number from 1 to {MAX_THREADS}, or None, is needed")
-        if not (_whole(self.cache_bytes) and self.cache_bytes >= 0):
-            raise _unknown("cache_bytes", self.cache_bytes, "a whole number of bytes, 0 or more, is needed")
+        for name in ("cache_bytes", "result_bytes"):
+            if not (_whole(getattr(self, name)) and getattr(self, name) >= 0):
+                raise _unknown(name, getattr(self, name), "a whole number of bytes, 0 or more, is needed")
         if not (_whole(self.recompile_limit) and self.recompile_limit >= 1):
             raise _unknown("recompile_limit", self.recompile_limit, "a whole number, 1 or more, is needed")
         if not (_whole(self.specialised_kernels) and 1 <= self.specialised_kernels <= 1024):
@@ -97,6 +100,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "vector_bits": _number,
     "cache_dir": os.path.expanduser,
     "cache_bytes": _number,
+    "result_bytes": _number,
     "scheduler": str.strip,
     "blas": str.strip,
     "verify": _flag,

@@ -141,7 +141,7 @@ MESSAGES: list[tuple[str, type[Exception], Callable[[], Any], str]] = [
     ("option", errors.OptionError, lambda: pa.options(scheduler="magic"),
      "option scheduler = 'magic'\n  why: known are 'recipe', 'isl'\n  try: leave it out for the default"),
     ("name of an option", errors.OptionError, lambda: pa.options(threads=2),
-     "no option is called 'threads'\n  why: known are blas, cache_bytes, cache_dir, num_threads, policy, recompile_limit, scheduler, specialised_kernels, vector_bits, verify"),
+     "no option is called 'threads'\n  why: known are blas, cache_bytes, cache_dir, num_threads, policy, recompile_limit, result_bytes, scheduler, specialised_kernels, vector_bits, verify"),
 ]  # fmt: skip
 
 

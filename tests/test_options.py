@@ -19,9 +19,10 @@ def test_the_environment_sets_each_option():
             "POLYAI_BLAS": "never",
             "POLYAI_VERIFY": "1",
             "POLYAI_RECOMPILE_LIMIT": "3",
+            "POLYAI_RESULT_BYTES": "2000",
         }
     )
-    assert read == Options(3, 256, "/somewhere", 1000, "isl", "never", True, 3)
+    assert read == Options(3, 256, "/somewhere", 1000, "isl", "never", True, 3, result_bytes=2000)
     assert from_environment({"POLYAI_NUM_THREADS": ""}) == Options()
 
 
@@ -35,6 +36,7 @@ def test_the_environment_sets_each_option():
         ("POLYAI_VECTOR_BITS", "100"),
         ("POLYAI_CACHE_BYTES", "1e9"),
         ("POLYAI_CACHE_BYTES", "-5"),
+        ("POLYAI_RESULT_BYTES", "-1"),
         ("POLYAI_SCHEDULER", "magic"),
         ("POLYAI_BLAS", "mkl"),
         ("POLYAI_VERIFY", "maybe"),

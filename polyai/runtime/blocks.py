@@ -25,8 +25,6 @@ from polyai.runtime.shared import Addresses, Fields, Shared, address_of, renew_a
 SLOTS = 16
 LEAST = 1 << 20
 """Bytes of a result from which on its memory comes from here: smaller ones the C library keeps itself."""
-BOUND = 256 << 20
-"""Bytes that may wait for the next result."""
 SPARE = 4
 """How many times larger than what is asked for a block may be, in bytes that were used."""
 
@@ -340,7 +338,7 @@ class Blocks:
     Arrays outlive the runtime that made them, so the code and the table stay in memory until the process ends.
     """
 
-    def __init__(self, code: Addresses, bound: int = BOUND) -> None:
+    def __init__(self, code: Addresses, bound: int) -> None:
         self._memory = memory = Shared(TABLE_BYTES)
         self._trim = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(code["block_trim"])
         memory.set(TABLE["bound"], bound)

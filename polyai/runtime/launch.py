@@ -113,7 +113,7 @@ class Runtime:
         """Memory of large results."""
         with self._lock:
             if self._blocks is None:
-                self._blocks = Blocks(self.native)
+                self._blocks = Blocks(self.native, self.options.result_bytes)
             return self._blocks
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:

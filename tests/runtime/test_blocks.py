@@ -12,6 +12,7 @@ import pytest
 import scipy.sparse as sp
 
 import polyai as pa
+from polyai.api import runtime as runtime_in_force
 from polyai.options import Options
 from polyai.runtime.blocks import LEAST, SLOTS, SPARE, Blocks
 from polyai.runtime.launch import Runtime
@@ -172,3 +173,12 @@ def test_results_are_not_shared_between_calls() -> None:
     second = add(a, 2 * a)
     assert abs(first - kept).nnz == 0 and abs(second - 3 * a).max() < 1e-12
     assert first.data.nbytes >= LEAST and first.data.flags.owndata and first.data.flags.writeable
+
+
+def test_nothing_is_kept_if_the_user_wants_that() -> None:
+    a = sp.random_array((3000, 3000), density=0.02, format="csr", rng=1)
+    add = pa.jit(lambda a, b: a + 3 * b)
+    for wanted in (0, 1 << 28):
+        with pa.options(result_bytes=wanted):
+            add(a, a)
+            assert (runtime_in_force().blocks.held > 0) is (wanted > 0)
