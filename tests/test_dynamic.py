@@ -127,6 +127,16 @@ def test_declared_sizes_mean_what_fixed_sizes_mean(chosen: list[int], body: Call
                 f(*args)
 
 
+@pytest.mark.parametrize("body", BODIES)
+@pytest.mark.parametrize("shape", [(0, 0, 0), (2, 0, 3), (0, 3, 2), (3, 2, 1)])
+def test_sizes_that_are_known_to_be_zero(shape: tuple[int, int, int], body: Callable[..., Any]) -> None:
+    n, m, k = shape
+    if k == 0 and body is BODIES[1]:
+        return
+    args = (x(n, m), x(m, k), x(k, 2))
+    np.testing.assert_allclose(pa.jit(body, dynamic="none")(*args), pa.jit(body)(*args), rtol=1e-12, atol=1e-12)
+
+
 @settings(max_examples=30, deadline=None)
 @given(shape=st.tuples(*[st.integers(0, 7)] * 3), other=st.tuples(*[st.integers(0, 7)] * 3), body=st.sampled_from(BODIES))
 def test_a_kernel_of_other_sizes_is_as_good_as_one_of_its_own(shape: tuple[int, int, int], other: tuple[int, int, int], body: Callable[..., Any]) -> None:

@@ -46,7 +46,9 @@ def ast_of(scop: po.Scop) -> Ast:
     parts: list[Ast] = []
     for left, group in groupby(written, lambda pair: pair[1] is None):
         if left:  # together: isl puts them under one condition where it can
-            parts.append(by_isl(_restricted(scop.schedule, [nest for nest, _ in group]), parameters(scop)))
+            rest = _restricted(scop.schedule, [nest for nest, _ in group])
+            if rest is not None:
+                parts.append(by_isl(rest, parameters(scop)))
         else:
             parts += [ast for _, ast in group if ast is not None]
     flat = [part for p in parts for part in (p.children if isinstance(p, Several) else (p,))]
@@ -70,11 +72,13 @@ def with_depths(schedule: isl.Schedule) -> isl.Schedule:
     return schedule.map_schedule_node_bottom_up(number)
 
 
-def _restricted(schedule: isl.Schedule, nests: Sequence[st.Tree]) -> isl.Schedule:
-    """`schedule` of the statements of some nests alone."""
+def _restricted(schedule: isl.Schedule, nests: Sequence[st.Tree]) -> isl.Schedule | None:
+    """`schedule` of the statements of some nests alone; None if these have no instances, as with a size 0."""
     names = {name for nest in nests for name in st.statements_of(nest)}
     mine: list[isl.Set] = []
     schedule.get_domain().foreach_set(lambda part: mine.append(part) if part.get_tuple_name() in names else None)
+    if not mine:
+        return None
     domain = isl.UnionSet.from_set(mine[0])
     for part in mine[1:]:
         domain = domain.union(isl.UnionSet.from_set(part))
