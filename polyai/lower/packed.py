@@ -24,12 +24,13 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
+from typing import assert_never
 
 from polyai.errors import VerifyError
 from polyai.loop import build as b
 from polyai.loop import nodes as lp
 from polyai.loop.walks import all_exprs, all_stmts, expressions, with_names
-from polyai.lower.ast_walk import Ast, Instance, Loop, Marked, instances
+from polyai.lower.ast_walk import Ast, Branch, Instance, Loop, Marked, Several, instances
 from polyai.lower.bounds import Fibres
 from polyai.lower.emitter import Emitter, Level
 from polyai.lower.stream import Streams
@@ -169,8 +170,8 @@ class Packed:
             return None
         if len({self.out.storage.dtype(f"{t}.crd{level}") for t, level in source.parts}) > 1:
             return None
-        if any(d.stream is False and not d.parents for i in instances(walked) for d in self.statements[i.statement].ragged):
-            return None
+        if any(not dim.stream for found in instances(walked) for dim in self.statements[found.statement].ragged):
+            return None  # an element reads another fibre
         return _Alike(self.out, stream, source, rows).find(walked, loop, emit)
 
 
@@ -184,15 +185,18 @@ def _only_stream(ast: Ast) -> Loop | None:
 
 
 def _no_loop(ast: Ast) -> bool:
+    """Whether `ast` is statements alone, one after another."""
     match ast:
         case Instance():
             return True
         case Marked(_, body):
             return _no_loop(body)
-        case Loop():
+        case Several(children):
+            return all(map(_no_loop, children))
+        case Loop() | Branch():
             return False
         case _:
-            return all(map(_no_loop, getattr(ast, "children", ()))) and hasattr(ast, "children")
+            assert_never(ast)
 
 
 @node

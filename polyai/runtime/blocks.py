@@ -1,7 +1,7 @@
 """Memory of large results: what the caller drops is kept for the next result, pages and all.
 
-A sparse result gets room for its bound and touches what it stores (see `staging`). Room of that size is asked of the system anew at
-each call, and the system clears each page that is touched: a fifth of the time of a sum of matrices. NumPy lets arrays have an
+A sparse result gets room for its bound and touches what it stores (see `staging`). Room of that size would be asked of the system anew
+at each call, and the system would clear each page that is touched (decision 12 has figures). NumPy lets arrays have an
 allocator of their own (NEP 49); this is one. Its arrays are ordinary ones, which own their memory.
 
     block = base, capacity, used, stamp | ALIGN-aligned bytes        the four words lie below the address that is handed out

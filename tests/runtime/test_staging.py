@@ -125,7 +125,11 @@ def test_results_of_many_parts(op: str) -> None:
 
 @pytest.mark.parametrize("alike", [False, True])
 def test_parts_that_nobody_waits_for_go_to_their_place_afterwards(alike: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every part is late: no turn is ever found to have come."""
     monkeypatch.setattr(parallel, "PATIENCE", 0)
+    never = parallel.TURN.replace("br i1 %ready, label %go, label %patient", "br label %patient")
+    assert never != parallel.TURN
+    monkeypatch.setattr(parallel, "TURN", never)
     monkeypatch.setattr(staging, "PART", 200)
     scale = 1.25 + alike  # a program of its own: others are compiled with patience
     functions = (pa.jit(lambda a, b: a * scale + b), pa.jit(lambda a, b: (a @ b) * scale))
