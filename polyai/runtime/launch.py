@@ -20,6 +20,7 @@ from polyai.machine.cpu import cores, host_key
 from polyai.machine.load import ObjectError
 from polyai.options import Options
 from polyai.runtime.arena import Arena
+from polyai.runtime.bind import address
 from polyai.runtime.blocks import LEAST, Blocks
 from polyai.runtime.cache import Cache, default_directory
 from polyai.runtime.externs import TOO_LARGE, Externs
@@ -72,6 +73,7 @@ class Runtime:
         self._blocks: Blocks | None = None
         self._run: Any = None
         self._ticks: Any = None
+        self._cut: Any = None
         self._epoch = (0.0, 0)
         self._sessions: dict[int, Session] = {}
         self._kernels: dict[str, Kernel] = {}
@@ -86,6 +88,8 @@ class Runtime:
                 native = Native(self.cache)
                 self._run = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 4)(native["run"])
                 self._ticks = ctypes.PYFUNCTYPE(ctypes.c_int64)(native["ticks"])
+                p, n = ctypes.c_void_p, ctypes.c_int64
+                self._cut = ctypes.PYFUNCTYPE(n, p, n, n, n, p)(native["cut"])
                 self._epoch = (time.perf_counter(), self._ticks())
                 self._native = native
             return self._native
@@ -121,6 +125,18 @@ class Runtime:
         if math.prod(shape) * dtype.itemsize < LEAST:
             return np.empty(shape, dtype)
         return (self._blocks or self.blocks).empty(shape, dtype)
+
+    def cuts(self, bounds: NDArray[Any], total: int, parts: int) -> tuple[NDArray[Any], int]:
+        """The rows at which `parts` parts of about equal bounds begin, and the number of rows; the largest bound of a part.
+        `bounds` are positions (int64) that rise from 0 to `total`."""
+        rows = len(bounds) - 1
+        cuts = np.zeros(parts + 1, np.int64)
+        cuts[-1] = rows
+        if parts == 1:
+            return cuts, total
+        self.native  # noqa: B018 (makes it)
+        most: int = self._cut(address(bounds), rows, total // parts, parts, address(cuts))
+        return cuts, most
 
     def prepare(self) -> None:
         """Make the native parts that launches need in another thread, to be ready when a kernel is. Returns at once; failures
