@@ -73,7 +73,8 @@ def asformat(
 
     Inside a compiled function, and for SciPy's matrices in CSR, CSC or COO, "csr" and "csc" are compiled and give SciPy's arrays;
     rows come out sorted, coordinates that repeat add up. "dense" gives a NumPy array, compiled as well. Anything else gives a
-    `SparseArray`, made in NumPy and counted as a conversion; one that has the format already is returned as it is. See
+    `SparseArray`, made in NumPy (blocks of SciPy's matrices: in SciPy) and counted as a conversion; one that has the format already is
+    returned as it is. See
     `sparse_array` for the arguments and errors.
     """
     plain = format in ("csr", "csc") and order is None and index_bits is None and blocksize is None
@@ -91,7 +92,24 @@ def asformat(
         width = index_bits if index_bits is not None else array.format.index_bits
         if array.format == named(format, array.ndim, order, width, blocksize):
             return array
+    if format == "bsr" and blocksize is not None and order is None and interop.is_sparse(array) and interop.storage_in(array) is None and array.ndim == 2:
+        return _blocks(array, named(format, 2, None, index_bits if index_bits is not None else _bits(array.shape, array.nnz), blocksize), blocksize)
     return sparse_array(array, format, order=order, index_bits=index_bits, blocksize=blocksize)
+
+
+def _blocks(array: Any, wanted: Format, blocksize: tuple[int, int]) -> SparseArray:
+    """A SciPy matrix in blocks, by SciPy, which trusts index arrays: these are checked before."""
+    interop.validate_fully(array)
+    for d, (extent, size) in enumerate(zip(array.shape, blocksize)):
+        if extent % size:
+            raise ShapeError(f"dimension {d} has {extent} elements", f"bsr has blocks of {size} there", "pad it to a multiple")
+    rows = array.tocsr(copy=True)
+    rows.sum_duplicates()
+    found = rows.tobsr(tuple(blocksize))
+    found.sort_indices()
+    runtime().stats.count("conversions")
+    width = f"i{wanted.index_bits // 8}"
+    return SparseArray(wanted, array.shape, {"pos1": found.indptr.astype(width), "crd1": found.indices.astype(width), "val": found.data.reshape(-1)})
 
 
 def _to(order: tuple[int, int], sorted: bool) -> Any:

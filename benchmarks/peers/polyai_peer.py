@@ -176,7 +176,7 @@ def coo_to_csr(A: Any) -> Run:
 
 
 def csr_to_bsr(A: Any, block: int) -> Run:
-    return lambda: pa.asformat(A, "bsr", blocksize=(block, block))
+    return lambda: pa.asformat(A, "bsr", blocksize=(block, block)).to_scipy()
 
 
 def mttkrp(T: Any, factors: list[np.ndarray], mode: int) -> Run:
