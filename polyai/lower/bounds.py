@@ -151,7 +151,7 @@ class Fibres:
             self.weights.setdefault(parent.name, f"{dim.tensor}.pos{dim.level}")
         return begin, end
 
-    def _look_ahead(self, dim: po.RaggedDim, place: Expr, statement: po.Statement, values: Mapping[str, lp.LoopExpr], rows: lp.LoopExpr) -> None:
+    def _look_ahead(self, dim: po.RaggedDim, place: Expr, statement: po.Statement, values: Mapping[str, lp.LoopExpr], rows: lp.LoopExpr, known: bool) -> None:
         """Hints for fibres that a list of coordinates names: their positions first, then where they begin. The list goes on into the
         next fibre, so that short ones are looked past; its end stands for what lies beyond."""
         source = place.arg if isinstance(place, Cast) else place
@@ -171,7 +171,7 @@ class Fibres:
 
         self.out.emit(lp.Prefetch(pos, named(2 * AHEAD)))
         ahead = self.out.let("ahead", named(AHEAD))
-        row = b.where(b.below(ahead, rows), ahead, b.ZERO)
+        row = ahead if known else b.where(b.below(ahead, rows), ahead, b.ZERO)
         begin = self.out.let("ahead_begin", b.convert(b.load(pos, (row,), self.storage.dtype(pos)), dt.i64))
         reads = {n.array for s in self.scop.statements for root in s.roots for n in loads_in(root)}
         for array in (f"{dim.tensor}.crd{dim.level}", f"{dim.tensor}.val"):
@@ -191,7 +191,10 @@ class Fibres:
         body = Body(self.out, statement, values, self.streams)
         at, given = body.value(place, None), counted_from_the_end(place)
         at = at if isinstance(at, lp.Var) else self.out.let("place", at)
-        self._look_ahead(dim, place, statement, values, self.out.size(extent))
+        known = self.storage.is_known_below(place, extent)
+        self._look_ahead(dim, place, statement, values, self.out.size(extent), known)
+        if known:
+            return at
         ok = b.below(at, self.out.size(extent))
         self.out.check(ok, self.out.place_site(place, dim.tensor, dimension, extent), at if given is None else b.convert(body.value(given, None), dt.i64), max(self.out.hoisted(ok), self.out.hoisted(at)))
         return at

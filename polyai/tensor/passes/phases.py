@@ -54,6 +54,7 @@ from polyai.tensor.nodes import (
     Spread,
     Step,
     TensorType,
+    is_select,
     nnz_of,
     owns_a_pattern,
     pushes,
@@ -92,7 +93,11 @@ def run(program: Program, *, how: str = "packed") -> tuple[Phase, ...]:
     Where patterns were assembled before, the values of a scatter are sums along its pattern, which is an argument then:
 
         C.val[i: n, j: m within C(i, j)] f64 = sum(k: c) A[i, k] * B[k, j]   within A(i, k), B(k, j)
+
+    Index arrays are the caller's own then, and were checked when they were assembled: formats say so.
     """
+    if how == "again":
+        program = _owned(program)
     selected = selections.run(program)
     program = selected.program
     made = {step.target: step for step in program.body if isinstance(step, (Join, Scatter, Spread)) and owns_a_pattern(step)}
@@ -347,6 +352,17 @@ class _Cut(Counting):
 def _occupancy(step: Scatter) -> Scatter:
     """The scatter without its values: what it touches."""
     return dataclasses.replace(step, type=dataclasses.replace(step.type, dtype=dt.bool_), monoid="or", body=Const(True, dt.bool_))
+
+
+def _owned(program: Program) -> Program:
+    """The program with index arrays that were checked and cannot change."""
+
+    def kept(type: TensorType) -> TensorType:
+        return type if type.format is None or is_select(type) else dataclasses.replace(type, format=dataclasses.replace(type.format, owned=True))
+
+    inputs = tuple(dataclasses.replace(i, type=kept(i.type)) for i in program.inputs)
+    body = tuple(dataclasses.replace(s, type=kept(s.type)) if isinstance(s, (Join, Scatter, Spread)) else s for s in program.body)
+    return dataclasses.replace(program, inputs=inputs, body=body)
 
 
 def _is_dear(step: Step) -> bool:
