@@ -113,7 +113,6 @@ class Bounded:
         results = {name: to_numpy(BY_NAME[p.dtype]) for name, p in self.second.results}
         self.along = [(name, results[name], self._register(name)) for name in self.second.along]
         self.index = results[f"{self.name}.end1"]
-        self.most = np.iinfo(self.index).max
         self.slots = [[registers[name] for _, name in stage.slots] for stage in (self.first, self.second)]
         self.go = [variant.runtime.launcher(k, threads) for k in variant.kernels]
         self.start = [0] * len(registers)
@@ -204,14 +203,14 @@ class Bounded:
         return call
 
     def _run(self, known: list[int], rows: int, *shape: int) -> Any:
-        """The result for arguments in registers; None if room for the bounds has to be thought about."""
+        """The result for arguments in registers; None if the rows have to be counted, since there is no room for their bounds."""
         variant, registers, name = self.variant, self.registers, self.name
         began = variant.runtime.ticks()
         bounds = np.empty(rows + 1, np.int64)
         known[registers[f"{name}.pos1"]] = address(bounds)
         self.go[0]([known[r] for r in self.slots[0]])
         total = int(bounds[-1])
-        if total * self.second.width > staging.SMALL or total > self.most:
+        if not staging.has_room(total, self.second.width, 8 * self.index.itemsize):
             return None
         cuts, part = staging.cuts_of(bounds, total)
         positions = np.zeros(rows + 1, self.index)
@@ -219,7 +218,7 @@ class Bounded:
         known[registers[f"{name}.cuts"]], known[registers[f"{name}.end1"]] = address(cuts), address(positions) + self.index.itemsize
         arrays = {}
         for array, dtype, register in self.along:
-            arrays[array] = made = np.empty(total, dtype)
+            arrays[array] = made = variant.runtime.empty((total,), dtype)
             known[register] = address(made)
         self.go[1]([known[r] for r in self.slots[1]])
         stored = int(positions[-1])
