@@ -360,6 +360,8 @@ class Variant:
                     raise DTypeError(f"{slot.text} is no sparse matrix", f"it is a {type(value).__name__}", "pass a scipy.sparse array")
                 if found.format != type_.format:
                     raise SparseStructureError(f"{slot.text} is stored as {found.format}", f"this kernel reads {type_.format}", "call it again")
+                if found.dtype != type_.dtype:
+                    raise DTypeError(f"{slot.text} holds {found.dtype.name}", f"this kernel reads {type_.dtype.name}", f"convert it: {slot.text}.astype(...)")
                 if found.converted or slot.rows:
                     stats.count("conversions")
                 if slot.name in self.traced.merged and not checks_its_order(type_.format):

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
 from polyai.errors import PolyAIError
@@ -96,7 +95,8 @@ class Refill:
         """The result; None if the arguments are others, or the kernel fails."""
         if len(args) != len(self.kinds):
             return None
-        slots, alike = self.slots.copy(), []
+        slots = self.slots.copy()
+        alike: list[tuple[Array, Array]] = []
         for value, (cls, shape, dtype, stored, pos, crd), place in zip(args, self.kinds, self.given):
             if type(value) is not cls or value.shape != shape:
                 return None

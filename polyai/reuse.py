@@ -33,6 +33,7 @@ class Assembled:
             raise UnsupportedError(
                 f"{self._name} assembles no sparse result", "its results are dense, or have the pattern of an argument", "call it as it is"
             )
+        self._shapes = self._shapes_of(args, kwargs)
         given = self._variant.index_arrays(args, kwargs)
         copies = {id(array): frozen(array) for array in given.values()}  # matrices may share index arrays
         self._index = {name: copies[id(array)] for name, array in given.items()}
@@ -48,7 +49,14 @@ class Assembled:
         found = None if quick is None else quick.call(args)
         if found is not None:
             return found
-        given = self._variant.index_arrays(args, kwargs)
+        given, shapes = self._variant.index_arrays(args, kwargs), self._shapes_of(args, kwargs)
+        for name, shape in shapes.items():
+            if shape != self._shapes[name]:  # kernels know that indices are in range for these
+                raise SparseStructureError(
+                    f"{name} has the shape {shape}, and had {self._shapes[name]} when {self._name} was assembled",
+                    "only values may change between calls",
+                    "make a new handle: pattern(fn, ...)",
+                )
         for name, array in given.items():
             if not np.array_equal(array, self._index[name]):
                 raise SparseStructureError(
@@ -64,6 +72,11 @@ class Assembled:
         if not kwargs:
             self._quick.setdefault(options.num_threads or 0, Refill.of(self._variant, self._kernels, kept, self._counts, args, options))
         return made
+
+    def _shapes_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+        """The shapes of the sparse arguments."""
+        given = self._traced.arguments(args, kwargs)
+        return {slot.text: tuple(given[slot.name].shape) for slot in self._traced.inputs if slot.kind == "sparse"}
 
     @property
     def nbytes(self) -> int:

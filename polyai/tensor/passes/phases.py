@@ -174,7 +174,7 @@ class _Cut(Counting):
             elif self.how != "again":
                 counted = self._count(name)
                 self._add(out, [counted[-1].target], ready, shared, done, more=counted, counting=name)
-            stored = self._fill(name)
+            stored = [s for s in self._fill(name) if self.how != "again" or s.target != f"{name}.crd1"]  # which the caller has then
             followers = self._followers(name, ready, done)
             goals = [*(s.target for s in stored), *followers]
             self._add(out, goals, ready, shared, done, more=stored, filling=name, packed=packed)
