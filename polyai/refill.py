@@ -96,7 +96,7 @@ class Refill:
         if len(args) != len(self.kinds):
             return None
         slots = self.slots.copy()
-        alike: list[tuple[Array, Array]] = []
+        seen: dict[int, Array] = {}  # what arrays were found to be equal to: operands may share them
         for value, (cls, shape, dtype, stored, pos, crd), place in zip(args, self.kinds, self.given):
             if type(value) is not cls or value.shape != shape:
                 return None
@@ -105,11 +105,11 @@ class Refill:
             if data.dtype is not dtype or data.ndim != 1 or len(data) < stored or not (data.flags.c_contiguous and data.flags.aligned):
                 return None
             for mine, kept in ((matrix.indptr, pos), (matrix.indices, crd)):
-                if any(a is mine and b is kept for a, b in alike):
+                if seen.get(id(mine)) is kept:
                     continue
                 if mine.dtype != kept.dtype or len(mine) < len(kept) or not (mine[: len(kept)] == kept).all():
                     return None
-                alike.append((mine, kept))
+                seen[id(mine)] = kept
             if place >= 0:
                 slots[place] = address(data)
         variant = self.variant

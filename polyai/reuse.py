@@ -44,11 +44,11 @@ class Assembled:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         options = current()
-        args, kwargs = _by_rows(args, kwargs)
         quick = None if kwargs else self._quick.get(options.num_threads or 0)
         found = None if quick is None else quick.call(args)
         if found is not None:
             return found
+        args, kwargs = _by_rows(args, kwargs)
         given, shapes = self._variant.index_arrays(args, kwargs), self._shapes_of(args, kwargs)
         for name, shape in shapes.items():
             if shape != self._shapes[name]:  # kernels know that indices are in range for these

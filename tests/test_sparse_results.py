@@ -162,6 +162,23 @@ def test_a_handle_called_often_takes_what_is_alike_and_refuses_the_rest(threads:
         np.testing.assert_allclose(handle(a, b).toarray(), (a @ b).toarray(), atol=1e-12)
 
 
+@pytest.mark.parametrize("ring", [("min", "add"), ("or", "and"), ("add", "mul"), ("mul", "second")], ids="-".join)
+@pytest.mark.parametrize("rows", [1, 40])
+def test_a_handle_over_a_semiring(ring: tuple[str, str], rows: int) -> None:
+    """Rows of sums are zero between uses, those of others begin anew; also where a single row has no loop."""
+    a, b = matrix(rows, 30, 0.2, 7), matrix(30, 50, 0.2, 8)
+    if ring[0] == "or":
+        a, b = a.astype(bool), b.astype(bool)
+    chosen = pa.semiring(*ring)
+    product, rng = (lambda x, y: pa.matmul(x, y, semiring=chosen)), np.random.default_rng(9)
+    handle = pa.pattern(product, a, b)
+    for _ in range(3):
+        a.data[:] = rng.integers(0, 2, a.nnz) if ring[0] == "or" else rng.standard_normal(a.nnz)
+        got, want = handle(a, b), pa.jit(product)(a, b)
+        np.testing.assert_array_equal(stored(got), stored(want))
+        np.testing.assert_allclose(got.toarray(), want.toarray(), atol=1e-12)
+
+
 def test_a_handle_does_not_see_changes_of_the_first_operands() -> None:
     a = matrix(30, 30, 0.2, 7)
     handle, kept = pa.pattern(FUNCTIONS["product"], a, a), a.copy()

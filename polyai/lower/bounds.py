@@ -42,6 +42,7 @@ class Fibres:
         self.out, self.scop, self.storage, self.streams, self.groupings = out, out.scop, out.storage, streams, groupings
         self.statements = {s.name: s for s in out.scop.statements}
         self.ascending = {i.name for i in program.inputs if i.unique}
+        self.complete = program.complete
         self.weights: dict[str, str] = {}
         self.hulls: dict[str, tuple[str, int]] = {}
         self.loops: dict[str, Loop] = {}
@@ -148,7 +149,10 @@ class Fibres:
             first = self._index_array(Load(f"{dim.tensor}.crd{dim.level}", (parent,), dt.i64), limit)  # type: ignore[arg-type]
             self.out.firsts[(dim.tensor, dim.level)] = self.out.let(f"{dim.tensor}_first{dim.level}", first)
         if inside and not dim.place and isinstance(parent, lp.Var) and level.name == "compressed":
-            self.weights.setdefault(parent.name, f"{dim.tensor}.pos{dim.level}")
+            measured = f"{dim.tensor}.pos{dim.level}"
+            if dim.tensor in self.complete:  # what a product stores tells more of its work than what its left operand does
+                self.weights[parent.name] = measured
+            self.weights.setdefault(parent.name, measured)
         return begin, end
 
     def _look_ahead(self, dim: po.RaggedDim, place: Expr, statement: po.Statement, values: Mapping[str, lp.LoopExpr], rows: lp.LoopExpr, known: bool) -> None:

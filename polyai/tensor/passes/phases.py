@@ -233,7 +233,8 @@ class _Cut(Counting):
         if bounding:  # only how long rows are is read
             taken = tuple(dataclasses.replace(i, unique=False) for i in taken)
         counts = {nnz_of(n) for s in steps for n in counted_by(s)}
-        program = Program(name, taken, tuple(steps), (*goals, *exported), (), tuple(sorted(assembled)), packed=(filling,) if packed else ())
+        complete = (filling,) if filling and self.how == "again" and isinstance(self.made[filling], Scatter) else ()
+        program = Program(name, taken, tuple(steps), (*goals, *exported), (), tuple(sorted(assembled)), packed=(filling,) if packed else (), complete=complete)
         program = dataclasses.replace(program, sizes=tuple(sorted(counts - size_symbols(program))))
         sizes = size_symbols(program)
         program = dataclasses.replace(program, facts=tuple(f for f in self.program.facts if symbols(f.size) <= sizes))
