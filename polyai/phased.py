@@ -246,7 +246,7 @@ class Bounded(_Plain):
         total = int(bounds[-1])
         if not staging.has_room(total, self.stages[1].width, self.bits):
             return None
-        cuts, part = staging.cuts_of(bounds, total)
+        cuts, part = variant.runtime.cuts(bounds, total, staging.parts_of(total))
         positions = np.zeros(rows + 1, self.results[f"{name}.end1"])
         known[self.total], known[registers[f"{name}.chunks"]], known[registers[f"{name}.part"]] = total, len(cuts) - 1, part
         known[registers[f"{name}.cuts"]], known[registers[f"{name}.end1"]] = address(cuts), address(positions) + positions.itemsize
