@@ -137,7 +137,7 @@ def test_a_handle_called_often_takes_what_is_alike_and_refuses_the_rest(threads:
     a, b = matrix(60, 40, 0.2, 7), matrix(40, 50, 0.2, 8)
     with pa.options(num_threads=threads):
         handle, rng = pa.pattern(FUNCTIONS["product"], a, b), np.random.default_rng(9)
-        for k in range(4):  # the first call makes the quick way, the others take it
+        for _ in range(4):  # the first call makes the quick way, the others take it
             a.data[:] = rng.standard_normal(a.nnz)
             got = handle(a, b)
             np.testing.assert_allclose(got.toarray(), (a @ b).toarray(), atol=1e-12)
