@@ -82,7 +82,7 @@ def quick(variant: Phased, args: tuple[Any, ...], run: Run, slow: Slow, token: t
         except SparseStructureError:  # a copy in order may serve
             return slow(*given)
 
-    plain = next((found for cls in (Bounded, Regrouped) if (found := cls.of(variant, kinds, sources, threads)) is not None), None)
+    plain = Bounded.of(variant, kinds, sources, threads) or Regrouped.of(variant, kinds, sources, threads)
     return call if plain is None else plain.caller(call, token)
 
 

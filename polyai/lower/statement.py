@@ -74,8 +74,8 @@ class Body:
             value = b.apply(MONOIDS[s.monoid].op, (b.load(s.target, at, dtype), value), dtype)
         out.emit(lp.Store(s.target, at, value))
         for read in dict.fromkeys(n for n in loads_in(s.value) if out.storage.arrays[n.array].taken):
-            place = out.storage.place(read.array, self.indices(read.array, read.indices, None), out.begins)
-            out.emit(lp.Store(read.array, place, zero(read.dtype)))
+            taken = out.storage.place(read.array, self.indices(read.array, read.indices, None), out.begins)
+            out.emit(lp.Store(read.array, taken, zero(read.dtype)))
 
     def _push(self, cursor: lp.LoopExpr) -> None:
         """Store what the statement pushes at the cursor's position, which must lie in the arrays."""
