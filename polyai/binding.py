@@ -301,12 +301,15 @@ class Variant:
         arrays, _ = self._inputs(self.traced.arguments(args, kwargs))
         return {name: array for name, array in arrays.items() if re.search(r"\.(pos|crd)\d$", name)}
 
-    def assembled(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Options) -> tuple[dict[str, Array], dict[str, int]]:
-        """Run all phases; the index arrays of the patterns that they made, and how much each stores."""
+    def assembled(
+        self, index: Mapping[str, Array], args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Options
+    ) -> tuple[dict[str, Array], dict[str, int]]:
+        """Run all phases, with the arrays `index` in place of the arguments' own; the index arrays of the patterns that they made, and how
+        much each stores."""
         given = self.traced.arguments(args, kwargs)
         values = self.traced.values(given)
         arrays, _ = self._inputs(given)
-        made = self._stage(arrays, values, {}, options)
+        made = self._stage({**arrays, **index}, values, {}, options)
         owners = {plan.counts for k in self.kernels if (plan := staging.plan_of(k)) is not None and plan.counts}
         kept = {f"{o}.{part}": made[f"{o}.{part}"] for o in owners for part in ("pos1", "crd1")}
         return kept, {tn.nnz_of(o): values[tn.nnz_of(o)] for o in owners}
@@ -314,13 +317,13 @@ class Variant:
     def run_again(
         self, kernels: tuple[Kernel, ...], kept: Mapping[str, Array], counts: Mapping[str, int], args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Options
     ) -> Any:
-        """New values along patterns that were assembled before, by the kernels made for that."""
+        """New values along patterns that were assembled before, by the kernels made for that. `kept`: the index arrays of all patterns, which
+        nobody can change: results share them."""
         given = self.traced.arguments(args, kwargs)
         values = {**self.traced.values(given), **counts, tn.THREADS: self._threads(options)}
         arrays, described = self._inputs(given)
         made = {**arrays, **kept}
         staging.run(kernels, made, values, {}, self._launcher(options), self.runtime.cuts, self.runtime.empty)
-        made.update((n, a.copy()) for n, a in kept.items() if made[n] is a)  # each result owns its index arrays
         return self._phased(made, described, values)
 
     def _out_arrays(self, values: Mapping[str, int], arrays: dict[str, Array], out: Any) -> dict[str, Array]:
@@ -357,6 +360,8 @@ class Variant:
                     raise DTypeError(f"{slot.text} is no sparse matrix", f"it is a {type(value).__name__}", "pass a scipy.sparse array")
                 if found.format != type_.format:
                     raise SparseStructureError(f"{slot.text} is stored as {found.format}", f"this kernel reads {type_.format}", "call it again")
+                if found.dtype != type_.dtype:
+                    raise DTypeError(f"{slot.text} holds {found.dtype.name}", f"this kernel reads {type_.dtype.name}", f"convert it: {slot.text}.astype(...)")
                 if found.converted or slot.rows:
                     stats.count("conversions")
                 if slot.name in self.traced.merged and not checks_its_order(type_.format):

@@ -11,6 +11,8 @@ from polyai.api import Declared, Function, kernels_again, variant_of
 from polyai.errors import SparseStructureError, UnsupportedError
 from polyai.frontend.trace import trace
 from polyai.options import current
+from polyai.refill import Refill
+from polyai.sparse.owned import frozen
 from polyai.sparse.prepared import Prepared
 
 
@@ -31,13 +33,30 @@ class Assembled:
             raise UnsupportedError(
                 f"{self._name} assembles no sparse result", "its results are dense, or have the pattern of an argument", "call it as it is"
             )
-        self._index = {name: array.copy() for name, array in self._variant.index_arrays(args, kwargs).items()}
-        self._kept, self._counts = self._variant.assembled(args, kwargs, options)
+        self._shapes = self._shapes_of(args, kwargs)
+        given = self._variant.index_arrays(args, kwargs)
+        copies = {id(array): frozen(array) for array in given.values()}  # matrices may share index arrays
+        self._index = {name: copies[id(array)] for name, array in given.items()}
+        assembled, self._counts = self._variant.assembled(self._index, args, kwargs, options)
+        self._made = {name: frozen(array) for name, array in assembled.items()}
         self._kernels = kernels_again(self._traced, options)
+        self._quick: dict[int, Refill | None] = {}  # by number of threads
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        options = current()
+        quick = None if kwargs else self._quick.get(options.num_threads or 0)
+        found = None if quick is None else quick.call(args)
+        if found is not None:
+            return found
         args, kwargs = _by_rows(args, kwargs)
-        given = self._variant.index_arrays(args, kwargs)
+        given, shapes = self._variant.index_arrays(args, kwargs), self._shapes_of(args, kwargs)
+        for name, shape in shapes.items():
+            if shape != self._shapes[name]:  # kernels know that indices are in range for these
+                raise SparseStructureError(
+                    f"{name} has the shape {shape}, and had {self._shapes[name]} when {self._name} was assembled",
+                    "only values may change between calls",
+                    "make a new handle: pattern(fn, ...)",
+                )
         for name, array in given.items():
             if not np.array_equal(array, self._index[name]):
                 raise SparseStructureError(
@@ -45,15 +64,24 @@ class Assembled:
                     "only values may change between calls",
                     "make a new handle: pattern(fn, ...)",
                 )
-        broken = self._traced.broken_guard(self._traced.values(self._traced.arguments(args, kwargs)))
-        if broken is not None:
-            self._traced.check(self._traced.values(self._traced.arguments(args, kwargs)))
-        return self._variant.run_again(self._kernels, self._kept, self._counts, args, kwargs, current())
+        values = self._traced.values(self._traced.arguments(args, kwargs))
+        if self._traced.broken_guard(values) is not None:
+            self._traced.check(values)
+        kept = {**self._index, **self._made}
+        made = self._variant.run_again(self._kernels, kept, self._counts, args, kwargs, options)
+        if not kwargs:
+            self._quick.setdefault(options.num_threads or 0, Refill.of(self._variant, self._kernels, kept, self._counts, args, options))
+        return made
+
+    def _shapes_of(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, tuple[int, ...]]:
+        """The shapes of the sparse arguments."""
+        given = self._traced.arguments(args, kwargs)
+        return {slot.text: tuple(given[slot.name].shape) for slot in self._traced.inputs if slot.kind == "sparse"}
 
     @property
     def nbytes(self) -> int:
         """Bytes of the patterns that are kept."""
-        return sum(a.nbytes for a in (*self._kept.values(), *self._index.values()))
+        return sum(a.nbytes for a in {id(a): a for a in (*self._made.values(), *self._index.values())}.values())
 
     def __repr__(self) -> str:
         return f"<{self._name} with assembled patterns, {self.nbytes} bytes>"
@@ -75,7 +103,8 @@ def pattern(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Assembled:
         fn: A function with a sparse result that is not along an argument's pattern: a product or a sum of sparse arrays.
         args, kwargs: Its arguments. Index arrays are compared at each call.
 
-    A call gives what `fn` gives. Raises UnsupportedError if `fn` assembles nothing, SparseStructureError for arguments of another
-    pattern, or whose rows are not in order where they are merged.
+    A call gives what `fn` gives; the index arrays of its results are the handle's, which cannot be written: `C.copy()` has arrays of its
+    own. Raises UnsupportedError if `fn` assembles nothing, SparseStructureError for arguments of another pattern, or whose rows are not in
+    order where they are merged.
     """
     return Assembled(fn, args, kwargs)

@@ -117,7 +117,10 @@ def test_an_assembled_pattern_serves_new_values(name: str, kind: str) -> None:
         got, want = handle(a, b), pa.jit(FUNCTIONS[name])(a, b)
         np.testing.assert_array_equal(stored(got), stored(want))
         np.testing.assert_allclose(got.toarray(), want.toarray(), atol=1e-13)
-        got.indices[:] = 0  # each result owns its index arrays
+        with pytest.raises(ValueError, match="read-only"):
+            got.indices[:] = 0  # they are the handle's
+        got = got.copy()
+        got.indices[:] = 0
 
 
 def test_another_pattern_is_refused() -> None:
@@ -127,6 +130,92 @@ def test_another_pattern_is_refused() -> None:
         handle(b, a)
     with pytest.raises(pa.errors.UnsupportedError, match="assembles no sparse result"):
         pa.pattern(lambda a: a * 2.0, a)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_a_handle_called_often_takes_what_is_alike_and_refuses_the_rest(threads: int) -> None:
+    a, b = matrix(60, 40, 0.2, 7), matrix(40, 50, 0.2, 8)
+    with pa.options(num_threads=threads):
+        handle, rng = pa.pattern(FUNCTIONS["product"], a, b), np.random.default_rng(9)
+        for _ in range(4):  # the first call makes the quick way, the others take it
+            a.data[:] = rng.standard_normal(a.nnz)
+            got = handle(a, b)
+            np.testing.assert_allclose(got.toarray(), (a @ b).toarray(), atol=1e-12)
+            assert got.has_canonical_format and got.copy().indices.flags.writeable and not got.indices.flags.writeable
+        longer = sp.csr_array((np.append(a.data, 7.0), np.append(a.indices, np.int32(3)), a.indptr), shape=a.shape)
+        np.testing.assert_allclose(handle(longer, b).toarray(), (a @ b).toarray(), atol=1e-12)
+        wide = sp.csr_array((a.data, a.indices.astype(np.int64), a.indptr.astype(np.int64)), shape=a.shape)
+        strided = sp.csr_array((a.data, a.indices, a.indptr), shape=a.shape)
+        strided.data = np.repeat(a.data, 2)[::2]
+        np.testing.assert_allclose(handle(strided, b).toarray(), (a @ b).toarray(), atol=1e-12)
+        for bad, error in ((wide, "SparseStructureError"), (a.astype(np.float32), "PolyAIError"), (a[:, :39], "PolyAIError"), (a.tocsc(), "PolyAIError")):
+            with pytest.raises(getattr(pa.errors, error)):
+                handle(bad, b)
+        narrow = b.copy()
+        narrow._shape = (40, 5)  # with columns outside, which nobody looks at again
+        with pytest.raises(pa.errors.SparseStructureError, match="has the shape"):
+            handle(a, narrow)
+        broken = a.copy()
+        broken.indices[0] = 10**6
+        with pytest.raises(pa.errors.SparseStructureError, match="another pattern"):
+            handle(broken, b)
+        np.testing.assert_allclose(handle(a, b).toarray(), (a @ b).toarray(), atol=1e-12)
+
+
+@pytest.mark.parametrize("ring", [("min", "add"), ("or", "and"), ("add", "mul"), ("mul", "second")], ids="-".join)
+@pytest.mark.parametrize("rows", [1, 40])
+def test_a_handle_over_a_semiring(ring: tuple[str, str], rows: int) -> None:
+    """Rows of sums are zero between uses, those of others begin anew; also where a single row has no loop."""
+    a, b = matrix(rows, 30, 0.2, 7), matrix(30, 50, 0.2, 8)
+    if ring[0] == "or":
+        a, b = a.astype(bool), b.astype(bool)
+    chosen = pa.semiring(*ring)
+    product, rng = (lambda x, y: pa.matmul(x, y, semiring=chosen)), np.random.default_rng(9)
+    handle = pa.pattern(product, a, b)
+    for _ in range(3):
+        a.data[:] = rng.integers(0, 2, a.nnz) if ring[0] == "or" else rng.standard_normal(a.nnz)
+        got, want = handle(a, b), pa.jit(product)(a, b)
+        np.testing.assert_array_equal(stored(got), stored(want))
+        np.testing.assert_allclose(got.toarray(), want.toarray(), atol=1e-12)
+
+
+def test_a_handle_does_not_see_changes_of_the_first_operands() -> None:
+    a = matrix(30, 30, 0.2, 7)
+    handle, kept = pa.pattern(FUNCTIONS["product"], a, a), a.copy()
+    handle(a, a)
+    a.indices[:] = 10**6
+    np.testing.assert_allclose(handle(kept, kept).toarray(), (kept @ kept).toarray(), atol=1e-12)
+    with pytest.raises(pa.errors.SparseStructureError, match="another pattern"):
+        handle(kept, a)
+
+
+def test_a_broken_matrix_has_no_handle() -> None:
+    a = matrix(30, 30, 0.2, 7)
+    a.indices[3] = 10**6
+    with pytest.raises(pa.errors.SparseStructureError):
+        pa.pattern(FUNCTIONS["product"], a, a)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_conversions_called_often(threads: int) -> None:
+    convert, rng = pa.jit(lambda a: pa.asformat(a, "csc")), np.random.default_rng(3)
+    with pa.options(num_threads=threads):
+        for k in range(4):
+            a = matrix(40, 30, 0.1 + 0.1 * k, k)
+            got, want = convert(a), a.tocsc()
+            for part in ("indptr", "indices", "data"):
+                np.testing.assert_array_equal(getattr(got, part), getattr(want, part))
+            twice = sp.csr_array((rng.standard_normal(2 * a.nnz), np.repeat(a.indices, 2), 2 * a.indptr), shape=a.shape)
+            np.testing.assert_allclose(convert(twice).toarray(), twice.toarray(), atol=1e-12)
+            assert convert(twice).nnz == a.nnz
+        a.indices[0] = 10**6
+        with pytest.raises(pa.errors.SparseStructureError, match="outside"):
+            convert(a)
+        a.indices[0] = 0
+        a.indptr[1] = 10**6
+        with pytest.raises(pa.errors.SparseStructureError):
+            convert(a)
+        assert convert(sp.csr_array((0, 5))).shape == (0, 5)
 
 
 @pytest.mark.parametrize("source", ["csr", "csc", "coo"])

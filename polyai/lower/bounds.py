@@ -42,6 +42,7 @@ class Fibres:
         self.out, self.scop, self.storage, self.streams, self.groupings = out, out.scop, out.storage, streams, groupings
         self.statements = {s.name: s for s in out.scop.statements}
         self.ascending = {i.name for i in program.inputs if i.unique}
+        self.complete = program.complete
         self.weights: dict[str, str] = {}
         self.hulls: dict[str, tuple[str, int]] = {}
         self.loops: dict[str, Loop] = {}
@@ -148,10 +149,13 @@ class Fibres:
             first = self._index_array(Load(f"{dim.tensor}.crd{dim.level}", (parent,), dt.i64), limit)  # type: ignore[arg-type]
             self.out.firsts[(dim.tensor, dim.level)] = self.out.let(f"{dim.tensor}_first{dim.level}", first)
         if inside and not dim.place and isinstance(parent, lp.Var) and level.name == "compressed":
-            self.weights.setdefault(parent.name, f"{dim.tensor}.pos{dim.level}")
+            measured = f"{dim.tensor}.pos{dim.level}"
+            if dim.tensor in self.complete:  # what a product stores tells more of its work than what its left operand does
+                self.weights[parent.name] = measured
+            self.weights.setdefault(parent.name, measured)
         return begin, end
 
-    def _look_ahead(self, dim: po.RaggedDim, place: Expr, statement: po.Statement, values: Mapping[str, lp.LoopExpr], rows: lp.LoopExpr) -> None:
+    def _look_ahead(self, dim: po.RaggedDim, place: Expr, statement: po.Statement, values: Mapping[str, lp.LoopExpr], rows: lp.LoopExpr, known: bool) -> None:
         """Hints for fibres that a list of coordinates names: their positions first, then where they begin. The list goes on into the
         next fibre, so that short ones are looked past; its end stands for what lies beyond."""
         source = place.arg if isinstance(place, Cast) else place
@@ -171,7 +175,7 @@ class Fibres:
 
         self.out.emit(lp.Prefetch(pos, named(2 * AHEAD)))
         ahead = self.out.let("ahead", named(AHEAD))
-        row = b.where(b.below(ahead, rows), ahead, b.ZERO)
+        row = ahead if known else b.where(b.below(ahead, rows), ahead, b.ZERO)
         begin = self.out.let("ahead_begin", b.convert(b.load(pos, (row,), self.storage.dtype(pos)), dt.i64))
         reads = {n.array for s in self.scop.statements for root in s.roots for n in loads_in(root)}
         for array in (f"{dim.tensor}.crd{dim.level}", f"{dim.tensor}.val"):
@@ -191,7 +195,10 @@ class Fibres:
         body = Body(self.out, statement, values, self.streams)
         at, given = body.value(place, None), counted_from_the_end(place)
         at = at if isinstance(at, lp.Var) else self.out.let("place", at)
-        self._look_ahead(dim, place, statement, values, self.out.size(extent))
+        known = self.storage.is_known_below(place, extent)
+        self._look_ahead(dim, place, statement, values, self.out.size(extent), known)
+        if known:
+            return at
         ok = b.below(at, self.out.size(extent))
         self.out.check(ok, self.out.place_site(place, dim.tensor, dimension, extent), at if given is None else b.convert(body.value(given, None), dt.i64), max(self.out.hoisted(ok), self.out.hoisted(at)))
         return at

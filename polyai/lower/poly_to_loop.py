@@ -32,7 +32,7 @@ from polyai.lower import nests
 from polyai.lower.ast_walk import Ast, Branch, Instance, Loop, Marked, Several, apart, instances, is_straight
 from polyai.lower.bounds import Fibres
 from polyai.lower.emitter import Emitter, Level
-from polyai.lower.exprs import operations
+from polyai.lower.exprs import loads_in, operations
 from polyai.lower.grouping import Groupings
 from polyai.lower.packed import Packed
 from polyai.lower.statement import Body
@@ -41,6 +41,7 @@ from polyai.poly import nodes as po
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Const, Var
 from polyai.tensor import nodes as tn
+from polyai.tensor.bodies import zero
 
 _SYMBOLIC = 32
 """How many iterations a loop of unknown length is taken to have when costs are estimated."""
@@ -259,7 +260,7 @@ class _Lowering:
         is_split, self.groupings.is_split = self.groupings.piece is not None and not self.groupings.is_split, True
         parallel = po.PARALLEL in mine and not self._in_parallel() and not self.lanes
         name = self.out.names.fresh(self._stem(loop))
-        kind = lp.Kind.VECTOR if po.VECTOR in mine else lp.Kind.JAM if po.JAM in mine else lp.Kind.SERIAL
+        kind = lp.Kind.VECTOR if po.VECTOR in mine and not self._takes(loop.body) else lp.Kind.JAM if po.JAM in mine else lp.Kind.SERIAL
         jam = int(mine.get(po.JAM, 1))
         blocks = None
         if parallel and (kind is not lp.Kind.SERIAL):
@@ -316,6 +317,11 @@ class _Lowering:
         count = b.floordiv(b.add(b.sub(upper, lower), b.const(width - 1)), b.const(width))
         inner = lp.For(name, start, stop, body, kind, loop.step, jam=jam)
         self.out.emit(lp.For(blocks, b.ZERO, count, inner, lp.Kind.PARALLEL, cost=cost * width))
+
+    def _takes(self, ast: Ast) -> bool:
+        """Whether an instance leaves zero where it read: elements that memory names are not stored in lanes."""
+        found = (n for i in instances(ast) for n in loads_in(self.statements[i.statement].value))
+        return any(self.storage.arrays[n.array].taken for n in found)
 
     def _in_parallel(self) -> bool:
         return self.parallel_level is not None
@@ -384,7 +390,18 @@ class _Lowering:
                     self.fibres.hulls[po.hull_of(e.tensor, e.level)] = (e.tensor, e.level)
             shared = not parallel and (bool(extents) or self._crosses_parallel(ast, name))
             space = lp.Space.KERNEL if shared else lp.Space.THREAD if extents else lp.Space.REGISTER
-            self.out.emit(lp.Alloc(name, array.dtype, extents, space))
+            self.out.emit(lp.Alloc(name, array.dtype, extents, space, zero=array.taken and space is lp.Space.THREAD))
+            if array.taken and space is not lp.Space.THREAD:
+                self._clear(name, array.dtype, extents)
+
+    def _clear(self, name: str, dtype: dt.DType, extents: tuple[lp.LoopExpr, ...]) -> None:
+        """Zeros in all elements of an array that no parallel loop is around."""
+        at = tuple(b.var(self.out.names.fresh("z")) for _ in extents)
+        cleared: lp.Stmt = lp.Store(name, at, zero(dtype))
+        for variable, extent in reversed(list(zip(at, extents))):
+            kind = lp.Kind.VECTOR if variable is at[-1] else lp.Kind.SERIAL
+            cleared = lp.For(variable.name, b.ZERO, extent, cleared, kind)
+        self.out.emit(cleared)
 
     def _deeper(self, ast: Ast, name: str, depth: int) -> bool:
         """True if one loop below, above `depth`, still holds all statements that access `name`."""

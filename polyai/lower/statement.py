@@ -28,7 +28,7 @@ from polyai.scalar.expr import Apply, Cast, Const, Expr, Load, Var
 from polyai.scalar.ops import MONOIDS
 from polyai.shapes.expr import Size
 from polyai.tensor import nodes as tn
-from polyai.tensor.bodies import from_size
+from polyai.tensor.bodies import from_size, zero
 
 
 class Body:
@@ -73,6 +73,9 @@ class Body:
         if s.monoid is not None:
             value = b.apply(MONOIDS[s.monoid].op, (b.load(s.target, at, dtype), value), dtype)
         out.emit(lp.Store(s.target, at, value))
+        for read in dict.fromkeys(n for n in loads_in(s.value) if out.storage.arrays[n.array].taken):
+            taken = out.storage.place(read.array, self.indices(read.array, read.indices, None), out.begins)
+            out.emit(lp.Store(read.array, taken, zero(read.dtype)))
 
     def _push(self, cursor: lp.LoopExpr) -> None:
         """Store what the statement pushes at the cursor's position, which must lie in the arrays."""

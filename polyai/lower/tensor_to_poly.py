@@ -178,20 +178,24 @@ class _Lowering:
 
             T_row[i, M.crd1[i,q]] = 0;  T_row[i, B.crd1[A.crd1[i,r],s]] += ...;  T[i,q] = T_row[i, M.crd1[i,q]]
 
-        What lies outside the pattern is added up as well and never read.
+        What lies outside the pattern is added up as well and never read. Where nothing does, the row is zero between uses, and who reads
+        an element leaves zero there.
         """
-        order = self._format(owner_within(step.within[0], self.types).tensor).order
+        owner = owner_within(step.within[0], self.types).tensor
+        order = self._format(owner).order
         dims = tuple(step.type.pattern.dims.index(d) for d in order) if step.type.pattern is not None else order
         row = self.array_names.fresh(f"{step.target}_row")
-        self.arrays[row] = poly.Array(row, reduce.dtype, tuple(step.type.shape[d] for d in dims), "temporary")
         indices = tuple(step.indices[d] for d in dims)
         identity = Const(MONOIDS[reduce.monoid].identity(reduce.dtype), reduce.dtype)
+        taken = owner in self.program.complete and identity == zero(reduce.dtype)
+        self.arrays[row] = poly.Array(row, reduce.dtype, tuple(step.type.shape[d] for d in dims), "temporary", taken)
         first, inner, last = (
             self._frame(step.indices, step.within),
             self._frame((*step.indices, *reduce.over), reduce.within),
             self._frame(step.indices, step.within),
         )
-        self._add(f"{step.target}_init", first, row, self._dense_at(first, indices), identity, None)
+        if not taken:
+            self._add(f"{step.target}_init", first, row, self._dense_at(first, indices), identity, None)
         self._add(f"{step.target}_upd", inner, row, self._dense_at(inner, indices), self._expr(inner, reduce.body, reduce.dtype), reduce.monoid)
         value = convert(Load(row, self._dense_at(last, indices), reduce.dtype), step.type.dtype)
         self._add(step.target, last, name, self._at(last, step.indices, step.type), value, None)

@@ -114,6 +114,7 @@ class _Machine:
         codes = {s.name: (tuple(self._code(e) for e in s.at), self._code(s.value)) for s in self.scop.statements}
         self.pushes = {s.name: [(array, self._code(value)) for array, value in s.pushes] for s in self.scop.statements}
         self.once = {s.name: self._code(s.once) for s in self.scop.statements if s.once is not None}
+        self.reader = ""  # the target of the statement at hand
         self.last: dict[tuple[str, int], int] = {}  # by statement and group: the coordinate before
         for g in self.scop.groupings:
             self.made.update(((g.cursors, (k,)), (0, ())) for k in range(evaluate(g.groups, self.sizes)))
@@ -133,6 +134,7 @@ class _Machine:
                 place = (int(self._read(s.target, tuple(int(a(env)) for a in at))),)
                 self._inside(array, place)
                 self.made[array, place] = (to_numpy(self.arrays[array].dtype).type(pushed(env)), self._life(array))
+            self.reader = s.target
             self._execute(s, tuple(int(a(env)) for a in at), value(env))
         for g in self.scop.groupings:
             if g.name not in begun:
@@ -189,6 +191,10 @@ class _Machine:
             given = self.inputs[array]
             return given[self._flat(self.arrays[array], at)] if self._is_ragged(array) else given[at]
         found = self.made.get((array, at))
+        if self.arrays[array].taken:
+            if self.reader != array:
+                self.made.pop((array, at), None)
+            return to_numpy(self.arrays[array].dtype).type(0) if found is None else found[0]
         if found is None or found[1] != self._life(array):
             raise VerifyError(f"{array}{list(at)} is read before it is written", f"in iteration {list(self.around)}")
         return found[0]

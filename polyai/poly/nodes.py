@@ -63,12 +63,14 @@ class Ragged:
 
 @node
 class Array:
-    """An array of the scop, by its logical dimensions. `role`: "input", "output", "temporary", "workspace" or "stream"."""
+    """An array of the scop, by its logical dimensions. `role`: "input", "output", "temporary", "workspace" or "stream". `taken`: a
+    temporary that holds zeros at first; a statement that reads an element, and is no update of it, leaves zero there."""
 
     name: str
     dtype: DType
     extents: tuple[Size | Ragged, ...]
     role: str
+    taken: bool = False
 
 
 @node

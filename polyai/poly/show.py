@@ -39,7 +39,7 @@ def _array(scop: Scop, array: Array) -> str:
     extents = ", ".join(f"len {e.tensor}.{e.level}" if isinstance(e, Ragged) else show_size(e) for e in array.extents)
     depths = [a.depth for a in scop.allocations if a.array == array.name]
     where = f" in loop {depths[0]}" if depths and depths[0] else ""
-    return f"{array.role} {array.name}: {array.dtype}[{extents}]{where}"
+    return f"{array.role} {array.name}: {array.dtype}[{extents}]{where}{', zero where it was read' if array.taken else ''}"
 
 
 def statement(s: Statement, relations: bool = False) -> Iterator[str]:

@@ -209,11 +209,7 @@ def _counted(plan: Plan, arrays: MutableMapping[str, Array], values: MutableMapp
     total, bound = int(arrays[name][-1]), values.get(tn.nnz_of(plan.counts))
     values[tn.nnz_of(plan.counts)] = total
     if width:
-        if total * width > SMALL:
-            available = memory_available()
-            if available is not None and total * width > available // 2:
-                raise LooseError
-        if plan.index_bits == 32 and total > np.iinfo(np.int32).max:
+        if not has_room(total, width, plan.index_bits):
             raise LooseError
         return
     _fitting(total, plan)
@@ -226,6 +222,15 @@ def _counted(plan: Plan, arrays: MutableMapping[str, Array], values: MutableMapp
     if plan.within and total != bound:
         for part in (f"{plan.fills}.crd1", f"{plan.fills}.val"):
             arrays[part] = arrays[part][:total].copy()
+
+
+def has_room(total: int, width: int, index_bits: int) -> bool:
+    """Whether memory and indices allow room for `total` elements of `width` bytes, of which fewer will be stored."""
+    if total * width > SMALL:
+        available = memory_available()
+        if available is not None and total * width > available // 2:
+            return False
+    return index_bits > 32 or total <= np.iinfo(np.int32).max
 
 
 def _fitting(total: int, plan: Plan) -> int:

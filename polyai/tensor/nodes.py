@@ -255,7 +255,8 @@ class Program:
     `A.nnz` of what owns a pattern, or one of `sizes`; a symbol is at least 0 unless `facts` say more. `assembled`: patterns that
     the program makes and whose fibres the caller has counted: `J.pos1` is an argument, so that arrays may lie along them. `packed`:
     those of them whose `J.pos1` bounds the fibres only. Rows lie one after another, and are filled in the parts that the
-    argument `J.cuts` gives, of at most `J.part` bounded elements; the result `J.end1` says where each row ends."""
+    argument `J.cuts` gives, of at most `J.part` bounded elements; the result `J.end1` says where each row ends. `complete`: patterns of
+    arguments that hold every coordinate which the sums along them reach."""
 
     name: str
     inputs: tuple[Input, ...]
@@ -265,6 +266,7 @@ class Program:
     assembled: tuple[str, ...] = ()
     sizes: tuple[str, ...] = ()
     packed: tuple[str, ...] = ()
+    complete: tuple[str, ...] = ()
 
 
 def targets_of(step: Step) -> tuple[str, ...]:

@@ -85,7 +85,7 @@ def test_mkl_computes_new_values_on_a_kept_pattern() -> None:
     assert relative_excess(again_, values.data, bound) <= 1 and relative_excess(two, values.data, bound) <= 1
 
 
-@pytest.mark.parametrize("name", ("scipy", "mkl"))
+@pytest.mark.parametrize("name", ("scipy", "mkl", "polyai"))
 def test_conversions_keep_every_value(name: str) -> None:
     library = peer(name)
     full = canonical(generated.blocks(64, 4, 0.2, np.float64).tocsr())

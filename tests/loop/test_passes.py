@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from polyai.loop import build as b
 from polyai.loop.interp import run
-from polyai.loop.nodes import Alloc, Apply, Check, Const, For, If, Kernel, Kind, Let, Load, Site, Space, Stmt, Store, Var
+from polyai.loop.nodes import Alloc, Apply, Check, Const, For, If, Kernel, Kind, Let, Load, Param, Site, Space, Stmt, Store, Var
 from polyai.loop.passes.bind import bind
 from polyai.loop.passes.flatten import flatten
 from polyai.loop.passes.jam import jam, widths
@@ -87,6 +87,21 @@ def test_the_rest_of_a_sum_that_gathers_is_branches_inside_each_other() -> None:
     assert len([s for s in all_stmts(row.body) if isinstance(s, For)]) == 1  # the whole vectors
     branches = [s for s in all_stmts(row.body) if isinstance(s, If) and not any(isinstance(x, For) for x in all_stmts(s))]
     assert [sum(isinstance(x, Check) for x in all_stmts(s)) for s in branches] == [3, 2, 1]  # four lanes leave at most three
+
+
+@pytest.mark.parametrize("m", [0, 1, 3, 4, 7, 8, 13])
+def test_the_rest_of_a_loop_of_indexed_loads_is_branches_where_no_instruction_loads_them(m: int) -> None:
+    k = kernels.v("k")
+    index = b.convert(b.load("crd", (k,), dt.i32), dt.i64)
+    loop = For("k", b.ZERO, kernels.v("m"), Store("y", (k,), b.load("x", (index,), dt.f64)), Kind.VECTOR)
+    params = (Param("m", dt.i64, "size"), Param("crd", dt.i32, "input", (kernels.v("m"),)), Param("x", dt.f64, "input", (b.const(20),)), Param("y", dt.f64, "output", (kernels.v("m"),)))
+    narrow, wide = (vectorize(flatten(Kernel("g", params, loop)), bits, 16) for bits in (256, 512))
+    assert ("exists" in show_stmt(narrow.body), "exists" in show_stmt(wide.body)) == (False, True)
+    for kernel in (narrow, wide):
+        verify(kernel)
+        args = {"m": m, "crd": np.arange(m, dtype=np.int32)[::-1].copy(), "x": np.arange(20.0), "y": np.zeros(m)}
+        assert run(kernel, args) == 0
+        np.testing.assert_array_equal(args["y"], np.arange(m)[::-1])
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
@@ -279,6 +294,18 @@ for i in 0..m parallel weight=A.pos1:
       T = T + A.val[add_value] * X[k * w + j]
     let add_value_1 = T + bias[j]
     Y[i_w + j] = where(add_value_1 > f32(0.0), add_value_1, f32(0.0))"""
+
+
+def test_bind_moves_a_load_out_of_a_loop_where_an_array_of_its_length_was_read_at_its_index() -> None:
+    """`x` has as many elements as `idx`, whose element i was read outside of the loop over j; `z` has others."""
+    i, j = kernels.v("i"), kernels.v("j")
+    place = b.convert(Load("idx", (i,), dt.f64), dt.i64)
+    longer = b.load("z", (b.add(i, b.const(1)),), dt.f64)
+    inner = For("j", b.ZERO, kernels.v("p"), Store("y", (j,), Apply("add", (b.load("x", (i,), dt.f64), longer), dt.f64)))
+    body = For("i", kernels.v("m"), b.mul(kernels.v("m"), b.const(2)), b.block(Let("p", place), inner))  # not below the extents of `x` for certain
+    text = show_stmt(bind(flatten(Kernel("w", _elementwise(body).params, body))).body)
+    before, after = text.split("for j in")
+    assert "x[i]" in before and "x[i]" not in after and "z[i + 1]" in after
 
 
 def test_bind_keeps_a_value_in_the_loop_of_another_it_equals() -> None:

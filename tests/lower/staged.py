@@ -103,14 +103,25 @@ LEVELS: dict[str, tuple[str, Runner]] = {
 """By name: the stage to stop after, and who runs what it made."""
 
 
-def run(program: Program, given: Mapping[str, Any], level: str, change: Callable[[int, Arrays], None] | None = None, how: str = "") -> dict[str, Any]:
+def run(
+    program: Program,
+    given: Mapping[str, Any],
+    level: str,
+    change: Callable[[int, Arrays], None] | None = None,
+    how: str = "",
+    kept: Mapping[str, SparseValue] | None = None,
+) -> dict[str, Any]:
     """The outputs at a level: dense arrays, and for those along a pattern that the program makes a `SparseValue` in stored order.
-    `change(number, arrays)` is called before each phase. `how` patterns are assembled: as `phases.HOW` says."""
+    `change(number, arrays)` is called before each phase. `how` patterns are assembled: as `phases.HOW` says; "again": those of `kept`."""
     until, runner = LEVELS[level]
     how = how or ("counted" if level in ("poly", "counted") else "packed")  # statements do not say where memory has gaps
     build = compile_program(program, {}, Options(), host(), until=until, verify=True, how=how)
     arrays, sizes = arguments(program, dict(given))
     arrays = {k: np.array(a) for k, a in arrays.items()}
+    for name, pattern in (kept or {}).items():
+        counts = np.bincount(pattern.coords[0], minlength=pattern.shape[0])
+        arrays[f"{name}.pos1"] = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
+        arrays[f"{name}.crd1"], sizes[nnz_of(name)] = pattern.coords[1].astype(np.int32), len(pattern.values)
     for place, part in enumerate(build.parts):
         if change is not None:
             change(place, arrays)

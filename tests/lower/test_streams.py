@@ -205,6 +205,19 @@ def test_rows_of_a_workspace_come_out_sorted(width: int, level: str) -> None:
     np.testing.assert_array_equal(out.values, [whole[i, c] for i, w in enumerate(wanted) for c in w])
 
 
+@pytest.mark.parametrize("level", [level for level in staged.LEVELS if level != "counted"])
+@pytest.mark.parametrize("rows_a", [[[0, 1], [], [1, 2], [0, 1, 2], [0]], [[0, 2]], [[], []]], ids=["rows", "one row", "nothing"])
+def test_new_values_along_a_known_pattern(rows_a: Rows, level: str) -> None:
+    """Each row finds zeros where the rows before it stored something."""
+    rows_b = [[0, 3, 64], [3, 4], []]
+    pattern = staged.run(product(), {"A": value(rows_a, 3, 1), "B": value(rows_b, 70, 2)}, "counted")["C"]
+    for seed in (3, 4):
+        a, b = value(rows_a, 3, seed), value(rows_b, 70, seed + 10)
+        out = staged.run(product(), {"A": a, "B": b}, level, how="again", kept={"C": pattern})["C"]
+        np.testing.assert_array_equal(out.coords, pattern.coords)
+        np.testing.assert_array_equal(out.values, (a.todense() @ b.todense())[tuple(pattern.coords)])
+
+
 @pytest.mark.parametrize("level", LEVELS)
 def test_what_cancels_stays_stored(level: str) -> None:
     a = SparseValue((np.array([0, 0]), np.array([0, 1])), np.array([1.0, 1.0]), (1, 2))

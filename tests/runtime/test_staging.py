@@ -60,7 +60,7 @@ def test_a_result_that_memory_cannot_hold_is_an_error_before_it_is_allocated(op:
     function = pa.jit(OPS[op])
     function(a, b)
     monkeypatch.setattr(staging, "LARGE", 0)
-    free = iter([1 << 30])  # the row pointers fit, what is stored does not
+    free = iter([10, 1 << 30])  # not enough for the bounds; then the row pointers fit, what is stored does not
     monkeypatch.setattr(staging, "SMALL", 0)
     monkeypatch.setattr(staging, "memory_available", lambda: next(free, 10))
     with pytest.raises(ShapeError, match=r"would take [0-9,]+ bytes") as found:

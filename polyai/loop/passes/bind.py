@@ -10,7 +10,8 @@ Before::                                        After::
 Value numbering over the structured program: two expressions have one number if they have one operation and operands with
 one number; a load's number also holds how often its array was written. Arithmetic moves out of loops freely (it cannot
 fail; divisions of integers by unknown numbers stay). A load moves out of a loop only if it is in range whether the loop
-runs or not: a scalar array, or a whole array indexed by the variable of a loop around it. Loads stay behind their checks.
+runs or not: a scalar array, a whole array indexed by the variable of a loop around it, or one at whose index an array of the same
+length was read outside of the loop. Loads stay behind their checks.
 Proves what it does.
 """
 
@@ -305,8 +306,18 @@ class _Binder:
             for k in range(self.levels.depth, level - 1, -1):
                 if number in self.levels.stack[k].known:
                     return k
-            return self.levels.depth
+            return self._read_beside(expr, level)
         return level
+
+    def _read_beside(self, expr: Load | MaskedLoad, level: int) -> int:
+        """The outermost block, not outside of `level`, where an array of the same length was read at the same index."""
+        depth, extents = self.levels.depth, self.extents.get(expr.array)
+        if not isinstance(expr, Load) or extents is None or len(extents) != 1 or len(expr.indices) != 1:
+            return depth
+        place = (extents, self.number_of[id(expr.indices[0])])
+        found = next((k for k in range(level, depth) if place in self.levels.stack[k].read), depth)
+        self.levels.stack[depth].read.add(place)
+        return found
 
     def _always_in_range(self, expr: Load) -> bool:
         extents = self.extents.get(expr.array)

@@ -33,12 +33,14 @@ _SAFE_DIVISORS = ("floordiv", "mod")
 
 @record
 class Level:
-    """One block under construction. `loop`: it is a loop's body, run any number of times. `known` names its values."""
+    """One block under construction. `loop`: it is a loop's body, run any number of times. `known` names its values. `read`: what is read
+    in it, as far as a pass notes that."""
 
     stmts: list[Stmt]
     loop: bool
     parallel: bool
     known: dict[object, Var] = field(default_factory=dict)
+    read: set[object] = field(default_factory=set)
 
 
 class Levels:

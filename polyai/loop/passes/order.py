@@ -10,7 +10,7 @@ from polyai.loop.passes.bind import bind
 from polyai.loop.passes.flatten import flatten
 from polyai.loop.passes.interleave import interleave
 from polyai.loop.passes.jam import jam
-from polyai.loop.passes.prefetch import prefetch
+from polyai.loop.passes.prefetch import prefetch, unhinted
 from polyai.loop.passes.privatize import privatize
 from polyai.loop.passes.promote import promote
 from polyai.loop.passes.quotients import quotients
@@ -39,6 +39,7 @@ def passes(
         ("spare", spare),
         ("stretch", lambda kernel: stretch(kernel, sizes or {})),
         ("flatten", flatten),
+        ("unhinted", lambda kernel: unhinted(kernel, sizes or {})),
         ("privatize", lambda kernel: privatize(kernel, sizes or {})),
         ("bind", bind),
         ("promote", promote),

@@ -34,6 +34,41 @@ VECTORS = 4
 
 def prefetch(kernel: Kernel, sizes: Mapping[str, int], near: frozenset[str] = frozenset()) -> Kernel:
     """`kernel` with hints; `sizes` are typical values of its parameters, `near` index arrays that need none."""
+    extents, large = _arrays(kernel, sizes)
+    if not large:
+        return kernel
+    work = _Prefetch(extents, large, near, supply(kernel))
+    return Kernel(kernel.name, kernel.params, work.stmt(kernel.body, {}), kernel.sites)
+
+
+def unhinted(kernel: Kernel, sizes: Mapping[str, int]) -> Kernel:
+    """`kernel` without the hints it has for arrays that stay near a core at typical sizes: these would only take time.
+
+        prefetch B.crd1[ahead_begin]   ->   nothing, if B stores little
+    """
+    hinted = {s.array for s in all_stmts(kernel.body) if isinstance(s, Prefetch)}
+    kept = hinted & _arrays(kernel, sizes)[1]
+    if kept == hinted:
+        return kernel
+
+    def without(s: Stmt) -> Stmt:
+        match s:
+            case Block(stmts):
+                return Block(tuple(without(x) for x in stmts if not isinstance(x, Prefetch) or x.array in kept))
+            case Prefetch(array) if array not in kept:
+                return Block(())
+            case For() | While():
+                return dataclasses.replace(s, body=without(s.body))
+            case If(condition, then, orelse):
+                return If(condition, without(then), None if orelse is None else without(orelse))
+            case _:
+                return s
+
+    return dataclasses.replace(kernel, body=without(kernel.body))
+
+
+def _arrays(kernel: Kernel, sizes: Mapping[str, int]) -> tuple[dict[str, tuple[LoopExpr, ...]], set[str]]:
+    """The extents of arrays, and those that do not stay near a core."""
     extents: dict[str, tuple[LoopExpr, ...]] = {p.name: p.extents for p in kernel.params if p.extents is not None}
     types = {p.name: p.dtype.bytes for p in kernel.params}
     for s in all_stmts(kernel.body):
@@ -47,10 +82,7 @@ def prefetch(kernel: Kernel, sizes: Mapping[str, int], near: frozenset[str] = fr
             total *= LARGE if number is None else max(1, number)
         if total >= LARGE:
             large.add(name)
-    if not large:
-        return kernel
-    work = _Prefetch(extents, large, near, supply(kernel))
-    return Kernel(kernel.name, kernel.params, work.stmt(kernel.body, {}), kernel.sites)
+    return extents, large
 
 
 def _value(expr: LoopExpr, sizes: Mapping[str, int]) -> int | None:

@@ -232,7 +232,10 @@ def _loop(loop: For, levels: Levels, bits: int, registers: int, sizes: Mapping[s
         if plan.tile and copies > 1:  # the rest is less than two vectors: one loop under a mask
             counts.pop()
         at = _steps(loop, levels, lower, upper, counts, plan.lanes, body)
-        _masked(loop, levels, at, upper, plan.lanes, counts[-1] > 1, lambda mask: body(1, mask))
+        if plan.pointed and counts[-1] == 1 and _is_short(loop.body):  # indexed loads under a mask would be a branch for each lane
+            _branches(loop, levels, at, upper, plan)
+        else:
+            _masked(loop, levels, at, upper, plan.lanes, counts[-1] > 1, lambda mask: body(1, mask))
         return
     first = levels.positions(loop.var, lower, upper, [plan.lanes])[0]
     if plan.scalar_rest:

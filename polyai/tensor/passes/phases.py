@@ -54,6 +54,7 @@ from polyai.tensor.nodes import (
     Spread,
     Step,
     TensorType,
+    is_select,
     nnz_of,
     owns_a_pattern,
     pushes,
@@ -92,7 +93,11 @@ def run(program: Program, *, how: str = "packed") -> tuple[Phase, ...]:
     Where patterns were assembled before, the values of a scatter are sums along its pattern, which is an argument then:
 
         C.val[i: n, j: m within C(i, j)] f64 = sum(k: c) A[i, k] * B[k, j]   within A(i, k), B(k, j)
+
+    Index arrays are the caller's own then, and were checked when they were assembled: formats say so.
     """
+    if how == "again":
+        program = _owned(program)
     selected = selections.run(program)
     program = selected.program
     made = {step.target: step for step in program.body if isinstance(step, (Join, Scatter, Spread)) and owns_a_pattern(step)}
@@ -169,7 +174,7 @@ class _Cut(Counting):
             elif self.how != "again":
                 counted = self._count(name)
                 self._add(out, [counted[-1].target], ready, shared, done, more=counted, counting=name)
-            stored = self._fill(name)
+            stored = [s for s in self._fill(name) if self.how != "again" or s.target != f"{name}.crd1"]  # which the caller has then
             followers = self._followers(name, ready, done)
             goals = [*(s.target for s in stored), *followers]
             self._add(out, goals, ready, shared, done, more=stored, filling=name, packed=packed)
@@ -228,7 +233,8 @@ class _Cut(Counting):
         if bounding:  # only how long rows are is read
             taken = tuple(dataclasses.replace(i, unique=False) for i in taken)
         counts = {nnz_of(n) for s in steps for n in counted_by(s)}
-        program = Program(name, taken, tuple(steps), (*goals, *exported), (), tuple(sorted(assembled)), packed=(filling,) if packed else ())
+        complete = (filling,) if filling and self.how == "again" and isinstance(self.made[filling], Scatter) else ()
+        program = Program(name, taken, tuple(steps), (*goals, *exported), (), tuple(sorted(assembled)), packed=(filling,) if packed else (), complete=complete)
         program = dataclasses.replace(program, sizes=tuple(sorted(counts - size_symbols(program))))
         sizes = size_symbols(program)
         program = dataclasses.replace(program, facts=tuple(f for f in self.program.facts if symbols(f.size) <= sizes))
@@ -347,6 +353,17 @@ class _Cut(Counting):
 def _occupancy(step: Scatter) -> Scatter:
     """The scatter without its values: what it touches."""
     return dataclasses.replace(step, type=dataclasses.replace(step.type, dtype=dt.bool_), monoid="or", body=Const(True, dt.bool_))
+
+
+def _owned(program: Program) -> Program:
+    """The program with index arrays that were checked and cannot change."""
+
+    def kept(type: TensorType) -> TensorType:
+        return type if type.format is None or is_select(type) else dataclasses.replace(type, format=dataclasses.replace(type.format, owned=True))
+
+    inputs = tuple(dataclasses.replace(i, type=kept(i.type)) for i in program.inputs)
+    body = tuple(dataclasses.replace(s, type=kept(s.type)) if isinstance(s, (Join, Scatter, Spread)) else s for s in program.body)
+    return dataclasses.replace(program, inputs=inputs, body=body)
 
 
 def _is_dear(step: Step) -> bool:
