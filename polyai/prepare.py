@@ -24,7 +24,7 @@ from polyai.sparse.stats import rows_of
 
 KERNELS = ("spmv", "spmm")
 LAYOUTS = ("rows", "near rows", "narrow rows", "slices", "sorted slices", "sliced diagonals", "diagonals")
-ROUNDS, PRODUCTS, SHORTEST, LONGEST = 5, 30, 4e-4, 8e-3
+ROUNDS, PRODUCTS, SHORTEST, LONGEST = 3, 30, 4e-4, 8e-3
 """Each candidate is timed in so many rounds, for about as long as so many products take, within these seconds in all: a matrix of few
 entries gains little by a better choice."""
 

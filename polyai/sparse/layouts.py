@@ -128,28 +128,30 @@ def _pieces(rows: Rows, lanes: int, order: Array) -> list[tuple[str, Array | Own
     least = by_slice.min(axis=1)
     if (by_slice != least[:, None]).any() and rows.nnz < SHORT * rows.rows:
         least = np.zeros(count, np.int64)
-    slot = np.repeat(np.arange(rows.rows), per_row)
-    within = np.arange(rows.nnz) - np.repeat(np.cumsum(per_row) - per_row, per_row)
-    source = np.repeat(rows.pos[:-1][order].astype(np.int64), per_row) + within
-    slice_ = slot // lanes
-    in_full = within < least[slice_]
-    index = index_of(rows)
+    index, slot, own = index_of(rows), np.arange(rows.rows), least.repeat(lanes)[: rows.rows]
+    first = rows.pos[:-1][order]
 
-    def filled(width: Array, chosen: Array, start: Array) -> tuple[Array, Array, Array]:
-        pos = np.concatenate([[0], np.cumsum(width)])
-        target = (pos[slice_[chosen]] + within[chosen] - start[slice_[chosen]]) * lanes + slot[chosen] % lanes
+    def filled(width: Array, begin: Array, counts: Array) -> tuple[Array, Array, Array]:
+        """Slices of these widths, with so many entries of each row from `begin` on."""
         assert rows.val is not None
-        values, columns = np.zeros(int(pos[-1]) * lanes, rows.val.dtype), np.zeros(int(pos[-1]) * lanes, index)
-        values[target], columns[target] = rows.val[source[chosen]], rows.crd[source[chosen]]
+        pos = np.concatenate([[0], np.cumsum(width)])
+        room = int(pos[-1]) * lanes
+        number = np.int32 if max(room, rows.nnz) < 1 << 31 else np.int64
+        within = np.arange(counts.sum(), dtype=number) - np.repeat((np.cumsum(counts) - counts).astype(number), counts)
+        source = within + np.repeat(begin.astype(number), counts)
+        within *= lanes
+        within += np.repeat((pos[slot // lanes] * lanes + slot % lanes).astype(number), counts)
+        values, columns = np.zeros(room, rows.val.dtype), np.zeros(room, index)
+        values[within], columns[within] = rows.val[source], rows.crd[source]
         return pos, values.reshape(-1, lanes), columns.reshape(-1, lanes)
 
     arrays: list[tuple[str, Array | Owned]] = []
     more = by_slice.max(axis=1, initial=0) - least
     if least.any() or not more.any():
-        pos, values, columns = filled(least, in_full, np.zeros(count, np.int64))
+        pos, values, columns = filled(least, first, own)
         arrays += [("pieces", pieces(pos)), ("values", frozen(values)), ("columns", frozen(columns))]
     if more.any():
-        pos, values, columns = filled(more, ~in_full, least)
+        pos, values, columns = filled(more, first + own, per_row - own)
         ends = (pos[:-1, None] + by_slice - least[:, None]).astype(np.int32 if pos[-1] < 1 << 31 else np.int64)
         arrays += [("more", pieces(pos)), ("more_values", frozen(values)), ("more_columns", frozen(columns)), ("ends", frozen(ends))]
     return arrays
