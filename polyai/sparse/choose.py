@@ -13,12 +13,9 @@ import numpy as np
 from polyai.sparse import inspector
 from polyai.sparse.inspector import Array, Rows
 from polyai.sparse.layouts import (
-    GAPS,
-    REPEATS,
     Layout,
     all_equal,
     diagonals_layout,
-    kinds_of,
     narrow_rows_layout,
     rows_layout,
     sliced_diagonals_layout,
@@ -122,10 +119,11 @@ def candidates(rows: Rows, threads: int, costs: Costs = COSTS) -> tuple[Candidat
         size = int((nnz - rest) * (stored + 4 / run) + rest * REST_PADDING * (stored + width) + n / run * 4 + (n / run * 4 + 4 * n if rest >= 1 else 0))
         compute = (nnz - rest) * costs.run * item / 4 + rest * REST_PADDING * costs.lane + n / run * costs.piece + n * costs.place / 4
         out.append(Candidate("sliced diagonals", 1, _seconds(compute, size + vectors + 2 * item * n, threads, costs), size, (run,)))
-    offsets = dense_diagonals(rows)
+    found = dense_diagonals(rows)
+    offsets = tuple(offset for offset, _, _ in found)
     if offsets:
-        which, _, kinds, _ = kinds_of(rows, offsets)
-        left, gaps, different = int((which == len(offsets)).sum()), int((kinds & GAPS != 0).sum()), int((kinds & REPEATS == 0).sum())
+        left, gaps = nnz - sum(stored for _, stored, _ in found), sum(stored < room for _, stored, room in found)
+        different = len(offsets) - _of_equal_entries(rows, offsets)
         size = int(n * (different * item + (word_of(gaps).itemsize if gaps else 0)) + (left * (4 + item) + 4 * n if left else 0))
         compute = n * (len(offsets) * costs.diagonal + gaps * costs.gap) * item / 8
         if left:  # their rows are summed beside the diagonals, one by one
@@ -156,15 +154,22 @@ def _longest(lengths: Array, window: int, lanes: int) -> Array:
     return found[: -(-len(lengths) // lanes)]
 
 
-def dense_diagonals(rows: Rows, least: float = 0.5) -> tuple[int, ...]:
-    """Offsets of the diagonals that are at least half full, if they hold at least 90 % of the entries; else none."""
+def dense_diagonals(rows: Rows, least: float = 0.5) -> tuple[tuple[int, int, int], ...]:
+    """Offset, entries and room of the diagonals that are at least half full, if they hold at least 90 % of the entries; else none."""
     fullest = inspector.diagonals(rows).fullest
     room = {offset: min(rows.rows, rows.columns - offset) - max(0, -offset) for offset, _ in fullest}
-    found = sorted((offset, fill) for offset, fill in fullest if fill >= least and room[offset] >= rows.rows // 4)
-    covered = sum(fill * room[offset] for offset, fill in found)
-    if not found or len(found) > MOST_DIAGONALS or covered < 0.9 * rows.nnz:
+    found = [(offset, round(fill * room[offset]), room[offset]) for offset, fill in fullest if fill >= least and room[offset] >= rows.rows // 4]
+    if not found or len(found) > MOST_DIAGONALS or sum(stored for _, stored, _ in found) < 0.9 * rows.nnz:
         return ()
-    return tuple(offset for offset, _ in found)
+    return tuple(sorted(found))
+
+
+def _of_equal_entries(rows: Rows, offsets: tuple[int, ...]) -> int:
+    """How many of the diagonals hold equal entries, as far as a sample shows."""
+    assert rows.val is not None
+    at, _ = inspector.sample(rows, RUN_SAMPLE)
+    distance, bits = rows.crd[at].astype(np.int64) - inspector.row_of(rows, at), rows.val.view(f"u{rows.val.itemsize}")[at]
+    return sum(bool((mine == mine[:1]).all()) for mine in (bits[distance == offset] for offset in offsets))
 
 
 def build(candidate: Candidate, rows: Rows) -> Layout:

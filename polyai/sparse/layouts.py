@@ -181,15 +181,14 @@ class Diagonals(NamedTuple):
 def kinds_of(rows: Rows, offsets: tuple[int, ...]) -> Diagonals:
     """Looks at every entry."""
     assert rows.val is not None
-    row = np.repeat(np.arange(rows.rows, dtype=np.int64), rows.lengths)
-    table = np.full(rows.rows + rows.columns + 1, len(offsets), np.int16)
+    row: Array = np.repeat(np.arange(rows.rows, dtype=np.int32 if rows.rows + rows.columns < 1 << 31 else np.int64), rows.lengths)
+    table = np.full(rows.rows + rows.columns + 1, len(offsets), np.int8)
     table[np.array(offsets, np.int64) + rows.rows] = np.arange(len(offsets))
-    which = table[rows.crd - row + rows.rows]
+    which = table[rows.crd.astype(row.dtype, copy=False) - row + rows.rows]
     counts = np.bincount(which, minlength=len(offsets) + 1)
     bits = rows.val.view(f"u{rows.val.itemsize}")
-    first = np.zeros(len(offsets) + 1, np.int64)
-    first[which[::-1]] = np.arange(rows.nnz)[::-1]
-    others = np.bincount(which[bits != bits[first[which]]], minlength=len(offsets) + 1)
+    first = np.array([np.argmax(which == k) for k in range(len(offsets) + 1)])  # 0 for none, which counts for nothing
+    others = np.bincount(which[bits != bits[first][which]], minlength=len(offsets) + 1)
     room = np.array([min(rows.rows, rows.columns - o) - max(0, -o) for o in offsets], np.int64)
     kinds = REPEATS * (others == 0)[:-1] + GAPS * (counts[:-1] != room)
     return Diagonals(which, row, kinds, first[:-1])

@@ -95,16 +95,16 @@ def test_loops_that_use_their_variable_alone_keep_it() -> None:
     length = Let("len", b.sub(end, begin))
     at = b.load("X", (b.add(begin, q),), dt.f32)
 
-    def of(value: Any, upper: Any = b.var("len"), *more: Stmt) -> For:
+    def of(value: Any, upper: str = "len", *more: Stmt) -> For:
         steps = Block((*more, Store("Y", (b.add(begin, q),), value)))
-        kernel = Kernel("k", (), Block((length, For("q", b.ZERO, upper, steps, Kind.VECTOR))), ())
+        kernel = Kernel("k", (), Block((length, For("q", b.ZERO, b.var(upper), steps, Kind.VECTOR))), ())
         return next(s for s in _loops(rebase(kernel).body))
 
     assert of(at).lower == begin and of(at).upper == end
     assert of(b.apply("mul", (at, b.convert(q, dt.f32)), dt.f32)).lower == b.ZERO  # the number itself
     assert of(b.load("X", (b.add(b.var("other"), q),), dt.f32)).lower == b.ZERO  # from two begins
-    assert of(at, b.var("n")).lower == b.ZERO  # as long as something else
-    assert of(at, b.var("len"), Let("begin", b.const(3))).lower == b.ZERO  # another begin in each step
+    assert of(at, "n").lower == b.ZERO  # as long as something else
+    assert of(at, "len", Let("begin", b.const(3))).lower == b.ZERO  # another begin in each step
 
 
 def test_a_sum_that_begins_with_nothing_takes_the_sum_of_its_lanes() -> None:
