@@ -24,7 +24,7 @@ from polyai.sparse.stats import rows_of
 
 KERNELS = ("spmv", "spmm")
 LAYOUTS = ("rows", "near rows", "narrow rows", "slices", "sorted slices", "sliced diagonals", "diagonals")
-ROUNDS, PRODUCTS, SHORTEST, LONGEST = 3, 30, 4e-4, 8e-3
+ROUNDS, PRODUCTS, SHORTEST, LONGEST = 5, 40, 5e-4, 8e-3
 """Each candidate is timed in so many rounds, for about as long as so many products take, within these seconds in all: a matrix of few
 entries gains little by a better choice."""
 
@@ -136,7 +136,8 @@ def _measured(A: Any, kept: list[tuple[Candidate, Layout]], matrix: Owned, x: An
     compiling = time.perf_counter() - start
     for _ in range(ROUNDS):
         for k, operand in enumerate(operands):
-            _TIMED(operand, x, out=out)  # the arrays of the others have left the caches
+            if times[k] < LONGEST / ROUNDS:
+                _TIMED(operand, x, out=out)  # the arrays of the others have left the caches
             calls, spent, begin = 0, 0.0, time.perf_counter()
             while calls == 0 or spent < min(LONGEST, max(SHORTEST, PRODUCTS * spent / calls)) / ROUNDS:
                 _TIMED(operand, x, out=out)
