@@ -20,17 +20,21 @@ from polyai.sparse.interop import is_sparse
 from polyai.sparse.layouts import Layout
 from polyai.sparse.owned import Owned, nearer, owned_csr
 from polyai.sparse.prepared import Candidate, Choice, Prepared
-from polyai.sparse.stats import Stats, rows_of, stats_of
+from polyai.sparse.stats import rows_of
 
 KERNELS = ("spmv", "spmm")
 LAYOUTS = ("rows", "near rows", "narrow rows", "slices", "sorted slices", "sliced diagonals", "diagonals")
-CLOSE = 2.0
-"""Candidates predicted within this factor of the best are measured."""
-ROUNDS, SHORTEST = 9, 8e-3
+ROUNDS, PRODUCTS, SHORTEST, LONGEST = 5, 40, 5e-4, 8e-3
+"""Each candidate is timed in so many rounds, for about as long as so many products take, within these seconds in all: a matrix of few
+entries gains little by a better choice."""
 
 
 def _product(A: Any, x: Any) -> Any:
     return A @ x
+
+
+_TIMED = Function(_product, name="product")
+"""What is timed: one function for all matrices, so that its kernels are looked up once for each layout."""
 
 
 def prepare(
@@ -51,8 +55,8 @@ def prepare(
         layout: "rows", "near rows", "narrow rows", "slices", "sorted slices", "sliced diagonals" or "diagonals" instead of the model's choice.
         measure: Time the candidates that the model does not rule out, on this machine and now. Without, predictions decide.
 
-    The result's `choice` holds every candidate with its predicted and measured time, what preparing cost, and after how many
-    products it has paid for itself. Results are the same up to the order of summation. Raises ShapeError for what is no
+    The result's `choice` holds every candidate with its predicted and measured time, what preparing cost, how much of it for kernels
+    that serve all such matrices, and after how many products it has paid for itself. Results are the same up to the order of summation. Raises ShapeError for what is no
     sparse matrix, DTypeError for other element types, SparseStructureError for broken index arrays, OptionError for an
     unknown `for_` or `layout`, and for a layout that cannot hold the matrix.
     """
@@ -71,22 +75,17 @@ def prepare(
         raise OptionError(f"threads={threads}", "at least one is needed", "leave it out for the options' number")
     count = threads if threads is not None else current().num_threads or cores()
     rows = _summed(rows_of(A))
-    facts = stats_of(rows)
     assert rows.val is not None
     matrix = owned_csr((rows.rows, rows.columns), rows.pos, rows.crd, rows.val)
-    listed = choose.for_matrices if use == "spmm" or layout == "near rows" else choose.candidates
-    found = listed(facts, rows, rows.val.itemsize, count)
-    if not rows.nnz:
-        found = found[:1]
+    found = (choose.for_matrices if use == "spmm" or layout == "near rows" else choose.candidates)(rows, count)
     if layout is not None:
         found = (_asked(layout, found, rows),)
-    best = min(c.predicted for c in found)
     with options(num_threads=count):
-        built = [_built(c, facts, rows) if c.predicted <= CLOSE * best or c.layout == "rows" else (c, None) for c in found]
-        kept = [(c, made) for c, made in built if made is not None]
+        kept = [_built(c, rows) for c in (choose.in_question(found) if rows.nnz else found[:1])]
         unprepared, compiling = None, 0.0
         if measure and rows.nnz and (use == "spmv" or len(kept) > 1):
-            kept, unprepared, compiling = _measured(A, kept, matrix, np.ones((facts.columns, choose.COLUMNS) if use == "spmm" else facts.columns, matrix.dtype))
+            x = np.ones((rows.columns, choose.COLUMNS) if use == "spmm" else rows.columns, matrix.dtype)
+            kept, unprepared, compiling = _measured(A, kept, matrix, x)
     after = {c.name: c for c, _ in kept}
     shown = tuple(after.get(c.name, c) for c in found)
     winner, made = min(kept, key=lambda entry: entry[0].seconds)
@@ -118,29 +117,30 @@ def _asked(layout: str, found: tuple[Candidate, ...], rows: Rows) -> Candidate:
     raise OptionError(f"layout {layout!r} cannot hold this matrix", f"{rows.nnz} entries; possible are {', '.join(c.name for c in found)}", "leave it out")
 
 
-def _built(candidate: Candidate, facts: Stats, rows: Rows) -> tuple[Candidate, Layout]:
+def _built(candidate: Candidate, rows: Rows) -> tuple[Candidate, Layout]:
     begin = time.perf_counter()
-    made = choose.build(candidate, facts, rows)
+    made = choose.build(candidate, rows)
     return replace(candidate, building=time.perf_counter() - begin), made
 
 
 def _measured(A: Any, kept: list[tuple[Candidate, Layout]], matrix: Owned, x: Any) -> tuple[list[tuple[Candidate, Layout]], float, float]:
     """The candidates with their times, the time of the product of `A` as it is and `x`, and that of the first calls, which compile.
     Runs are interleaved; the least counts."""
-    product, out = Function(_product, name="product"), np.empty((matrix.shape[0], *x.shape[1:]), x.dtype)
+    out = np.empty((matrix.shape[0], *x.shape[1:]), x.dtype)
     blank = Choice("spmv", 1, (), 0, 0.0, 0.0, None, False)
     operands = [A, *(_prepared(matrix, made, blank) for _, made in kept)]
     times = [float("inf")] * len(operands)
     start = time.perf_counter()
     for operand in operands:
-        product(operand, x, out=out)
+        _TIMED(operand, x, out=out)
     compiling = time.perf_counter() - start
     for _ in range(ROUNDS):
         for k, operand in enumerate(operands):
-            product(operand, x, out=out)  # the arrays of the others have left the caches
+            if times[k] < LONGEST / ROUNDS:
+                _TIMED(operand, x, out=out)  # the arrays of the others have left the caches
             calls, spent, begin = 0, 0.0, time.perf_counter()
-            while spent < SHORTEST / ROUNDS:
-                product(operand, x, out=out)
+            while calls == 0 or spent < min(LONGEST, max(SHORTEST, PRODUCTS * spent / calls)) / ROUNDS:
+                _TIMED(operand, x, out=out)
                 calls, spent = calls + 1, time.perf_counter() - begin
             times[k] = min(times[k], spent / calls)
     return [(replace(c, measured=t), made) for (c, made), t in zip(kept, times[1:])], times[0], compiling

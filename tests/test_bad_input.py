@@ -655,3 +655,31 @@ def test_results_too_large_to_have() -> None:
         outer(np.ones(1))
     with pytest.raises(MemoryError):
         pa.jit(lambda a: pa.broadcast_to(a, (2**30, 2**24)) + 1)(np.ones(1))
+
+
+def test_a_condition_on_values_does_not_hide_a_read_outside_of_an_array() -> None:
+    """Nothing proves that `v` is zero wherever x ends: where it is not, the call raises, and nothing outside is read."""
+
+    @pa.jit
+    def shifted(v: Any, x: Any) -> Any:
+        (i,) = pa.indices("i")
+        return pa.comprehension((i,), pa.where(v[i] != 0, x[i + 3], 7.0))
+
+    @pa.jit
+    def both(v: Any, x: Any) -> Any:
+        i = pa.index("i", v.shape[0])
+        return pa.comprehension((i,), pa.where((v[i] != 0) & (i + 3 < x.shape[0]), x[i + 3], 7.0))
+
+    for n in (5, 64, 9001):
+        v, x = np.ones(n), np.arange(float(n))
+        with pytest.raises(pa.errors.IndexOutOfRangeError, match=f"index {n} is out of range for dimension 0 of x"):
+            shifted(v, x)
+        exact = np.append(x[3:], [7.0] * 3)
+        np.testing.assert_array_equal(both(v, x), exact)
+        v[-3:] = 0
+        np.testing.assert_array_equal(shifted(v, x), exact)
+        np.testing.assert_array_equal(both(v, x), exact)
+        if n > 5:
+            v[n // 2] = 0
+            exact[n // 2] = 7
+            np.testing.assert_array_equal(shifted(v, x), exact)

@@ -7,7 +7,8 @@ Each layout of `sparse.layouts` is written in index notation, and the compiler d
                          + sum(q in more[s]: where(q < ends[s, c], more_values[q, c] * x[more_columns[q, c]], 0))
                  y[i] = z[places[i]]                                 of these sums, those that the layout has
     narrow rows  y[i] = sum(q in pieces[i]: values[q] * x[columns[q]])
-    diagonals    y[i] = sum over d, unrolled: where(0 <= i + offset_d < m, where(values[d, i] != 0, values[d, i] * x[i + offset_d], 0), 0)
+    diagonals    y[i] = sum over d, unrolled: where(has_d, where(0 <= i + offset_d < m, v_d * x[i + offset_d], 0), 0)
+                 with v_d = values[v, i] or constants[k], has_d = present[i] & (1 << g) != 0 where it has gaps
 
 Where all entries are equal a layout holds one `value` instead of `values`.
 """
@@ -32,6 +33,7 @@ from polyai.frontend.linalg import matmul
 from polyai.frontend.notation import IndexVar, access, comprehension, index, indices, reduction
 from polyai.frontend.term import Term, convert, number
 from polyai.scalar import dtype as dt
+from polyai.sparse.layouts import GAPS, REPEATS
 
 
 class PreparedArray(LazyArray):
@@ -122,23 +124,40 @@ class PreparedArray(LazyArray):
         return reduction("add", q, term, within=access(parts["more" if prefix else "pieces"], (s, q)))
 
     def _by_diagonals(self, x: Array) -> Array:
-        tracer, values = self.tracer, self.parts["values"]
-        tracer.sizes.unify(values.extents[0], len(self.numbers), "diagonals")
-        tracer.sizes.unify(values.extents[1], self.extents[0], "rows")
-        (i,) = indices("i")
+        """Every element of x inside the matrix is read, and what a gap would add is selected away: reads need no masks."""
+        tracer, parts, n = self.tracer, self.parts, self.extents[0]
+        kinds = list(zip(self.numbers[::2], self.numbers[1::2]))
+        for name, counted in (("values", sum(not kind & REPEATS for _, kind in kinds)), ("constants", sum(kind & REPEATS for _, kind in kinds))):
+            if name in parts:
+                tracer.sizes.unify(parts[name].extents[0], counted, f"diagonals' {name}")
+        for name, dim in (("values", 1), ("present", 0)):
+            if name in parts:
+                tracer.sizes.unify(parts[name].extents[dim], n, "rows")
+        i = index("i", tracer.sizes.value(n))
         m = tracer.sizes.value(self.extents[1])
         kind = dt.promote(self.type.dtype, x.type.dtype)
         zero = convert(number(0, kind), kind)
-        total = None
-        for d, offset in enumerate(self.numbers):
+        word = dt.u32 if kind.bits == 32 and "present" in parts and parts["present"].type.dtype.bits <= 32 else dt.u64
+        values = constants = gaps = 0
+        terms = []
+        for offset, has in kinds:
             at = i + offset
-            value = access(values, (d, i))
-            inside = (at < m) if offset >= 0 else (at >= 0) & (at < m)
-            term = where(inside, where(value != 0, value * access(x, (at,)), zero), zero)
-            total = term if total is None else total + term
-        out = comprehension((i,), total, name="diagonals")
-        rest = self.parts.get("rest")
+            if has & REPEATS:
+                value, constants = _term(access(parts["constants"], (constants,))), constants + 1
+            else:
+                value, values = _term(access(parts["values"], (values, i))), values + 1
+            term = where((at < m) if offset >= 0 else (at >= 0) & (at < m), value * access(x, (at,)), zero)
+            if has & GAPS:
+                bit = convert(access(parts["present"], (i,)), word) & convert(number(1 << gaps, word), word)
+                term, gaps = where(bit != 0, term, zero), gaps + 1
+            terms.append(term)
+        out = comprehension((i,), reduce(operator.add, [reduce(operator.add, terms[k::CHAINS]) for k in range(min(CHAINS, len(terms)))]), name="diagonals")
+        rest = parts.get("rest")
         return _array(out if rest is None else add(out, matmul(rest, x)))
+
+
+CHAINS = 4
+"""Sums of diagonals at once: an addition waits for the one before it."""
 
 
 def _term(value: Any) -> Term:

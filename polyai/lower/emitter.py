@@ -41,6 +41,7 @@ class Emitter:
         self.symbols: dict[str, None] = {}  # sizes the kernel needs, in order of first use
         self.storage = Storage(scop, program, self.size)
         self.held_back: dict[str, frozenset[Load]] = {}  # by statement: loads that only a `where` keeps in their array
+        self.hidden: dict[str, frozenset[Load]] = {}  # those of them that conditions on sizes and indices do not keep there
         self.used: set[str] = set()  # arrays the kernel reads
         self.sites: dict[lp.Site, int] = {}
         self.env: dict[str, lp.LoopExpr] = {}  # isl's names

@@ -20,8 +20,8 @@ from polyai.lower.exprs import loads_in, rebuild
 from polyai.lower.grouping import Groupings
 from polyai.lower.stream import Streams
 from polyai.poly import nodes as po
-from polyai.poly.affine import affine
-from polyai.poly.legal import guarded_loads
+from polyai.poly.affine import affine, refuted, weakest
+from polyai.poly.legal import guarded_loads, hidden_loads
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType
 from polyai.scalar.expr import Apply, Cast, Const, Expr, Load, Var
@@ -39,6 +39,7 @@ class Body:
         self.names = {*statement.dims, *out.scop.parameters}
         self.certain: set[tuple[str, tuple[Expr, ...]]] = set()
         self.held: tuple[Expr, ...] = ()  # conditions that hold where the expression at hand is wanted
+        self.placed: lp.LoopExpr | None = None  # those of them that may say where it reads: what memory holds does not
 
     def store(self) -> None:
         """Append the instance."""
@@ -124,10 +125,17 @@ class Body:
                     test = self.out.let("inside", test)
                 yes = test if guard is None else b.both(guard, test)
                 no = b.negation(test) if guard is None else b.both(guard, b.negation(test))
-                before, self.held = self.held, (*self.held, *_conjuncts(condition))
+                held, placed = self.held, self.placed
+                self.held = (*held, *_conjuncts(condition))
+                if weakest(condition, self.names) is not None:
+                    self.placed = test if placed is None else b.both(placed, test)
                 taken = b.convert(self.value(a, yes), dtype)
-                self.held = before
-                return b.where(test, taken, b.convert(self.value(c, no), dtype))
+                self.held, self.placed = held, placed
+                if refuted(condition, self.names) is not None:
+                    self.placed = b.negation(test) if placed is None else b.both(placed, b.negation(test))
+                other = b.convert(self.value(c, no), dtype)
+                self.placed = placed
+                return b.where(test, taken, other)
             case Apply(op, args, dtype):
                 return rebuild(op, tuple(self.value(a, guard) for a in args), dtype)
             case _:
@@ -141,7 +149,8 @@ class Body:
         return self.out.symbol(name) if size is None else self.out.size(size)
 
     def load(self, expr: Load, guard: lp.LoopExpr | None, dtype: DType) -> lp.LoopExpr:
-        """An element as `dtype`. Where only `guard` keeps it in its array, it is read under that mask."""
+        """An element as `dtype`. Where only `guard` keeps it in its array, it is read under that mask, or under the conditions on
+        sizes and indices in it if they are enough."""
         out, array = self.out, expr.array
         if out.storage.arrays[array].role == "stream":
             return b.convert(out.virtual[array], dtype)
@@ -153,7 +162,9 @@ class Body:
         safe = guard is None or self._in_range(expr)
         if guard is None:
             self.certain.add((array, expr.indices))
-        at = out.storage.place(array, self.indices(array, expr.indices, guard), out.begins)
+        if not safe and self.placed is not None and not self._is_hidden(expr) and all(affine(i, self.names) is not None for i in expr.indices):
+            guard = self.placed
+        at = out.storage.place(array, self.indices(array, expr.indices, guard, None if safe else expr), out.begins)
         out.used.add(array)
         if not safe and guard is not None and at:  # a register can be read always
             return b.convert(lp.MaskedLoad(array, at, guard, out.storage.dtype(array)), dtype)
@@ -176,15 +187,23 @@ class Body:
             self.out.held_back[name] = guarded_loads(self.statement, self.out.scop)
         return expr not in self.out.held_back[name]
 
-    def indices(self, array: str, indices: tuple[Expr, ...], guard: lp.LoopExpr | None) -> list[lp.LoopExpr]:
-        """Logical indices; those that isl has not proved are named and checked."""
+    def _is_hidden(self, expr: Load) -> bool:
+        """True if only what memory holds may keep the affine indices of `expr` in their array."""
+        name = self.statement.name
+        if name not in self.out.hidden:
+            self.out.hidden[name] = hidden_loads(self.statement, self.out.scop)
+        return expr in self.out.hidden[name]
+
+    def indices(self, array: str, indices: tuple[Expr, ...], guard: lp.LoopExpr | None, load: Load | None = None) -> list[lp.LoopExpr]:
+        """Logical indices; those that isl has not proved are named and checked. `load`: what is read, if only conditions keep it in its array."""
         out = self.out
+        hidden = load is not None and self._is_hidden(load)
         found: list[lp.LoopExpr] = []
         for d, index in enumerate(indices):
             under = None if self._coordinates(index) else guard
             x = b.convert(self.value(index, under), dt.i64)
             extent = out.storage.arrays[array].extents[d]
-            if affine(index, self.names) is None and not self._known(index, extent) and not self._proved(index, array, d):
+            if (hidden or affine(index, self.names) is None) and not self._known(index, extent) and not self._proved(index, array, d):
                 if not isinstance(x, (lp.Var, lp.Const)):
                     x = out.let("index", x, out.hoisted(x) if under is None else None)
                 limit = out.env[po.length_of(extent.tensor, extent.level)] if isinstance(extent, po.Ragged) else out.size(extent)

@@ -22,6 +22,7 @@ class Body:
         self.cursor = "0"
         self.thread = "0"
         self.buffers: dict[int, memory.Array] = {}
+        self.ascending: frozenset[tuple[str, str]] = frozenset()  # (x, y): values of which a branch around says x < y
 
     def nested(self, task: Function) -> Body:
         """The body of a task inside this one."""

@@ -60,13 +60,14 @@ def region(b: Body, stmts: tuple[lp.Stmt, ...]) -> None:
 
 
 def loop(b: Body, s: lp.For, lower: Num, upper: Num) -> None:
-    """A counted loop, tested at its end so that it costs one branch per round."""
+    """A counted loop, tested at its end so that it costs one branch per round, and at its begin unless a branch around did that."""
     fn = b.fn
     if s.stretch is not None:
         _stretch(b, s, s.stretch, lower, upper)
         return
     body, after, before = fn.label("loop"), fn.label("done"), fn.at
-    fn.do(f"br i1 {lower.lt(upper).ref}, label %{body}, label %{after}")
+    runs = (lower.ref, upper.ref) in b.ascending
+    fn.do(f"br label %{body}" if runs else f"br i1 {lower.lt(upper).ref}, label %{body}, label %{after}")
     fn.start(body)
     ref, close = fn.phi("i64")
     saved = b.scope.enter()
@@ -117,12 +118,24 @@ def _if(b: Body, condition: lp.LoopExpr, then: lp.Stmt, orelse: lp.Stmt | None) 
     yes, after = fn.label("then"), fn.label("endif")
     no = fn.label("else") if orelse is not None else after
     fn.do(f"br i1 {chosen.ref}, label %{yes}, label %{no}")
+    outside = b.ascending
     for label, part in ((yes, then), (no, orelse)):
         if part is not None:
+            b.ascending = outside | _pairs(b, condition) if part is then else outside
             fn.start(label)
             region(b, (part,))
             fn.do(f"br label %{after}")
+    b.ascending = outside
     fn.start(after)
+
+
+def _pairs(b: Body, condition: lp.LoopExpr) -> frozenset[tuple[str, str]]:
+    """The values that `condition` finds in ascending order."""
+    match condition:
+        case lp.Apply("lt", (lp.Var(_, dt.i64) as x, lp.Var(_, dt.i64) as y)):
+            return frozenset({(b.scope.index(x).re.ref, b.scope.index(y).re.ref)})
+        case _:
+            return frozenset()
 
 
 def _store(b: Body, name: str, indices: tuple[lp.LoopExpr, ...], value: lp.LoopExpr, mask: lp.LoopExpr | None) -> None:

@@ -56,7 +56,7 @@ def write_of(head: str, target: str, at: tuple[Expr, ...], dtype: DType, known: 
 
 def reads_of(head: str, roots: Iterable[Expr], known: Container[str], limits: Limits) -> tuple[Relation, ...]:
     """The relations of all Loads in `roots`, each once. Under `where` they hold for instances that its condition lets through."""
-    found = (_relation(head, load, guards, masked, known, limits) for root in roots for load, guards, masked in _loads(root, known))
+    found = (_relation(head, load, guards, masked, known, limits) for root in roots for load, guards, masked in guards_of(root, known))
     return tuple(dict.fromkeys(found))
 
 
@@ -88,7 +88,7 @@ def _relation(head: str, load: Load, guards: tuple[str, ...], masked: bool, know
     return Relation(load.array, f"{{ {inside}{' : ' if conditions else ''}{' and '.join(conditions)} }}", must)
 
 
-def _loads(
+def guards_of(
     expr: Expr, known: Container[str], guards: tuple[str, ...] = (), masked: bool = False
 ) -> Iterator[tuple[Load, tuple[str, ...], bool]]:
     """Each Load with the affine conditions under which it is made; the flag says that others, not affine, hold it back too."""
@@ -96,16 +96,16 @@ def _loads(
         case Load(_, indices):
             yield expr, guards, masked
             for index in indices:
-                yield from _loads(index, known, guards, masked)
+                yield from guards_of(index, known, guards, masked)
         case Apply("where", (test, yes, no)):
-            yield from _loads(test, known, guards, masked)
+            yield from guards_of(test, known, guards, masked)
             hidden = masked or condition(test, known) is None
             for branch, given in ((yes, weakest(test, known)), (no, refuted(test, known))):
-                yield from _loads(branch, known, guards if given is None else (*guards, given), hidden)
+                yield from guards_of(branch, known, guards if given is None else (*guards, given), hidden)
         case Apply(_, args):
             for arg in args:
-                yield from _loads(arg, known, guards, masked)
+                yield from guards_of(arg, known, guards, masked)
         case Cast(arg):
-            yield from _loads(arg, known, guards, masked)
+            yield from guards_of(arg, known, guards, masked)
         case _:
             pass

@@ -14,7 +14,7 @@ import islpy as isl
 
 from polyai.errors import ScheduleError, VerifyError
 from polyai.poly import tree as st
-from polyai.poly.access import loads_in, variables_in
+from polyai.poly.access import guards_of, loads_in, variables_in
 from polyai.poly.affine import Parameters, affine
 from polyai.poly.context import domains, parameters, relations
 from polyai.poly.deps import Deps
@@ -263,24 +263,33 @@ def guarded_loads(statement: Statement, scop: Scop) -> frozenset[Load]:
 
     Only affine indices count: an index that is read from memory is checked when it is bound.
     """
+    listed = dict.fromkeys(held for root in statement.roots for held in _held_back(root, False))
+    return frozenset(load for load in listed if _may_leave(statement, scop, load, ()))
+
+
+def hidden_loads(statement: Statement, scop: Scop) -> frozenset[Load]:
+    """The Loads whose affine indices may leave their array for all that the affine conditions around them say: only what memory
+    holds could keep them inside, and nothing proves that."""
     known = {*statement.dims, *scop.parameters}
-    arrays = {a.name: a for a in scop.arrays}
-    found = []
-    for load in dict.fromkeys(held for root in statement.roots for held in _held_back(root, False)):
-        texts = [affine(i, known) for i in load.indices]
-        places = [t if t is not None else f"r{p}" for p, t in enumerate(texts)]
-        free = " and ".join(f"r{p} = 0" for p, t in enumerate(texts) if t is None)
-        if not places or all(t is None for t in texts):
-            continue
-        head = f"{statement.name}[{', '.join(statement.dims)}] -> {isl_name(load.array)}[{', '.join(places)}]"
-        relation = Relation(load.array, f"{{ {head}{' : ' + free if free else ''} }}", True)
-        array = arrays[load.array]
-        open_ends = [e if texts[p] is not None else 1 for p, e in enumerate(array.extents)]
-        inside = f"{st.parameter_list(scop)} -> {{ {box(scop, dataclasses.replace(array, extents=tuple(open_ends)))} }}"
-        touched = _range(scop, statement, relation).intersect_params(parameters(scop))
-        if not touched.is_subset(isl.UnionSet.read_from_str(isl.DEFAULT_CONTEXT, inside)):
-            found.append(load)
-    return frozenset(found)
+    listed = dict.fromkeys((load, guards) for root in statement.roots for load, guards, masked in guards_of(root, known) if masked)
+    return frozenset(load for load, guards in listed if _may_leave(statement, scop, load, guards))
+
+
+def _may_leave(statement: Statement, scop: Scop, load: Load, guards: tuple[str, ...]) -> bool:
+    """Whether an affine index of `load` may lie outside where `guards`, conditions as isl text, hold."""
+    known = {*statement.dims, *scop.parameters}
+    array = next(a for a in scop.arrays if a.name == load.array)
+    texts = [affine(i, known) for i in load.indices]
+    if all(t is None for t in texts):
+        return False
+    places = [t if t is not None else f"r{p}" for p, t in enumerate(texts)]
+    where = " and ".join([*(f"r{p} = 0" for p, t in enumerate(texts) if t is None), *guards])
+    head = f"{statement.name}[{', '.join(statement.dims)}] -> {isl_name(load.array)}[{', '.join(places)}]"
+    relation = Relation(load.array, f"{{ {head}{' : ' + where if where else ''} }}", True)
+    open_ends = [e if texts[p] is not None else 1 for p, e in enumerate(array.extents)]
+    inside = f"{st.parameter_list(scop)} -> {{ {box(scop, dataclasses.replace(array, extents=tuple(open_ends)))} }}"
+    touched = _range(scop, statement, relation).intersect_params(parameters(scop))
+    return not touched.is_subset(isl.UnionSet.read_from_str(isl.DEFAULT_CONTEXT, inside))
 
 
 def _held_back(expr: Expr, under: bool) -> Iterator[Load]:

@@ -9,9 +9,11 @@
                    what not every row of a slice has is kept apart
     sliced       slices whose diagonals are looked for one slice at a time, as boundaries and several blocks of a matrix break
     diagonals    them: run q holds the entries (r + c, starts[q] + c) of the rows r + c of a slice; the rest lies in slices
-    diagonals    values[d, i] is the entry (i, i + offsets[d]), 0 if there is none; what lies on no such diagonal stays in rows
+    diagonals    whole diagonals: values[v, i] is the entry (i, i + offset) of the v-th whose entries differ, constants[k] that of all entries of
+                 the k-th whose entries are equal, as those of a stencil often are; bit g of present[i] says whether the g-th that has
+                 gaps has an entry in row i; what lies on no such diagonal stays in rows
 
-Where all entries are equal, as those of a graph often are, all but the first and the last hold one "value" instead of values.
+Where all entries are equal, as those of a graph often are, the layouts between rows and diagonals hold one "value" instead of values.
 """
 
 from __future__ import annotations
@@ -126,28 +128,30 @@ def _pieces(rows: Rows, lanes: int, order: Array) -> list[tuple[str, Array | Own
     least = by_slice.min(axis=1)
     if (by_slice != least[:, None]).any() and rows.nnz < SHORT * rows.rows:
         least = np.zeros(count, np.int64)
-    slot = np.repeat(np.arange(rows.rows), per_row)
-    within = np.arange(rows.nnz) - np.repeat(np.cumsum(per_row) - per_row, per_row)
-    source = np.repeat(rows.pos[:-1][order].astype(np.int64), per_row) + within
-    slice_ = slot // lanes
-    in_full = within < least[slice_]
-    index = index_of(rows)
+    index, slot, own = index_of(rows), np.arange(rows.rows), least.repeat(lanes)[: rows.rows]
+    first = rows.pos[:-1][order]
 
-    def filled(width: Array, chosen: Array, start: Array) -> tuple[Array, Array, Array]:
-        pos = np.concatenate([[0], np.cumsum(width)])
-        target = (pos[slice_[chosen]] + within[chosen] - start[slice_[chosen]]) * lanes + slot[chosen] % lanes
+    def filled(width: Array, begin: Array, counts: Array) -> tuple[Array, Array, Array]:
+        """Slices of these widths, with so many entries of each row from `begin` on."""
         assert rows.val is not None
-        values, columns = np.zeros(int(pos[-1]) * lanes, rows.val.dtype), np.zeros(int(pos[-1]) * lanes, index)
-        values[target], columns[target] = rows.val[source[chosen]], rows.crd[source[chosen]]
+        pos = np.concatenate([[0], np.cumsum(width)])
+        room = int(pos[-1]) * lanes
+        number = np.int32 if max(room, rows.nnz) < 1 << 31 else np.int64
+        within = np.arange(counts.sum(), dtype=number) - np.repeat((np.cumsum(counts) - counts).astype(number), counts)
+        source = within + np.repeat(begin.astype(number), counts)
+        within *= lanes
+        within += np.repeat((pos[slot // lanes] * lanes + slot % lanes).astype(number), counts)
+        values, columns = np.zeros(room, rows.val.dtype), np.zeros(room, index)
+        values[within], columns[within] = rows.val[source], rows.crd[source]
         return pos, values.reshape(-1, lanes), columns.reshape(-1, lanes)
 
     arrays: list[tuple[str, Array | Owned]] = []
     more = by_slice.max(axis=1, initial=0) - least
     if least.any() or not more.any():
-        pos, values, columns = filled(least, in_full, np.zeros(count, np.int64))
+        pos, values, columns = filled(least, first, own)
         arrays += [("pieces", pieces(pos)), ("values", frozen(values)), ("columns", frozen(columns))]
     if more.any():
-        pos, values, columns = filled(more, ~in_full, least)
+        pos, values, columns = filled(more, first + own, per_row - own)
         ends = (pos[:-1, None] + by_slice - least[:, None]).astype(np.int32 if pos[-1] < 1 << 31 else np.int64)
         arrays += [("more", pieces(pos)), ("more_values", frozen(values)), ("more_columns", frozen(columns)), ("ends", frozen(ends))]
     return arrays
@@ -161,19 +165,61 @@ def _by_length(lengths: Array, window: int) -> Array:
     return order
 
 
-def diagonals_layout(rows: Rows, offsets: tuple[int, ...]) -> Layout:
-    """The diagonals `offsets` (ascending), and the rest in rows if there is any. A place without an entry holds 0."""
+VARIES, REPEATS, GAPS = 0, 1, 2
+"""What is known of a diagonal, added up: its entries differ, or are equal; places inside the matrix hold none."""
+
+
+class Diagonals(NamedTuple):
+    """Which of some diagonals each entry lies on (their number for none), its row, and what is known of each diagonal."""
+
+    which: Array
+    row: Array
+    kinds: Array
+    firsts: Array
+
+
+def kinds_of(rows: Rows, offsets: tuple[int, ...]) -> Diagonals:
+    """Looks at every entry."""
     assert rows.val is not None
-    row = np.repeat(np.arange(rows.rows), rows.lengths)
-    distance = rows.crd.astype(np.int64) - row
-    listed = np.array(offsets, np.int64)
-    which = np.minimum(np.searchsorted(listed, distance), len(listed) - 1)
-    on = (listed[which] == distance) & (rows.val != 0)  # a zero in a diagonal stands for no entry
-    values = np.zeros((len(listed), rows.rows), rows.val.dtype)
-    values[which[on], row[on]] = rows.val[on]
-    arrays: list[tuple[str, Array | Owned]] = [("values", frozen(values))]
-    if not on.all():
-        off = ~on
-        pos = np.concatenate([[0], np.cumsum(np.bincount(row[off], minlength=rows.rows))])
-        arrays.append(("rest", owned_csr((rows.rows, rows.columns), pos, rows.crd[off], rows.val[off])))
-    return Layout("diagonals", tuple(arrays), offsets)
+    row: Array = np.repeat(np.arange(rows.rows, dtype=np.int32 if rows.rows + rows.columns < 1 << 31 else np.int64), rows.lengths)
+    table = np.full(rows.rows + rows.columns + 1, len(offsets), np.int8)
+    table[np.array(offsets, np.int64) + rows.rows] = np.arange(len(offsets))
+    which = table[rows.crd.astype(row.dtype, copy=False) - row + rows.rows]
+    counts = np.bincount(which, minlength=len(offsets) + 1)
+    bits = rows.val.view(f"u{rows.val.itemsize}")
+    first = np.array([np.argmax(which == k) for k in range(len(offsets) + 1)])  # 0 for none, which counts for nothing
+    others = np.bincount(which[bits != bits[first][which]], minlength=len(offsets) + 1)
+    room = np.array([min(rows.rows, rows.columns - o) - max(0, -o) for o in offsets], np.int64)
+    kinds = REPEATS * (others == 0)[:-1] + GAPS * (counts[:-1] != room)
+    return Diagonals(which, row, kinds, first[:-1])
+
+
+def diagonals_layout(rows: Rows, offsets: tuple[int, ...]) -> Layout:
+    """The diagonals `offsets` (ascending, at most 64, none empty), and the rest in rows if there is any. `numbers` hold offset and kind
+    of each."""
+    assert rows.val is not None
+    which, row, kinds, firsts = kinds_of(rows, offsets)
+    repeats, gaps = kinds & REPEATS != 0, kinds & GAPS != 0
+    arrays: list[tuple[str, Array | Owned]] = []
+    if not repeats.all():
+        slot = np.append(np.where(repeats, -1, np.cumsum(~repeats) - 1), -1)[which]
+        values = np.zeros((int((~repeats).sum()), rows.rows), rows.val.dtype)
+        on = slot >= 0
+        values[slot[on], row[on]] = rows.val[on]
+        arrays.append(("values", frozen(values)))
+    if repeats.any():
+        arrays.append(("constants", frozen(rows.val[firsts[repeats]])))
+    if gaps.any():
+        bit = np.append(np.where(gaps, np.uint64(1) << (np.cumsum(gaps) - 1).clip(0).astype(np.uint64), np.uint64(0)), np.uint64(0))
+        sums = np.append(np.uint64(0), np.cumsum(bit[which], dtype=np.uint64))  # each bit once a row: their sum is all of them
+        arrays.append(("present", frozen((sums[rows.pos[1:]] - sums[rows.pos[:-1]]).astype(word_of(int(gaps.sum()))))))
+    rest = which == len(offsets)
+    if rest.any():
+        pos = np.concatenate([[0], np.cumsum(np.bincount(row[rest], minlength=rows.rows))])
+        arrays.append(("rest", owned_csr((rows.rows, rows.columns), pos, rows.crd[rest], rows.val[rest])))
+    return Layout("diagonals", tuple(arrays), tuple(int(n) for pair in zip(offsets, kinds) for n in pair))
+
+
+def word_of(bits: int) -> np.dtype[Any]:
+    """The narrowest unsigned type with so many bits, 64 at most."""
+    return np.dtype(next(f"u{size}" for size in (1, 2, 4, 8) if bits <= 8 * size))

@@ -16,13 +16,14 @@ from polyai.term.node import node
 @node
 class Candidate:
     """One layout that came into question, in seconds per product and bytes. `layout` is "rows", "slices" (`window` > 1: sorted
-    by length within so many rows) or "diagonals". `measured` is None for what the model ruled out. `building` is the time it
-    took to build the arrays."""
+    by length within so many rows) or "diagonals". `numbers`: what it is built from, offsets of diagonals or the rows of a slice. `measured`
+    is None for what the model ruled out. `building` is the time it took to build the arrays."""
 
     layout: str
     window: int
     predicted: float
     bytes: int
+    numbers: tuple[int, ...] = ()
     measured: float | None = None
     building: float | None = None
 
@@ -39,8 +40,8 @@ class Candidate:
 @node
 class Choice:
     """What `prepare` decided. `seconds` is what preparing cost in all, `compiling` the part of it until the kernels of the
-    candidates were there (next to nothing once they are in the cache); `unprepared` is one product with the matrix as it was
-    given, None if that was not measured."""
+    candidates were there: they serve all matrices of their layouts, in later processes too. `unprepared` is one product with the
+    matrix as it was given, None if that was not measured."""
 
     use: str
     threads: int
@@ -57,9 +58,18 @@ class Choice:
 
     @property
     def break_even(self) -> int | None:
-        """After how many products preparing has paid for itself; None if it never does, or if nothing was measured."""
+        """After how many products preparing this matrix has paid for itself, its kernels aside; None if it never does, or if nothing
+        was measured."""
+        return self._after(self.seconds - self.compiling)
+
+    @property
+    def break_even_cold(self) -> int | None:
+        """The same, with the time that this call waited for kernels."""
+        return self._after(self.seconds)
+
+    def _after(self, seconds: float) -> int | None:
         gain = 0.0 if self.unprepared is None else self.unprepared - self.best.seconds
-        return int(np.ceil(self.seconds / gain)) if gain > 0 else None
+        return int(np.ceil(seconds / gain)) if gain > 0 else None
 
     def __str__(self) -> str:
         lines = [f"{'layout':30} {'predicted':>11} {'measured':>11} {'bytes':>12}"]
@@ -71,7 +81,7 @@ class Choice:
         if self.unprepared is None:
             lines.append("nothing was measured, so it is not known when that is paid back")
         else:
-            paid = "never" if self.break_even is None else f"after {self.break_even} products"
+            paid = "never" if self.break_even is None else f"after {self.break_even} products, {self.break_even_cold} with the kernels"
             lines.append(f"one product without preparing: {self.unprepared * 1e6:.1f} us; paid back {paid}")
         return "\n".join(lines)
 

@@ -105,14 +105,14 @@ def spmm(dtype: DType = dt.f32, index: DType = dt.i32, vector: bool = True) -> K
     return Kernel("spmm", tuple(params), body, SITES)
 
 
-def spmv(dtype: DType = dt.f64, index: DType = dt.i32) -> Kernel:
-    """y = A @ x, A CSR."""
+def spmv(dtype: DType = dt.f64, index: DType = dt.i32, start: float = 0.0) -> Kernel:
+    """y = start + A @ x, A CSR."""
     value = b.load("A.val", (b.add(v("A_begin1"), v("q")),), dtype)
     loop = For("q", b.ZERO, v("A_len1"), b.block(*column(index), acc("T", dtype, op("mul", value, Load("x", (v("k"),), dtype)))), Kind.VECTOR)
     row = b.block(
         *fibre(index),
         Alloc("T", dtype, (), Space.REGISTER),
-        Store("T", (), Const(0.0, dtype)),
+        Store("T", (), Const(start, dtype)),
         loop,
         Store("y", (v("i"),), Load("T", (), dtype)),
     )

@@ -13,16 +13,17 @@ from hypothesis import strategies as st
 
 from polyai.loop import build as b
 from polyai.loop.interp import run
-from polyai.loop.nodes import Alloc, Apply, Check, Const, For, If, Kernel, Kind, Let, Load, Param, Site, Space, Stmt, Store, Var
+from polyai.loop.nodes import Alloc, Apply, Block, Check, Const, For, If, Kernel, Kind, Let, Load, Param, Site, Space, Stmt, Store, Var
 from polyai.loop.passes.bind import bind
 from polyai.loop.passes.flatten import flatten
 from polyai.loop.passes.jam import jam, widths
 from polyai.loop.passes.order import lower_loops, passes
+from polyai.loop.passes.rebase import rebase
 from polyai.loop.passes.simplify import simplify
 from polyai.loop.passes.vectorize import vectorize
-from polyai.loop.show import show_stmt
+from polyai.loop.show import show_expr, show_stmt
 from polyai.loop.verify import verify
-from polyai.loop.walks import all_stmts
+from polyai.loop.walks import all_exprs, all_stmts, expressions
 from polyai.scalar import dtype as dt
 from polyai.term.node import rewrite
 from tests.loop import kernels
@@ -79,6 +80,37 @@ def test_a_bad_column_is_found_in_the_rest_of_a_row(position: int) -> None:
     a = sp.csr_matrix(np.ones((2, 7)))
     a.indices[position] = 7
     same_after_every_pass(kernels.spmv(), {**kernels.csr_args(a), "x": np.ones(7), "y": np.zeros(2)}, code=2, vector_bits=256)
+
+
+def test_a_loop_over_a_fibre_counts_positions() -> None:
+    kernel = rebase(bind(flatten(simplify(kernels.spmv()))))
+    (loop,) = [s for s in _loops(kernel.body) if s.kind is Kind.VECTOR]
+    assert (show_expr(loop.lower), show_expr(loop.upper)) == ("A_begin1", "A_end1")
+    assert {show_expr(x) for s in all_stmts(loop.body) for e in expressions(s) for x in all_exprs(e) if isinstance(x, Load) and x.indices} == {"A.crd1[q]", "A.val[q]", "x[k]"}
+    verify(kernel, flat=True)
+
+
+def test_loops_that_use_their_variable_alone_keep_it() -> None:
+    q, begin, end = b.var("q"), b.var("begin"), b.var("end")
+    length = Let("len", b.sub(end, begin))
+    at = b.load("X", (b.add(begin, q),), dt.f32)
+
+    def of(value: Any, upper: str = "len", *more: Stmt) -> For:
+        steps = Block((*more, Store("Y", (b.add(begin, q),), value)))
+        kernel = Kernel("k", (), Block((length, For("q", b.ZERO, b.var(upper), steps, Kind.VECTOR))), ())
+        return next(s for s in _loops(rebase(kernel).body))
+
+    assert of(at).lower == begin and of(at).upper == end
+    assert of(b.apply("mul", (at, b.convert(q, dt.f32)), dt.f32)).lower == b.ZERO  # the number itself
+    assert of(b.load("X", (b.add(b.var("other"), q),), dt.f32)).lower == b.ZERO  # from two begins
+    assert of(at, "n").lower == b.ZERO  # as long as something else
+    assert of(at, "len", Let("begin", b.const(3))).lower == b.ZERO  # another begin in each step
+
+
+def test_a_sum_that_begins_with_nothing_takes_the_sum_of_its_lanes() -> None:
+    text = show_stmt(lower_loops(kernels.spmv(), 256, 16).body)
+    assert " = lanes_add(" in text and "+ lanes_add(" not in text
+    assert "+ lanes_add(" in show_stmt(lower_loops(kernels.spmv(start=1.5), 256, 16).body)
 
 
 def test_the_rest_of_a_sum_that_gathers_is_branches_inside_each_other() -> None:

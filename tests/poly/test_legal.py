@@ -11,7 +11,7 @@ from polyai.errors import ScheduleError, VerifyError
 from polyai.lower.tensor_to_poly import lower
 from polyai.poly import tree as st
 from polyai.poly.deps import dependences, flow
-from polyai.poly.legal import check, guarded_loads, in_bounds, ragged_arrays_are_indexed_along_their_fibres
+from polyai.poly.legal import check, guarded_loads, hidden_loads, in_bounds, ragged_arrays_are_indexed_along_their_fibres
 from polyai.poly.nodes import Scop
 from polyai.poly.passes import schedule
 from polyai.scalar import dtype as dt
@@ -229,3 +229,15 @@ def test_fibres_of_different_loops_under_one_mark_are_refused() -> None:
     start, end = [t for t in others if "init" in t.members[0][0]], [t for t in others if "init" not in t.members[0][0]]
     refused = _refused(scop, st.Sequence((*start, merged, *end)))
     assert "bind=A.1 stands for fibres of different loops: those of y_upd and of z_upd" in refused.what
+
+
+def test_a_condition_on_memory_keeps_no_access_inside() -> None:
+    """Conditions on indices and sizes count, also beside one on what memory holds; that one does not."""
+    n = symbol("n")
+    after = op("add", v("i"), lit(1, dt.i64))
+    positive, fits = op("lt", lit(0.0), at("Z", "i")), op("lt", after, v("n"))
+    for condition, hidden in ((positive, {at("X", after)}), (op("and", positive, fits), set())):
+        body = where(condition, at("X", after), lit(0.0))
+        scop = lower(program("shift", [Input("X", dense(n)), Input("Z", dense(n))], [define("Y", {"i": n}, body)], "Y"))
+        assert guarded_loads(scop.statements[0], scop) == {at("X", after)}
+        assert hidden_loads(scop.statements[0], scop) == hidden

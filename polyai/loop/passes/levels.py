@@ -53,6 +53,7 @@ class Levels:
         self.registers: set[str] = set()
         self.nonnegative = {p.name for p in kernel.params if p.extents is None}  # names of values that are known to be >= 0
         self._ordered: set[tuple[str, str]] = set()  # (x, y): a Check established 0 <= x <= y
+        self._between: dict[tuple[str, str], str] = {}  # (x, y): the name of y - x
 
     @property
     def depth(self) -> int:
@@ -72,8 +73,10 @@ class Levels:
         if type(stmt) is Let:
             self.define(stmt.name)
             match stmt.value:
-                case Apply("sub", (Var(y), Var(x))) if (x, y) in self._ordered and y in self.nonnegative:
-                    self.nonnegative.add(stmt.name)
+                case Apply("sub", (Var(y), Var(x)), dt.i64):
+                    self._between[x, y] = stmt.name
+                    if (x, y) in self._ordered and y in self.nonnegative:
+                        self.nonnegative.add(stmt.name)
         elif type(stmt) is Check:
             self._learn(stmt.ok)
         self.stack[-1].stmts.append(stmt)
@@ -95,6 +98,7 @@ class Levels:
         self.home[name] = len(self.stack) - 1
         self.nonnegative.discard(name)
         self._ordered = {pair for pair in self._ordered if name not in pair}
+        self._between = {pair: length for pair, length in self._between.items() if name not in (*pair, length)}
 
     def level_of(self, expr: LoopExpr) -> int:
         """The innermost block that `expr`, arithmetic on numbers and names, needs."""
@@ -149,9 +153,12 @@ class Levels:
                 number %= width
                 out.append(at)
             return out
-        known = lower == b.ZERO and isinstance(upper, Var) and upper.name in self.nonnegative
+        length = self._between.get((lower.name, upper.name)) if isinstance(lower, Var) and isinstance(upper, Var) else None
+        if length is not None:
+            left = b.var(length)
+        known = isinstance(left, Var) and left.name in self.nonnegative
         for width in widths:
-            left = b.sub(upper, at)
+            left = left if length is not None and not out else b.sub(upper, at)
             steps = b.floordiv(left if known else b.largest(left, b.ZERO), b.const(width))
             at = self.let(f"{stem}_at", b.add(lower if not out else at, b.mul(steps, b.const(width))))
             out.append(at)

@@ -14,6 +14,7 @@ from polyai.loop.passes.prefetch import prefetch, unhinted
 from polyai.loop.passes.privatize import privatize
 from polyai.loop.passes.promote import promote
 from polyai.loop.passes.quotients import quotients
+from polyai.loop.passes.rebase import rebase
 from polyai.loop.passes.reuse import reuse
 from polyai.loop.passes.simplify import prune, simplify
 from polyai.loop.passes.spare import spare
@@ -44,6 +45,7 @@ def passes(
         ("bind", bind),
         ("promote", promote),
         ("jam", lambda kernel: jam(kernel, notes)),
+        ("rebase", rebase),
         ("vectorize", lambda kernel: vectorize(kernel, vector_bits, registers, notes, sizes)),
         ("interleave", lambda kernel: interleave(kernel, sizes)),
         ("unmask", unmask),

@@ -238,6 +238,7 @@ def _loop(loop: For, levels: Levels, bits: int, registers: int, sizes: Mapping[s
             _masked(loop, levels, at, upper, plan.lanes, counts[-1] > 1, lambda mask: body(1, mask))
         return
     first = levels.positions(loop.var, lower, upper, [plan.lanes])[0]
+    neutral = _neutral(levels, plan)
     if plan.scalar_rest:
         levels.push()
     for name, monoid, dtype in plan.reduced:
@@ -250,7 +251,7 @@ def _loop(loop: For, levels: Levels, bits: int, registers: int, sizes: Mapping[s
         _masked(loop, levels, at, upper, plan.lanes, False, lambda mask: body(1, mask))
     for name, monoid, dtype in plan.reduced:
         total = Horizontal(monoid, b.load(partial[name][0], (), dtype), dtype)
-        levels.emit(Store(name, (), b.apply(MONOIDS[monoid].op, (b.load(name, (), dtype), total), dtype)))
+        levels.emit(Store(name, (), total if name in neutral else b.apply(MONOIDS[monoid].op, (b.load(name, (), dtype), total), dtype)))
     if plan.scalar_rest:
         vectors = levels.pop()
         levels.emit(If(b.compare("lt", lower, first), vectors))
@@ -258,6 +259,20 @@ def _loop(loop: For, levels: Levels, bits: int, registers: int, sizes: Mapping[s
             _branches(loop, levels, at, upper, plan)
         else:
             rebuild(For(loop.var, at, upper, loop.body), levels, lambda _: False)
+
+
+def _neutral(levels: Levels, plan: _Plan) -> set[str]:
+    """The registers whose last step in the block at hand stores the identity of what they reduce: nothing to combine with."""
+    identities = {name: Const(MONOIDS[monoid].identity(dtype), dtype) for name, monoid, dtype in plan.reduced}
+    found: set[str] = set()
+    for s in reversed(levels.stack[-1].stmts):
+        if not isinstance(s, (Let, Alloc, Store)):
+            break
+        if isinstance(s, Store) and s.array in identities and not s.indices and s.value == identities[s.array]:
+            found.add(s.array)
+        elif isinstance(s, Store):
+            break
+    return found
 
 
 def _is_short(body: Stmt) -> bool:
