@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any, Union, assert_never
 
 from polyai.shapes.expr import Size, floordiv
@@ -159,6 +160,12 @@ class Format:
             count += len(self.levels_of(dimension))
         order = tuple(first[d] + isinstance(self.part(level), Inner) for level, d in enumerate(self.order))
         return replace(self, order=order, parts=())
+
+
+@cache
+def shared(format: Format) -> Format:
+    """One object for all equal formats, so that a call need only look whether it is that one."""
+    return format
 
 
 def extent(part: Part, whole: Size) -> Size:
