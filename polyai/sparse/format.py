@@ -90,6 +90,13 @@ class Format:
         """The levels above the last listed one that are listed, too: only their arrays know how many positions they have."""
         return tuple(n for n, level in enumerate(self.levels) if level.name == "compressed")[:-1]
 
+    @property
+    def lists(self) -> tuple[int, ...]:
+        """The levels of a list of elements that has the coordinates of several: a compressed level that repeats coordinates, and
+        those below; () if there is none."""
+        first = next((n for n, level in enumerate(self.levels) if level.name == "compressed" and not level.unique), None)
+        return () if first is None else tuple(range(first, len(self.levels)))
+
     def level_of(self, dimension: int) -> int:
         """The first level that stores (a part of) `dimension`."""
         return self.order.index(dimension)

@@ -31,7 +31,7 @@ def tensor(rank, density=0.1, seed=0):
 
 
 def unfolded(rank):
-    return Format("unfolded", tuple(range(1, rank)) + (0,), (*(Dense() for _ in range(rank - 1)), Compressed()))
+    return Format("unfolded", (*range(1, rank), 0), (*(Dense() for _ in range(rank - 1)), Compressed()))
 
 
 FORMATS = {
