@@ -10,6 +10,7 @@ from polyai.loop.passes.bind import bind
 from polyai.loop.passes.flatten import flatten
 from polyai.loop.passes.interleave import interleave
 from polyai.loop.passes.jam import jam
+from polyai.loop.passes.owners import owners
 from polyai.loop.passes.prefetch import prefetch
 from polyai.loop.passes.privatize import privatize
 from polyai.loop.passes.promote import promote
@@ -42,6 +43,7 @@ def passes(
         ("stretch", lambda kernel: stretch(kernel, sizes or {})),
         ("flatten", flatten),
         ("privatize", lambda kernel: privatize(kernel, sizes or {})),
+        ("owners", lambda kernel: owners(kernel, sizes or {})),
         ("runs", lambda kernel: runs(kernel, sizes or {}, lists)),
         ("bind", bind),
         ("promote", promote),

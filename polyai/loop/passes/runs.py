@@ -88,14 +88,22 @@ class _Key:
 
 @node
 class _Body:
-    """What a loop does with one element: `steps`, then for each of `lanes` (None: once) one update target[at] = target[at] op value."""
+    """What a loop does with one element: `steps`, then, if `guard` holds, the steps `guarded`, and for each of `lanes` (None: once) one
+    update target[at] = target[at] op value."""
 
     steps: tuple[Stmt, ...]
+    guard: LoopExpr
+    guarded: tuple[Stmt, ...]
     lanes: For | None
     target: str
     at: tuple[LoopExpr, ...]
     op: str
     value: LoopExpr
+
+    @property
+    def all_steps(self) -> tuple[Stmt, ...]:
+        """The steps, guarded or not."""
+        return (*self.steps, *self.guarded)
 
 
 class _Runs:
@@ -124,11 +132,11 @@ class _Runs:
         found: dict[str, _Key] = {}
         extents: dict[str, LoopExpr | None] = {}
         changed = written(loop.body)
-        for s in body.steps:
+        for s in body.all_steps:
             if isinstance(s, Let) and isinstance(s.value, Cast) and isinstance(s.value.arg, Load) and len(s.value.arg.indices) == 1:
                 array, index = s.value.arg.array, s.value.arg.indices[0]
                 if array not in changed and _follows(index, loop.var):
-                    found[array], extents[array] = _Key(s, s.value.arg), _extent(s.name, body.steps)
+                    found[array], extents[array] = _Key(s, s.value.arg), _extent(s.name, body.all_steps)
         listed = next((names for names in self.lists if names[0] in found), ())
         length = typical(b.sub(loop.upper, loop.lower), self.sizes)
         out: list[_Key] = []
@@ -153,9 +161,15 @@ class _Runs:
         return dataclasses.replace(loop, body=_put_together(body))
 
     def _run(self, loop: For, body: _Body, key: _Key, rest: Sequence[_Key]) -> Stmt | None:
-        changing = _changing(body.steps, loop.var, key.let.name)
-        before = tuple(s for s in body.steps if not any(depends(e, changing) for e in expressions(s)) or s == key.let)
-        inside = tuple(s for s in body.steps if s not in before)
+        changing = _changing(body.all_steps, loop.var, key.let.name)
+        before = tuple(s for s in body.all_steps if not any(depends(e, changing) for e in expressions(s)) or s == key.let)
+        guards, within = body.guard, ()
+        if not depends(body.guard, changing) and key.let not in body.guarded:  # the same for the whole run
+            guards, within = b.TRUE, tuple(s for s in before if s in body.guarded)
+            before = tuple(s for s in before if s not in within)
+        inside, guarded = (tuple(s for s in some if s not in (*before, *within)) for some in (body.steps, body.guarded))
+        if guards == b.TRUE:
+            inside, guarded = (*inside, *guarded), ()
         mine, others = _factors(body, changing)
         goes_there = not any(depends(i, changing) for i in body.at)
         if not goes_there and not mine:
@@ -167,7 +181,7 @@ class _Runs:
         if goes_there:
             total = self.names.fresh(f"{key.let.name}_sum")
             read = b.load(total, (), dtype)
-            sums = self._split(inner, _Body(inside, None, total, (), body.op, _product(others, dtype)), rest)
+            sums = self._split(inner, _Body(inside, guards, guarded, None, total, (), body.op, _product(others, dtype)), rest)
             whole = b.apply(body.op, (b.load(body.target, body.at, dtype), _product((*mine, read), dtype)), dtype)
             steps = (
                 Alloc(total, dtype, (), Space.REGISTER),
@@ -178,10 +192,13 @@ class _Runs:
         else:
             factor = self.names.fresh(f"{key.let.name}_factor")
             value = _product((Var(factor, dtype), *others), dtype)
-            steps = (Let(factor, _product(mine, dtype)), self._split(inner, _Body(inside, None, body.target, body.at, body.op, value), rest))
+            inner_body = _Body(inside, guards, guarded, None, body.target, body.at, body.op, value)
+            steps = (Let(factor, _product(mine, dtype)), self._split(inner, inner_body, rest))
         work: Stmt = Block(steps)
         if body.lanes is not None:
             work = dataclasses.replace(body.lanes, body=work)
+        if body.guard != b.TRUE and guards == b.TRUE:
+            work = If(body.guard, Block((*(_moved(s, loop.var, b.var(first)) for s in within), work)))
         return Block((
             Alloc(at, dt.i64, (), Space.REGISTER),
             Store(at, (), loop.lower),
@@ -224,6 +241,9 @@ class _Runs:
 def _body(loop: For) -> _Body | None:
     """What `loop` does, if it is Lets and Checks and then one update, in lanes or not."""
     *steps, tail = b.statements(loop.body) or (Block(()),)
+    guard, guarded = b.TRUE, list[Stmt]()
+    if isinstance(tail, If) and tail.orelse is None and all(isinstance(x, (Const, Var, Apply)) for x in all_exprs(tail.condition)):
+        guard, (*guarded, tail) = tail.condition, b.statements(tail.then) or (Block(()),)
     lanes = tail if isinstance(tail, For) else None
     if lanes is not None:
         if lanes.kind is not Kind.VECTOR or depends(lanes.lower, {loop.var}) or depends(lanes.upper, {loop.var}):
@@ -232,17 +252,17 @@ def _body(loop: For) -> _Body | None:
         if len(inner) != 1:
             return None
         (tail,) = inner
-    if not all(isinstance(s, (Let, Check)) for s in steps):
+    if not all(isinstance(s, (Let, Check)) for s in (*steps, *guarded)):
         return None
     match tail:
         case Store(array, at, Apply(op, (Load() as old, value), dtype), None) if old == Load(array, at, dtype) and op in _MONOID_OF:  # type: ignore[arg-type]
-            names = {s.name for s in steps if isinstance(s, Let)}
+            names = {s.name for s in (*steps, *guarded) if isinstance(s, Let)}
             if lanes is not None and (depends(lanes.lower, names) or depends(lanes.upper, names)):
                 return None
-            read = [e for s in (*steps, Let("", value), *(Let("", i) for i in at)) for e in expressions(s)]
+            read = [e for s in (*steps, *guarded, Let("", value), *(Let("", i) for i in at)) for e in expressions(s)]
             if any(isinstance(x, Load) and x.array == array for e in read for x in all_exprs(e)):
                 return None
-            return _Body(tuple(steps), lanes, array, at, op, value)
+            return _Body(tuple(steps), guard, tuple(guarded), lanes, array, at, op, value)
         case _:
             return None
 
@@ -251,12 +271,15 @@ def _put_together(body: _Body) -> Block:
     """The inverse of `_body`."""
     dtype = b.dtype_of(body.value)
     update: Stmt = Store(body.target, body.at, b.apply(body.op, (b.load(body.target, body.at, dtype), body.value), dtype))
-    return Block((*body.steps, update if body.lanes is None else dataclasses.replace(body.lanes, body=update)))
+    work: Stmt = update if body.lanes is None else dataclasses.replace(body.lanes, body=update)
+    if body.guard == b.TRUE:
+        return Block((*body.steps, *body.guarded, work))
+    return Block((*body.steps, If(body.guard, Block((*body.guarded, work)))))
 
 
 def _depends_on_rest(body: _Body, key: _Key, variable: str) -> bool:
     """Whether the place that an element goes to depends on more than this coordinate."""
-    changing = _changing(body.steps, variable, key.let.name)
+    changing = _changing(body.all_steps, variable, key.let.name)
     return any(depends(i, changing) for i in body.at)
 
 
