@@ -43,7 +43,7 @@ def passes(
         ("stretch", lambda kernel: stretch(kernel, sizes or {})),
         ("flatten", flatten),
         ("privatize", lambda kernel: privatize(kernel, sizes or {})),
-        ("owners", lambda kernel: owners(kernel, sizes or {})),
+        ("owners", lambda kernel: owners(kernel, sizes or {}, lists)),
         ("runs", lambda kernel: runs(kernel, sizes or {}, lists)),
         ("bind", bind),
         ("promote", promote),

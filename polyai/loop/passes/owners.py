@@ -11,8 +11,14 @@ Before::                                                After::
                        + val[q] * X[k * w + j]                    for j in 0..w vector: Y[i * w + j] = ...
 
 where rows are too narrow to be shared by columns. To look at a coordinate costs little beside a row of products, and nothing is copied: the
-order in which elements are added to a row is that of the list, whatever the number of threads. Proves what it does: rows do not
-overlap, and each element is stored to by the thread whose row it is in.
+order in which elements are added to a row is that of the list, whatever the number of threads. Where the list is likely sorted by rows,
+the loop that clears all rows before goes, too: a thread clears its rows when it comes to them, so that each is written while it is near.
+
+    next = low                                              the first of its rows that is not cleared
+    for q: ... if low <= i and i < high: if next <= i: clear rows next..i + 1; next = i + 1
+    clear rows next..high
+
+Proves what it does: rows do not overlap, and each element is stored to by the thread whose row it is in.
 """
 
 from __future__ import annotations
@@ -21,10 +27,13 @@ import dataclasses
 from collections.abc import Mapping
 
 from polyai.loop import build as b
-from polyai.loop.nodes import Apply, Block, Cast, Check, For, If, Kernel, Kind, Let, Load, LoopExpr, Stmt, Store, Var
+from polyai.loop.nodes import Alloc, Apply, Block, Cast, Check, Const, For, If, Kernel, Kind, Let, Load, LoopExpr, Space, Stmt, Store, Var
 from polyai.loop.passes.depend import depends
+from polyai.loop.passes.runs import Lists
 from polyai.loop.passes.stretch import value as typical
-from polyai.loop.walks import all_exprs, expressions, supply
+from polyai.loop.walks import all_exprs, all_stmts, arrays_of, expressions, supply
+from polyai.scalar import dtype as dt
+from polyai.scalar.dtype import DType
 from polyai.scalar.ops import MONOIDS
 from polyai.term.names import Names
 
@@ -32,28 +41,62 @@ PIECES = 64
 """Into how many pieces rows are cut, neighbours of which one thread takes at once."""
 WIDE = 64
 """Elements of a row from which its columns are shared."""
-_OPS = frozenset(m.op for m in MONOIDS.values())
+_MONOID_OF = {m.op: m for m in MONOIDS.values()}
 
 
-def owners(kernel: Kernel, sizes: Mapping[str, int]) -> Kernel:
-    """`kernel` with its narrow scattered sums shared by rows; `sizes` are typical values of sizes and lengths."""
-    return dataclasses.replace(kernel, body=_stmt(kernel.body, supply(kernel), sizes))
+def owners(kernel: Kernel, sizes: Mapping[str, int], lists: Lists) -> Kernel:
+    """`kernel` with its narrow scattered sums shared by rows; `sizes` are typical values of sizes and lengths, `lists` as for `runs`."""
+    return dataclasses.replace(kernel, body=_stmt(kernel.body, supply(kernel), sizes, frozenset(names[0] for names in lists)))
 
 
-def _stmt(s: Stmt, names: Names, sizes: Mapping[str, int]) -> Stmt:
+def _stmt(s: Stmt, names: Names, sizes: Mapping[str, int], sorted_: frozenset[str]) -> Stmt:
     match s:
         case Block(stmts):
-            return Block(tuple(_stmt(x, names, sizes) for x in stmts))
+            out: list[Stmt] = []
+            for x in stmts:
+                before = _cleared_before(x, out)
+                shared = _shared(x, names, sizes, sorted_ if before is not None else frozenset()) if isinstance(x, For) else None
+                if shared is None:
+                    out.append(_stmt(x, names, sizes, sorted_))
+                    continue
+                new, clears = shared
+                if clears and before is not None:
+                    del out[before]
+                out.append(new)
+            return Block(tuple(out))
         case If(condition, then, orelse):
-            return If(condition, _stmt(then, names, sizes), None if orelse is None else _stmt(orelse, names, sizes))
-        case For(kind=Kind.PARALLEL):
-            return _shared(s, names, sizes) or s
+            return If(condition, _stmt(then, names, sizes, sorted_), None if orelse is None else _stmt(orelse, names, sizes, sorted_))
         case _:
             return s
 
 
-def _shared(loop: For, names: Names, sizes: Mapping[str, int]) -> For | None:
-    """`loop`, over pieces of columns, as one over pieces of rows; None if it is something else, or wide."""
+def _cleared_before(loop: Stmt, before: list[Stmt]) -> int | None:
+    """Which of the statements before `loop` sets all elements of the rows that it adds to to the identity; None if that is not so,
+    or something between them might leave or look."""
+    updates = [s for s in all_stmts(loop) if isinstance(s, Store)]
+    if len(updates) != 1 or not isinstance(updates[0].value, Apply) or updates[0].value.op not in _MONOID_OF:
+        return None
+    update, identity = updates[0], _MONOID_OF[updates[0].value.op].identity(b.dtype_of(updates[0].value))
+    for n in range(len(before) - 1, -1, -1):
+        s = before[n]
+        if isinstance(s, For) and s.lower == b.ZERO:
+            match b.statements(s.body):
+                case (For(kind=Kind.VECTOR, lower=first) as lanes,) if first == b.ZERO:
+                    wanted = (Store(update.array, (b.add(b.mul(b.var(s.var), lanes.upper), b.var(lanes.var)),), Const(identity, b.dtype_of(update.value))),)
+                    bounds = [_bound(c, row) for c in all_stmts(loop) for row in (_row(update.indices[0], column.var, lanes.upper) for column in all_stmts(loop) if isinstance(column, For)) if row]
+                    return n if b.statements(lanes.body) == wanted and s.upper in bounds else None
+                case _:
+                    return None
+        if not isinstance(s, (Let, Check)) or update.array in arrays_of(s):
+            return None
+    return None
+
+
+def _shared(loop: For, names: Names, sizes: Mapping[str, int], sorted_: frozenset[str]) -> tuple[For, bool] | None:
+    """`loop`, over pieces of columns, as one over pieces of rows, and whether it clears them: if an array in `sorted_` names them. None if it
+    is something else, or wide."""
+    if loop.kind is not Kind.PARALLEL:
+        return None
     match b.statements(loop.body):
         case (For(kind=Kind.SERIAL, step=1) as walk,) if loop.stretch is not None and loop.lower == b.ZERO:
             pass
@@ -64,7 +107,7 @@ def _shared(loop: For, names: Names, sizes: Mapping[str, int]) -> For | None:
         return None
     width = _whole(lanes, loop)
     match b.statements(lanes.body):
-        case (Store(array, (at,), Apply(op, (old, value), dtype), None),) if old == Load(array, (at,), dtype) and op in _OPS:  # type: ignore[arg-type]
+        case (Store(array, (at,), Apply(op, (old, value), dtype), None),) if old == Load(array, (at,), dtype) and op in _MONOID_OF:  # type: ignore[arg-type]
             row = None if width is None else _row(at, lanes.var, width)
         case _:
             return None
@@ -78,11 +121,30 @@ def _shared(loop: For, names: Names, sizes: Mapping[str, int]) -> For | None:
     piece, end, low, high = (names.fresh(n) for n in ("piece", "piece_end", "low", "high"))
     mine = b.both(b.compare("le", b.var(low), b.var(row)), b.compare("lt", b.var(row), b.var(high)))
     rest = tuple(s for n, s in enumerate(steps) if n not in first)
-    body = Block((*(steps[n] for n in first), If(mine, Block((*rest, dataclasses.replace(lanes, lower=b.ZERO, upper=width))))))
+    clears = any(isinstance(s, Let) and any(isinstance(x, Load) and x.array in sorted_ for x in all_exprs(s.value)) for s in (steps[n] for n in first))
+    start, come, end_ = _clearing(array, op, dtype, b.var(row), (b.var(low), b.var(high)), width, names) if clears else ((), (), ())
+    body = Block((*(steps[n] for n in first), If(mine, Block((*come, *rest, dataclasses.replace(lanes, lower=b.ZERO, upper=width))))))
     bounds = tuple(Let(n, b.floordiv(b.mul(b.var(p), rows), b.const(PIECES))) for n, p in ((low, piece), (high, end)))
     walked = dataclasses.replace(walk, body=body)
     each = max(1, loop.cost * max(1, -(-wide // 16)) // PIECES)
-    return dataclasses.replace(loop, var=piece, upper=b.const(PIECES), body=Block((*bounds, walked)), stretch=end, cost=each)
+    whole = Block((*bounds, *start, walked, *end_))
+    return dataclasses.replace(loop, var=piece, upper=b.const(PIECES), body=whole, stretch=end, cost=each), clears
+
+
+def _clearing(
+    array: str, op: str, dtype: DType, row: LoopExpr, rows: tuple[LoopExpr, LoopExpr], width: LoopExpr, names: Names
+) -> tuple[tuple[Stmt, ...], tuple[Stmt, ...], tuple[Stmt, ...]]:
+    """What clears the rows of a piece: before its loop, when it comes to `row`, and after the loop."""
+    following, element = names.fresh("next"), names.fresh("e")
+    here = b.load(following, (), dt.i64)
+
+    def cleared(upto: LoopExpr) -> Stmt:
+        clear = Store(array, (b.var(element),), Const(_MONOID_OF[op].identity(dtype), dtype))
+        return For(element, b.mul(here, width), b.mul(upto, width), clear, Kind.VECTOR)
+
+    after = b.add(row, b.ONE)
+    start = (Alloc(following, dt.i64, (), Space.REGISTER), Store(following, (), rows[0]))
+    return start, (If(b.compare("le", here, row), Block((cleared(after), Store(following, (), after)))),), (cleared(rows[1]),)
 
 
 def _whole(lanes: For, loop: For) -> LoopExpr | None:

@@ -88,11 +88,13 @@ class _Key:
 
 @node
 class _Body:
-    """What a loop does with one element: `steps`, then, if `guard` holds, the steps `guarded`, and for each of `lanes` (None: once) one
+    """What a loop does with one element: `steps`, then, if `guard` holds, `once`, which knows the place alone and does nothing more the
+    next time, the steps `guarded`, and for each of `lanes` (None: once) one
     update target[at] = target[at] op value."""
 
     steps: tuple[Stmt, ...]
     guard: LoopExpr
+    once: tuple[Stmt, ...]
     guarded: tuple[Stmt, ...]
     lanes: For | None
     target: str
@@ -172,7 +174,7 @@ class _Runs:
             inside, guarded = (*inside, *guarded), ()
         mine, others = _factors(body, changing)
         goes_there = not any(depends(i, changing) for i in body.at)
-        if not goes_there and not mine:
+        if not goes_there and (not mine or body.once):
             return None
         first, end, last, at = (self.names.fresh(f"{key.let.name}_{part}") for part in ("first", "end", "last", "at"))
         dtype = b.dtype_of(body.value)
@@ -181,7 +183,7 @@ class _Runs:
         if goes_there:
             total = self.names.fresh(f"{key.let.name}_sum")
             read = b.load(total, (), dtype)
-            sums = self._split(inner, _Body(inside, guards, guarded, None, total, (), body.op, _product(others, dtype)), rest)
+            sums = self._split(inner, _Body(inside, guards, (), guarded, None, total, (), body.op, _product(others, dtype)), rest)
             whole = b.apply(body.op, (b.load(body.target, body.at, dtype), _product((*mine, read), dtype)), dtype)
             steps = (
                 Alloc(total, dtype, (), Space.REGISTER),
@@ -192,13 +194,13 @@ class _Runs:
         else:
             factor = self.names.fresh(f"{key.let.name}_factor")
             value = _product((Var(factor, dtype), *others), dtype)
-            inner_body = _Body(inside, guards, guarded, None, body.target, body.at, body.op, value)
+            inner_body = _Body(inside, guards, (), guarded, None, body.target, body.at, body.op, value)
             steps = (Let(factor, _product(mine, dtype)), self._split(inner, inner_body, rest))
         work: Stmt = Block(steps)
         if body.lanes is not None:
             work = dataclasses.replace(body.lanes, body=work)
         if body.guard != b.TRUE and guards == b.TRUE:
-            work = If(body.guard, Block((*(_moved(s, loop.var, b.var(first)) for s in within), work)))
+            work = If(body.guard, Block((*body.once, *(_moved(s, loop.var, b.var(first)) for s in within), work)))
         return Block((
             Alloc(at, dt.i64, (), Space.REGISTER),
             Store(at, (), loop.lower),
@@ -241,9 +243,12 @@ class _Runs:
 def _body(loop: For) -> _Body | None:
     """What `loop` does, if it is Lets and Checks and then one update, in lanes or not."""
     *steps, tail = b.statements(loop.body) or (Block(()),)
+    once: tuple[Stmt, ...] = ()
     guard, guarded = b.TRUE, list[Stmt]()
     if isinstance(tail, If) and tail.orelse is None and all(isinstance(x, (Const, Var, Apply)) for x in all_exprs(tail.condition)):
         guard, (*guarded, tail) = tail.condition, b.statements(tail.then) or (Block(()),)
+        if guarded and isinstance(guarded[0], If):
+            once, guarded = (guarded[0],), guarded[1:]
     lanes = tail if isinstance(tail, For) else None
     if lanes is not None:
         if lanes.kind is not Kind.VECTOR or depends(lanes.lower, {loop.var}) or depends(lanes.upper, {loop.var}):
@@ -262,7 +267,7 @@ def _body(loop: For) -> _Body | None:
             read = [e for s in (*steps, *guarded, Let("", value), *(Let("", i) for i in at)) for e in expressions(s)]
             if any(isinstance(x, Load) and x.array == array for e in read for x in all_exprs(e)):
                 return None
-            return _Body(tuple(steps), guard, tuple(guarded), lanes, array, at, op, value)
+            return _Body(tuple(steps), guard, once, tuple(guarded), lanes, array, at, op, value)
         case _:
             return None
 
@@ -274,7 +279,7 @@ def _put_together(body: _Body) -> Block:
     work: Stmt = update if body.lanes is None else dataclasses.replace(body.lanes, body=update)
     if body.guard == b.TRUE:
         return Block((*body.steps, *body.guarded, work))
-    return Block((*body.steps, If(body.guard, Block((*body.guarded, work)))))
+    return Block((*body.steps, If(body.guard, Block((*body.once, *body.guarded, work)))))
 
 
 def _depends_on_rest(body: _Body, key: _Key, variable: str) -> bool:
