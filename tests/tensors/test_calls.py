@@ -74,7 +74,7 @@ def test_later_calls_are_native(rank, name, way):
 
 def test_an_equal_format_made_anew_is_the_same(way):
     dense = tensor(3)
-    text, f = mttkrp(3)
+    _, f = mttkrp(3)
     factors = factors_of(dense)
     for _ in range(3):
         f(pa.SparseArray.from_dense(dense, unfolded(3)), *factors)

@@ -27,7 +27,25 @@ import dataclasses
 from collections.abc import Mapping
 
 from polyai.loop import build as b
-from polyai.loop.nodes import Alloc, Apply, Block, Cast, Check, Const, For, If, Kernel, Kind, Let, Load, LoopExpr, Space, Stmt, Store, Var
+from polyai.loop.nodes import (
+    Alloc,
+    Apply,
+    Block,
+    Cast,
+    Check,
+    Const,
+    For,
+    If,
+    Kernel,
+    Kind,
+    Let,
+    Load,
+    LoopExpr,
+    Space,
+    Stmt,
+    Store,
+    Var,
+)
 from polyai.loop.passes.depend import depends
 from polyai.loop.passes.runs import Lists
 from polyai.loop.passes.stretch import value as typical
@@ -57,7 +75,7 @@ def _stmt(s: Stmt, names: Names, sizes: Mapping[str, int], sorted_: frozenset[st
                 before = _cleared_before(x, out)
                 shared = _shared(x, names, sizes, sorted_ if before is not None else frozenset()) if isinstance(x, For) else None
                 if shared is None:
-                    out.append(_stmt(x, names, sizes, sorted_))
+                    out.append(x if isinstance(x, For) else _stmt(x, names, sizes, sorted_))
                     continue
                 new, clears = shared
                 if clears and before is not None:
@@ -66,6 +84,9 @@ def _stmt(s: Stmt, names: Names, sizes: Mapping[str, int], sorted_: frozenset[st
             return Block(tuple(out))
         case If(condition, then, orelse):
             return If(condition, _stmt(then, names, sizes, sorted_), None if orelse is None else _stmt(orelse, names, sizes, sorted_))
+        case For():
+            found = _shared(s, names, sizes, frozenset())
+            return s if found is None else found[0]
         case _:
             return s
 
@@ -82,14 +103,20 @@ def _cleared_before(loop: Stmt, before: list[Stmt]) -> int | None:
         if isinstance(s, For) and s.lower == b.ZERO:
             match b.statements(s.body):
                 case (For(kind=Kind.VECTOR, lower=first) as lanes,) if first == b.ZERO:
-                    wanted = (Store(update.array, (b.add(b.mul(b.var(s.var), lanes.upper), b.var(lanes.var)),), Const(identity, b.dtype_of(update.value))),)
-                    bounds = [_bound(c, row) for c in all_stmts(loop) for row in (_row(update.indices[0], column.var, lanes.upper) for column in all_stmts(loop) if isinstance(column, For)) if row]
-                    return n if b.statements(lanes.body) == wanted and s.upper in bounds else None
+                    place = b.add(b.mul(b.var(s.var), lanes.upper), b.var(lanes.var))
+                    clears = b.statements(lanes.body) == (Store(update.array, (place,), Const(identity, b.dtype_of(update.value))),)
+                    return n if clears and s.upper in _rows_of(loop, update, lanes.upper) else None
                 case _:
                     return None
         if not isinstance(s, (Let, Check)) or update.array in arrays_of(s):
             return None
     return None
+
+
+def _rows_of(loop: Stmt, update: Store, width: LoopExpr) -> list[LoopExpr | None]:
+    """The extents that Checks in `loop` give the row which `update` goes to, of rows that are `width` long."""
+    rows = {_row(update.indices[0], s.var, width) for s in all_stmts(loop) if isinstance(s, For)}
+    return [_bound(s, row) for s in all_stmts(loop) for row in rows if row is not None]
 
 
 def _shared(loop: For, names: Names, sizes: Mapping[str, int], sorted_: frozenset[str]) -> tuple[For, bool] | None:

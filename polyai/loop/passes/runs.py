@@ -165,7 +165,8 @@ class _Runs:
     def _run(self, loop: For, body: _Body, key: _Key, rest: Sequence[_Key]) -> Stmt | None:
         changing = _changing(body.all_steps, loop.var, key.let.name)
         before = tuple(s for s in body.all_steps if not any(depends(e, changing) for e in expressions(s)) or s == key.let)
-        guards, within = body.guard, ()
+        guards: LoopExpr = body.guard
+        within: tuple[Stmt, ...] = ()
         if not depends(body.guard, changing) and key.let not in body.guarded:  # the same for the whole run
             guards, within = b.TRUE, tuple(s for s in before if s in body.guarded)
             before = tuple(s for s in before if s not in within)
@@ -244,7 +245,8 @@ def _body(loop: For) -> _Body | None:
     """What `loop` does, if it is Lets and Checks and then one update, in lanes or not."""
     *steps, tail = b.statements(loop.body) or (Block(()),)
     once: tuple[Stmt, ...] = ()
-    guard, guarded = b.TRUE, list[Stmt]()
+    guard: LoopExpr = b.TRUE
+    guarded: list[Stmt] = []
     if isinstance(tail, If) and tail.orelse is None and all(isinstance(x, (Const, Var, Apply)) for x in all_exprs(tail.condition)):
         guard, (*guarded, tail) = tail.condition, b.statements(tail.then) or (Block(()),)
         if guarded and isinstance(guarded[0], If):
