@@ -161,7 +161,8 @@ def _loops(build: Build) -> Build:
 def _tidy(build: Build) -> Build:
     notes: list[str] = []
     near = frozenset(f"{i.name}.crd{n}" for i in build.program.inputs if i.type.format is not None and i.type.format.near for n in range(len(i.type.format.levels)))
-    kernel = lower_loops(build.loops, build.target.vector_bits, build.target.registers, notes, build.hints, near)
+    lists = tuple(tuple(f"{i.name}.crd{n}" for n in i.type.format.lists) for i in build.program.inputs if i.type.format is not None and i.type.format.lists)
+    kernel = lower_loops(build.loops, build.target.vector_bits, build.target.registers, notes, build.hints, near, lists)
     return replace(build, kernel=kernel, notes=(*build.notes, *notes))
 
 

@@ -9,13 +9,16 @@ import numpy as np
 
 from polyai.frontend.sizes import Guard
 from polyai.frontend.trace import Traced
-from polyai.runtime.dispatch import ArrayArg, DispatchSpec, Output, ScalarArg, SparseArg
+from polyai.runtime.dispatch import ArrayArg, DispatchSpec, LevelsArg, Output, ScalarArg, SparseArg
 from polyai.runtime.kernel import Kernel, Parameter
 from polyai.scalar import dtype as dt
 from polyai.shapes import expr as sx
 from polyai.shapes.expr import Size
 from polyai.sparse import interop
+from polyai.sparse.format import Format
+from polyai.sparse.levels.compressed import Compressed
 from polyai.sparse.owned import Owned
+from polyai.sparse.tensor import SparseArray
 from polyai.tensor import nodes as tn
 
 
@@ -29,7 +32,7 @@ class Sources:
         for s in traced.symbols:
             if (s.factor, s.offset) != (1, 0):
                 continue
-            known = {"extent": ("dim", s.input, s.dim), "nnz": ("nnz", s.input), "value": ("value", s.input), "length": ("length", s.input, s.dim)}
+            known = {"extent": ("dim", s.input, s.dim), "nnz": ("nnz", s.input), "value": ("value", s.input), "positions": ("positions", s.input, s.dim), "length": ("length", s.input, s.dim)}
             if s.what in known:
                 self.symbols.setdefault(s.symbol, known[s.what])
 
@@ -75,18 +78,24 @@ class Sources:
         block = [format.block(0), format.block(1)] if format is not None and format.blocked else []
         return [("nnz", self.position[owner]), *block]
 
-    def _arg(self, n: int, value: Any) -> ArrayArg | SparseArg | ScalarArg | None:
+    def _arg(self, n: int, value: Any) -> ArrayArg | SparseArg | LevelsArg | ScalarArg | None:
         slot = self.traced.inputs[n]
         type_ = self.types[slot.name]
         if type_.is_sparse:
             found = interop.describe(value)
             if type(value) is Owned and len(value.shape) > 2 and type_.format is not None:
                 return SparseArg("runs", Owned, type_.dtype, dt.BY_NAME[f"i{type_.format.index_bits}"], rank=len(value.shape))
-            if found is None or found.converted or type_.format is None or found.kind not in ("csr", "csc", "bsr", "dia", "coo") or len(found.shape) != 2:
+            if found is None or found.converted or type_.format is None:
                 return None
             index = dt.BY_NAME[f"i{type_.format.index_bits}"]
+            if type(value) is SparseArray:
+                levels = _levels(type_.format)
+                plain = levels and value.format == type_.format and value.data.ndim == 1 and index.bits in (32, 64)
+                return LevelsArg(SparseArray, value.format, type_.dtype, index, value.ndim, levels) if plain else None
+            if found.kind not in ("csr", "csc", "bsr", "dia", "coo") or (len(found.shape) != 2 and value.format != "coo"):
+                return None
             block = (type_.format.block(0) or 1, type_.format.block(1) or 1)
-            return SparseArg(found.kind, type(value), type_.dtype, index, block)  # type: ignore[arg-type]
+            return SparseArg(found.kind, type(value), type_.dtype, index, block, len(found.shape))  # type: ignore[arg-type]
         if slot.kind == "scalar":
             return ScalarArg(type_.dtype) if type_.dtype.name in ("i64", "f64") and type(value) in (int, float) else None
         return ArrayArg(type_.dtype, type_.rank) if type(value) is np.ndarray else None
@@ -100,6 +109,8 @@ class Sources:
         if not suffix:
             return ("data", self.position[tensor])
         n = self.position[tensor]
+        if type(self.args[n]) is SparseArray and suffix != "val":
+            return (suffix[:3], n, int(suffix[3:]))
         if suffix.startswith("pos"):
             return ("pos", n)
         if suffix == "val":
@@ -141,6 +152,16 @@ class Sources:
                 return ("atmost", right, left)
             case _:
                 return None
+
+
+def _levels(format: Format) -> tuple[tuple[str, int], ...]:
+    """The levels as native calls know them; () if they do not know one."""
+    out = [
+        ("dense" if level.full else level.name, dimension)
+        for level, dimension in zip(format.levels, format.order)
+        if level.full or level.name == "singleton" or (isinstance(level, Compressed) and not level.computed)
+    ]
+    return tuple(out) if len(out) == format.rank and not format.parts and not format.padded else ()
 
 
 def _against_number(source: tuple[Any, ...], relation: str | None, number: int) -> tuple[Any, ...] | None:

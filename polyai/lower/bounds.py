@@ -69,7 +69,7 @@ class Fibres:
         if dim.stream:
             return self._open_stream(dim, values, inside)
         begin, end = self._bounds_of(dim, values, inside)
-        if dim.pieces and not dim.level:
+        if dim.pieces and dim.level == dim.cut:
             begin, end = self._piece(dim, values[dim.piece], begin, end)
         length = self.out.let(f"{dim.tensor}_len{dim.level}", b.sub(end, begin))
         if dim.hull in self.hulls:
@@ -204,11 +204,16 @@ class Fibres:
         return at
 
     def _piece(self, dim: po.RaggedDim, number: lp.LoopExpr, begin: lp.LoopExpr, end: lp.LoopExpr) -> tuple[lp.Var, lp.Var]:
-        """Where piece `number` of a fibre begins and ends: the first pieces have one element more if it does not divide."""
+        """What a fibre shares with piece `number` of its level: the first pieces have one element more if it does not divide. The
+        outermost level has one fibre, which holds the piece."""
         count = b.const(dim.pieces)
-        whole, over = (op(b.sub(end, begin), count) for op in (b.floordiv, b.mod))
+        lower, upper = (begin, end) if not dim.cut else (b.ZERO, self.out.size(self.storage.stored[dim.tensor].counts[dim.level]))
+        whole, over = (op(b.sub(upper, lower), count) for op in (b.floordiv, b.mod))
         share, rest = self.out.let("share", whole), self.out.let("rest", over)
-        first, last = (b.add(begin, b.add(b.mul(n, share), b.smallest(n, rest))) for n in (number, b.add(number, b.ONE)))
+        first, last = (b.add(lower, b.add(b.mul(n, share), b.smallest(n, rest))) for n in (number, b.add(number, b.ONE)))
+        if dim.cut:
+            first = self.out.let("first", b.largest(begin, first))
+            last = b.largest(first, b.smallest(end, last))
         return self.out.let(f"{dim.tensor}_from", first), self.out.let(f"{dim.tensor}_to", last)
 
     def _ascends(self, coordinates: str, begin: lp.LoopExpr, length: lp.LoopExpr, site: int) -> None:

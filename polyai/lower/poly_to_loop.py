@@ -45,6 +45,8 @@ from polyai.tensor.bodies import zero
 
 _SYMBOLIC = 32
 """How many iterations a loop of unknown length is taken to have when costs are estimated."""
+_PIECE = 1 << 13
+"""The cost of a piece of a list: lists are cut where pieces are long."""
 
 
 def lower(scop: po.Scop, program: tn.Program) -> lp.Kernel:
@@ -300,7 +302,7 @@ class _Lowering:
             self.parallel_level = None
         if outer[0] is not None:
             self.out.env[loop.iterator] = outer[0]
-        cost = self._cost(loop.body) if parallel else 1
+        cost = max(self._cost(loop.body), _PIECE if self._counts_pieces(loop) else 1) if parallel else 1
         weight = self.fibres.weights.pop(name, None)
         if chunk is not None and packed is not None:
             rows = lp.For(name, lower, upper, body, kind)
@@ -325,6 +327,15 @@ class _Lowering:
 
     def _in_parallel(self) -> bool:
         return self.parallel_level is not None
+
+    def _counts_pieces(self, loop: Loop) -> bool:
+        """Whether the iterations are the pieces of a list."""
+        for found in instances(loop.body):
+            s = self.statements[found.statement]
+            here = {dim for dim, arg in zip(s.dims, found.args) if isinstance(arg, lp.Var) and arg.name == loop.iterator}
+            if any(r.piece in here for r in s.ragged):
+                return True
+        return False
 
     def _stem(self, loop: Loop) -> str:
         """The name of the first dim that runs exactly with this loop."""

@@ -267,10 +267,12 @@ class _Machine:
         if isinstance(extent, Ragged):
             walked = next(r for r in s.ragged if r.dim == dim)
             limit = self._length(extent, tuple(int(self._code(p)({**self.constants, **point})) for p in walked.places))
-            if walked.pieces and not walked.level:  # counted from the begin of the list here, not of the piece
-                share, rest = divmod(limit, walked.pieces)
-                first, last = (n * share + min(n, rest) for n in (point[walked.piece], point[walked.piece] + 1))
-                for value in range(first, last):
+            if walked.pieces and walked.level == walked.cut:  # counted from the begin of the fibre here, not of the piece
+                pos = self.inputs[f"{walked.tensor}.pos{walked.level}"]
+                begin = int(pos[self._position(self._along(extent)[:-1], tuple(int(self._code(p)({**self.constants, **point})) for p in walked.places))])
+                share, rest = divmod(int(pos[-1]), walked.pieces)
+                first, last = (n * share + min(n, rest) - begin for n in (point[walked.piece], point[walked.piece] + 1))
+                for value in range(max(0, first), min(limit, last)):
                     yield from self._points(s, {**point, dim: value})
                 return
         else:

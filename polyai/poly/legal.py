@@ -20,6 +20,7 @@ from polyai.poly.context import domains, parameters, relations
 from polyai.poly.deps import Deps
 from polyai.poly.nodes import JAM, PARALLEL, VECTOR, Array, Merge, Ragged, RaggedDim, Relation, Scop, Statement, hull_of, isl_name
 from polyai.poly.ties import Ties, equal, ties
+from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Apply, Cast, Const, Expr, Load, Var
 
 
@@ -238,7 +239,8 @@ def ragged_arrays_are_indexed_along_their_fibres(scop: Scop) -> None:
                     continue
                 ragged = dims.get(index.name) if isinstance(index, Var) else None
                 before = load.indices[:position]
-                if ragged is None or ragged.fibre != extent or before != ragged.places[len(ragged.places) - position :]:
+                above = [] if ragged is None else [ragged.places, tuple(Var(p, dt.i64) for p in ragged.parents)]  # with the piece, or without
+                if ragged is None or ragged.fibre != extent or before not in [p[len(p) - position :] for p in above]:
                     raise ScheduleError(
                         f"{s.name} indexes {load.array} across the fibres of {extent.tensor}",
                         f"index {position} must walk level {extent.level} of {extent.tensor} below the indices before it",

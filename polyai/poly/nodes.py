@@ -79,8 +79,8 @@ class RaggedDim:
     first). `unique`: no coordinate occurs twice in a fibre. `place`: where the fibre is, an index for each level above that has
     dims; () if these are just the parents. `drains`: the workspace whose row this dim walks.
 
-    If the outermost level is cut into `pieces` of about equal length, `piece` is the dim that counts them, the first of
-    `parents`; a dim of level 0 then counts from the begin of its piece."""
+    If level `cut` is cut into `pieces` of about equal length, `piece` is the dim that counts them, the first of `parents`; a dim of
+    that level then counts from where its fibre and the piece begin to share positions."""
 
     dim: str
     tensor: str
@@ -92,6 +92,7 @@ class RaggedDim:
     drains: str = ""
     piece: str = ""
     pieces: int = 0
+    cut: int = 0
 
     @property
     def places(self) -> tuple[Expr, ...]:

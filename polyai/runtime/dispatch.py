@@ -52,13 +52,27 @@ class SparseArg:
 
 
 @node
+class LevelsArg:
+    """An object of exactly the class `type` whose attribute `format` is this very object, whose `shape` is a tuple of `rank` integers, and
+    whose `listed` is a tuple of its index arrays, outer levels first and of one level positions first, and its values. `levels`: of each
+    level "dense", "compressed" or "singleton", and the dimension that it stores."""
+
+    type: type
+    format: object
+    dtype: DType
+    index: DType
+    rank: int
+    levels: tuple[tuple[str, int], ...]
+
+
+@node
 class ScalarArg:
     """A Python int or float, exactly; kernels read it from memory as one element of `dtype` (i64, f32 or f64)."""
 
     dtype: DType
 
 
-Arg = Union[ArrayArg, SparseArg, ScalarArg]
+Arg = Union[ArrayArg, SparseArg, LevelsArg, ScalarArg]
 
 
 @node
@@ -78,6 +92,7 @@ Source = tuple[Any, ...]
     ("pos", arg)          address of row pointers; of COO, of [0, nnz]       ("nnz", arg)         how many are stored
     ("crd", arg, level)   address of coordinates; `level` for COO only       ("value", arg)       an int argument itself
     ("val", arg)          address of stored values                           ("const", n)         n
+    ("pos", arg, level), ("crd", arg, level), ("positions", arg, level)      of a LevelsArg: arrays of a level, and how many positions it has
     ("length", arg, l)    how long the fibres of level l of DIA are
     ("out", k)            address of the k-th result
 """
@@ -270,6 +285,8 @@ class Program:
                 self._scalar(k, dtype)
             case SparseArg():
                 self._sparse(k, arg)
+            case LevelsArg():
+                self._levels(k, arg)
 
     def _array(self, thing: int, dtype: DType, ndim: int) -> int:
         first = self.number(1 + ndim)
@@ -331,6 +348,39 @@ class Program:
         else:
             self._compressed(k, arg, values, extents[arg.kind == "csc"])
 
+    def _levels(self, k: int, arg: LevelsArg) -> None:
+        """Arrays that were checked when the object was made may have been changed in place: their lengths are compared again."""
+        thing = self._things[k]
+        self._do(Op.TYPE, thing, self._hold(arg.type))
+        self._do(Op.IS, self._attribute(thing, "format"), self._hold(arg.format))
+        for axis, item in enumerate(self._items(self._attribute(thing, "shape"), arg.rank)):
+            extent = self._known["dim", k, axis] = self.number()
+            self._do(Op.INT, item, d=extent)
+            self._do(Op.WITHIN, extent, 0, BIG)
+        count = sum({"dense": 0, "singleton": 1, "compressed": 2}[kind] for kind, _ in arg.levels)
+        arrays = iter(self._items(self._attribute(thing, "listed"), count + 1))
+        above = self.place(("const", 1))
+        for level, (kind, dimension) in enumerate(arg.levels):
+            if kind == "dense":
+                whole = self.number()
+                self._do(Op.TIMES, above, self._known["dim", k, dimension], d=whole)
+                above = whole
+            else:
+                if kind == "compressed":
+                    pos = self._known["pos", k, level] = self._array(next(arrays), arg.index, 1)
+                    ends, nnz = self.number(), self.number()
+                    self._do(Op.ADD, above, 1, d=ends)
+                    self._do(Op.EQUAL, ends, pos + 1)
+                    self._do(Op.READ, pos, above, arg.index.bytes, nnz)
+                    self._do(Op.WITHIN, nnz, 0, BIG)
+                    above = nnz
+                crd = self._known["crd", k, level] = self._array(next(arrays), arg.index, 1)
+                self._do(Op.EQUAL, above, crd + 1)
+            self._known["positions", k, level] = above
+        values = self._known["val", k] = self._array(next(arrays), arg.dtype, 1)
+        self._do(Op.EQUAL, above, values + 1)
+        self._known["nnz", k] = above
+
     def _owned(self, k: int, arg: SparseArg) -> None:
         nnz = self.number()
         thing = self._things[k]
@@ -355,7 +405,7 @@ class Program:
 
     def _coordinates(self, k: int, arg: SparseArg, values: int) -> None:
         if isinstance(getattr(arg.type, "row", None), property):  # SciPy 1.13 and later keep one tuple
-            things = self._items(self._attribute(self._things[k], "coords"), 2)
+            things = self._items(self._attribute(self._things[k], "coords"), arg.rank)
         else:
             things = [self._attribute(self._things[k], name) for name in ("row", "col")]
         nnz = values + 1
@@ -554,4 +604,4 @@ def calls_of(dispatcher: Any) -> tuple[int, int]:
     return table.word(TABLE["hits"]), table.word(TABLE["misses"])
 
 
-__all__ = ["BY_NAME", "ArrayArg", "Bundle", "DispatchSpec", "Output", "ScalarArg", "Selection", "SparseArg", "calls_of", "make_dispatcher", "recent", "review_at", "review_of", "select", "ticks_of"]
+__all__ = ["BY_NAME", "ArrayArg", "Bundle", "DispatchSpec", "LevelsArg", "Output", "ScalarArg", "Selection", "SparseArg", "calls_of", "make_dispatcher", "recent", "review_at", "review_of", "select", "ticks_of"]

@@ -51,6 +51,7 @@ class Op(IntEnum):
     RANK = 25  #     V[d] = V[d] * (c + 1) + how many of the c ascending numbers at b are <= V[a]
     SELECT = 26  #   the kernel to run is that of cell V[a] of the CELLs at b, if it has one
     IS = 27  #       O[a] is the object b
+    TIMES = 28  #    V[d] = V[a] * V[b], if no digit is lost
 
 
 RING = 256
@@ -115,6 +116,8 @@ def text() -> str:
 
     return f"""
 {CLOCK_NAMES}
+
+declare {{i64, i1}} @llvm.smul.with.overflow.i64(i64, i64)
 
 define internal void @own(ptr %owned, ptr %count, ptr %object) alwaysinline {{
   %n = load i64, ptr %count
@@ -392,6 +395,14 @@ op.shift:
   {number("h", "a")}
   %h.up = shl i64 %h, %b
   {give("%h.up")}
+op.times:
+  {number("tm1", "a")}
+  {number("tm2", "b")}
+  %tm.both = call {{i64, i1}} @llvm.smul.with.overflow.i64(i64 %tm1, i64 %tm2)
+  %tm.product = extractvalue {{i64, i1}} %tm.both, 0
+  %tm.lost = extractvalue {{i64, i1}} %tm.both, 1
+  store i64 %tm.product, ptr %d.p
+  br i1 %tm.lost, label %slow, label %advance
 op.quotient:
   {number("qt", "a")}
   %qt.part = udiv i64 %qt, %b

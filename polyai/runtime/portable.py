@@ -170,6 +170,11 @@ def _quotient(v: Any, o: Any, known: Any, a: int, b: int, c: int, d: int, e: int
     v[d] = v[a] // b
 
 
+def _times(v: Any, o: Any, known: Any, a: int, b: int, c: int, d: int, e: int) -> None:
+    _need(-(1 << 63) <= v[a] * v[b] < 1 << 63)
+    v[d] = v[a] * v[b]
+
+
 def _copy(v: Any, o: Any, known: Any, a: int, b: int, c: int, d: int, e: int) -> None:
     v[d] = v[a]
 
@@ -250,6 +255,7 @@ _STEPS: dict[Op, Callable[..., None]] = {
     Op.CONST: _const,
     Op.SHIFT: _shift,
     Op.QUOTIENT: _quotient,
+    Op.TIMES: _times,
     Op.COPY: _copy,
     Op.EQUAL: _equal,
     Op.WITHIN: _within,

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any, Union, assert_never
 
 from polyai.errors import ShapeError
@@ -91,6 +92,13 @@ class Format:
         """The levels above the last listed one that are listed, too: only their arrays know how many positions they have."""
         return tuple(n for n, level in enumerate(self.levels) if level.name == "compressed")[:-1]
 
+    @property
+    def lists(self) -> tuple[int, ...]:
+        """The levels of a list of elements that has the coordinates of several: a compressed level that repeats coordinates, and
+        those below; () if there is none."""
+        first = next((n for n, level in enumerate(self.levels) if level.name == "compressed" and not level.unique), None)
+        return () if first is None else tuple(range(first, len(self.levels)))
+
     def level_of(self, dimension: int) -> int:
         """The first level that stores (a part of) `dimension`."""
         return self.order.index(dimension)
@@ -161,6 +169,12 @@ class Format:
             count += len(self.levels_of(dimension))
         order = tuple(first[d] + isinstance(self.part(level), Inner) for level, d in enumerate(self.order))
         return replace(self, order=order, parts=())
+
+
+@cache
+def shared(format: Format) -> Format:
+    """One object for all equal formats, so that a call need only look whether it is that one."""
+    return format
 
 
 def extent(part: Part, whole: Size) -> Size:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, final
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from polyai.errors import SparseStructureError
 from polyai.sparse import interop, interp, pack
-from polyai.sparse.format import Format
+from polyai.sparse.format import Format, shared
 from polyai.sparse.show import show
 from polyai.sparse.storage import Storage
 from polyai.sparse.verify import verify
@@ -25,19 +26,31 @@ class SparseArray:
     `arrays` by suffix: "pos1", "crd1" of the levels that have them, and "val". Arrays that are contiguous, aligned and in
     native byte order are shared, not copied. All of them are read once, here: SparseStructureError says what is wrong.
     Kernels still check each index that they use, since the arrays may be changed in place.
+
+    `format`, `shape` and `listed` are what calls look at: one object for equal formats, and the arrays, outer levels first, of a level
+    its positions first, values last.
     """
 
-    __slots__ = ("storage",)
+    __slots__ = ("format", "listed", "shape", "storage")
 
     storage: Storage
+    format: Format
+    shape: tuple[int, ...]
+    listed: tuple[Array, ...]
 
     def __init__(self, format: Format, shape: Sequence[int], arrays: Mapping[str, ArrayLike]) -> None:
         given = {name: np.asarray(a) for name, a in arrays.items()}
         native = {name: np.require(a, a.dtype.newbyteorder("="), ("C", "A")) for name, a in given.items()}
         if "val" not in native:
             raise SparseStructureError("the array val is missing", f"given are {sorted(native)}", 'pass arrays={..., "val": values}')
-        self.storage = Storage(format, tuple(int(n) for n in shape), native)
+        self.format, self.shape = shared(format), tuple(int(n) for n in shape)
+        self.storage = Storage(self.format, self.shape, MappingProxyType(native))
         verify(self.storage)
+        names = [f"{part}{level}" for level in range(len(format.levels)) for part in ("pos", "crd")]
+        self.listed = tuple(native[name] for name in (*names, "val") if name in native)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SparseArray, (self.format, self.shape, dict(self.storage.arrays))
 
     @classmethod
     def pack(cls, format: Format, shape: Sequence[int], coordinates: Sequence[ArrayLike], values: ArrayLike) -> SparseArray:
@@ -57,14 +70,6 @@ class SparseArray:
     @classmethod
     def _of(cls, storage: Storage) -> SparseArray:
         return cls(storage.format, storage.shape, storage.arrays)
-
-    @property
-    def format(self) -> Format:
-        return self.storage.format
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.storage.shape
 
     @property
     def ndim(self) -> int:

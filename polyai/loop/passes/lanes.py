@@ -40,6 +40,7 @@ from polyai.loop.nodes import (
 )
 from polyai.loop.passes.depend import combined
 from polyai.loop.passes.levels import Levels
+from polyai.loop.walks import all_exprs
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType
 from polyai.scalar.ops import MONOIDS
@@ -154,8 +155,13 @@ class Lanes:
                 self.levels.emit(For(var, first.expr, last.expr, self.levels.pop(), Kind.SERIAL, step))
             case If(condition, then, orelse):
                 self._if(self.value(condition), then, orelse)
-            case While():
-                raise NotInLanes("a while loop is inside")
+            case While(condition, body):
+                test = self.value(condition)
+                if not isinstance(test, Same) or self.branch:
+                    raise NotInLanes("how often a while loop runs differs between iterations")
+                self.levels.push(loop=True)
+                self.run(body)
+                self.levels.emit(While(test.expr, self.levels.pop()))
             case Call(function):
                 raise NotInLanes(f"it calls {function}")
             case Turn():
@@ -357,6 +363,8 @@ class Lanes:
                 return Each(tuple(b.convert(self.vector(inner, c), dtype) for c in range(self.copies)))
             case Apply(op, args, dtype):
                 return self._apply(op, tuple(self.value(a) for a in args), dtype)
+            case Horizontal() if all(isinstance(self.env.get(x.name, Same(x)), Same) for x in all_exprs(expr) if isinstance(x, Var)):
+                return Same(expr)  # a scalar of vectors that are the same in all iterations
             case Ramp() | Horizontal() | Pack():
                 raise NotInLanes("it holds vectors already")
             case _:

@@ -10,12 +10,14 @@ from polyai.loop.passes.bind import bind
 from polyai.loop.passes.flatten import flatten
 from polyai.loop.passes.interleave import interleave
 from polyai.loop.passes.jam import jam
+from polyai.loop.passes.owners import owners
 from polyai.loop.passes.prefetch import prefetch, unhinted
 from polyai.loop.passes.privatize import privatize
 from polyai.loop.passes.promote import promote
 from polyai.loop.passes.quotients import quotients
 from polyai.loop.passes.rebase import rebase
 from polyai.loop.passes.reuse import reuse
+from polyai.loop.passes.runs import Lists, runs
 from polyai.loop.passes.simplify import prune, simplify
 from polyai.loop.passes.spare import spare
 from polyai.loop.passes.stretch import stretch
@@ -31,9 +33,10 @@ def passes(
     notes: list[str] | None = None,
     sizes: Mapping[str, int] | None = None,
     near: frozenset[str] = frozenset(),
+    lists: Lists = (),
 ) -> tuple[tuple[str, Pass], ...]:
     """Names and passes. `notes` collects what could not be done; `sizes` are typical values of size parameters; `near`: index arrays
-    whose fibres name what others named shortly before."""
+    whose fibres name what others named shortly before; `lists`: the index arrays of lists of elements."""
     return (
         ("simplify", simplify),
         ("quotients", quotients),
@@ -42,6 +45,8 @@ def passes(
         ("flatten", flatten),
         ("unhinted", lambda kernel: unhinted(kernel, sizes or {})),
         ("privatize", lambda kernel: privatize(kernel, sizes or {})),
+        ("owners", lambda kernel: owners(kernel, sizes or {}, lists)),
+        ("runs", lambda kernel: runs(kernel, sizes or {}, lists)),
         ("bind", bind),
         ("promote", promote),
         ("jam", lambda kernel: jam(kernel, notes)),
@@ -63,8 +68,9 @@ def lower_loops(
     notes: list[str] | None = None,
     sizes: Mapping[str, int] | None = None,
     near: frozenset[str] = frozenset(),
+    lists: Lists = (),
 ) -> Kernel:
     """`kernel` as machine code generation takes it: flat, in lanes, without JAM and VECTOR loops."""
-    for _, change in passes(vector_bits, registers, notes, sizes, near):
+    for _, change in passes(vector_bits, registers, notes, sizes, near, lists):
         kernel = change(kernel)
     return kernel

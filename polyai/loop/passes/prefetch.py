@@ -29,7 +29,7 @@ LARGE = 1 << 20
 LINE = 64
 """Bytes of a line of a cache."""
 VECTORS = 4
-"""How many vectors of one row must be read for its hints to pay."""
+"""How many vectors of rows one iteration must read for hints to pay."""
 
 
 def prefetch(kernel: Kernel, sizes: Mapping[str, int], near: frozenset[str] = frozenset()) -> Kernel:
@@ -142,7 +142,8 @@ class _Prefetch:
                     ahead[s.name] = b.convert(b.load(found.array, (later,), found.dtype), dt.i64)
             elif _is_arithmetic(s.value):
                 moving[s.name] = s.value
-        if not ahead or not self._worth(stmts, set(ahead)):
+        ahead = {name: value for name, value in ahead.items() if self._rows(stmts, {name})}
+        if not ahead or self._rows(stmts, set(ahead)) < VECTORS:
             return self.stmt(loop.body, {})
         out: list[Stmt] = []
         soon: dict[str, str] = {}
@@ -155,7 +156,8 @@ class _Prefetch:
                 out += self._block((s,), soon, asked)
         return Block(tuple(out))
 
-    def _worth(self, stmts: tuple[Stmt, ...], coordinates: set[str]) -> bool:
+    def _rows(self, stmts: tuple[Stmt, ...], coordinates: set[str]) -> int:
+        """How many vectors are read from rows of large arrays that these coordinates name."""
         names, found = set(coordinates), 0
         for s in all_stmts(Block(stmts)):
             for e in expressions(s):
@@ -164,7 +166,7 @@ class _Prefetch:
                         found += 1
             if isinstance(s, Let) and _is_arithmetic(s.value) and any(_uses(s.value, n) for n in names):
                 names.add(s.name)
-        return found >= VECTORS * len(coordinates)
+        return found
 
     def _block(self, stmts: tuple[Stmt, ...], soon: dict[str, str], asked: Asked | None = None) -> tuple[Stmt, ...]:
         out: list[Stmt] = []

@@ -7,7 +7,7 @@
     T_upd[i,j,t]         T[i,j] add= T_part[t,i,j]
 
 for lists whose elements may meet in the result (COO in any order, trees of fibres that do not start with the mode that is
-kept), and for sums of all elements. Done where the copies are small beside the work. How many pieces there are depends on
+kept), and for sums of all elements. Where few rows have long fibres, the level of the fibres is cut: a piece walks what it has of each row. Done where the copies are small beside the work. How many pieces there are depends on
 likely sizes, never on the number of threads: a result is the same on any machine. Assumes that the monoid may be
 reassociated, as all of the table may.
 """
@@ -15,9 +15,10 @@ reassociated, as all of the table may.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
-from polyai.poly.access import loads_in, reads_of, write_of
+from polyai.poly.access import loads_in, reads_of, variables_in, write_of
 from polyai.poly.affine import Parameters
 from polyai.poly.nodes import Array, Ragged, RaggedDim, Scop, Statement, hull_of
 from polyai.poly.passes.facts import Facts, facts_of, trip
@@ -28,6 +29,8 @@ from polyai.shapes.expr import Size
 from polyai.term.names import Names
 
 PIECES = (8, 4)
+FEW = 16
+"""Rows from which these are shared by the threads."""
 WORTHWHILE = 1 << 16
 """Operations below which one thread is as fast."""
 SHARE = 16
@@ -40,38 +43,51 @@ def run(scop: Scop, hints: Mapping[str, int], facts: Mapping[str, Facts] | None 
     work = _Pieces(scop)
     out: list[Statement] = []
     for s in scop.statements:
-        count = _pieces_of(facts[s.name], scop, hints)
-        out += [s] if count is None else work.cut(s, count)
+        level, count = _pieces_of(facts[s.name], scop, hints)
+        out += [s] if count is None else work.cut(s, level, count)
     if not work.arrays:
         return scop
     prefix = f"[{', '.join(scop.parameters)}] -> "
     return dataclasses.replace(scop, arrays=(*scop.arrays, *work.arrays), statements=tuple(_prefixed(s, prefix) for s in out))
 
 
-def _pieces_of(f: Facts, scop: Scop, hints: Mapping[str, int]) -> int | None:
-    """Into how many pieces the list that `f` walks is cut; None if it is not."""
+def _level_of(f: Facts) -> int | None:
+    """The level that is cut: the outermost, if its elements meet in the result; that below few rows; None if threads have rows to share."""
+    top, *below = f.statement.ragged
+    if not top.parents and (top.dim in f.serial or (top.dim in f.summed and all(d == f.vector for d in f.free))):
+        return 0
+    rows = top if top.parents else below[0] if below and below[0].parents == (top.dim,) else None
+    if rows is None or any(d in f.serial for d in rows.parents) or any(rows.dim in variables_in(e) for e in f.statement.at):
+        return None
+    if any(d not in rows.parents and d != f.vector for d in f.free) or rows.dim == f.vector:
+        return None
+    return rows.level if math.prod(f.trip(d) for d in rows.parents) < FEW else None
+
+
+def _pieces_of(f: Facts, scop: Scop, hints: Mapping[str, int]) -> tuple[int, int | None]:
+    """The level of the list that `f` walks at which it is cut, and into how many pieces; None if it is not."""
     s = f.statement
-    if s.monoid is None or not s.ragged or s.ragged[0].parents:
-        return None
+    if s.monoid is None or not s.ragged:
+        return 0, None
     if s.groups or len({r.tensor for r in s.ragged}) > 1 or any(r.place or r.stream or r.drains for r in s.ragged):
-        return None
+        return 0, None
     if any(load.array == s.target for root in (s.value, *s.at) for load in loads_in(root)):
-        return None
-    scattered = s.ragged[0].dim in f.serial
-    if not scattered and (s.ragged[0].dim not in f.summed or any(d != f.vector for d in f.free)):
-        return None
+        return 0, None
+    level = _level_of(f)
+    if level is None:
+        return 0, None
     array = scop.array(s.target)
     if array.role not in ("output", "temporary") or any(isinstance(e, Ragged) for e in array.extents):
-        return None
+        return 0, None
     work, elements = 1, 1
     for d in s.dims:
         work *= f.trip(d)
     for e in array.extents:
         elements *= trip(e, hints)
-    known = f"{s.ragged[0].tensor}_len0" in hints
+    known = f"{s.ragged[0].tensor}_len{level}" in hints
     if not known or work < WORTHWHILE:
-        return None
-    return next((n for n in PIECES if n * elements * SHARE <= work), None)
+        return 0, None
+    return level, next((n for n in PIECES if n * elements * SHARE <= work), None)
 
 
 class _Pieces:
@@ -82,8 +98,8 @@ class _Pieces:
         self.names = Names(s.name for s in scop.statements)
         self.array_names = Names(a.name for a in scop.arrays)
 
-    def cut(self, s: Statement, count: int) -> list[Statement]:
-        """The statements that replace `s`."""
+    def cut(self, s: Statement, level: int, count: int) -> list[Statement]:
+        """The statements that replace `s`, which walks a list that is cut at `level`."""
         target = self.scop.array(s.target)
         taken = Names({*s.dims, *self.scop.parameters})
         piece = taken.fresh("t")
@@ -95,7 +111,7 @@ class _Pieces:
         identity = Const(MONOIDS[s.monoid or "add"].identity(target.dtype), target.dtype)
         whole: dict[str, Size | Ragged] = {piece: count, **dict(zip(own, target.extents))}
         inside = {piece: count, **dict(zip(s.dims, s.extents))}
-        ragged = tuple(dataclasses.replace(r, parents=(piece, *r.parents), piece=piece, pieces=count) for r in s.ragged)
+        ragged = tuple(dataclasses.replace(r, parents=(piece, *r.parents), piece=piece, pieces=count, cut=level) for r in s.ragged)
         at = (Var(piece, dt.i64), *s.at)
         return [
             self._statement(self.names.fresh(f"{stem}_part_init"), (piece, *own), whole, (), part.name, here, identity, None),
