@@ -136,3 +136,19 @@ def test_as_numpy(name: str) -> None:
 def test_as_a_reference(name: str) -> None:
     fn, reference, specs, make = OTHERS[name]
     one_kernel(pa.compile(fn, *specs), reference, make)
+
+
+def decisions(fn: Callable[..., Any], *args: Any) -> str:
+    return str(pa.jit(fn).explain(*args)["decisions"])
+
+
+def test_an_operand_that_lies_along_the_sum_is_turned_around() -> None:
+    """Just before it is used where there are batches enough for the threads, else before all; not for a few rows."""
+
+    def scores(a: Any, b: Any) -> Any:
+        return a @ b.transpose(0, 2, 1)
+
+    assert "b_panels: copied just before they are read" in decisions(scores, x(8, 40, 32), x(8, 50, 32))
+    assert "b_panels: all panels first" in decisions(scores, x(2, 40, 32), x(2, 50, 32))
+    assert "panels" not in decisions(scores, x(8, 4, 32), x(8, 50, 32))
+    assert "w_panels" in decisions(lambda a, w: a @ w.T, x(40, 300), x(200, 300))

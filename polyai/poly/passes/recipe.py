@@ -240,7 +240,7 @@ class _Recipe:
         placed = Placed().add({s.name: dims[s.name][rows] for s in kept})
         tiles = st.Band(at(last, width), st.Band(at(rows), self._inside(kept, placed, frozenset()), (f"{JAM}={jam}",), True))
         self._say((copy,), f"{at_once} columns of {last} are copied at once, in panels of {width}")
-        members = (*at(last, at_once), (copy.name, _cut(columns, at_once)))
+        members = ((copy.name, _cut(columns, at_once)), *at(last, at_once))
         return st.Band(members, st.Sequence((self._copy(copy), tiles)), (PARALLEL,), True)
 
     def _register_tiled(self, main: Facts, kept: tuple[Facts, ...], dims: Mapping[str, Mapping[str, str]], copy: Facts | None = None) -> st.Tree:
