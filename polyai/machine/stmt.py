@@ -63,6 +63,7 @@ def loop(b: Body, s: lp.For, lower: Num, upper: Num) -> None:
     if s.stretch is not None:
         _stretch(b, s, s.stretch, lower, upper)
         return
+    fn.loops = True
     body, after, before = fn.label("loop"), fn.label("done"), fn.at
     fn.do(f"br i1 {lower.lt(upper).ref}, label %{body}, label %{after}")
     fn.start(body)
@@ -94,6 +95,7 @@ def _stretch(b: Body, s: lp.For, end: str, lower: Num, upper: Num) -> None:
 
 def _while(b: Body, condition: lp.LoopExpr, body: lp.Stmt) -> None:
     fn = b.fn
+    fn.loops = True
     test, inside, after = fn.label("test"), fn.label("while"), fn.label("done")
     fn.do(f"br label %{test}")
     fn.start(test)
