@@ -189,7 +189,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("loops", "loop", _loops),
     Stage("tidy", "loop", _tidy),
     Stage("code", "llvm", _code),
-    Stage("object", "object", lambda b: replace(b, code=jit.compile_object(b.ir, b.target))),
+    Stage("object", "object", lambda b: replace(b, code=jit.compile_object(b.ir, b.target, in_background))),
 )
 
 FIRST_OF_A_PHASE = "walks"

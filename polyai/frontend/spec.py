@@ -22,6 +22,7 @@ from polyai.shapes.dim import Dim, checked
 from polyai.shapes.expr import Size
 from polyai.shapes.facts import MAYBE, YES, Facts
 from polyai.sparse import format as fm
+from polyai.sparse.foreign import unordered_coo
 from polyai.sparse.format import Format
 from polyai.term.node import node
 
@@ -231,7 +232,8 @@ class FormatSpec:
 
 
 def _coo(index_bits: int) -> Format:
-    return fm.coo(2, index_bits)
+    """What SciPy's lists are taken for: neither sorted nor free of repeats."""
+    return unordered_coo(2, index_bits)
 
 
 bool_, i8, i16, i32, i64, u8, u16, u32, u64, f16, bf16, f32, f64, c64, c128 = (DTypeSpec(d) for d in dt.ALL)

@@ -42,11 +42,11 @@ def ast_of(scop: po.Scop) -> Ast:
     writer = _Writer(scop)
     written = [(nest, writer.nest(nest)) for nest in nests]
     if all(ast is None for _, ast in written):
-        return by_isl(scop.schedule, parameters(scop))
+        return by_isl(scop.schedule.isl, parameters(scop))
     parts: list[Ast] = []
     for left, group in groupby(written, lambda pair: pair[1] is None):
         if left:  # together: isl puts them under one condition where it can
-            rest = _restricted(scop.schedule, [nest for nest, _ in group])
+            rest = _restricted(scop.schedule.isl, [nest for nest, _ in group])
             if rest is not None:
                 parts.append(by_isl(rest, parameters(scop)))
         else:

@@ -20,8 +20,13 @@ STABLE = ", !invariant.load !0"
 EVEN = ", !unpredictable !0"
 """Attached to a select that shall not become a branch."""
 
-MAX_INLINED = 600
+MAX_INLINED = 300
 """Instructions that inlining one short function may add to a module."""
+
+
+STRAIGHT = 300
+"""Lines from which a function without loops is translated as it stands: it runs once in a call, and its many values, all of them alive
+from call to call, take LLVM longer than loops of that length."""
 
 
 class Module:
@@ -56,7 +61,7 @@ class Module:
             attributes += f' "prefer-vector-width"="{width}" "min-legal-vector-width"="{width}"'
         functions = [self._inlined_or_not(text) for text in self.functions]
         parts = [f'target triple = "{self.target.triple}"', *functions, *self._declared]
-        parts.append(f"attributes #0 = {{ {attributes} }}\nattributes #1 = {{ alwaysinline {attributes} }}")
+        parts.append(f"attributes #0 = {{ {attributes} }}\nattributes #1 = {{ alwaysinline {attributes} }}\nattributes #2 = {{ optnone noinline {attributes} }}")
         parts.append('!0 = !{}\n!1 = !{!"branch_weights", i32 4000, i32 1}\n!2 = !{i32 1}\n')
         return "\n".join(parts)
 
@@ -84,6 +89,12 @@ class Function:
         self._count = 0
         self._known: dict[str, str] = {}
         self._epoch = 0
+        self.loops = False  # whether there is a loop in it
+
+    @property
+    def lines(self) -> int:
+        """Lines so far."""
+        return len(self.body) + len(self._cold)
 
     def op(self, text: str) -> str:
         """Append an instruction with a result, unless the same one was written where it can be seen from here; returns the
@@ -198,4 +209,5 @@ class Function:
         return self.op(f"shufflevector {kind} {a}, {kind} {b}, <{len(picks)} x i32> <{chosen}>")
 
     def text(self, attributes: str = "#0") -> str:
+        """The definition. `attributes`: #0 as usual, #1 to be inlined, #2 to be translated as it stands."""
         return "\n".join([self._head + f" {attributes} {{", "entry:", *self._allocas, *self.body, *self._cold, "}"])

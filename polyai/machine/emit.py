@@ -10,7 +10,7 @@ from __future__ import annotations
 from polyai.loop import nodes as lp
 from polyai.machine import memory
 from polyai.machine.body import Body
-from polyai.machine.build import Function, Module
+from polyai.machine.build import STRAIGHT, Function, Module
 from polyai.machine.cpu import Target
 from polyai.machine.num import Num
 from polyai.machine.stmt import stmt
@@ -44,5 +44,6 @@ def emit(kernel: lp.Kernel, target: Target) -> str:
         body.externs[name] = fn.op(f"load ptr, ptr {fn.op(f'getelementptr i64, ptr %args, i64 {k}')}")
     stmt(body, kernel.body)
     fn.do("ret i64 0")
-    module.functions.append(fn.text())
+    straight = not fn.loops and fn.lines >= STRAIGHT and target.triple.startswith("x86_64")
+    module.functions.append(fn.text("#2" if straight else "#0"))
     return module.text()

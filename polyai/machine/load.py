@@ -3,8 +3,9 @@
     load(object_bytes, ("spmm",)).addresses["spmm"]  ->  1234...
 
 Sections that live in memory are laid out in one private mapping, the patched bytes are written, and only then is the
-mapping made executable (and no longer writable, unless a section asks for writing). Names the object does not define are
-looked up in LIBRARIES of the C library and libm. Formats other than ELF for x86-64 and AArch64 go through LLVM's linker.
+mapping made executable (and no longer writable, unless a section asks for writing). Code may be several objects, which `bundle`
+puts together. Names that none of them defines are looked up in LIBRARIES of the C library and libm. Formats other than ELF for
+x86-64 and AArch64 go through LLVM's linker.
 
 Bad bytes raise ObjectError: every offset is checked before it is used. Sources: the System V ABI (ELF-64), the psABIs of
 x86-64 and AArch64.
@@ -18,7 +19,7 @@ import mmap
 import platform
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -31,11 +32,16 @@ MAX_BYTES = 1 << 28
 PAGE = mmap.PAGESIZE
 PROGBITS, SYMTAB, RELA, NOBITS = 1, 2, 4, 8
 WRITE, ALLOC = 1, 2
+GLOBAL = 1
 UNDEFINED, ABSOLUTE = 0, 0xFFF1
 EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
 SHDR = struct.Struct("<IIQQQQIIQQ")
 SYM = struct.Struct("<IBBHQQ")
 RELA_ENTRY = struct.Struct("<QQq")
+SEVERAL = b"polyai objects\n"
+"""How a bundle begins; then their number, their lengths, and the objects."""
+MOST_OBJECTS = 64
+COUNT = struct.Struct("<Q")
 SYMBOLS = frozenset(
     [f"mem{n}" for n in ("cpy", "set", "move")]
     + [n + s for s in ("", "f") for n in (
@@ -71,42 +77,85 @@ class Symbol:
     name: str
     section: int
     value: int
+    public: bool = False
+
+
+def bundle(objects: Sequence[bytes]) -> bytes:
+    """Several object files as one; a single one as it is."""
+    if len(objects) == 1:
+        return objects[0]
+    return b"".join((SEVERAL, COUNT.pack(len(objects)), *(COUNT.pack(len(o)) for o in objects), *objects))
+
+
+def objects_of(data: bytes) -> list[bytes]:
+    """The object files in a bundle."""
+    if not data.startswith(SEVERAL):
+        return [data]
+    at = len(SEVERAL) + COUNT.size
+    count = COUNT.unpack_from(data, len(SEVERAL))[0] if at <= len(data) else 0
+    if not 0 < count <= MOST_OBJECTS or at + COUNT.size * count > len(data):
+        raise ObjectError("a bundle of object files is cut off")
+    lengths = [COUNT.unpack_from(data, at + COUNT.size * k)[0] for k in range(count)]
+    at += COUNT.size * count
+    out = []
+    for length in lengths:
+        out.append(data[at : at + length])
+        at += length
+    if at != len(data):
+        raise ObjectError("a bundle of object files is cut off")
+    return out
 
 
 def load(object_bytes: bytes, names: tuple[str, ...]) -> Loaded:
     """Place the code of `object_bytes` in memory and return the addresses of `names`. Raises ObjectError for bytes that are
-    no object file of this machine, or that use what is not supported."""
-    if object_bytes[:4] == b"\x7fELF":
-        return _load_elf(object_bytes, names)
+    no object file of this machine, nor several of them, or that use what is not supported."""
+    objects = objects_of(object_bytes)
+    if all(o[:4] == b"\x7fELF" for o in objects):
+        return _load_elf(objects, names)
     if sys.platform.startswith("linux"):
         raise ObjectError("not an ELF object file")
     return load_by_llvm(object_bytes, names)
 
 
-def _load_elf(data: bytes, names: tuple[str, ...]) -> Loaded:
-    machine, sections = read_sections(data)
-    if machine != host_machine():
-        raise ObjectError("the object file is for another processor")
-    symbols = read_symbols(data, sections)
-    places, size, writable = layout(sections)
-    foreign = [s.name for s in symbols if s.section == UNDEFINED and s.name]
+@node
+class Unit:
+    """One object file, and where its sections go."""
+
+    data: bytes
+    sections: list[Section]
+    symbols: list[Symbol]
+    places: dict[int, int]
+
+
+def _load_elf(objects: Sequence[bytes], names: tuple[str, ...]) -> Loaded:
+    units: list[Unit] = []
+    size, writable, machine = 0, False, host_machine()
+    for data in objects:
+        found, sections = read_sections(data)
+        if found != machine:
+            raise ObjectError("the object file is for another processor")
+        places, size, writes = layout(sections, size)
+        units.append(Unit(data, sections, read_symbols(data, sections), places))
+        writable = writable or writes
+    ours = {s.name: u.places[s.section] + s.value for u in units for s in u.symbols if s.section in u.places and (s.public or len(units) == 1)}
+    foreign = list(dict.fromkeys(s.name for u in units for s in u.symbols if s.section == UNDEFINED and s.name and (len(units) == 1 or s.name not in ours)))
     if relocate.SLOTS * len(foreign) + size > MAX_BYTES:
         raise ObjectError("the object file is too large")
+    missing = [n for n in names if n not in ours]
+    if missing:
+        raise ObjectError(f"the object file does not define {', '.join(missing)}")
     table = size
     whole = max(PAGE, _up(size + relocate.SLOTS * len(foreign), PAGE))
     memory = mmap.mmap(-1, whole, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     base = ctypes.addressof(ctypes.c_char.from_buffer(memory))
-    for k, s in enumerate(sections):
-        if k in places and s.kind != NOBITS:
-            memory[places[k] : places[k] + s.size] = data[s.offset : s.offset + s.size]
     stubs = write_stubs(machine, memory, base, table, foreign)
-    patch(data, machine, sections, symbols, places, memory, base, stubs)
-    found = {s.name: base + places[s.section] + s.value for s in symbols if s.section in places}
-    missing = [n for n in names if n not in found]
-    if missing:
-        raise ObjectError(f"the object file does not define {', '.join(missing)}")
+    for u in units:
+        for k, s in enumerate(u.sections):
+            if k in u.places and s.kind != NOBITS:
+                memory[u.places[k] : u.places[k] + s.size] = u.data[s.offset : s.offset + s.size]
+        patch(u.data, machine, u.sections, u.symbols, u.places, memory, base, stubs, ours if len(units) > 1 else {})
     protect(base, len(memory), writable)
-    return Loaded({n: found[n] for n in names}, memory)
+    return Loaded({n: base + ours[n] for n in names}, memory)
 
 
 def host_machine() -> int:
@@ -143,20 +192,20 @@ def read_symbols(data: bytes, sections: list[Section]) -> list[Symbol]:
     text = data[strings.offset : strings.offset + strings.size] if strings.kind != NOBITS else b""
     out = []
     for k in range(table.size // SYM.size):
-        name, _, _, index, value, _ = SYM.unpack_from(data, table.offset + k * SYM.size)
+        name, info, _, index, value, _ = SYM.unpack_from(data, table.offset + k * SYM.size)
         end = text.find(b"\0", name)
         if name >= max(1, len(text)) or end < 0:
             raise ObjectError(f"symbol {k} has no name")
         if index < len(sections) and index != UNDEFINED and value > sections[index].size:
             raise ObjectError(f"symbol {k} lies outside its section")
-        out.append(Symbol(text[name:end].decode("utf-8", "replace"), index, value))
+        out.append(Symbol(text[name:end].decode("utf-8", "replace"), index, value, info >> 4 == GLOBAL))
     return out
 
 
-def layout(sections: list[Section]) -> tuple[dict[int, int], int, bool]:
-    """Where each section that lives in memory goes, the bytes in all, and whether one of them is written to."""
+def layout(sections: list[Section], at: int = 0) -> tuple[dict[int, int], int, bool]:
+    """Where each section that lives in memory goes, from `at` on, where they end, and whether one of them is written to."""
     places: dict[int, int] = {}
-    at, writable = 0, False
+    writable = False
     for k, s in enumerate(sections):
         if s.flags & ALLOC and s.kind in (PROGBITS, NOBITS) and s.size:
             at = _up(at, s.align)
@@ -219,8 +268,9 @@ def patch(
     memory: Any,
     base: int,
     stubs: dict[str, int],
+    elsewhere: Mapping[str, int],
 ) -> None:
-    """Apply the relocations of the sections that are in memory."""
+    """Apply the relocations of the sections that are in memory. `elsewhere`: where the other objects' names are."""
     apply = relocate.x86_64 if machine == X86_64 else relocate.aarch64
     for table in sections:
         if table.kind != RELA or table.info not in places:
@@ -235,6 +285,8 @@ def patch(
             slot = stubs.get(symbol.name) if symbol.section == UNDEFINED else None
             if slot is not None:
                 value = slot + 8
+            elif symbol.section == UNDEFINED and symbol.name in elsewhere:
+                value = base + elsewhere[symbol.name]
             elif symbol.section in places:
                 value = base + places[symbol.section] + symbol.value
             else:
@@ -277,7 +329,9 @@ def load_by_llvm(data: bytes, names: tuple[str, ...]) -> Loaded:
     import llvmlite.binding as llvm
 
     jit, numbers = _linker()
-    builder = llvm.JITLibraryBuilder().add_object_img(data).add_current_process()
+    builder = llvm.JITLibraryBuilder().add_current_process()
+    for part in objects_of(data):
+        builder = builder.add_object_img(part)
     for name in names:
         builder.export_symbol(name)
     try:

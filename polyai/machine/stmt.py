@@ -65,6 +65,7 @@ def loop(b: Body, s: lp.For, lower: Num, upper: Num) -> None:
     if s.stretch is not None:
         _stretch(b, s, s.stretch, lower, upper)
         return
+    fn.loops = True
     body, after, before = fn.label("loop"), fn.label("done"), fn.at
     runs = (lower.ref, upper.ref) in b.ascending
     fn.do(f"br label %{body}" if runs else f"br i1 {lower.lt(upper).ref}, label %{body}, label %{after}")
@@ -97,6 +98,7 @@ def _stretch(b: Body, s: lp.For, end: str, lower: Num, upper: Num) -> None:
 
 def _while(b: Body, condition: lp.LoopExpr, body: lp.Stmt) -> None:
     fn = b.fn
+    fn.loops = True
     test, inside, after = fn.label("test"), fn.label("while"), fn.label("done")
     fn.do(f"br label %{test}")
     fn.start(test)

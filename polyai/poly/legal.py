@@ -22,6 +22,7 @@ from polyai.poly.nodes import JAM, PARALLEL, VECTOR, Array, Merge, Ragged, Ragge
 from polyai.poly.ties import Ties, equal, ties
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Apply, Cast, Const, Expr, Load, Var
+from polyai.term.node import walk
 
 
 def check(scop: Scop, deps: Deps, bounds: bool = True) -> None:
@@ -44,11 +45,21 @@ def _tree(scop: Scop) -> st.Tree:
 def legal(scop: Scop, deps: Deps, tree: st.Tree | None = None) -> None:
     """Every dependence runs forward, and no loop that is marked parallel, vector or jam carries one."""
     tree = tree or _tree(scop)
-    placed = set(st.statements_of(tree))
+    every_statement_has_its_leaf_and_its_loops(scop, tree)
+    _Checker(scop).visit(tree, split(deps.order), split(deps.relaxed), split(deps.scattered))
+
+
+def every_statement_has_its_leaf_and_its_loops(scop: Scop, tree: st.Tree) -> None:
+    """Each statement has one leaf, and a place in each loop above it; nothing else has."""
+    placed = tuple(st.statements_of(tree))
     missing = [s.name for s in scop.statements if s.name not in placed]
     if missing:
         raise ScheduleError(f"the schedule forgets {', '.join(missing)}", "each statement needs a leaf", "add it to the tree")
-    _Checker(scop).visit(tree, split(deps.order), split(deps.relaxed), split(deps.scattered))
+    if len(placed) != len(scop.statements):
+        raise ScheduleError("the schedule has too many leaves", f"statements are {', '.join(sorted(placed))}", "give each statement one leaf")
+    for band in walk(tree):
+        if isinstance(band, st.Band) and sorted(n for n, _ in band.members) != sorted(st.statements_of(band.child)):
+            raise ScheduleError("a loop has no place for a statement inside it", f"it has {', '.join(n for n, _ in band.members)}", "give it one")
 
 
 Pairs = tuple[tuple[str, str, isl.Map], ...]

@@ -1,4 +1,4 @@
-"""The polyhedral level: statements over integer sets, and one isl schedule tree.
+"""The polyhedral level: statements over integer sets, and one schedule tree.
 
 Grammar::
 
@@ -41,6 +41,9 @@ Marks in the schedule tree, each directly above the band member (a band of one d
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, final
 
 import islpy as isl
 
@@ -250,6 +253,28 @@ class Grouping:
     ordered: bool = True
 
 
+@final
+class Schedule:
+    """A schedule tree (`tree.Tree`), and its form in isl, which is made when somebody asks for it: isl takes a millisecond for each
+    statement to read it, and most loops are read off the tree itself."""
+
+    __slots__ = ("_isl", "_make", "tree")
+
+    def __init__(self, tree: Any, make: Callable[[], isl.Schedule]) -> None:
+        self.tree, self._make = tree, make
+        self._isl: isl.Schedule | None = None
+
+    @property
+    def isl(self) -> isl.Schedule:
+        """isl's schedule, which holds the same tree."""
+        if self._isl is None:
+            self._isl = self._make()
+        return self._isl
+
+    def __str__(self) -> str:
+        return str(self.isl)
+
+
 @node
 class Scop:
     """A static control part. `context` is isl text over the parameters: facts about sizes. `sizes` says which size a parameter
@@ -261,7 +286,7 @@ class Scop:
     context: str
     arrays: tuple[Array, ...]
     statements: tuple[Statement, ...]
-    schedule: isl.Schedule | None = None
+    schedule: Schedule | None = None
     sizes: tuple[tuple[str, Size], ...] = ()
     allocations: tuple[Allocation, ...] = ()
     streams: tuple[Stream, ...] = ()

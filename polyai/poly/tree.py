@@ -17,7 +17,7 @@ import islpy as isl
 
 from polyai.errors import VerifyError
 from polyai.poly.affine import affine, expression_of
-from polyai.poly.nodes import BIND, EXTERN, Scop, Statement, hull_of, length_of
+from polyai.poly.nodes import BIND, EXTERN, Schedule, Scop, Statement, hull_of, length_of
 from polyai.scalar.expr import Expr
 from polyai.term.node import node
 
@@ -89,8 +89,12 @@ def only(tree: Tree, names: frozenset[str]) -> Tree | None:
             assert_never(tree)
 
 
-def render(scop: Scop, tree: Tree) -> isl.Schedule:
-    """The isl schedule of `tree`."""
+def render(scop: Scop, tree: Tree) -> Schedule:
+    """The schedule of `tree`."""
+    return Schedule(tree, lambda: _rendered(scop, tree))
+
+
+def _rendered(scop: Scop, tree: Tree) -> isl.Schedule:
     writer = _Writer(scop)
     domain = "; ".join(braces(s.domain) for s in scop.statements)
     lines = [
@@ -190,11 +194,14 @@ def _child(lines: list[str]) -> list[str]:
     return ["child:", *("  " + line for line in lines)] if lines else []
 
 
-def read(scop: Scop, schedule: isl.Schedule, settle: bool = False) -> Tree:
-    """The tree of an isl schedule. Bands of several members become one Band each. Raises VerifyError for other node types.
+def read(scop: Scop, schedule: Schedule | isl.Schedule, settle: bool = False) -> Tree:
+    """The tree of a schedule. Of isl's own, bands of several members become one Band each. Raises VerifyError for other node types.
 
     Statements in one leaf come out in arbitrary order; `settle` puts them in program order, without it they are refused.
     """
+    if isinstance(schedule, Schedule):
+        kept: Tree = schedule.tree
+        return kept
     names = tuple(s.name for s in scop.statements)
     return _read(schedule.get_root().child(0), {s.name: s for s in scop.statements}, names, (), settle)
 

@@ -46,7 +46,7 @@ def test_the_formula_is_what_a_call_takes(name: str, threads: int, tmp_path: Pat
         f = pa.jit(fn)
         f(*make(130))
         variant = f._made[0]
-        hints = variant.traced.hints
+        _, hints, _ = variant.key_for(variant.traced.program, variant.traced.hints, current())  # as the kernel was compiled
         build = pipeline.compile_program(variant.traced.program, hints, current(), pipeline.target_for(current()), until="tidy")
         formula = peak(build.loops)
         for n in (130, 257, 600):

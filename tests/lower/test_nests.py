@@ -23,7 +23,7 @@ from tests.programs import PROGRAMS, at, define, dense, mul, program, reduce
 
 def both(scop: po.Scop) -> tuple[Ast, Ast]:
     assert scop.schedule is not None
-    return nests.ast_of(scop), nests.by_isl(scop.schedule, parameters(scop))
+    return nests.ast_of(scop), nests.by_isl(scop.schedule.isl, parameters(scop))
 
 
 def plain(scop: po.Scop) -> list[bool]:

@@ -136,7 +136,7 @@ def test_arm_code_is_patched() -> None:
         if k in places and s.kind != load.NOBITS:
             memory[places[k] : places[k] + s.size] = data[s.offset : s.offset + s.size]
     stubs = load.write_stubs(machine, memory, base, size, foreign)
-    load.patch(data, machine, sections, symbols, places, memory, base, stubs)
+    load.patch(data, machine, sections, symbols, places, memory, base, stubs, {})
     kinds: set[int] = set()
     for table in sections:
         if table.kind != load.RELA or table.info not in places:

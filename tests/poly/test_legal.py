@@ -113,8 +113,18 @@ def test_a_forgotten_statement_is_refused() -> None:
     scop = _scop("cumsum")
     tree = _band(_band(st.Leaf("S"), S="j"), S="i")
     other = dataclasses.replace(scop, statements=(*scop.statements, dataclasses.replace(scop.statements[0], name="S_2")))
-    with pytest.raises(VerifyError):
+    with pytest.raises(ScheduleError, match="forgets S_2"):
         check(dataclasses.replace(other, schedule=st.render(scop, tree)), dependences(other))
+
+
+def test_a_statement_without_a_place_in_its_loop_is_refused() -> None:
+    scop = _scop("spmm_bias_relu")
+    tree = _spmm("T_init", "T_upd", "Y")
+    assert isinstance(tree, st.Band)
+    short = dataclasses.replace(tree, members=tree.members[:2])
+    assert "no place" in _refused(scop, short).what
+    twice = st.Sequence((tree, _band(_band(st.Leaf("Y"), Y="j_1"), Y="i_1")))
+    assert "too many leaves" in _refused(scop, twice).what
 
 
 def test_statements_without_an_order_are_refused() -> None:

@@ -8,6 +8,14 @@
 Down a column of register tiles, each row of W lies in another page and in the same few lines of a cache; of a panel, all lines are
 used up one after another (Goto and van de Geijn 2008). Done where W does not stay in a cache and enough rows pay for the copy.
 The recipe copies a panel just before it is used, and `contract` keeps one. Proves what it does: the copy has the same elements.
+
+    S_upd[h,i,j,l]   S[h,i,j] add= Q[h,i,l] * K[h,j,l]
+    ->
+    K_panels[h,j,l]  P[h, j // 16, l, j % 16] = K[h,j,l]
+    S_upd[h,i,j,l]   S[h,i,j] add= Q[h,i,l] * P[h, j // 16, l, j % 16]
+
+Where both operands lie along the sum, its vectors would have to be added up lane by lane for each element of the result, and each
+of them be loaded for a multiply-add or two. Turned around while it is copied, the operand of the columns makes it a product like others.
 """
 
 from __future__ import annotations
@@ -16,20 +24,32 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from polyai.poly.access import loads_in, reads_of, write_of
+from polyai.poly.access import loads_in, reads_of, variables_in, write_of
 from polyai.poly.affine import Parameters
 from polyai.poly.nodes import Array, Ragged, Scop, Statement
 from polyai.poly.passes.facts import Facts, facts_of
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Apply, Const, Expr, Load, Var
-from polyai.shapes.expr import floordiv
+from polyai.shapes.expr import Size, floordiv
 from polyai.term.names import Names
-from polyai.term.node import map_children
+from polyai.term.node import map_children, node
 
 ROWS = 25
 """Rows from which a copy is worth its while."""
+TURNED_ROWS = 12
+"""Rows from which a copy that turns an operand around is: an element takes as long as one row of a product with it."""
 STAYS = 1 << 18
 """An operand up to this many bytes is read where it is: it stays in the second-level cache, beside what else is there."""
+
+
+@node
+class _Operand:
+    """What is copied: read at `depth` and `columns`, and at dims that are the same for all rows and columns."""
+
+    load: Load
+    columns: str
+    depth: str
+    batch: tuple[str, ...] = ()
 
 
 def run(scop: Scop, hints: Mapping[str, int], vector_bytes: int = 64) -> Scop:
@@ -38,7 +58,7 @@ def run(scop: Scop, hints: Mapping[str, int], vector_bytes: int = 64) -> Scop:
     work = _Packed(scop, vector_bytes)
     out: list[Statement] = []
     for s in scop.statements:
-        operand = _operand(facts[s.name])
+        operand = _operand(facts[s.name]) or _turned(facts[s.name])
         if operand is None:
             out.append(s)
             continue
@@ -48,18 +68,50 @@ def run(scop: Scop, hints: Mapping[str, int], vector_bytes: int = 64) -> Scop:
     return dataclasses.replace(scop, arrays=(*scop.arrays, *work.arrays), statements=tuple(out)) if work.arrays else scop
 
 
-def _operand(f: Facts) -> Load | None:
+def _operand(f: Facts) -> _Operand | None:
     """What `f` reads along its vector and across the dim that it sums, if a copy is worth it."""
     s = f.statement
-    if f.serial or s.ragged or f.panels or s.when is not None or len(f.summed) != 1 or len(f.free) != 2 or len(f.jams) != 1 or f.vector not in f.free:
+    if not _is_product(f) or len(f.free) != 2 or len(f.jams) != 1 or f.vector not in f.free:
         return None
     (depth,), (rows,), columns = f.summed, f.jams, str(f.vector)
     bytes_ = f.trip(depth) * f.trip(columns) * s.value.dtype.bytes
-    found = {load for root in s.roots for load in loads_in(root) if any(isinstance(i, Var) and i.name == columns for i in load.indices) and load.array != s.target}
+    found = {load for load in _operands(s) if any(isinstance(i, Var) and i.name == columns for i in load.indices)}
     if rows == columns or f.trip(rows) < ROWS or bytes_ <= STAYS or len(found) != 1 or isinstance(f.extent(columns), Ragged):
         return None
     load = found.pop()
-    return load if load.indices == (Var(depth, dt.i64), Var(columns, dt.i64)) and not load.dtype.is_complex else None
+    return _Operand(load, columns, depth) if load.indices == (Var(depth, dt.i64), Var(columns, dt.i64)) and not load.dtype.is_complex else None
+
+
+def _turned(f: Facts) -> _Operand | None:
+    """What `f` reads along the dim that it sums, and across the last dim of its result, if it reads nothing along that one."""
+    s = f.statement
+    if not _is_product(f) or len(f.jams) != 2 or (f.vector,) != f.summed or s.value.dtype.is_complex:
+        return None
+    target, depth = f.accesses[0], f.summed[0]
+    columns = target.places[-1]
+    if columns not in f.jams or any(isinstance(e, Ragged) for e in s.extents):
+        return None
+    (rows,) = (d for d in f.jams if d != columns)
+    if f.trip(rows) < TURNED_ROWS or f.trip(columns) < TURNED_ROWS or f.trip(depth) < TURNED_ROWS:
+        return None
+    found = _operands(s)
+    mine = [load for load in found if columns in _dims_of(load)]
+    if len(found) != 2 or len(mine) != 1 or rows in _dims_of(mine[0]) or next((n for i in mine[0].indices for n in loads_in(i)), None) is not None:
+        return None
+    return _Operand(mine[0], columns, depth, tuple(d for d in s.dims if d in _dims_of(mine[0]) and d not in (columns, depth)))
+
+
+def _is_product(f: Facts) -> bool:
+    s = f.statement
+    return not (f.serial or s.ragged or f.panels or s.when is not None) and s.monoid is not None and len(f.summed) == 1
+
+
+def _operands(s: Statement) -> set[Load]:
+    return {load for root in s.roots for load in loads_in(root) if load.array != s.target}
+
+
+def _dims_of(load: Load) -> set[str]:
+    return {name for i in load.indices for name in variables_in(i)}
 
 
 class _Packed:
@@ -71,21 +123,26 @@ class _Packed:
         self.array_names = Names(a.name for a in scop.arrays)
         self.prefix = f"[{', '.join(scop.parameters)}] -> "
 
-    def copied(self, s: Statement, load: Load) -> tuple[Statement, Statement]:
+    def copied(self, s: Statement, operand: _Operand) -> tuple[Statement, Statement]:
         """The copy, and `s` reading it."""
-        depth, columns = (i.name for i in load.indices if isinstance(i, Var))
-        extents = {d: s.extents[s.dims.index(d)] for d in (columns, depth)}
-        width = Const((4 if self.vector_bytes >= 64 else 2) * max(1, self.vector_bytes // load.dtype.bytes), dt.i64)
-        wide, deep = (e for e in extents.values() if not isinstance(e, Ragged))
-        lanes = int(width.value.real)
-        panels = Array(self.array_names.fresh(f"{load.array}_panels"), load.dtype, (floordiv(wide + (lanes - 1), lanes), deep, lanes), "temporary")
+        load, dims = operand.load, (*operand.batch, operand.columns, operand.depth)
+        extents: dict[str, Size] = {}
+        for d in dims:
+            extent = s.extents[s.dims.index(d)]
+            assert not isinstance(extent, Ragged)
+            extents[d] = extent
+        lanes = (4 if self.vector_bytes >= 64 else 2) * max(1, self.vector_bytes // load.dtype.bytes)
+        width, j = Const(lanes, dt.i64), Var(operand.columns, dt.i64)
+        shape = (*(extents[d] for d in operand.batch), floordiv(extents[operand.columns] + (lanes - 1), lanes), extents[operand.depth], lanes)
+        panels = Array(self.array_names.fresh(f"{load.array}_panels"), load.dtype, shape, "temporary")
         self.arrays.append(panels)
-        j = Var(columns, dt.i64)
-        at: tuple[Expr, ...] = (Apply("floordiv", (j, width), dt.i64), Var(depth, dt.i64), Apply("mod", (j, width), dt.i64))
+        cut = (Apply("floordiv", (j, width), dt.i64), Var(operand.depth, dt.i64), Apply("mod", (j, width), dt.i64))
+        at: tuple[Expr, ...] = (*(Var(d, dt.i64) for d in operand.batch), *cut)
         name = self.names.fresh(panels.name)
-        head = f"{name}[{columns}, {depth}]"
-        limits = " and ".join(f"0 <= {d} < {self.sizes.text(e)}" for d, e in extents.items() if not isinstance(e, Ragged))
-        copy = Statement(name, (columns, depth), (), f"{self.prefix}{{ {head} : {limits} }}", panels.name, at, load, None, *self._relations(head, (columns, depth), panels.name, at, load), tuple(extents.values()))
+        head = f"{name}[{', '.join(dims)}]"
+        limits = " and ".join(f"0 <= {d} < {self.sizes.text(e)}" for d, e in extents.items())
+        relations = self._relations(head, dims, panels.name, at, load)
+        copy = Statement(name, dims, (), f"{self.prefix}{{ {head} : {limits} }}", panels.name, at, load, None, *relations, tuple(extents.values()))
 
         def change(item: Any) -> Any:
             return Load(panels.name, at, load.dtype) if item == load else map_children(item, change)

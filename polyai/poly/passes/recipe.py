@@ -93,12 +93,17 @@ class _Recipe:
             if wide <= len(dims):
                 kept = tuple(s for s in statements if s.name in dims)
                 self._say(kept, f"share all of {', '.join(main.free)}; {', '.join(main.jams)} jammed")
-                if copy is None or not self._by_rows(main):
-                    return self._register_tiled(main, kept, dims) if copy is None else self._copied(main, kept, dims, copy), after
+                if copy is None:
+                    return self._register_tiled(main, kept, dims), after
+                if self._is_by_batch(main, copy):
+                    return self._register_tiled(main, kept, dims, copy), after
+                if len(copy.statement.dims) == 2 and not self._by_rows(main):
+                    return self._copied(main, kept, dims, copy), after
         if copy is not None:
             self._say((copy,), "all panels first")
-            columns = copy.statement.dims[0]
-            return st.Band(((copy.name, _cut(columns, self._at_once(copy))),), self._copy(copy), (PARALLEL,), True), statements[1:]
+            *batch, columns, _ = copy.statement.dims
+            first_loop = _cut(batch[0], 1) if batch else _cut(columns, self._at_once(copy))
+            return st.Band(((copy.name, first_loop),), self._copy(copy, tuple(batch[1:])), (PARALLEL,), True), statements[1:]
         crossed = _crossed(main)
         if crossed is not None:
             dims, after = whole_group(main, first, rest)
@@ -184,17 +189,30 @@ class _Recipe:
 
     # --- register tiles ---------------------------------------------------------------------------------------------------
 
-    def _copy(self, copy: Facts) -> st.Tree:
-        """Loops that copy an operand into panels: a few of its columns, a few rows at a time."""
-        columns, depth = copy.statement.dims
-        out: st.Tree = st.Band(((copy.name, Var(columns, dt.i64)),), st.Leaf(copy.name), (VECTOR,), True)
-        out = st.Band(((copy.name, Var(depth, dt.i64)),), out)
-        out = st.Band(((copy.name, _cut(columns, _fills_panels(copy))),), out)
-        return st.Band(((copy.name, _cut(depth, RUN)),), out)
+    def _copy(self, copy: Facts, batch: tuple[str, ...] = ()) -> st.Tree:
+        """Loops that copy an operand into panels: a few of its columns, a few rows at a time, for all of `batch`."""
+        columns, depth = copy.statement.dims[-2:]
+        loops: tuple[tuple[Expr, tuple[str, ...]], ...]
+        if any(depth in a.used[-1] for a in copy.accesses if not a.write):  # turned around: a few rows side by side, element by element
+            loops = ((_cut(columns, _fills_panels(copy)), ()), (Var(columns, dt.i64), (f"{JAM}={RUN}",)), (Var(depth, dt.i64), ()))
+        else:
+            loops = ((_cut(depth, RUN), ()), (_cut(columns, _fills_panels(copy)), ()), (Var(depth, dt.i64), ()), (Var(columns, dt.i64), (VECTOR,)))
+        out: st.Tree = st.Leaf(copy.name)
+        for place, marks in reversed(loops):
+            out = st.Band(((copy.name, place),), out, marks, bool(marks))
+        for dim in reversed(batch):
+            out = st.Band(((copy.name, Var(dim, dt.i64)),), out)
+        return out
+
+    def _is_by_batch(self, main: Facts, copy: Facts) -> bool:
+        """Whether threads share the first loops of `main`, which are those of its copied operand: then each copies what it reads."""
+        batch = copy.statement.dims[:-2]
+        outer = tuple(d for d in main.free if d not in self._jam_sizes(main) and d != main.vector)
+        return bool(batch) and batch == outer and main.trip(batch[0]) >= 4
 
     def _at_once(self, copy: Facts) -> int:
         """How many columns are copied at once, in whole panels."""
-        columns, depth = copy.statement.dims
+        columns, depth = copy.statement.dims[-2:]
         width = _fills_panels(copy)
         return width * max(1, min(PANELS, COPY_BYTES // (width * copy.trip(depth) * copy.statement.value.dtype.bytes), copy.trip(columns) // width // 2))
 
@@ -222,14 +240,16 @@ class _Recipe:
         placed = Placed().add({s.name: dims[s.name][rows] for s in kept})
         tiles = st.Band(at(last, width), st.Band(at(rows), self._inside(kept, placed, frozenset()), (f"{JAM}={jam}",), True))
         self._say((copy,), f"{at_once} columns of {last} are copied at once, in panels of {width}")
-        members = (*at(last, at_once), (copy.name, _cut(columns, at_once)))
+        members = ((copy.name, _cut(columns, at_once)), *at(last, at_once))
         return st.Band(members, st.Sequence((self._copy(copy), tiles)), (PARALLEL,), True)
 
-    def _register_tiled(self, main: Facts, kept: tuple[Facts, ...], dims: Mapping[str, Mapping[str, str]]) -> st.Tree:
-        """Loops for a reduction whose operands are loaded once for several rows: tasks, cache tiles, jammed rows, then vectors."""
+    def _register_tiled(self, main: Facts, kept: tuple[Facts, ...], dims: Mapping[str, Mapping[str, str]], copy: Facts | None = None) -> st.Tree:
+        """Loops for a reduction whose operands are loaded once for several rows: tasks, cache tiles, jammed rows, then vectors. `copy`
+        has the dims of `main` that come first, and fills the panels of one iteration of these."""
 
         def at(dim: str, tile: int = 1) -> tuple[tuple[str, Expr], ...]:
-            return tuple((s.name, _cut(dims[s.name][dim], tile)) for s in kept)
+            mine = () if copy is None or dim not in copy.statement.dims[:-2] else ((copy.name, Var(dim, dt.i64)),)
+            return (*mine, *((s.name, _cut(dims[s.name][dim], tile)) for s in kept))
 
         jams = self._jam_sizes(main)
         outer = [d for d in main.free if d not in jams and d != main.vector]
@@ -263,7 +283,11 @@ class _Recipe:
                 placed = placed.add({s.name: dims[s.name][d] for s in kept})
         bands += [(at(d), (f"{JAM}={size}",) if size > 1 else ()) for d, size in jams.items()]
         out = self._inside(kept, placed, frozenset())
-        for members, marks in reversed(bands):
+        inner = len(bands) if copy is None else len(copy.statement.dims) - 2
+        for number, (members, marks) in reversed(list(enumerate(bands))):
+            if copy is not None and number == inner - 1:
+                self._say((copy,), "copied just before they are read")
+                out = st.Sequence((self._copy(copy), out))
             out = st.Band(members, out, marks, bool(marks))
         return out
 
