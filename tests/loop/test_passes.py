@@ -13,7 +13,25 @@ from hypothesis import strategies as st
 
 from polyai.loop import build as b
 from polyai.loop.interp import run
-from polyai.loop.nodes import Alloc, Apply, Block, Check, Const, For, If, Kernel, Kind, Let, Load, Param, Site, Space, Stmt, Store, Var
+from polyai.loop.nodes import (
+    Alloc,
+    Apply,
+    Block,
+    Check,
+    Const,
+    For,
+    If,
+    Kernel,
+    Kind,
+    Let,
+    Load,
+    Param,
+    Site,
+    Space,
+    Stmt,
+    Store,
+    Var,
+)
 from polyai.loop.passes.bind import bind
 from polyai.loop.passes.flatten import flatten
 from polyai.loop.passes.jam import jam, widths
