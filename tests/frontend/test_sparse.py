@@ -139,8 +139,11 @@ def test_a_matrix_of_scipy_multiplies_by_star() -> None:
     compare(lambda a, d: a.multiply(d), lambda a, d: a.multiply(d), A, D)
     compare(lambda a: a.sum(axis=1), lambda a: np.asarray(a.sum(axis=1)), A)
     compare(lambda a: a.mean(axis=0), lambda a: np.asarray(a.mean(axis=0)), A)
-    with pytest.raises(DTypeError, match="matrix power"):
-        trace(lambda a: a**2, (A,), {})
+    S = sp.csr_matrix(A.T @ A)
+    compare(lambda a: a**2, lambda a: a**2, S)
+    compare(lambda a: a**3, lambda a: a**3, S)
+    with pytest.raises(UnsupportedError, match="exponent 0.5"):
+        trace(lambda a: a**0.5, (S,), {})
 
 
 def test_products_with_an_implicit_zero_annihilate_infinities() -> None:

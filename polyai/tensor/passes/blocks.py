@@ -75,7 +75,10 @@ class _Plan:
         links = list(self._links())
         rigid = {d for d, v in links if v is None or d[0] in whole}
         wanted = self._wanted()
+        bases = list(self._bases())
         while True:
+            while more := {place for pair in bases if set(pair) & rigid for place in pair} - rigid:
+                rigid |= more  # what is scattered into is laid out like its base
             self.blocks, torn = _spread(wanted, [(d, v) for d, v in links if v is not None and not {d, v} & rigid])
             if torn is None:
                 return
@@ -86,10 +89,8 @@ class _Plan:
 
     def _links(self) -> Iterator[tuple[Place, Place | None]]:
         """Dimensions with what is cut like them; None beside one that cannot be cut."""
+        yield from self._bases()
         for step in _plain_steps(self.program):
-            if isinstance(step, Scatter) and step.base is not None:
-                base = step.base
-                yield from (((step.target, d), (base, d)) for d in range(step.type.rank))
             at = tuple(var(i) for i in step.indices) if isinstance(step, Comprehension) else step.at
             accesses: list[tuple[str, Iterable[Body]]] = [(step.target, at), *((load.array, load.indices) for load in step_reads(step))]
             extents = _extents(step)
@@ -98,6 +99,13 @@ class _Plan:
                     for d, (index, extent) in enumerate(zip(indices, self.types[array].shape)):
                         covers = isinstance(index, Var) and index.name not in self.sizes and extents[index.name] == extent
                         yield (array, d), (index.name, -1) if covers and isinstance(index, Var) else None
+
+    def _bases(self) -> Iterator[tuple[Place, Place]]:
+        """Dimensions of what is scattered into with those of its base."""
+        for step in _plain_steps(self.program):
+            if isinstance(step, Scatter) and step.base is not None:
+                base = step.base
+                yield from (((step.target, d), (base, d)) for d in range(step.type.rank))
 
     def _wanted(self) -> dict[Place, int]:
         """The blocks of the variables that walk stored coordinates, by their owners' formats."""
