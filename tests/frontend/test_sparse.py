@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 
-from polyai.errors import DTypeError, PolyAIError, TraceError, UnsupportedError
+from polyai.errors import PolyAIError, TraceError, UnsupportedError
 from polyai.frontend import functions as pa
 from polyai.frontend.trace import ArrayOut, trace
 from tests.frontend.helpers import compare, same, traced_run
@@ -142,7 +142,7 @@ def test_a_matrix_of_scipy_multiplies_by_star() -> None:
     S = sp.csr_matrix(A.T @ A)
     compare(lambda a: a**2, lambda a: a**2, S)
     compare(lambda a: a**3, lambda a: a**3, S)
-    with pytest.raises(UnsupportedError, match="exponent 0.5"):
+    with pytest.raises(UnsupportedError, match=r"exponent 0\.5"):
         trace(lambda a: a**0.5, (S,), {})
 
 
