@@ -254,11 +254,11 @@ class Variant:
         made = dict(arrays)
         values[tn.THREADS] = self._threads(options)
         try:
-            staging.run(self.kernels, made, values, given, self._launcher(options), self.runtime.empty)
+            staging.run(self.kernels, made, values, given, self._launcher(options), self.runtime.cuts, self.runtime.empty)
         except staging.LooseError:
             self.runtime.stats.count("counted_first")
             made = dict(arrays)
-            staging.run(self.counted(), made, values, given, self._launcher(options), self.runtime.empty)
+            staging.run(self.counted(), made, values, given, self._launcher(options), self.runtime.cuts, self.runtime.empty)
         return made
 
     def is_plain(self) -> bool:
@@ -319,7 +319,7 @@ class Variant:
         values = {**self.traced.values(given), **counts, tn.THREADS: self._threads(options)}
         arrays, described = self._inputs(given)
         made = {**arrays, **kept}
-        staging.run(kernels, made, values, {}, self._launcher(options), self.runtime.empty)
+        staging.run(kernels, made, values, {}, self._launcher(options), self.runtime.cuts, self.runtime.empty)
         made.update((n, a.copy()) for n, a in kept.items() if made[n] is a)  # each result owns its index arrays
         return self._phased(made, described, values)
 

@@ -213,13 +213,13 @@ class Bounded:
         total = int(bounds[-1])
         if total * self.second.width > staging.SMALL or total > self.most:
             return None
-        cuts, part = staging.cuts_of(bounds, total)
+        cuts, part = variant.runtime.cuts(bounds, total, staging.parts_of(total))
         positions = np.zeros(rows + 1, self.index)
         known[self.total], known[registers[f"{name}.chunks"]], known[registers[f"{name}.part"]] = total, len(cuts) - 1, part
         known[registers[f"{name}.cuts"]], known[registers[f"{name}.end1"]] = address(cuts), address(positions) + self.index.itemsize
         arrays = {}
         for array, dtype, register in self.along:
-            arrays[array] = made = np.empty(total, dtype)
+            arrays[array] = made = variant.runtime.empty((total,), dtype)
             known[register] = address(made)
         self.go[1]([known[r] for r in self.slots[1]])
         stored = int(positions[-1])

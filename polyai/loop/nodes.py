@@ -4,7 +4,7 @@ Grammar::
 
     Kernel = params, body: Stmt, sites                     one host function; parallel loops become tasks when outlined
     Stmt   = Block(stmts)
-           | For(var, lower, upper, step, body, kind)      kind: serial | parallel | vector | jam; lower <= var < upper
+           | For(var, lower, upper, step, body, kind)      kind: serial | parallel | vector | jam | copy | stream
            | While(condition, body)
            | If(condition, then, orelse)
            | Let(name, value)                              visible in the rest of its block
@@ -47,6 +47,8 @@ class Kind(Enum):
     PARALLEL = "parallel"
     VECTOR = "vector"
     JAM = "jam"
+    COPY = "copy"
+    STREAM = "stream"
 
 
 class Space(Enum):
@@ -106,6 +108,8 @@ class For:
     """for (var = lower; var < upper; var += step). `weight` names the `pos` array whose differences measure the work of
     one iteration of a parallel loop (None: all iterations alike), `cost` the estimated scalar operations per unit of work.
     `jam` is the number of copies a JAM loop is unrolled to, and the most vectors at once of a VECTOR loop (1: no limit).
+    A COPY loop moves elements that follow each other to a place where they do, `C[x + var] = D[y + var]`, and is done by blocks; a
+    STREAM loop is one whose target is so large that it goes past the caches.
     `stretch` of a parallel loop names the end of several iterations that are run at once: the body runs once for
     var..stretch, and does for them what it would do for each."""
 

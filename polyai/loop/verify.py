@@ -34,6 +34,7 @@ from polyai.loop.nodes import (
     While,
 )
 from polyai.loop.show import show_expr, show_stmt
+from polyai.loop.walks import all_exprs
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType
 from polyai.scalar.ops import MONOIDS, OPS, result_type
@@ -179,7 +180,39 @@ def _for(loop: For, scope: _Scope) -> None:
     inner.values[loop.var] = (dt.i64, 1)
     if loop.stretch is not None:
         inner.values[loop.stretch] = (dt.i64, 1)
+    if loop.kind in (Kind.COPY, Kind.STREAM):
+        _copies(loop, scope)
     _stmt(loop.body, inner)
+
+
+def _copies(loop: For, scope: _Scope) -> None:
+    """A loop that is done by blocks moves elements that follow each other, and nothing else."""
+    following = {loop.var}
+
+    def follows(expr: LoopExpr) -> bool:
+        match expr:
+            case Var(name):
+                return name in following
+            case Apply("add", (a, b)):
+                return follows(a) != follows(b) and steady(b if follows(a) else a)
+            case _:
+                return False
+
+    def steady(expr: LoopExpr) -> bool:
+        return not any(isinstance(e, Var) and e.name in following for e in all_exprs(expr))
+
+    for part in loop.body.stmts if isinstance(loop.body, Block) else (loop.body,):
+        match part:
+            case Let(name, value) if follows(value):
+                following.add(name)
+                continue
+            case Let(_, value) if steady(value):
+                continue
+            case Store(target, (to,), Load(source, (at,)), None) if target != source and follows(to) and follows(at):
+                continue
+        raise scope.fail(f"loop {loop.var} copies blocks", f"{show_stmt(part)} is no copy of elements that follow each other")
+    if loop.step != 1:
+        raise scope.fail(f"loop {loop.var} copies blocks", f"its step is {loop.step}")
 
 
 def _store(stmt: Store, scope: _Scope) -> None:

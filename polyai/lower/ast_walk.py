@@ -87,6 +87,21 @@ def walk(at: isl.AstNode) -> Ast:
     raise VerifyError("isl made an AST node that PolyAI does not know", str(kind))
 
 
+def is_straight(ast: Ast) -> bool:
+    """Whether `ast` is statements alone, one after another."""
+    match ast:
+        case Instance():
+            return True
+        case Marked(_, body):
+            return is_straight(body)
+        case Several(children):
+            return all(map(is_straight, children))
+        case Loop() | Branch():
+            return False
+        case _:
+            assert_never(ast)
+
+
 def _loop(at: isl.AstNode) -> Loop:
     iterator = at.for_get_iterator().id_get_id().get_name()
     lower = expression(at.for_get_init())

@@ -24,22 +24,24 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import assert_never
 
 from polyai.errors import VerifyError
 from polyai.loop import build as b
 from polyai.loop import nodes as lp
 from polyai.loop.walks import all_exprs, all_stmts, expressions, with_names
-from polyai.lower.ast_walk import Ast, Branch, Instance, Loop, Marked, Several, instances
+from polyai.lower.ast_walk import Ast, Loop, Marked, instances, is_straight
 from polyai.lower.bounds import Fibres
 from polyai.lower.emitter import Emitter, Level
 from polyai.lower.stream import Streams
 from polyai.poly import nodes as po
 from polyai.scalar import dtype as dt
+from polyai.tensor import nodes as tn
 from polyai.term.node import node
 
 _PART = 1 << 20
 """Scalar operations of one part: the caller makes parts that are worth a task each."""
+LARGE = 16 << 20
+"""Bytes of room for a result from which on its parts are stored past the caches."""
 _LATE = 16
 """Scalar operations of a part that has already been taken to its place."""
 _VECTORS = 2
@@ -114,7 +116,13 @@ class Packed:
 
         def move(source: Mapping[str, str], first: lp.LoopExpr, target: Mapping[str, str], to: lp.LoopExpr, kind: lp.Kind) -> lp.Stmt:
             moves = [lp.Store(target.get(n, n), (b.add(to, at),), b.load(source[n], (b.add(first, at),), out.storage.dtype(n))) for n in along]
-            return lp.For(k, b.ZERO, stored, b.block(*moves), kind, jam=_VECTORS)
+            return lp.For(k, b.ZERO, stored, b.block(*moves), kind)
+
+        def taken() -> lp.Stmt:
+            """The part goes to its place."""
+            room = b.mul(out.symbol(tn.nnz_of(stream.name)), b.const(sum(out.storage.dtype(name).bytes for name in along)))
+            cached, past = (move(own, b.ZERO, {}, started, kind) for kind in (lp.Kind.COPY, lp.Kind.STREAM))
+            return lp.If(b.compare("le", b.const(LARGE), room), past, cached)
 
         def later(start: lp.LoopExpr) -> lp.Stmt:
             """The rows of the part end `start` elements later."""
@@ -139,14 +147,14 @@ class Packed:
             lp.Turn(begin, turns, counts, chunk, stored, chunks),
             lp.If(
                 b.compare("le", b.ZERO, started),
-                b.block(move(own, b.ZERO, {}, started, lp.Kind.VECTOR), later(started)),
-                b.block(room, move(own, b.ZERO, late, bound, lp.Kind.SERIAL), mark),
+                b.block(taken(), later(started)),
+                b.block(room, move(own, b.ZERO, late, bound, lp.Kind.COPY), mark),
             ),
         )
         cuts = [lp.Let(e.name, b.load(stream.cuts, (p,), dt.i64)) for e, p in zip((rows.lower, rows.upper), (chunk, b.add(chunk, b.ONE))) if isinstance(e, lp.Var)]
         start = b.load(turns, (chunk,), dt.i64)
         held = lp.Let(stored.name, b.load(spilled, (chunk,), dt.i64))
-        rest = b.block(held, lp.If(b.compare("le", b.ZERO, stored), b.block(*cuts, room, move(late, bound, {}, start, lp.Kind.SERIAL), later(start))))
+        rest = b.block(held, lp.If(b.compare("le", b.ZERO, stored), b.block(*cuts, room, move(late, bound, {}, start, lp.Kind.COPY), later(start))))
         unknown = [lp.Store(n, (at,), b.const(-1)) for n in (counts, spilled)]
         for name, extent in ((turns, b.add(chunks, b.ONE)), (counts, chunks), (spilled, chunks)):
             out.emit(lp.Alloc(name, dt.i64, (extent,), lp.Space.KERNEL))
@@ -179,24 +187,9 @@ def _only_stream(ast: Ast) -> Loop | None:
     """The one loop over a stream that `ast` is, if its body has no loop."""
     while isinstance(ast, Marked):
         ast = ast.body
-    if not isinstance(ast, Loop) or not _no_loop(ast.body):
+    if not isinstance(ast, Loop) or not is_straight(ast.body):
         return None
     return ast
-
-
-def _no_loop(ast: Ast) -> bool:
-    """Whether `ast` is statements alone, one after another."""
-    match ast:
-        case Instance():
-            return True
-        case Marked(_, body):
-            return _no_loop(body)
-        case Several(children):
-            return all(map(_no_loop, children))
-        case Loop() | Branch():
-            return False
-        case _:
-            assert_never(ast)
 
 
 @node

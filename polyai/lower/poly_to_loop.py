@@ -29,7 +29,7 @@ from polyai.errors import UnsupportedError, VerifyError
 from polyai.loop import build as b
 from polyai.loop import nodes as lp
 from polyai.lower import nests
-from polyai.lower.ast_walk import Ast, Branch, Instance, Loop, Marked, Several, apart, instances
+from polyai.lower.ast_walk import Ast, Branch, Instance, Loop, Marked, Several, apart, instances, is_straight
 from polyai.lower.bounds import Fibres
 from polyai.lower.emitter import Emitter, Level
 from polyai.lower.exprs import operations
@@ -223,7 +223,7 @@ class _Lowering:
             return b.block(*level.stmts)
 
         if isinstance(stream.source, po.Merge):
-            self.streams.merge(stream, counter, loop.iterator, body)
+            self.streams.merge(stream, counter, loop.iterator, body, plain=is_straight(loop.body))
         elif (counted := self._only_counted(loop.body, stream)) is not None:
             statement, values = counted
             register = self.streams.register(f"{stream.name}_held", b.ZERO)

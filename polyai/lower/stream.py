@@ -11,6 +11,12 @@ exhausted, largest first; a point whose parts cannot fulfil every clause has no 
     while p0 < A_end: ... body with has0 = true, has1 = false ...
     while p1 < B_end: ... body with has0 = false, has1 = true ...
 
+Two fibres under a body without loops branch in place of asking: patterns of matrices repeat from row to row, and a processor learns
+them, while `p` that depends on a comparison keeps every step waiting for the one before. On the matrices of our benchmarks the branches
+take 0.4 to 0.8 of the time, on uniformly random ones 1.3 times as much.
+
+      if A.crd[p0] == B.crd[p1]: ... both ... elif A.crd[p0] < B.crd[p1]: ... the first ... else: ... the second ...
+
 A workspace row is a dense array of values beside a tree of bitmaps, 64 children a node: an update sets the bit of its element, and
 those above it only where a node was empty. The word at hand stays in a register, as neighbours often follow each other: what was
 stored a moment ago would have to be waited for.
@@ -99,15 +105,16 @@ class Streams:
 
     # --- merges -----------------------------------------------------------------------------------------------------------
 
-    def merge(self, stream: po.Stream, counter: str | None, iterator: str, body: Block) -> None:
-        """The loops over a merge. `counter` is the register of the position in the stream, if something lies along it."""
+    def merge(self, stream: po.Stream, counter: str | None, iterator: str, body: Block, plain: bool) -> None:
+        """The loops over a merge. `counter` is the register of the position in the stream, if something lies along it; `plain` if
+        the body has no loops."""
         source = stream.source
         assert isinstance(source, po.Merge)
         fibres = self.fibres[stream.name]
         places = [self.register(f"{f.tensor}_p", f.begin) for f in fibres]
         if walks_all(source):
             self.last[stream.name] = self.register(f"{stream.name}_last", b.const(-1))
-        self._points(stream, places, counter, iterator, body)
+        self._points(stream, places, counter, iterator, body, plain)
         last = self.last.pop(stream.name, None)
         if last is not None and not self.reads_at(stream):  # they ascend: the last one is the largest
             largest = self._let(f"{stream.name}_largest", self._read(last))
@@ -125,7 +132,7 @@ class Streams:
                 return True
         return False
 
-    def _points(self, stream: po.Stream, places: list[str], counter: str | None, iterator: str, body: Block) -> None:
+    def _points(self, stream: po.Stream, places: list[str], counter: str | None, iterator: str, body: Block, plain: bool) -> None:
         """The loops of all points of the lattice."""
         source, fibres = stream.source, self.fibres[stream.name]
         assert isinstance(source, po.Merge)
@@ -135,8 +142,53 @@ class Streams:
             return
         for size in range(len(fibres), 0, -1):
             for point in combinations(everything, size):
-                if all(set(clause) & set(point) for clause in source.clauses):
+                if len(fibres) == size == 2 and plain:
+                    self._pair(stream, places, counter, iterator, body)
+                elif all(set(clause) & set(point) for clause in source.clauses):
                     self._point(stream, point, places, counter, iterator, body)
+
+    def _pair(self, stream: po.Stream, places: list[str], counter: str | None, iterator: str, body: Block) -> None:
+        """The loop while both of two parts have elements left: a branch for each set of them that is at the least coordinate."""
+        source, fibres = stream.source, self.fibres[stream.name]
+        assert isinstance(source, po.Merge)
+        first, second = (b.compare("lt", self._read(p), f.end) for p, f in zip(places, fibres))
+        self.out.levels.append(Level([]))
+        at = [self._let(f"{f.tensor}_at", self._read(p)) for f, p in zip(fibres, places)]
+        here = [self._coordinate(f, a, None) for f, a in zip(fibres, at)]
+
+        def branch(*holds: int) -> lp.Stmt:
+            self.out.levels.append(Level([], branch=True))
+            if all(set(clause) & set(holds) for clause in source.clauses):
+                least = here[holds[0]]
+                self._ascends(stream, least)
+
+                def meaning() -> None:
+                    self.out.virtual[f"{stream.name}.next{stream.level}"] = least
+                    for n, fibre in enumerate(fibres):
+                        self.out.virtual[f"{stream.name}.has{n}"] = b.TRUE if n in holds else b.FALSE
+                        self.out.virtual[f"{stream.name}.at{n}"] = b.sub(at[n], fibre.begin)
+                    self._position(stream, counter, iterator)
+
+                self.out.emit(self._taken(body, meaning, counter))
+            for n in holds:
+                self.out.emit(lp.Store(places[n], (), b.add(at[n], b.ONE)))
+            return b.block(*self.out.levels.pop().stmts)
+
+        apart = lp.If(b.compare("lt", *here), branch(0), branch(1))
+        self.out.emit(lp.If(b.compare("eq", *here), branch(0, 1), apart))
+        inner = b.block(*self.out.levels.pop().stmts)
+        self.out.emit(lp.While(b.both(first, second), inner))
+
+    def _ascends(self, stream: po.Stream, least: lp.LoopExpr) -> None:
+        """Check that the coordinate is larger than the one before, and in range if the body reads there."""
+        last = self.last.get(stream.name)
+        if last is None:
+            return
+        grows = b.compare("lt", self._read(last), least)
+        if self.reads_at(stream):
+            grows = b.both(grows, b.below(least, self.out.size(stream.extent)))
+        self.out.emit(lp.Check(grows, self.out.merged_site(stream.name), least))
+        self.out.emit(lp.Store(last, (), least))
 
     def _point(
         self, stream: po.Stream, point: Sequence[int], places: list[str], counter: str | None, iterator: str, body: Block, open_ended: bool = False
@@ -150,19 +202,13 @@ class Streams:
             test = b.either(test, more) if open_ended else b.both(test, more)
         self.out.levels.append(Level([]))
         at = {n: self._let(f"{fibres[n].tensor}_at", self._read(places[n])) for n in point}
-        last = self.last.get(stream.name)
         limit = self.out.size(stream.extent)
         here = {n: self._coordinate(fibres[n], at[n], limit if open_ended else None) for n in point}
         least = here[point[0]]
         for n in point[1:]:
             least = b.smallest(least, here[n])
         least = self._let(f"{stream.name}_next", least)
-        if last is not None:  # in range as well, before the body reads there
-            grows = b.compare("lt", self._read(last), least)
-            if self.reads_at(stream):
-                grows = b.both(grows, b.below(least, limit))
-            self.out.emit(lp.Check(grows, self.out.merged_site(stream.name), least))
-            self.out.emit(lp.Store(last, (), least))
+        self._ascends(stream, least)
         has: dict[int, lp.LoopExpr] = dict.fromkeys(range(len(fibres)), b.FALSE)
         for n in point:
             found = b.compare("eq", here[n], least)

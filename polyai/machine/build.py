@@ -57,7 +57,7 @@ class Module:
         functions = [self._inlined_or_not(text) for text in self.functions]
         parts = [f'target triple = "{self.target.triple}"', *functions, *self._declared]
         parts.append(f"attributes #0 = {{ {attributes} }}\nattributes #1 = {{ alwaysinline {attributes} }}")
-        parts.append('!0 = !{}\n!1 = !{!"branch_weights", i32 4000, i32 1}\n')
+        parts.append('!0 = !{}\n!1 = !{!"branch_weights", i32 4000, i32 1}\n!2 = !{i32 1}\n')
         return "\n".join(parts)
 
     def _inlined_or_not(self, text: str) -> str:

@@ -6,7 +6,7 @@ from typing import assert_never
 
 from polyai.errors import VerifyError
 from polyai.loop import nodes as lp
-from polyai.machine import abi, memory, parallel
+from polyai.machine import abi, copying, memory, parallel
 from polyai.machine.body import Body
 from polyai.machine.build import RARE
 from polyai.machine.cast import cast
@@ -24,6 +24,8 @@ def stmt(b: Body, s: lp.Stmt) -> None:
         case lp.For():
             if s.kind is lp.Kind.PARALLEL and not b.in_task:
                 parallel.launch(b, s, loop)
+            elif s.kind in (lp.Kind.COPY, lp.Kind.STREAM):
+                copying.copy(b, s, scope.index(s.lower).re, scope.index(s.upper).re)
             else:
                 loop(b, s, scope.index(s.lower).re, scope.index(s.upper).re)
         case lp.While(condition, body):

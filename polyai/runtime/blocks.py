@@ -23,7 +23,7 @@ from polyai.runtime.cpython import numpy_function
 from polyai.runtime.shared import Addresses, Fields, Shared, address_of, renew_after_fork
 
 SLOTS = 16
-LEAST = 1 << 20
+LEAST = 1 << 16
 """Bytes of a result from which on its memory comes from here: smaller ones the C library keeps itself."""
 SPARE = 4
 """How many times larger than what is asked for a block may be, in bytes that were used."""

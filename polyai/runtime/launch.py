@@ -20,6 +20,7 @@ from polyai.machine.cpu import cores, host_key
 from polyai.machine.load import ObjectError
 from polyai.options import Options
 from polyai.runtime.arena import Arena
+from polyai.runtime.bind import address
 from polyai.runtime.blocks import LEAST, Blocks
 from polyai.runtime.cache import Cache, default_directory
 from polyai.runtime.externs import TOO_LARGE, Externs
@@ -72,10 +73,11 @@ class Runtime:
         self._blocks: Blocks | None = None
         self._run: Any = None
         self._ticks: Any = None
+        self._cut: Any = None
         self._epoch = (0.0, 0)
         self._sessions: dict[int, Session] = {}
         self._kernels: dict[str, Kernel] = {}
-        self._prepared = False
+        self._begun: set[str] = set()
         renew_after_fork(self)
 
     @property
@@ -86,6 +88,8 @@ class Runtime:
                 native = Native(self.cache)
                 self._run = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 4)(native["run"])
                 self._ticks = ctypes.PYFUNCTYPE(ctypes.c_int64)(native["ticks"])
+                p, n = ctypes.c_void_p, ctypes.c_int64
+                self._cut = ctypes.PYFUNCTYPE(n, p, n, n, n, p)(native["cut"])
                 self._epoch = (time.perf_counter(), self._ticks())
                 self._native = native
             return self._native
@@ -117,23 +121,46 @@ class Runtime:
             return self._blocks
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
-        """`np.empty(shape, dtype)` for a result; a large one gets memory that was a result before, if there is some."""
+        """`np.empty(shape, dtype)` for a result; a large one gets memory that was a result before, if there is some. The first
+        results do not wait for the code of that to be compiled."""
         if math.prod(shape) * dtype.itemsize < LEAST:
             return np.empty(shape, dtype)
-        return (self._blocks or self.blocks).empty(shape, dtype)
+        blocks = self._blocks
+        if blocks is None:
+            if not self.native.at_hand("block_malloc"):
+                self._in_background("blocks", lambda: self.native["block_malloc"])
+                return np.empty(shape, dtype)
+            blocks = self.blocks
+        return blocks.empty(shape, dtype)
+
+    def cuts(self, bounds: NDArray[Any], total: int, parts: int) -> tuple[NDArray[Any], int]:
+        """The rows at which `parts` parts of about equal bounds begin, and the number of rows; the largest bound of a part.
+        `bounds` are positions (int64) that rise from 0 to `total`."""
+        rows = len(bounds) - 1
+        cuts = np.zeros(parts + 1, np.int64)
+        cuts[-1] = rows
+        if parts == 1:
+            return cuts, total
+        self.native  # noqa: B018 (makes it)
+        most: int = self._cut(address(bounds), rows, total // parts, parts, address(cuts))
+        return cuts, most
 
     def prepare(self) -> None:
         """Make the native parts that launches need in another thread, to be ready when a kernel is. Returns at once; failures
         show up later. LLVM does one thing at a time: what only fast calls need would keep the kernel waiting."""
-        if self._prepared:
+        self._in_background("prepare", lambda: self.session(self.threads_for(self.options)))
+
+    def _in_background(self, name: str, make: Callable[[], object]) -> None:
+        """Make something once, in another thread; who needs it and does not find it makes it, and meets what goes wrong."""
+        if name in self._begun:
             return
-        self._prepared = True
+        self._begun.add(name)
 
-        def make() -> None:
+        def run() -> None:
             with contextlib.suppress(PolyAIError, OSError):
-                self.session(self.threads_for(self.options))
+                make()
 
-        in_background(make, "polyai-prepare")
+        in_background(run, f"polyai-{name}")
 
     def threads_for(self, options: Options) -> int:
         """How many threads a launch under these options uses."""

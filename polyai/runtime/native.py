@@ -11,14 +11,14 @@ from collections.abc import Callable
 from polyai.machine.cpu import host, host_key
 from polyai.machine.jit import compile_object
 from polyai.machine.load import Loaded, ObjectError, load
-from polyai.runtime import arena, blocks, dispatch_code, run_code, threads
+from polyai.runtime import arena, blocks, cut_code, dispatch_code, run_code, threads
 from polyai.runtime.cache import Cache
 from polyai.runtime.shared import renew_after_fork
 from polyai.term.digest import digest
 
 PARTS: dict[str, tuple[tuple[str, ...], Callable[[], str]]] = {
     "pool": (("worker", "parallel", "spin"), threads.text),
-    "run": (("run", "arena_trim", "ticks"), lambda: arena.text() + run_code.text()),
+    "run": (("run", "arena_trim", "ticks", "cut"), lambda: arena.text() + run_code.text() + cut_code.text()),
     "blocks": (("block_malloc", "block_calloc", "block_realloc", "block_free", "block_trim"), blocks.text),
     "dispatch": (("dispatch",), dispatch_code.text),
 }

@@ -37,6 +37,8 @@ LARGE = 1 << 26
 Array = NDArray[Any]
 Empty = Callable[[tuple[int, ...], Any], Array]
 Launch = Callable[[Kernel, Sequence[int], Mapping[str, int]], None]
+Cuts = Callable[[Array, int, int], tuple[Array, int]]
+"""`Runtime.cuts`."""
 
 
 @node
@@ -110,6 +112,7 @@ def run(
     values: MutableMapping[str, int],
     given: Mapping[str, Array],
     launch: Launch,
+    cuts_of: Cuts,
     empty: Empty = np.empty,
 ) -> None:
     """Run the phases in order, the rows of packed patterns in parts for the threads that `values` says. `arrays` and `values` gain
@@ -125,7 +128,7 @@ def run(
         if plan.within:
             values[tn.nnz_of(plan.counts)] = _fitting(sum(values[tn.nnz_of(name)] for name in plan.within), plan)
         if stage.packed:
-            _cut(plan, arrays, values)
+            _cut(plan, arrays, values, cuts_of)
             positions = np.zeros(evaluate(plan.rows, values) + 1, f"i{plan.index_bits // 8}")
             results[f"{plan.fills}.end1"] = positions[1:]
         for name, p in stage.results:
@@ -181,22 +184,17 @@ def stage_of(kernel: Kernel) -> Stage:
     return made
 
 
-def _cut(plan: Plan, arrays: MutableMapping[str, Array], values: MutableMapping[str, int]) -> None:
+def _cut(plan: Plan, arrays: MutableMapping[str, Array], values: MutableMapping[str, int], cuts_of: Cuts) -> None:
     """Cut the rows of a packed pattern into parts of about equal bounds."""
-    cuts, most = cuts_of(arrays[f"{plan.fills}.pos1"], values[tn.nnz_of(plan.fills)])
+    total = values[tn.nnz_of(plan.fills)]
+    cuts, most = cuts_of(arrays[f"{plan.fills}.pos1"], total, parts_of(total))
     arrays[f"{plan.fills}.cuts"], values[f"{plan.fills}.chunks"] = cuts, len(cuts) - 1
     values[f"{plan.fills}.part"] = most
 
 
-def cuts_of(bounds: Array, total: int) -> tuple[Array, int]:
-    """The rows at which parts of about equal bounds begin, and the number of rows; the largest bound of a part."""
-    parts = max(1, total // PART)
-    cuts = np.empty(parts + 1, np.int64)
-    cuts[0], cuts[-1] = 0, len(bounds) - 1
-    if parts == 1:
-        return cuts, total
-    cuts[1:-1] = np.searchsorted(bounds, np.arange(1, parts) * (total / parts))
-    return cuts, int(np.diff(bounds[cuts]).max())
+def parts_of(total: int) -> int:
+    """How many parts rows with `total` elements at most are cut into."""
+    return max(1, total // PART)
 
 
 def _counted(plan: Plan, arrays: MutableMapping[str, Array], values: MutableMapping[str, int], width: int = 0) -> None:

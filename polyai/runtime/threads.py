@@ -25,7 +25,7 @@ from collections.abc import Callable
 from polyai.machine.cpu import architecture, cores
 from polyai.runtime.shared import Addresses, Fields, Shared, address_of, renew_after_fork
 
-SPIN_SECONDS = 50e-6
+SPIN_SECONDS = 300e-6
 """How long a worker waits awake for the next job."""
 
 JOB = Fields(

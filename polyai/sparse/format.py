@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Union, assert_never
 
+from polyai.errors import ShapeError
 from polyai.shapes.expr import Size, floordiv
 from polyai.sparse.level import Level
 from polyai.sparse.levels.banded import Banded
@@ -28,6 +29,7 @@ from polyai.sparse.levels.dense import Dense
 from polyai.sparse.levels.singleton import Singleton
 from polyai.sparse.levels.slots import Slots
 from polyai.sparse.levels.strip import Strip
+from polyai.sparse.levels.structured import Structured
 from polyai.term.node import node
 
 
@@ -212,6 +214,18 @@ def dia(index_bits: int = 32) -> Format:
 def ell(index_bits: int = 32) -> Format:
     """Rows dense, each with the same number of slots for its columns; empty slots have column -1."""
     return Format("ell", (0, 1), (Dense(), Slots()), index_bits)
+
+
+def structured(n: int, m: int, index_bits: int = 8) -> Format:
+    """Rows dense, of each `m` neighbouring columns at most `n` stored, each with its place among the m: n:m sparsity, as in 2:4.
+
+    `n` slots of a group that are not needed are empty. Raises ShapeError unless 0 < n <= m and places fit `index_bits`.
+    """
+    if not 0 < n <= m:
+        raise ShapeError(f"{n}:{m} sparsity", "of m neighbours n are stored, 0 < n <= m", "write structured(2, 4)")
+    if m > 1 << (index_bits - 1):
+        raise ShapeError(f"{n}:{m} sparsity with indices of {index_bits} bits", f"places run to {m - 1}", "give more index_bits")
+    return Format(f"{n}:{m}", (0, 1), (Dense(), Structured(n, m)), index_bits)
 
 
 def banded(below: int, above: int) -> Format:

@@ -61,6 +61,10 @@ class Level(abc.ABC):
         """The length of the fibres of a sized level without index arrays, when a tensor is packed."""
         return extent
 
+    def groups(self) -> tuple[int, int] | None:
+        """(n, m) if each m neighbouring coordinates have n slots of their own and only the place among the m is listed."""
+        return None
+
     @abc.abstractmethod
     def bounds(self, tensor: str, level: int, parent: Expr, extent: Expr) -> tuple[Expr, Expr]:
         """Begin and end of the positions under `parent`."""

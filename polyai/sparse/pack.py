@@ -6,6 +6,7 @@ Level by level, outermost first, each entry is given its position, as assembly d
     listed, unique      entries with the same parent and coordinate share a position
     listed, repeated    each entry has its own
     slots               position = parent * length + place in the list, for the longest list
+    groups of slots     position = (parent * groups + group) * n + place in the list of the group
     branchless          the parent's position
 """
 
@@ -103,6 +104,25 @@ def _assemble(format: Format, shape: tuple[int, ...], keys: list[Array], data: A
                 if level.gaps:
                     arrays[f"bit{number}"] = np.zeros(count, dtype=np.int64)
                     arrays[f"bit{number}"][position] = 1
+            case "slots" if (groups := level.groups()) is not None:
+                n, m = groups
+                length = level.width(extent)
+                group = position * (length // n) + key // m
+                place, first = _listed(group, key, level.unique)
+                held = np.bincount(group[first], minlength=count * (length // n))
+                if held.max(initial=0) > n:
+                    at = int(np.argmax(held)) % (length // n) * m
+                    raise SparseStructureError(
+                        f"{format.name} has no room for {held.max()} elements among the coordinates {at} to {at + m - 1} of one fibre",
+                        f"a {level.name} level has {n} of {m} there",
+                        "prune more, or choose a format that holds it",
+                    )
+                starts = np.concatenate([[0], np.cumsum(held)])
+                position = group * n + (place - starts[group])
+                count *= length
+                crd = np.full(count, -1, dtype=np.int64)
+                crd[position[first]] = key[first] % m
+                arrays[f"crd{number}"] = crd
             case "slots":
                 own = position
                 listed, first = _listed(position, key, level.unique)

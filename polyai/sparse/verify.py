@@ -145,9 +145,12 @@ def coordinates_are_in_range(storage: Storage) -> None:
     for number, (dimension, size) in enumerate(zip(storage.format.order, storage.format.level_extents(storage.shape))):
         crd, extent = storage.arrays.get(f"crd{number}"), _number(size)
         if crd is not None and len(crd) and not isinstance(storage.format.part(number), Shift):
-            bad = (crd < (-1 if storage.format.levels[number].sized else 0)) | (crd >= extent)
+            level = storage.format.levels[number]
+            groups = level.groups()
+            bad = (crd < (-1 if level.sized else 0)) | (crd >= (extent if groups is None else groups[1]))
             at = int(np.argmax(bad))
-            _require(not bad.any(), f"crd{number}[{at}] is {crd[at]}", f"the extent of dimension {dimension} is {extent}")
+            why = f"the extent of dimension {dimension} is {extent}" if groups is None else f"places among {groups[1]} are listed"
+            _require(not bad.any(), f"crd{number}[{at}] is {crd[at]}", why)
 
 
 def coordinates_keep_their_order(storage: Storage) -> None:

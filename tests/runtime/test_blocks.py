@@ -116,7 +116,7 @@ def test_more_than_there_is_is_a_memory_error(runtime: Runtime) -> None:
 
 def test_arrays_outlive_what_made_them() -> None:
     runtime = Runtime(Options())
-    array = runtime.empty((LEAST,), BYTES)
+    array = runtime.blocks.empty((LEAST,), BYTES)
     array[:] = 3
     del runtime
     gc.collect()

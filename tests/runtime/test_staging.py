@@ -18,6 +18,7 @@ import polyai as pa
 from polyai import phased
 from polyai.errors import PolyAIError, ShapeError, SparseStructureError, UnsupportedError, VerifyError
 from polyai.machine import parallel
+from polyai.options import Options
 from polyai.runtime import staging
 from polyai.runtime.kernel import Kernel
 from polyai.runtime.launch import Runtime
@@ -293,16 +294,27 @@ def test_a_longer_row_than_was_counted_is_named() -> None:
     a, b = sp.csr_array(np.eye(4)), sp.csr_array(np.eye(4))
     function = pa.jit(lambda a, b: a + b)
     function(a, b)
-    original = staging.cuts_of
+    original = Runtime.cuts
 
-    def cuts_of(*args: Any) -> Any:
+    def cuts(*args: Any) -> Any:
         a.indptr[1] += 1  # also when the call is tried again
         return original(*args)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(staging, "cuts_of", cuts_of)
+        patch.setattr(Runtime, "cuts", cuts)
         with pytest.raises(SparseStructureError):
             function(a, b)
+
+
+@pytest.mark.parametrize("rows, parts", [(0, 1), (1, 1), (1, 4), (7, 3), (1000, 1), (1000, 2), (1000, 37), (5, 12)])
+def test_rows_are_cut_where_equal_shares_begin(rows: int, parts: int, tmp_path: Path) -> None:
+    runtime = Runtime(Options(cache_dir=str(tmp_path)))
+    for lengths in (RNG.integers(0, 9, rows), np.zeros(rows, np.int64), np.eye(1, rows, rows // 2, dtype=np.int64)[0] * 500):
+        bounds = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        cuts, most = runtime.cuts(bounds, int(bounds[-1]), parts)
+        inner = np.searchsorted(bounds, np.arange(1, parts) * (int(bounds[-1]) // parts))
+        np.testing.assert_array_equal(cuts, [0, *inner, rows])
+        assert most == np.diff(bounds[cuts]).max()
 
 
 def test_metadata_of_another_make_is_refused() -> None:
