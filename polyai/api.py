@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
+import sys
 import threading
 import time
 import warnings
@@ -128,6 +129,10 @@ def _found(engine: Runtime, key: str) -> tuple[Kernel, ...] | None:
     return tuple(found) if len(found) == len(rest) + 1 else None
 
 
+def _made_again(cls: type[Function], fn: Callable[..., Any], options: dict[str, Any]) -> Function:
+    return cls(fn, **options)
+
+
 def reported(name: str, variants: Sequence[Variant]) -> Report:
     """The report of a function with these kernels."""
     found = [v.reports() for v in variants]
@@ -174,6 +179,20 @@ class Function:
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else functools.partial(self, instance)
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        """Pickled as Python pickles functions, by name, if a module holds it under its name; else by what it was made from.
+        Kernels stay behind: who unpickles finds them in the cache on disk."""
+        name = str(getattr(self._fn, "__qualname__", ""))
+        held: Any = sys.modules.get(getattr(self._fn, "__module__", None) or "")
+        for part in name.split("."):
+            held = getattr(held, part, None)
+        return name if held is self else (_made_again, (type(self), self._fn, self._made_with()))
+
+    def _made_with(self) -> dict[str, Any]:
+        """The keywords that make a function like this one."""
+        static = tuple(sorted(self._static, key=str))
+        return {"name": self._name, "static": static, "dynamic": self._dynamic, "where": self._where, "policy": self._policy}
 
     def _slow(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
         given = args

@@ -172,6 +172,9 @@ class ConstantFunction(api.Function):
         self._routes: dict[tuple[int, ...], Route] = {}
         self._watch_lock = threading.RLock()
 
+    def _made_with(self) -> dict[str, Any]:
+        return {"constant": self._constant, **super()._made_with()}
+
     def _place(self, constant: str | int, names: tuple[str, ...]) -> int:
         if isinstance(constant, str) and constant in names:
             return names.index(constant)

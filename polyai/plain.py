@@ -11,6 +11,7 @@ from polyai.frontend.sizes import Guard
 from polyai.frontend.trace import Traced
 from polyai.runtime.dispatch import ArrayArg, DispatchSpec, LevelsArg, Output, ScalarArg, SparseArg
 from polyai.runtime.kernel import Kernel, Parameter
+from polyai.runtime.staging import first_name
 from polyai.scalar import dtype as dt
 from polyai.shapes import expr as sx
 from polyai.shapes.expr import Size
@@ -28,6 +29,7 @@ class Sources:
     def __init__(self, traced: Traced, types: Mapping[str, tn.TensorType], kernel: Kernel, output: str, args: tuple[Any, ...]) -> None:
         self.traced, self.types, self.kernel, self.output, self.args = traced, types, kernel, output, args
         self.position = {slot.name: n for n, slot in enumerate(traced.inputs)}
+        self.second: dict[str, str] = kernel.extra.get("aliases", {})
         self.symbols: dict[str, tuple[Any, ...]] = {}
         for s in traced.symbols:
             if (s.factor, s.offset) != (1, 0):
@@ -102,10 +104,10 @@ class Sources:
 
     def _slot(self, p: Parameter, output: str) -> tuple[Any, ...] | None:
         if p.rank is None:
-            return self.symbols.get(p.name)
+            return self.symbols.get(first_name(p.name, self.second))
         if p.role == "output":
             return ("out", 0) if p.name in (output, f"{output}.val") else None
-        tensor, _, suffix = p.name.partition(".")
+        tensor, _, suffix = first_name(p.name, self.second).partition(".")
         if not suffix:
             return ("data", self.position[tensor])
         n = self.position[tensor]

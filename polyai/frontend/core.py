@@ -115,6 +115,7 @@ class Tracer:
         self.texts: dict[str, str] = {}
         self.inputs: list[tn.Input] = []
         self.captured: dict[int, tuple[Array, Any]] = {}
+        self.rows: frozenset[str] = frozenset()  # captured sparse arrays that are converted to CSR
         self.types: dict[str, tn.TensorType] = {}
         self.needs_unique: dict[str, None] = {}
         self.merged: dict[str, None] = {}
@@ -156,6 +157,9 @@ class Tracer:
         described = interop.describe(value)
         if described is not None:
             name = self.sparse_name("captured")
+            if name in self.rows:
+                described = interop.describe(interop.as_rows(value))
+                assert described is not None
             self.sizes.add(tn.nnz_of(name), f"{name}.nnz", described.nnz)
             pattern = tn.Pattern(name, tuple(range(len(described.shape))))
             array = self.add_input(name, tn.TensorType(described.dtype, described.shape, described.format, pattern), name)

@@ -16,6 +16,7 @@ from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType
 from polyai.shapes import expr as sx
 from polyai.shapes.expr import Size
+from polyai.sparse import interop
 
 Function = Callable[..., Any]
 
@@ -100,8 +101,15 @@ def subtract(x1: Any, x2: Any) -> Any:
     return mixed if mixed is not None else pointwise("subtract", lambda a, b: a - b, x1, x2)
 
 
+def _captured(*values: Any) -> tuple[Any, ...]:
+    """Sparse arrays of the surrounding scope as arrays of the trace that the other values belong to."""
+    tracer = tracer_among(values)
+    return values if tracer is None else tuple(tracer.array(v) if interop.is_sparse(v) else v for v in values)
+
+
 def _sparse_and_dense(x1: Any, x2: Any, sign: int = 1) -> Array | None:
     """The dense operand with the stored elements of the sparse one scattered into it; None for other operands."""
+    x1, x2 = _captured(x1, x2)
     if not any(isinstance(x, Array) and x.is_sparse for x in (x1, x2)):
         return None
     tracer = find_tracer((x1, x2), "add")
@@ -127,6 +135,7 @@ def _sparse_and_dense(x1: Any, x2: Any, sign: int = 1) -> Array | None:
 
 def divide(x1: Any, x2: Any) -> Any:
     """x1 / x2, broadcast. Of two sparse arrays dense, with NaN where neither stores anything; sparse by dense keeps the pattern."""
+    x1, x2 = _captured(x1, x2)
     if all(isinstance(x, Array) and x.is_sparse for x in (x1, x2)):
         x1, x2 = toarray(x1), toarray(x2)
     return pointwise("divide", lambda a, b: apply("div", a, b), x1, x2)

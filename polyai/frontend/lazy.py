@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
@@ -136,7 +137,19 @@ class LazyArray(SparseMethods):
 
     tolist = item
 
-    def __array__(self, dtype: Any = None, copy: Any = None) -> NoReturn:
+    def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
+        """An array that holds this object, for an operator of SciPy: it then leaves the operation to us. Nobody else gets one."""
+        asked = protocol.scipy_asks(sys._getframe(1))
+        if asked is not None and asked.startswith("__"):
+            whole = np.empty((), object)
+            whole[()] = self
+            return whole
+        if asked is not None:
+            raise TraceError(
+                f"{asked}() of scipy.sparse on {self.tracer.text(self)} while tracing",
+                "its values are known only when the kernel runs",
+                "write operators (A @ x, A * x) or polyai's functions, or pass the sparse array as an argument",
+            )
         self._no_value("array")
 
     def __iter__(self) -> Iterator[Any]:
@@ -182,7 +195,9 @@ class LazyArray(SparseMethods):
 
     def _matrix_product(self, other: Any) -> bool:
         """Whether `*` means the matrix product: one operand is a SciPy matrix, the other has dimensions."""
-        return (self.is_matrix or getattr(other, "is_matrix", False)) and bool(self.rank) and bool(getattr(other, "ndim", 0))
+        if not self.rank or not getattr(other, "ndim", 0):
+            return False
+        return self.is_matrix or getattr(other, "is_matrix", False) or sparse.is_scipy_matrix(other)
 
     def __mul__(self, other: Any) -> Any:
         return linalg.matmul(self, other) if self._matrix_product(other) else ew.multiply(self, other)
@@ -215,9 +230,7 @@ class LazyArray(SparseMethods):
         return ew.divmod(other, self)
 
     def __pow__(self, other: Any) -> Any:
-        if self.is_matrix:
-            sparse.refuse_power(self)
-        return ew.pow(self, other)
+        return linalg.matrix_power(self, other) if self.is_matrix else ew.pow(self, other)
 
     def __rpow__(self, other: Any) -> Any:
         return ew.pow(other, self)

@@ -323,11 +323,10 @@ def sddmm(q: Any, k: Any, mask: Any, scale: Any = None) -> Any:
 
 
 def matrix_power(x: Any, n: int) -> Any:
-    """The n-th power of a square dense matrix, n >= 0, by repeated squaring."""
+    """The n-th power of a square matrix, dense or sparse, n >= 1, by repeated squaring."""
     tracer, (a,) = _arrays("matrix_power", x)
-    dense(a, "matrix_power")
-    if not isinstance(n, int) or n < 1:
-        raise UnsupportedError(f"matrix_power with exponent {n}", "inverses are not compiled", "use an exponent of at least 1")
+    if not hasattr(type(n), "__index__") or isinstance(n, (bool, Array)) or n < 1:
+        raise UnsupportedError(f"matrix_power with exponent {n}", "inverses, roots and powers that arrays decide are not compiled", "use a number of at least 1")
     if a.rank < 2 or not tracer.sizes.unify(a.extents[-1], a.extents[-2], "matrix_power"):
         raise ShapeError("matrix_power of a matrix that is not square", tracer.shape_text(a))
     if n == 1:

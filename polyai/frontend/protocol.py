@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,15 @@ from polyai.frontend import elementwise as ew
 from polyai.frontend.core import find_tracer
 
 Function = Callable[..., Any]
+
+
+def scipy_asks(frame: FrameType | None) -> str | None:
+    """The function of scipy.sparse that a user called and that has led to `frame`; None if SciPy is not at work there."""
+    asked = None
+    while frame is not None and str(frame.f_globals.get("__name__", "")).startswith("scipy.sparse"):
+        asked, frame = frame.f_code.co_name, frame.f_back
+    return asked
+
 
 UFUNCS: dict[str, Function] = {
     "add": ew.add, "subtract": ew.subtract, "multiply": ew.multiply, "divide": ew.divide, "true_divide": ew.divide,

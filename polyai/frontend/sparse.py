@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from polyai.errors import DTypeError, TraceError
+from polyai.errors import TraceError
 from polyai.frontend.core import Array, find_tracer
 from polyai.frontend.pointwise import pointwise_stored, toarray
 from polyai.frontend.term import Rule, number
 from polyai.shapes.expr import symbol
+from polyai.sparse import interop
 from polyai.tensor import nodes as tn
 
-__all__ = ["map_stored", "nnz_of", "ones_where_stored", "refuse_power", "sparse_only", "toarray"]
+__all__ = ["is_scipy_matrix", "map_stored", "nnz_of", "ones_where_stored", "sparse_only", "toarray"]
 
 
 def sparse_only(x: Any, what: str) -> Array:
@@ -46,10 +47,9 @@ def ones_where_stored(x: Any) -> Any:
     return pointwise_stored("pattern", lambda e: number(1, a.type.dtype), a)
 
 
-def refuse_power(a: Array) -> None:
-    """`**` of a SciPy matrix means a matrix power, which is refused."""
-    raise DTypeError(
-        f"** of the SciPy matrix {a.tracer.text(a)} is a matrix power",
-        "powers of sparse matrices are not compiled",
-        "use A.power(n) for element-wise powers, or a sparse array (csr_array)",
-    )
+def is_scipy_matrix(value: Any) -> bool:
+    """Whether a value of the surrounding scope is of a class of SciPy whose `*` is the matrix product."""
+    if not interop.is_sparse(value):
+        return False
+    described = interop.describe(value)
+    return described is not None and described.is_matrix

@@ -229,6 +229,7 @@ def _traced(
     """`trace`, with the arguments called `rows` converted to CSR."""
     found = leaves(fn, args, given, static)
     tracer = Tracer(identifier(name or str(getattr(fn, "__name__", "function"))), LazyArray)
+    tracer.rows = rows
     binder = _Binder(tracer, found, dynamic, where, rows)
     values = {leaf.path: binder.bind(leaf) for leaf in found if leaf.kind != "static"}
     binder.admit()
@@ -238,7 +239,7 @@ def _traced(
     names: list[str] = []
     outputs = tuple(_output(tracer, v, names) for v in out_leaves)
     for captured, _ in tracer.captured.values():
-        binder.slots.append(InputSlot(captured.name, (), captured.name, "sparse" if captured.is_sparse else "array"))
+        binder.slots.append(InputSlot(captured.name, (), captured.name, "sparse" if captured.is_sparse else "array", captured.name in rows))
         if captured.is_sparse:
             binder.count(captured.name, captured.type.format)
             binder.add_lengths(captured.name, captured.name, captured.type.format, {})

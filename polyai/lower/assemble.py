@@ -141,6 +141,7 @@ class _Assembly:
         self.sites: dict[lp.Site, int] = {}
         self.sizes: dict[str, None] = {}
         self.used: set[str] = set()
+        self.shapes: dict[str, tuple[lp.LoopExpr, ...]] = {}  # of parameters, as the segments index them: blocks have dimensions of their own
         self.allocations: list[lp.Stmt] = []
         types = tn.types_of(program)
         self.inputs = {i.name: i.type for i in program.inputs}
@@ -163,9 +164,12 @@ class _Assembly:
                 lp.Param(a.name, index_dtype(bits), "input", (size_expr(a.length, self.symbol),)) for a in owner.arrays if a.name in self.used
             ]
             if f"{name}.val" in self.used:
-                arrays.append(lp.Param(f"{name}.val", type_.dtype, "input", (size_expr(owner.counts[-1], self.symbol),)))
+                values = f"{name}.val"
+                arrays.append(lp.Param(values, type_.dtype, "input", self.shapes.get(values) or (size_expr(owner.counts[-1], self.symbol),)))
         for name in self.outputs:
-            arrays.append(lp.Param(name, self.types[name].dtype, "output", self.extents(self.types[name])))
+            type_ = self.types[name]
+            shape = self.shapes.get(name) if type_.is_sparse else None
+            arrays.append(lp.Param(name, type_.dtype, "output", shape or self.extents(type_)))
         params = (*(lp.Param(s, dt.i64, "size") for s in sorted(self.sizes)), *arrays)
         return lp.Kernel(self.program.name, params, lp.Block((*self.allocations, *stmts)), tuple(self.sites))
 
@@ -302,7 +306,11 @@ class _Assembly:
                 own = s.name if isinstance(s, lp.Let) else s.var
                 values.setdefault(own, self.names.fresh(own))
         sites = [self.sites.setdefault(s, len(self.sites)) for s in kernel.sites]
-        body = _Renamer(values, arrays, sites).stmt(kernel.body)
+        renamer = _Renamer(values, arrays, sites)
+        for p in kernel.params:
+            if p.extents is not None:
+                self.shapes.setdefault(arrays[p.name], tuple(renamer.expr(e) for e in p.extents))
+        body = renamer.stmt(kernel.body)
         out = []
         for s in b.statements(body):
             if isinstance(s, lp.Alloc) and s.space is lp.Space.KERNEL and all(_is_size(e, self.sizes) for e in s.extents):

@@ -309,3 +309,59 @@ def test_every_interpreter_and_the_machine_agree(name, block):
             slots.append(address(kept[p.name]))
         runtime().launch(kernel, slots, threads)
         agree(kept, f"code on {threads} threads")
+
+
+def test_loops_and_branches_read_blocks_where_they_are():
+    A = matrix((5, 5), (4, 4))
+    x = np.arange(20.0)
+
+    @pa.jit
+    def stepped(A, x):
+        twice = pa.fori_loop(0, 2, lambda i, v: A.T @ (A @ v), x)
+        once = pa.cond(x.sum() > 0, lambda v: A @ v, lambda v: v, x)
+        scanned, _ = pa.scan(lambda v, row: (A @ v + row, v), x, pa.stack([x, x]))
+        return twice, once, scanned, pa.relu(A) * once[:, None]
+
+    before = pa.stats()["conversions"]
+    twice, once, scanned, along = stepped(A, x)
+    np.testing.assert_allclose(twice, A.T @ (A @ (A.T @ (A @ x))))
+    np.testing.assert_allclose(once, A @ x)
+    np.testing.assert_allclose(scanned, A @ (A @ x + x) + x)
+    np.testing.assert_allclose(along.toarray(), np.maximum(A.toarray(), 0) * (A @ x)[:, None])
+    assert pa.stats()["conversions"] == before and along.format == "bsr"
+
+
+def test_a_part_of_a_longer_array_is_not_cut():
+    """Blocks of 3 x 5 divide the matrix, 12 x 10, but not the arrays of which a part meets it."""
+    A = matrix((3, 5), (4, 2))
+    X, x = np.random.default_rng(0).standard_normal((37, 6)), np.arange(41.0)
+
+    @pa.jit
+    def parts(A, X, x):
+        y = A @ x[:10]
+        joined = pa.concatenate([y, x])
+        outer = pa.sum((A @ X[:10])[:, None, :] * X[None, :, :])
+        return x[:12] + y, y[:7] * x[:7], joined, outer, A.diagonal(), A @ X[:10] - pa.mean(X, axis=0)
+
+    y = A @ x[:10]
+    expected = (
+        x[:12] + y,
+        y[:7] * x[:7],
+        np.concatenate([y, x]),
+        np.sum((A @ X[:10])[:, None, :] * X[None, :, :]),
+        A.diagonal(),
+        A @ X[:10] - X.mean(axis=0),
+    )
+    for got, want in zip(parts(A, X, x), expected, strict=True):
+        np.testing.assert_allclose(got, want)
+
+
+def test_a_chain_with_a_part_of_a_larger_matrix_is_not_cut():
+    A, D, x = matrix((3, 5), (4, 2)), np.random.default_rng(1).standard_normal((32, 32)), np.arange(10.0)
+    np.testing.assert_allclose(pa.jit(lambda D, A, x: (D + D)[:12, :12] @ (A @ x))(D, A, x), (D + D)[:12, :12] @ (A @ x))
+    np.testing.assert_allclose(pa.jit(lambda D, A, x: (D @ D)[:12, :12] @ (A @ x))(D, A, x), (D @ D)[:12, :12] @ (A @ x))
+
+
+def test_a_recurrence_over_what_blocks_gave_stays_whole():
+    A, x = matrix((3, 5), (4, 2)), np.arange(10.0)
+    np.testing.assert_allclose(pa.jit(lambda A, x: pa.cumsum(A @ x))(A, x), np.cumsum(A @ x))

@@ -172,12 +172,6 @@ def test_broken_storages_are_refused():
         pack(ell(8), (2, 300), ([0], [299]), [1.0])
 
 
-def test_what_is_not_compiled_is_refused_with_a_remedy():
-    A = sp.dia_array((np.ones((2, 6)), [0, 1]), shape=(6, 6))
-    with pytest.raises(UnsupportedError, match=r"tocsr\(\)"):
-        pa.jit(lambda A: pa.cond(A.sum() > 0, lambda: A @ np.ones(6), lambda: np.ones(6) * 1.0))(A)
-
-
 def test_levels_say_what_they_can():
     for format in FORMATS:
         for n, level in enumerate(format.levels):
@@ -242,3 +236,30 @@ def test_every_interpreter_and_the_machine_agree(name, format):
         kept = {p.name: shaped(p) for p in build.loops.params if p.extents is not None}
         runtime().launch(kernel, [sizes[p.name] if p.extents is None else address(kept[p.name]) for p in build.loops.params], threads)
         check(kept, f"code on {threads} threads")
+
+
+@pytest.mark.parametrize("format", ["dia", "ell", "bsr", "dcsr"])
+def test_loops_and_branches_read_padded_storage_where_it_is(format):
+    B = sp.diags_array([[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], 0.5, -1.0], offsets=[0, 2, -1], shape=(6, 6)).tocsr()
+    A = pa.sparse_array(B, format, blocksize=(2, 3) if format == "bsr" else None)
+    x = np.arange(6.0)
+
+    @pa.jit
+    def stepped(A, x):
+        def step(state):
+            v, k = state
+            return pa.cond(pa.sum(v) > 1e3, lambda v: v, lambda v: A @ v + A.T @ v, v), k + 1
+
+        looped, _ = pa.while_loop(lambda state: state[1] < 5, step, (x, pa.asarray(0)))
+        scanned, rows = pa.scan(lambda v, _: (A @ v, pa.sum(v)), x, length=3)
+        return looped, scanned, rows, A @ x
+
+    with pa.options(verify=True):
+        looped, scanned, rows, once = stepped(A, x)
+    v = x
+    for _ in range(5):
+        v = v if v.sum() > 1e3 else B @ v + B.T @ v
+    np.testing.assert_allclose(looped, v)
+    np.testing.assert_allclose(scanned, B @ (B @ (B @ x)))
+    np.testing.assert_allclose(rows, [x.sum(), (B @ x).sum(), (B @ (B @ x)).sum()])
+    np.testing.assert_allclose(once, B @ x)

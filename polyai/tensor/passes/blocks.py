@@ -64,15 +64,21 @@ def _run(program: Program, whole: frozenset[str]) -> Program:
 
 
 class _Plan:
-    """The block of every index variable and of every dimension of a dense tensor; 0 for what stays whole."""
+    """The block of every index variable and of every dimension of a dense tensor; 0 for what stays whole.
+
+    A dimension is cut like the variable that indexes it only where the variable covers it: blocks divide the dimensions of what is
+    stored in them, not those of a longer array of which a part is read."""
 
     def __init__(self, program: Program, whole: frozenset[str]) -> None:
         self.program, self.types, self.sizes = program, types_of(program), size_symbols(program)
-        whole |= {n for s in program.body if _plain(s) is None for n in (*reads_of(s), *targets_of(s))}
+        whole |= {n for s in program.body if _plain(s) is None or _recurs(s) for n in (*reads_of(s), *targets_of(s))}
         links = list(self._links())
         rigid = {d for d, v in links if v is None or d[0] in whole}
         wanted = self._wanted()
+        bases = list(self._bases())
         while True:
+            while more := {place for pair in bases if set(pair) & rigid for place in pair} - rigid:
+                rigid |= more  # what is scattered into is laid out like its base
             self.blocks, torn = _spread(wanted, [(d, v) for d, v in links if v is not None and not {d, v} & rigid])
             if torn is None:
                 return
@@ -83,17 +89,23 @@ class _Plan:
 
     def _links(self) -> Iterator[tuple[Place, Place | None]]:
         """Dimensions with what is cut like them; None beside one that cannot be cut."""
+        yield from self._bases()
+        for step in _plain_steps(self.program):
+            at = tuple(var(i) for i in step.indices) if isinstance(step, Comprehension) else step.at
+            accesses: list[tuple[str, Iterable[Body]]] = [(step.target, at), *((load.array, load.indices) for load in step_reads(step))]
+            extents = _extents(step)
+            for array, indices in accesses:
+                if self.types[array].pattern is None:
+                    for d, (index, extent) in enumerate(zip(indices, self.types[array].shape)):
+                        covers = isinstance(index, Var) and index.name not in self.sizes and extents[index.name] == extent
+                        yield (array, d), (index.name, -1) if covers and isinstance(index, Var) else None
+
+    def _bases(self) -> Iterator[tuple[Place, Place]]:
+        """Dimensions of what is scattered into with those of its base."""
         for step in _plain_steps(self.program):
             if isinstance(step, Scatter) and step.base is not None:
                 base = step.base
                 yield from (((step.target, d), (base, d)) for d in range(step.type.rank))
-            at = tuple(var(i) for i in step.indices) if isinstance(step, Comprehension) else step.at
-            accesses: list[tuple[str, Iterable[Body]]] = [(step.target, at), *((load.array, load.indices) for load in step_reads(step))]
-            for array, indices in accesses:
-                if self.types[array].pattern is None:
-                    for d, index in enumerate(indices):
-                        plain = isinstance(index, Var) and index.name not in self.sizes
-                        yield (array, d), (index.name, -1) if plain and isinstance(index, Var) else None
 
     def _wanted(self) -> dict[Place, int]:
         """The blocks of the variables that walk stored coordinates, by their owners' formats."""
@@ -111,6 +123,12 @@ class _Plan:
                             "convert one of them, for example with .tobsr(blocksize=...)",
                         )
         return out
+
+
+def _extents(step: Comprehension | Scatter) -> dict[str, Size]:
+    """How far each index variable of the step runs."""
+    roots = (step.body, *(step.at if isinstance(step, Scatter) else ()))
+    return {i.name: i.extent for i in (*step.indices, *(i for root in roots for r in reduces(root) for i in r.over))}
 
 
 def _spread(wanted: dict[Place, int], links: list[tuple[Place, Place]]) -> tuple[dict[Place, int], Place | None]:
@@ -178,6 +196,11 @@ class _Cutter:
 
     def _copied(self, step: Comprehension, cut: Comprehension) -> Iterator[Comprehension]:
         """The step under another name, and a whole copy of its result."""
+        if _recurs(step):
+            owner = min(w.tensor for w in _withins(step))
+            raise UnsupportedError(
+                f"{step.target} reads its own earlier elements along the blocks of {owner}", "recurrences over blocks are not compiled", f"convert it: {owner}.tocsr()"
+            )
         target = self.names.fresh(f"{step.target}_blocks")
         yield dataclasses.replace(cut, target=target, type=TensorType(step.type.dtype, tuple(i.extent for i in cut.indices)))
         points = tuple(Index(self.names.fresh(i.name), i.extent) for i in step.indices)
@@ -248,6 +271,11 @@ class _Cutter:
 def _plain(step: Step) -> Comprehension | Scatter | None:
     """The step if its loops may be cut: it makes no pattern of its own."""
     return step if isinstance(step, (Comprehension, Scatter)) and not owns_a_pattern(step) else None
+
+
+def _recurs(step: Step) -> bool:
+    """Whether the step reads elements of its own that are made before: their order must stay."""
+    return isinstance(step, Comprehension) and step.target in reads_of(step)
 
 
 def _plain_steps(program: Program) -> Iterator[Comprehension | Scatter]:

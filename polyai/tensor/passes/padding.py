@@ -65,7 +65,7 @@ from polyai.term.node import record
 
 
 def run(program: Program) -> Program:
-    """The program without padded inputs; the same object if it has none. Raises UnsupportedError where a region uses one."""
+    """The program without padded inputs, its regions likewise; the same object if it has none."""
     if not any(i.type.format is not None and i.type.format.padded for i in program.inputs):
         return program
     return _Padding(program).program()
@@ -113,6 +113,14 @@ class _Padding:
                 yield Input(spec.name, TensorType(index, shape[: number + 1]))
         yield Input(f"{given.name}.val", TensorType(given.type.dtype, shape))
 
+    def _arrays(self, args: tuple[str, ...]) -> Iterator[str]:
+        """Arguments of a region, which sees the arrays of padded inputs as the program does."""
+        for name in args:
+            if name in self.owners:
+                yield from (i.name for i in self._inputs(Input(name, self.owners[name])))
+            else:
+                yield name
+
     def _format(self, owner: str) -> Format:
         format = self.owners[owner].format
         assert format is not None
@@ -157,8 +165,12 @@ class _Padding:
             case Scatter():
                 inside = self._padded(step.within)
                 yield step if inside is None else self._scatter(step, self._walk(inside, set()))
-            case Cond() | While() | Extern() | Join() | Select() | Spread() | Listing():
-                self._refuse(step, "enters a branch or a loop")
+            case Cond():
+                yield dataclasses.replace(step, args=tuple(self._arrays(step.args)), then=run(step.then), orelse=run(step.orelse))
+            case While():
+                yield dataclasses.replace(step, args=tuple(self._arrays(step.args)), condition=run(step.condition), body=run(step.body))
+            case Extern() | Join() | Select() | Spread() | Listing():
+                self._refuse(step, "enters a library call")
                 yield step
             case _:
                 assert_never(step)

@@ -1,0 +1,99 @@
+"""Functions in the programs that users write: sparse arrays of the surrounding scope, pickling, copies, other processes."""
+
+from __future__ import annotations
+
+import copy
+import multiprocessing
+import operator
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+import polyai as pa
+from polyai.errors import TraceError
+
+A = sp.random_array((6, 6), density=0.4, format="csr", rng=np.random.default_rng(0))
+B = sp.random_array((6, 6), density=0.4, format="csr", rng=np.random.default_rng(1))
+X = np.random.default_rng(2).standard_normal((6, 6)) + 3.0
+FORMATS = ["csr", "csc", "coo", "bsr", "dia", "lil", "dok"]
+OPERATORS = [operator.matmul, operator.mul, operator.add, operator.sub, operator.truediv]
+
+
+def full(value: Any) -> Any:
+    return value.toarray() if sp.issparse(value) else np.asarray(value)
+
+
+@pa.jit
+def product(A: Any, x: Any) -> Any:
+    return A @ x
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("operate", OPERATORS, ids=lambda o: o.__name__)
+def test_operators_with_a_sparse_array_of_the_surrounding_scope(format: str, operate: Any) -> None:
+    """SciPy's operators on the left leave the operation to the traced array on the right."""
+    M = A.asformat(format)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        np.testing.assert_allclose(full(pa.jit(lambda x: operate(M, x))(X)), full(operate(A, X)))
+        np.testing.assert_allclose(full(pa.jit(lambda b: operate(M, b))(B)), full(operate(A, B)))
+        np.testing.assert_allclose(full(pa.jit(lambda b: operate(b, M))(B)), full(operate(B, A)))
+
+
+def test_the_star_of_a_matrix_of_the_surrounding_scope_is_the_matrix_product() -> None:
+    M, x = sp.csr_matrix(A), X[0]
+    np.testing.assert_allclose(pa.jit(lambda x: M * x)(x), M * x)
+    np.testing.assert_allclose(pa.jit(lambda x: x * M)(x), x * M)
+    np.testing.assert_allclose(full(pa.jit(lambda b: M * b)(sp.csr_matrix(B))), full(M * sp.csr_matrix(B)))
+
+
+def test_a_change_in_place_of_the_surrounding_array_is_seen() -> None:
+    M = A.copy()
+    f = pa.jit(lambda x: M @ x)
+    np.testing.assert_allclose(f(X), M @ X)
+    M.data *= 2
+    np.testing.assert_allclose(f(X), M @ X)
+
+
+def test_functions_of_scipy_are_refused_with_a_remedy() -> None:
+    with pytest.raises(TraceError, match=r"multiply\(\) of scipy.sparse on x while tracing[\s\S]*A @ x"):
+        pa.jit(lambda x: A.multiply(x))(X)
+    with pytest.raises(TraceError, match="array"):
+        pa.jit(lambda x: np.asarray(x))(X)
+
+
+def test_a_product_masked_by_its_own_operand_takes_the_fast_way() -> None:
+    f = pa.jit(lambda A: pa.matmul(A, A, mask=A).sum(axis=1))
+    for M in (A, B, A, sp.random_array((9, 9), density=0.3, format="csr", rng=np.random.default_rng(3))):
+        D = M.toarray()
+        np.testing.assert_allclose(f(M), ((D @ D) * (D != 0)).sum(axis=1), atol=1e-14)
+
+
+def test_a_function_of_a_module_is_pickled_by_its_name() -> None:
+    assert pickle.loads(pickle.dumps(product)) is product
+    assert copy.deepcopy(product) is product and copy.copy(product) is product
+
+
+def _twice(x: Any) -> Any:
+    return 2 * x
+
+
+def test_another_function_is_pickled_by_what_it_was_made_from() -> None:
+    made = pa.jit(_twice, name="doubled", static=())
+    again = pickle.loads(pickle.dumps(made))
+    assert again is not made
+    np.testing.assert_array_equal(again(X), 2 * X)
+    np.testing.assert_array_equal(copy.deepcopy(pa.jit(lambda x: x + 1))(X), X + 1)
+    held = pickle.loads(pickle.dumps(pa.jit(_twice, constant=("x",))))
+    np.testing.assert_array_equal(held(X.copy()), 2 * X)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_a_pool_of_processes_calls_it(method: str) -> None:
+    if method not in multiprocessing.get_all_start_methods():
+        pytest.skip(f"no {method} here")
+    with multiprocessing.get_context(method).Pool(1) as pool:
+        for n, got in enumerate(pool.starmap(product, [(A, X * n) for n in range(3)])):
+            np.testing.assert_allclose(got, A @ (X * n))
