@@ -7,6 +7,7 @@ import dataclasses
 import islpy as isl
 
 from polyai.poly import nodes as po
+from polyai.poly import tree as st
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType
 from polyai.scalar.expr import Apply, Const, Expr, Load, Var
@@ -40,7 +41,8 @@ def scheduled(scop: po.Scop, tree: str) -> po.Scop:
     domain = "; ".join(s.domain[s.domain.index("{") + 1 : -1] for s in scop.statements)
     text = f'domain: "P{{ {domain} }}"\nchild:\n' + "\n".join("  " + line for line in tree.strip("\n").splitlines())
     text = text.replace('"P', f'"[{names}] -> ')
-    return dataclasses.replace(scop, schedule=isl.Schedule.read_from_str(isl.DEFAULT_CONTEXT, text))
+    schedule = isl.Schedule.read_from_str(isl.DEFAULT_CONTEXT, text)
+    return dataclasses.replace(scop, schedule=po.Schedule(st.read(scop, schedule), lambda: schedule))
 
 
 def spmm_program(columns: Size = w) -> tn.Program:
