@@ -97,3 +97,21 @@ def test_a_pool_of_processes_calls_it(method: str) -> None:
     with multiprocessing.get_context(method).Pool(1) as pool:
         for n, got in enumerate(pool.starmap(product, [(A, X * n) for n in range(3)])):
             np.testing.assert_allclose(got, A @ (X * n))
+
+
+KINDS = {"array": sp.csr_array, "matrix": sp.csr_matrix}
+
+
+@pytest.mark.parametrize("left", KINDS)
+@pytest.mark.parametrize("right", KINDS)
+def test_the_left_sparse_operand_says_what_a_star_means(left: str, right: str) -> None:
+    rng = np.random.default_rng(9)
+    first, second = (make(rng.random((5, 5)) * (rng.random((5, 5)) < 0.5)) for make in (KINDS[left], KINDS[right]))
+    wanted = (first * second).toarray()
+    found = [
+        pa.jit(lambda a, b: a * b)(first, second),
+        pa.jit(lambda a: a * second)(first),
+        pa.jit(lambda b: first * b)(second),
+    ]
+    for result in found:
+        np.testing.assert_allclose(result.toarray(), wanted, atol=1e-14)

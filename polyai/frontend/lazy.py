@@ -16,6 +16,7 @@ from polyai.frontend.core import Composite
 from polyai.frontend.methods import SparseMethods
 from polyai.scalar import dtype as dt
 from polyai.shapes.expr import symbol
+from polyai.sparse import interop
 
 _BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "lshift", "rshift", "eq", "ne", "lt", "le", "gt", "ge")
 
@@ -34,6 +35,19 @@ def _beside_composites(cls: type[Any]) -> type[Any]:
     for name in _BINARY:
         setattr(cls, f"__{name}__", _yields(cls.__dict__[f"__{name}__"]))
     return cls
+
+
+def _matrix_product(left: Any, right: Any) -> bool:
+    """Whether `left * right` is the matrix product: the first of them that is sparse is a SciPy matrix, and both have dimensions."""
+    if not getattr(left, "ndim", 0) or not getattr(right, "ndim", 0):
+        return False
+    for value in (left, right):
+        if isinstance(value, LazyArray):
+            if value.is_sparse:
+                return value.is_matrix
+        elif interop.is_sparse(value):
+            return sparse.is_scipy_matrix(value)
+    return False
 
 
 @_beside_composites
@@ -193,17 +207,11 @@ class LazyArray(SparseMethods):
     def __rsub__(self, other: Any) -> Any:
         return ew.subtract(other, self)
 
-    def _matrix_product(self, other: Any) -> bool:
-        """Whether `*` means the matrix product: one operand is a SciPy matrix, the other has dimensions."""
-        if not self.rank or not getattr(other, "ndim", 0):
-            return False
-        return self.is_matrix or getattr(other, "is_matrix", False) or sparse.is_scipy_matrix(other)
-
     def __mul__(self, other: Any) -> Any:
-        return linalg.matmul(self, other) if self._matrix_product(other) else ew.multiply(self, other)
+        return linalg.matmul(self, other) if _matrix_product(self, other) else ew.multiply(self, other)
 
     def __rmul__(self, other: Any) -> Any:
-        return linalg.matmul(other, self) if self._matrix_product(other) else ew.multiply(other, self)
+        return linalg.matmul(other, self) if _matrix_product(other, self) else ew.multiply(other, self)
 
     def __truediv__(self, other: Any) -> Any:
         return ew.divide(self, other)
