@@ -115,3 +115,18 @@ def test_the_left_sparse_operand_says_what_a_star_means(left: str, right: str) -
     ]
     for result in found:
         np.testing.assert_allclose(result.toarray(), wanted, atol=1e-14)
+
+
+@pytest.mark.parametrize("key", [2, -1, -5, (slice(None), 3), (slice(1, 3), -2), (0, slice(2, 4)), (np.int64(1), slice(None, None, 2))], ids=str)
+def test_rows_and_columns_of_a_matrix_are_matrices(key: Any) -> None:
+    matrix = sp.csr_matrix(np.arange(30.0).reshape(5, 6) % 4)
+    found = pa.jit(lambda a: a[key])(matrix)
+    assert isinstance(found, sp.csr_matrix) and found.shape == matrix[key].shape
+    np.testing.assert_array_equal(found.toarray(), matrix[key].toarray())
+    assert pa.jit(lambda a: a[1, 2])(matrix) == matrix[1, 2]
+
+
+@pytest.mark.parametrize("key", [5, -6, (slice(None), 6)], ids=str)
+def test_rows_and_columns_outside_of_a_matrix_are_refused(key: Any) -> None:
+    with pytest.raises(IndexError):
+        pa.jit(lambda a: a[key])(sp.csr_matrix(np.ones((5, 6))))

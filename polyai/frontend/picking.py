@@ -16,6 +16,8 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from polyai.errors import UnsupportedError
 from polyai.frontend import keys, merging
 from polyai.frontend.assembling import turned
@@ -39,11 +41,14 @@ def select(tracer: Tracer, count: Size, extent: Size, at: At) -> Array:
 
 
 def getitem(a: Array, key: tuple[Any, ...]) -> Any:
-    """`a[key]` of a sparse matrix: sparse, but for rows, columns and single elements, which are dense."""
+    """`a[key]` of a sparse matrix: sparse, but for rows, columns and single elements, which are dense. Of SciPy's `spmatrix` a row is
+    a matrix of one row, and a column one of one column."""
     tracer = a.tracer
     if a.rank != 2:
         raise UnsupportedError(f"indexing of the sparse {tracer.text(a)} with {a.rank} dimensions", "indexed are matrices", "use .toarray(), or index before the call")
     parts = keys.parts_of(a, key)
+    if a.is_matrix and any(p.kind == "slice" for p in parts):
+        parts = keys.parts_of(a, tuple(map(_of_one, key)))
     if any(p.kind == "new" for p in parts):
         raise UnsupportedError(f"None as an index of the sparse {tracer.text(a)}", "sparse results are matrices", "use .toarray()[..., None]")
     ranks = [p.value.rank if p.kind == "array" else None for p in parts]
@@ -65,6 +70,13 @@ def getitem(a: Array, key: tuple[Any, ...]) -> Any:
         return line
     out = _outer(out, order[0], parts[order[0]])
     return _inner(out, order[1], parts[order[1]])
+
+
+def _of_one(key: Any) -> Any:
+    """The slice that holds one index, for a number, which was found to be in range."""
+    if isinstance(key, bool) or not isinstance(key, (int, np.integer)):
+        return key
+    return slice(int(key), int(key) + 1 or None)
 
 
 def _is_scalar(part: Any) -> bool:
