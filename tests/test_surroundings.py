@@ -130,3 +130,26 @@ def test_rows_and_columns_of_a_matrix_are_matrices(key: Any) -> None:
 def test_rows_and_columns_outside_of_a_matrix_are_refused(key: Any) -> None:
     with pytest.raises(IndexError):
         pa.jit(lambda a: a[key])(sp.csr_matrix(np.ones((5, 6))))
+
+
+@pytest.mark.parametrize("kind", ["csr", "csc"])
+def test_what_a_loop_reads_in_another_order_is_converted_once_before_it(kind: str) -> None:
+    rng = np.random.default_rng(4)
+    graph = sp.random_array((40, 40), density=0.08, format=kind, rng=rng)
+    start = np.full(40, np.inf)
+    start[0] = 0
+    shortest = pa.semiring("min", "add")
+
+    def lengths(a: Any, d: Any) -> Any:
+        return pa.fori_loop(0, 5, lambda _, d: pa.minimum(d, pa.matmul(a.T, d, semiring=shortest)), d)
+
+    def until(a: Any, d: Any) -> Any:
+        step = lambda s: (pa.minimum(s[0], pa.matmul(a.T, s[0], semiring=shortest)), s[1] + 1)  # noqa: E731
+        return pa.while_loop(lambda s: s[1] < 5, step, (d, 0))[0]
+
+    weights = np.where(graph.toarray() != 0, graph.toarray(), np.inf)
+    wanted = start
+    for _ in range(5):
+        wanted = np.minimum(wanted, (weights.T + wanted[None, :]).min(axis=1))
+    np.testing.assert_allclose(pa.jit(lengths)(graph, start), wanted)
+    np.testing.assert_allclose(pa.jit(until)(graph, start), wanted)

@@ -149,15 +149,6 @@ def reshaped(a: Array, shape: Sequence[Size]) -> Array:
     return merging.regrouped(a, points, at, (place // width, place % width), tracer.read(a, points), within, (0, 1), "reshape")
 
 
-def turned(a: Array) -> Array:
-    """A matrix transposed."""
-    tracer = a.tracer
-    i, j = tracer.indices(a.extents[::-1])
-    assert a.type.pattern is not None
-    pattern = tn.Pattern(a.type.pattern.owner, a.type.pattern.dims[::-1])
-    return tracer.emit("transpose", (i, j), tracer.read(a, (j, i)), (tracer.within(a, (j.name, i.name)),), pattern, a.is_matrix)
-
-
 def as_row(vector: Array) -> Array:
     """A sparse vector as a matrix of one row."""
     tracer = vector.tracer

@@ -8,7 +8,7 @@ from types import MappingProxyType
 
 from polyai.errors import ShapeError, UnsupportedError
 from polyai.frontend import merging
-from polyai.frontend.assembling import filtered, turned
+from polyai.frontend.assembling import filtered
 from polyai.frontend.core import Array, Tracer
 from polyai.frontend.pointwise import broadcast_sizes, stored_densely
 from polyai.frontend.term import Term, apply, convert, number, reduced
@@ -136,8 +136,8 @@ def _triangle(tracer: Tracer, stem: str, factors: Sequence[Factor], out: Labels)
         if shared in used:
             continue
         (n,), (m,) = set(left[1]) - {shared}, set(right[1]) - {shared}
-        mask = third[0] if third[1] == (n, m) else turned(third[0])
-        a, b = left[0] if left[1] == (n, shared) else turned(left[0]), right[0] if right[1] == (shared, m) else turned(right[0])
+        mask = third[0] if third[1] == (n, m) else merging.turned(third[0])
+        a, b = left[0] if left[1] == (n, shared) else merging.turned(left[0]), right[0] if right[1] == (shared, m) else merging.turned(right[0])
         if set(out) == {n, m}:  # which stores what both do
             return contract(tracer, stem, [(contract(tracer, stem, [(a, (n, shared)), (b, (shared, m))], (n, m)), (n, m)), third, *others], out)
         inside = masked_product(tracer, stem, (a, ("n", "k")), (b, ("k", "m")), mask)

@@ -6,7 +6,8 @@ from outside that is used in a region becomes one of its arguments.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import numpy as np
@@ -253,6 +254,28 @@ class Tracer:
             self.needs_unique.update(dict.fromkeys(i.name for i in self.inputs if i.name in found))
             self._read_sparse = False
         return self.array_type(self, region, step.target, step.type, weak, is_matrix)
+
+    @contextmanager
+    def outside(self) -> Iterator[None]:
+        """Within the block, steps go to the outermost region."""
+        inner, self.regions = self.regions, self.regions[:1]
+        try:
+            yield
+        finally:
+            self.regions = inner
+
+    def argument(self, array: Array) -> tuple[Array, tuple[int, ...]] | None:
+        """The sparse argument that `array` is, or is transposed, and the order of its dimensions; None for what is computed."""
+        pattern = array.type.pattern
+        if pattern is None or all(i.name != pattern.owner for i in self.inputs):
+            return None
+        owner = self.array_type(self, self.root, pattern.owner, self.types[pattern.owner], is_matrix=array.is_matrix)
+        if array.name == owner.name:
+            return owner, tuple(range(owner.rank))
+        steps = (s for s in array.region.steps if isinstance(s, tn.Comprehension) and s.target == array.name)
+        if not any(isinstance(s.body, Load) and s.body.array == owner.name for s in steps):
+            return None
+        return owner, tuple(pattern.dims)
 
     def within(self, array: Array, names: Sequence[str]) -> tn.Within:
         """The stored coordinates of a sparse array, said of its pattern's owner."""

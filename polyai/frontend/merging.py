@@ -80,6 +80,10 @@ def converted(array: Array, order: tuple[int, ...], bits: int | None = None, *, 
     `sorted` promises that the elements of each row (or column, as `order` says) are stored in order: the kernel checks it.
     """
     tracer = array.tracer
+    if len(tracer.regions) > 1 and array.rank == 2 and (found := tracer.argument(array)) is not None:  # once, not in each round
+        argument, dims = found
+        with tracer.outside():
+            return converted(argument if dims == (0, 1) else turned(argument), order, bits, sorted=sorted)
     key = (array.name, order, bits or bits_of((array,)))
     if key not in tracer.conversions:
         tracer.conversions[key] = _converted(array, order, key[-1], sorted)
@@ -98,6 +102,15 @@ def _converted(array: Array, order: tuple[int, ...], bits: int, sorted: bool) ->
     if not sorted and not (form.levels[0].full and pattern.dims.index(form.order[0]) == order[1]):
         array = _grouped(array, listed(order[::-1], bits), "listed", False)
     return _grouped(array, format_for(order, bits), "converted", True)
+
+
+def turned(a: Array) -> Array:
+    """A matrix transposed."""
+    tracer = a.tracer
+    i, j = tracer.indices(a.extents[::-1])
+    assert a.type.pattern is not None
+    pattern = tn.Pattern(a.type.pattern.owner, a.type.pattern.dims[::-1])
+    return tracer.emit("transpose", (i, j), tracer.read(a, (j, i)), (tracer.within(a, (j.name, i.name)),), pattern, a.is_matrix)
 
 
 def listed(order: tuple[int, ...], bits: int) -> Format:

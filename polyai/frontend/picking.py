@@ -20,7 +20,6 @@ import numpy as np
 
 from polyai.errors import UnsupportedError
 from polyai.frontend import keys, merging
-from polyai.frontend.assembling import turned
 from polyai.frontend.core import Array, Selected, Tracer, index_expr, index_term
 from polyai.frontend.pointwise import broadcast
 from polyai.frontend.term import Term, apply, number, reduced
@@ -227,7 +226,7 @@ def _row_of(a: Array, parts: Sequence[Any], fixed: int, order: tuple[int, ...]) 
     if order[0] == fixed:
         row = _outer(a, fixed, parts[fixed])
         if fixed == 1:
-            row = merging.converted(turned(row), (0, 1))
+            row = merging.converted(merging.turned(row), (0, 1))
     else:
         points, at = tracer.indices(a.extents), tracer.indices((1, a.extents[free]))
         wanted = apply("eq", index_term(points[fixed]), _place(tracer, parts[fixed], a.extents[fixed])(points[fixed]))

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from polyai.errors import DTypeError, ShapeError
 from polyai.frontend import merging, notation
-from polyai.frontend.assembling import first_gap, matrices_only, turned
+from polyai.frontend.assembling import first_gap, matrices_only
 from polyai.frontend.core import Array, Tracer, dense, find_tracer, index_term, normalized_axes, normalized_axis
 from polyai.frontend.elementwise import absolute, astype, divide, multiply, sqrt, subtract
 from polyai.frontend.pointwise import places, pointwise
@@ -251,7 +251,7 @@ def _sparse_position(monoid: str, a: Array, axis: Any) -> Array:
     tracer = a.tracer
     matrices_only(a, f"arg{monoid}")
     axes = normalized_axes(axis, 2, f"arg{monoid}")
-    rows = turned(a) if axes == (0,) else a
+    rows = merging.turned(a) if axes == (0,) else a
     rows = rows if merging.order_of(rows) == (0, 1) else merging.converted(rows, (0, 1))
     best, gap = _extreme(monoid, rows, (1,), False), first_gap(rows)
     i, k = tracer.indices(rows.extents)
