@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -255,3 +256,32 @@ def test_declared_shapes_of_one_row_or_column(rows: int, columns: int, op: str, 
     with pa.options(num_threads=threads):
         found = compiled(a, b)
     np.testing.assert_allclose(found.toarray(), function(a, b).toarray() if op != "mul" else (a * b).toarray(), atol=1e-12)
+
+
+PRODUCTS_AND_MARGINS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    "columns scaled by sums": (lambda p, n: (p @ p.T) * pa.sum(p, axis=1)[None, :], lambda p, n: (p @ p.T) * p.sum(axis=1)[None, :]),
+    "columns scaled by a function": (lambda p, n: (p @ p.T) * pa.sqrt(n)[None, :], lambda p, n: (p @ p.T) * np.sqrt(n)[None, :]),
+    "Jaccard": (
+        lambda p, n: (lambda s, d: pa.map_stored(lambda a, u, v: a / (u + v - a), s, d[:, None], d[None, :]))(p @ p.T, pa.sum(p * p, axis=1)),
+        lambda p, n: (lambda s, d: np.where(s != 0, s / (d[:, None] + d[None, :] - s), 0))(p @ p.T, (p * p).sum(axis=1)),
+    ),
+    "cosine": (
+        lambda p, n: (lambda d: (p @ p.T) / pa.sqrt(d[:, None] * d[None, :]))(pa.sum(p * p, axis=1) + 1),
+        lambda p, n: (lambda d: (p @ p.T) / np.sqrt(d[:, None] * d[None, :]))((p * p).sum(axis=1) + 1),
+    ),
+    "two products": (lambda p, n: (p @ p.T) * pa.sum(p @ p.T, axis=0)[None, :], lambda p, n: (p @ p.T) * (p @ p.T).sum(axis=0)[None, :]),
+    "parts of the whole": (lambda p, n: (lambda s: s / pa.sum(s))(p @ p.T), lambda p, n: (lambda s: s / s.sum())(p @ p.T)),
+    "rows that sum to one": (lambda p, n: (lambda s: s / pa.sum(s, axis=1)[:, None])(p @ p.T + 1e-3 * p @ p.T), lambda p, n: (lambda s: s / s.sum(axis=1)[:, None])(p @ p.T * 1.001)),
+    "rows and columns": (lambda p, n: (p @ p.T) * pa.exp(n)[:, None] * pa.sum(p, axis=1)[None, :], lambda p, n: (p @ p.T) * np.exp(n)[:, None] * p.sum(axis=1)[None, :]),
+}
+
+
+@pytest.mark.parametrize("name", PRODUCTS_AND_MARGINS)
+@pytest.mark.parametrize("threads", [1, 2])
+def test_products_meet_what_is_computed_of_their_operands(name: str, threads: int) -> None:
+    rng = np.random.default_rng(12)
+    p, n = sp.random_array((60, 90), density=0.08, format="csr", rng=rng), rng.random(60) + 1
+    ours, wanted = PRODUCTS_AND_MARGINS[name]
+    with pa.options(num_threads=threads):
+        found = pa.jit(ours)(p, n)
+    np.testing.assert_allclose(found.toarray(), wanted(p.toarray(), n), atol=1e-12)

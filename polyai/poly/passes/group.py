@@ -98,20 +98,32 @@ def _all_of(atom: tuple[Facts, ...], members: Mapping[str, str], kept: Sequence[
 def outer_group(first: Sequence[Facts], rest: Sequence[Sequence[Facts]], dims: Mapping[str, str], along_vector: bool) -> Group:
     """Statements that share a parallel loop with the atom `first`, whose statements have `dims` there.
 
-    Only free dims join. `along_vector`: the loop is cut from the dim that is vectorised, so all members must have no other.
+    Only free dims join. `along_vector`: the loop is cut from the dim that is vectorised, so all members must have no other. What fills
+    the rows of a workspace joins if those who walk these rows can: a workspace is one row.
     """
     members, kept, after = dict(dims), list(first), list[Facts]()
     later = [t for atom in rest for t in atom]
 
+    def choices_of(t: Facts) -> tuple[str, ...]:
+        return tuple(d for d in t.free if len(t.free) == 1 or (d != t.vector and not along_vector))
+
     def place(t: Facts, dims: Mapping[str, str], beside_these: Sequence[Facts]) -> str | None:
-        choices = tuple(d for d in t.free if len(t.free) == 1 or (d != t.vector and not along_vector))
+        choices = choices_of(t)
         if (t.heavy and not _along_a_fibre(t, beside_these)) or _must_follow(after, t):
             return None
         found = _joining(beside_these, dims, t, choices, Placed())
         return found or _meeting(beside_these, dims, t, choices, later, Placed())
 
-    for atom in rest:
+    def walks(t: Facts, atom: Sequence[Facts]) -> bool:
+        return any(r.drains in {s.statement.target for s in atom} for r in t.statement.ragged)
+
+    for number, atom in enumerate(rest):
         together = _all_of(tuple(atom), members, kept, place)
+        if together is not None:
+            walkers = [t for other in rest[number + 1 :] for t in other if walks(t, atom)]
+            beside_these, dims_then = [*kept, *atom], {**members, **together}
+            if any(_joining(beside_these, dims_then, t, choices_of(t), Placed()) is None for t in walkers):
+                together = None
         if together is None:
             after.extend(atom)
         else:

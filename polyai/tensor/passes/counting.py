@@ -225,7 +225,8 @@ class Counting:
         place = (at[step.type.format.order[0]],)
         return zeros, Scatter(f"{name}.count", type, zeros.target, "add", again.indices, place, one, again.within)
 
-    def _fill(self, name: str) -> list[Comprehension]:
+    def _fill(self, name: str, later: bool) -> list[Comprehension]:
+        """The coordinates of a pattern, and its values where somebody wants them: `later`, along the pattern itself."""
         step = self.made[name]
         form, shape = step.type.format, step.type.shape
         assert form is not None
@@ -239,7 +240,7 @@ class Counting:
             return Comprehension(target, TensorType(dtype, shape, None, pattern), indices, body, (within,))
 
         out = [along(f"{name}.crd1", dt.BY_NAME[f"i{form.index_bits}"], False)]
-        if isinstance(step, Scatter) and self._is_wanted(name):
+        if isinstance(step, Scatter) and (later or self._is_wanted(name)):
             out.append(along(f"{name}.val", step.type.dtype, True))
         return out
 

@@ -27,7 +27,7 @@ from collections.abc import Mapping, Sequence
 
 from polyai.errors import UnsupportedError
 from polyai.scalar import dtype as dt
-from polyai.scalar.expr import Const
+from polyai.scalar.expr import Const, Var
 from polyai.shapes.expr import symbols
 from polyai.shapes.guard import Guard
 from polyai.tensor.bodies import (
@@ -40,6 +40,7 @@ from polyai.tensor.bodies import (
     reduces,
     size_symbols,
     stored_at,
+    var,
 )
 from polyai.tensor.nodes import (
     Comprehension,
@@ -99,11 +100,28 @@ def run(program: Program, *, how: str = "packed") -> tuple[Phase, ...]:
     if how == "again":
         program = _owned(program)
     selected = selections.run(program)
-    program = selected.program
+    program = _with_rows_last(selected.program)
     made = {step.target: step for step in program.body if isinstance(step, (Join, Scatter, Spread)) and owns_a_pattern(step)}
     if not made and not any(isinstance(step, Listing) for step in program.body):
         return (Phase(program),)
     return _Cut(program, made, how, selected).phases()
+
+
+def _with_rows_last(program: Program) -> Program:
+    """Steps that need no row of a scatter go before it, so that nothing stands between the rows and those who read them.
+
+        C = A @ B; r = sqrt(v); D = C * r      ->      r = sqrt(v); C = A @ B; D = C * r
+    """
+    behind = {s.target for s in program.body if isinstance(s, Scatter) and owns_a_pattern(s) and not regroups(s)}
+    if not behind:
+        return program
+    first: list[Step] = []
+    last: list[Step] = []
+    for step in program.body:
+        waits = not behind.isdisjoint((*targets_of(step), *reads_of(step)))
+        behind.update(targets_of(step) if waits else ())
+        (last if waits else first).append(step)
+    return dataclasses.replace(program, body=(*first, *last))
 
 
 class _Cut(Counting):
@@ -174,8 +192,9 @@ class _Cut(Counting):
             elif self.how != "again":
                 counted = self._count(name)
                 self._add(out, [counted[-1].target], ready, shared, done, more=counted, counting=name)
-            stored = [s for s in self._fill(name) if self.how != "again" or s.target != f"{name}.crd1"]  # which the caller has then
-            followers = self._followers(name, ready, done)
+            followers, known = self._followers(name, ready, done)
+            later = any(name in read_by(s) and not known.issuperset(targets_of(s)) for s in self.program.body if s is not self.made[name])
+            stored = [s for s in self._fill(name, later) if self.how != "again" or s.target != f"{name}.crd1"]  # which the caller has then
             goals = [*(s.target for s in stored), *followers]
             self._add(out, goals, ready, shared, done, more=stored, filling=name, packed=packed)
             ready.update((f, self.types[f]) for f in followers)
@@ -321,12 +340,19 @@ class _Cut(Counting):
                     return True
         return False
 
-    def _followers(self, name: str, ready: Mapping[str, TensorType], done: set[str]) -> list[str]:
-        """What is stored along the pattern, and computed from what is there when it is filled."""
+    def _followers(self, name: str, ready: Mapping[str, TensorType], done: set[str]) -> tuple[list[str], set[str]]:
+        """What is stored along the pattern, and computed from what is there when it is filled; all that can be computed then."""
         out: list[str] = []
         known = {*ready, *done, name}
+        whole: set[str] = set()  # what is there when all rows are
         for step in self.program.body:
             computable = all(r in known for r in reads_of(step))
+            if isinstance(self.made[name], Scatter):  # a row that was read is gone
+                if not whole.isdisjoint(reads_of(step)):
+                    whole.update(targets_of(step))
+                    computable = computable and name not in read_by(step)
+                elif self._needs_all_rows(step, name):
+                    whole.update(targets_of(step))
             if owns_a_pattern(step):
                 if computable and isinstance(step, Select):
                     known.add(step.target)
@@ -337,7 +363,21 @@ class _Cut(Counting):
                     out.append(step.target)
             elif computable:
                 known.update(targets_of(step))
-        return out
+        return out, known
+
+    def _needs_all_rows(self, step: Step, name: str) -> bool:
+        """Whether an element of the step takes several rows of what is stored along a pattern."""
+        form = self.types[name].format
+        assert form is not None
+        along = {n: t.pattern.dims.index(form.order[0]) for n, t in self.types.items() if t.pattern is not None and t.pattern.owner == name}
+        if along.keys().isdisjoint(read_by(step)) or name in targets_of(step):
+            return False
+        if not isinstance(step, Comprehension):
+            return True
+        own = {i.name for i in step.indices}
+        rows = [load.indices[along[load.array]] for load in loads(step.body) if load.array in along]
+        rows += [var(w.indices[along[w.tensor]]) for r in reduces(step.body) for w in r.within if w.tensor in along]
+        return not all(isinstance(row, Var) and row.name in own for row in rows)
 
     def _is_wanted(self, target: str) -> bool:
         """An output, or read by a step of another pattern."""
