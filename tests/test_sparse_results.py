@@ -272,6 +272,15 @@ PRODUCTS_AND_MARGINS: dict[str, tuple[Callable[..., Any], Callable[..., Any]]] =
     "two products": (lambda p, n: (p @ p.T) * pa.sum(p @ p.T, axis=0)[None, :], lambda p, n: (p @ p.T) * (p @ p.T).sum(axis=0)[None, :]),
     "parts of the whole": (lambda p, n: (lambda s: s / pa.sum(s))(p @ p.T), lambda p, n: (lambda s: s / s.sum())(p @ p.T)),
     "rows that sum to one": (lambda p, n: (lambda s: s / pa.sum(s, axis=1)[:, None])(p @ p.T + 1e-3 * p @ p.T), lambda p, n: (lambda s: s / s.sum(axis=1)[:, None])(p @ p.T * 1.001)),
+    "rows times their sums": (lambda p, n: (lambda s: s * pa.sum(s, axis=1)[:, None])(p @ p.T), lambda p, n: (lambda s: s * s.sum(axis=1)[:, None])(p @ p.T)),
+    "rows times two sums": (
+        lambda p, n: (lambda s: s * pa.sum(s * s, axis=1)[:, None] * pa.sum(s, axis=1)[:, None] * n[None, :])(p @ p.T),
+        lambda p, n: (lambda s: s * (s * s).sum(axis=1)[:, None] * s.sum(axis=1)[:, None] * n[None, :])(p @ p.T),
+    ),
+    "softmax of rows": (lambda p, n: pa.softmax(p @ p.T, axis=1), lambda p, n: (lambda e: e / np.maximum(e.sum(axis=1, keepdims=True), 1e-300))(np.where(p @ p.T != 0, np.exp(p @ p.T), 0))),
+    "columns over their sums": (lambda p, n: (lambda s: s / (pa.sum(s, axis=0) + 1)[None, :])(p @ p.T), lambda p, n: (lambda s: s / (s.sum(axis=0) + 1)[None, :])(p @ p.T)),
+    "over the trace": (lambda p, n: (lambda s: s / (1 + pa.trace(s)))(p @ p.T), lambda p, n: (lambda s: s / (1 + np.trace(s)))(p @ p.T)),
+    "a sum over the sum": (lambda p, n: (lambda s: s / pa.sum(s))(p + p), lambda p, n: (lambda s: s / s.sum())(p + p)),
     "rows and columns": (lambda p, n: (p @ p.T) * pa.exp(n)[:, None] * pa.sum(p, axis=1)[None, :], lambda p, n: (p @ p.T) * np.exp(n)[:, None] * p.sum(axis=1)[None, :]),
 }
 
@@ -285,3 +294,15 @@ def test_products_meet_what_is_computed_of_their_operands(name: str, threads: in
     with pa.options(num_threads=threads):
         found = pa.jit(ours)(p, n)
     np.testing.assert_allclose(found.toarray(), wanted(p.toarray(), n), atol=1e-12)
+
+
+def test_a_product_and_what_is_computed_of_it_are_results_together() -> None:
+    a = sp.random_array((50, 50), density=0.1, format="csr", rng=np.random.default_rng(13))
+    wanted = (a @ a).toarray()
+    function = pa.jit(lambda a: (lambda s: (s, pa.sum(s), pa.sum(s, axis=1), 2 * s, s / pa.max(s)))(a @ a))
+    for _ in range(2):
+        product, total, rows, twice, scaled = function(a)
+        np.testing.assert_allclose(product.toarray(), wanted)
+        np.testing.assert_allclose((total, *rows), (wanted.sum(), *wanted.sum(axis=1)))
+        np.testing.assert_allclose(twice.toarray(), 2 * wanted)
+        np.testing.assert_allclose(scaled.toarray(), wanted / wanted.max())

@@ -72,6 +72,7 @@ class _Lowering:
         self.pending = {a.array: a.depth for a in scop.allocations if a.array not in cursors}
         self.parallel_level: int | None = None
         self.packed = Packed(self.out, self.streams, self.fibres)
+        self.walked: set[str] = set()  # workspaces whose rows have their loop
         self.lanes = 0  # vector and jammed loops around: they hold no parallel one
         for a in scop.arrays:
             if a.role in ("temporary", "workspace") and a.name not in cursors:
@@ -213,6 +214,10 @@ class _Lowering:
         start = self.fibres.packed[stream.name][1] if stream.packed else b.ZERO
         counter = self.streams.register(f"{stream.name}_t", start) if stream.assembled else None
         outer = self.out.env.get(loop.iterator)
+        if isinstance(stream.source, po.Drain):
+            if stream.source.workspace in self.walked:
+                raise VerifyError(f"the rows of the workspace {stream.source.workspace} are walked by two loops", "the first one empties them")
+            self.walked.add(stream.source.workspace)
 
         def body(meaning: Callable[[], None]) -> lp.Stmt:
             level = Level([])

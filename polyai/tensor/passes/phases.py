@@ -27,7 +27,7 @@ from collections.abc import Mapping, Sequence
 
 from polyai.errors import UnsupportedError
 from polyai.scalar import dtype as dt
-from polyai.scalar.expr import Const, Var
+from polyai.scalar.expr import Const
 from polyai.shapes.expr import symbols
 from polyai.shapes.guard import Guard
 from polyai.tensor.bodies import (
@@ -40,7 +40,6 @@ from polyai.tensor.bodies import (
     reduces,
     size_symbols,
     stored_at,
-    var,
 )
 from polyai.tensor.nodes import (
     Comprehension,
@@ -344,15 +343,17 @@ class _Cut(Counting):
         """What is stored along the pattern, and computed from what is there when it is filled; all that can be computed then."""
         out: list[str] = []
         known = {*ready, *done, name}
-        whole: set[str] = set()  # what is there when all rows are
+        along = {n for n, t in self.types.items() if t.pattern is not None and t.pattern.owner == name}
+        gone: set[str] = set()  # what is there when a row has been walked
         for step in self.program.body:
             computable = all(r in known for r in reads_of(step))
-            if isinstance(self.made[name], Scatter):  # a row that was read is gone
-                if not whole.isdisjoint(reads_of(step)):
-                    whole.update(targets_of(step))
-                    computable = computable and name not in read_by(step)
-                elif self._needs_all_rows(step, name):
-                    whole.update(targets_of(step))
+            if isinstance(self.made[name], Scatter):  # a row that was walked is gone: who needs it again reads what was stored
+                walks = not along.isdisjoint(read_by(step))
+                if not gone.isdisjoint(reads_of(step)):
+                    gone.update(targets_of(step))
+                    computable = computable and not walks
+                elif walks and along.isdisjoint(targets_of(step)):
+                    gone.update(targets_of(step))
             if owns_a_pattern(step):
                 if computable and isinstance(step, Select):
                     known.add(step.target)
@@ -364,20 +365,6 @@ class _Cut(Counting):
             elif computable:
                 known.update(targets_of(step))
         return out, known
-
-    def _needs_all_rows(self, step: Step, name: str) -> bool:
-        """Whether an element of the step takes several rows of what is stored along a pattern."""
-        form = self.types[name].format
-        assert form is not None
-        along = {n: t.pattern.dims.index(form.order[0]) for n, t in self.types.items() if t.pattern is not None and t.pattern.owner == name}
-        if along.keys().isdisjoint(read_by(step)) or name in targets_of(step):
-            return False
-        if not isinstance(step, Comprehension):
-            return True
-        own = {i.name for i in step.indices}
-        rows = [load.indices[along[load.array]] for load in loads(step.body) if load.array in along]
-        rows += [var(w.indices[along[w.tensor]]) for r in reduces(step.body) for w in r.within if w.tensor in along]
-        return not all(isinstance(row, Var) and row.name in own for row in rows)
 
     def _is_wanted(self, target: str) -> bool:
         """An output, or read by a step of another pattern."""
