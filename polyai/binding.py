@@ -265,7 +265,7 @@ class Variant:
         """Whether nothing but types, formats and guards decides which kernels serve a call."""
         t = self.traced
         leaf = t.out_tree.kind == "leaf"
-        ordered = all(checks_its_order(self._types[name].format) for name in t.merged)
+        ordered = all(checks_its_order(self._types[name].format) for name in t.merged if name in self._types)  # others came to nothing
         return leaf and ordered and not (t.captured or t.statics or self._looked_through or self.calls_a_library)
 
     def _run_quickly(self, options: Options, given: Sequence[Any], described: Sequence[interop.Described], values: dict[str, int]) -> Any:

@@ -306,3 +306,28 @@ def test_a_product_and_what_is_computed_of_it_are_results_together() -> None:
         np.testing.assert_allclose((total, *rows), (wanted.sum(), *wanted.sum(axis=1)))
         np.testing.assert_allclose(twice.toarray(), 2 * wanted)
         np.testing.assert_allclose(scaled.toarray(), wanted / wanted.max())
+
+
+def test_what_nobody_needs_may_be_left_in_a_function() -> None:
+    rng = np.random.default_rng(14)
+    a, b = sp.random_array((20, 20), density=0.2, format="csc", rng=rng), sp.random_array((20, 20), density=0.2, format="coo", rng=rng)
+
+    def function(a: Any, b: Any) -> Any:
+        product = a * a
+        a * b  # noqa: B018
+        a @ b + b  # noqa: B018
+        return product, b @ b
+
+    compiled = pa.jit(function)
+    for _ in range(2):
+        for found, wanted in zip(compiled(a, b), (a * a, b @ b)):
+            np.testing.assert_allclose(found.toarray(), wanted.toarray())
+
+
+def test_rows_are_not_stored_in_blocks_of_another_result() -> None:
+    rng = np.random.default_rng(15)
+    a, b = (sp.random_array((20, 20), density=0.2, format="csr", rng=rng) for _ in range(2))
+    x = rng.random(20)
+    vector, found = pa.jit(lambda a, b, x: (pa.tanh(x), (a + b) * pa.tanh(x)[:, None]))(a, b, x)
+    np.testing.assert_allclose(vector, np.tanh(x))
+    np.testing.assert_allclose(found.toarray(), (a + b).toarray() * np.tanh(x)[:, None])

@@ -105,6 +105,8 @@ def outer_group(first: Sequence[Facts], rest: Sequence[Sequence[Facts]], dims: M
     later = [t for atom in rest for t in atom]
 
     def choices_of(t: Facts) -> tuple[str, ...]:
+        if along_vector and any(r.stream for r in t.statement.ragged):  # its rows may be stored in parts of their own
+            return ()
         return tuple(d for d in t.free if len(t.free) == 1 or (d != t.vector and not along_vector))
 
     def place(t: Facts, dims: Mapping[str, str], beside_these: Sequence[Facts]) -> str | None:
