@@ -314,8 +314,8 @@ def test_what_nobody_needs_may_be_left_in_a_function() -> None:
 
     def function(a: Any, b: Any) -> Any:
         product = a * a
-        a * b  # noqa: B018
-        a @ b + b  # noqa: B018
+        a * b
+        a @ b + b
         return product, b @ b
 
     compiled = pa.jit(function)
