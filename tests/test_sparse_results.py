@@ -331,3 +331,15 @@ def test_rows_are_not_stored_in_blocks_of_another_result() -> None:
     vector, found = pa.jit(lambda a, b, x: (pa.tanh(x), (a + b) * pa.tanh(x)[:, None]))(a, b, x)
     np.testing.assert_allclose(vector, np.tanh(x))
     np.testing.assert_allclose(found.toarray(), (a + b).toarray() * np.tanh(x)[:, None])
+
+
+@pytest.mark.parametrize("same", [False, True])
+@pytest.mark.parametrize("op", ["add", "mul", "sub"])
+def test_an_element_that_is_used_twice_has_a_place_in_every_loop(op: str, same: bool) -> None:
+    rng = np.random.default_rng(16)
+    a = sp.random_array((30, 40), density=0.2, format="csr", rng=rng)
+    b = 2 * a if same else sp.random_array((30, 40), density=0.2, format="csr", rng=rng)
+    meet = {"add": operator.add, "mul": operator.mul, "sub": operator.sub}[op]
+    wanted = meet(a.toarray(), b.toarray()) / 3
+    found = pa.jit(lambda a, b: (lambda t: t * t + pa.exp(t) * t)(meet(a, b) / 3.0))(a, b)
+    np.testing.assert_allclose(found.toarray(), wanted * wanted + np.exp(wanted) * wanted, atol=1e-14)

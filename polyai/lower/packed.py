@@ -94,7 +94,7 @@ class Packed:
         self.out.emit(lp.Store(self.cursors[stream.name], (), stop))
         self.out.emit(lp.Store(stream.ends, (row,), b.convert(stop, self._index(stream))))
 
-    def end(self, stream: po.Stream, chunk: lp.Var, rows: lp.For, loop: Loop, emit: Callable[[Ast], None]) -> None:
+    def end(self, stream: po.Stream, chunk: lp.Var, rows: lp.For, loop: Loop, emit: Callable[[Loop], None]) -> None:
         """End the loop over parts: each takes what it stored to where the part before it ends. `loop` became `rows`; `emit` emits
         what an element does."""
         out, index = self.out, self._index(stream)
@@ -170,7 +170,7 @@ class Packed:
 
     # --- rows that are alike ----------------------------------------------------------------------------------------------
 
-    def _together(self, stream: po.Stream, loop: Loop, rows: lp.For, emit: Callable[[Ast], None]) -> Alike | None:
+    def _together(self, stream: po.Stream, loop: Loop, rows: lp.For, emit: Callable[[Loop], None]) -> Alike | None:
         """All elements of the part in one loop, if that can be."""
         walked = _only_stream(loop.body)
         source = stream.source
@@ -211,7 +211,7 @@ class _Alike:
         self.parts = source.parts
         self.names = [f"{t}.crd{level}" for t, level in source.parts]
 
-    def find(self, walked: Loop, loop: Loop, emit: Callable[[Ast], None]) -> Alike | None:
+    def find(self, walked: Loop, loop: Loop, emit: Callable[[Loop], None]) -> Alike | None:
         out = self.out
         register = out.names.fresh("alike")
         begins, length, fits = self._ranges()
@@ -252,7 +252,7 @@ class _Alike:
         fits = b.both(fits, b.both(b.compare("lt", b.ZERO, length), b.at_most(length, b.sub(room[1], room[0]))))
         return begins, length, fits
 
-    def _element(self, begins: list[lp.LoopExpr], walked: Loop, loop: Loop, emit: Callable[[Ast], None]) -> tuple[str, lp.Stmt] | None:
+    def _element(self, begins: list[lp.LoopExpr], walked: Loop, loop: Loop, emit: Callable[[Loop], None]) -> tuple[str, lp.Stmt] | None:
         """What one element does, and the name of its number; None if that asks for the row, or for more than a store."""
         out = self.out
         k = out.names.fresh("k")
@@ -266,7 +266,7 @@ class _Alike:
         for n, (part, begin) in enumerate(zip(self.parts, begins)):
             out.begins[part] = begin
             out.virtual[f"{self.stream.name}.has{n}"], out.virtual[f"{self.stream.name}.at{n}"] = b.TRUE, b.var(k)
-        emit(walked.body)
+        emit(walked)
         body = b.block(*out.levels.pop().stmts)
         out.begins, out.env, out.virtual = saved
         asks = any(isinstance(x, lp.Var) and x.name == _NO_ROW for s in all_stmts(body) for e in expressions(s) for x in all_exprs(e))

@@ -218,8 +218,10 @@ class _Lowering:
             if stream.source.workspace in self.walked:
                 raise VerifyError(f"the rows of the workspace {stream.source.workspace} are walked by two loops", "the first one empties them")
             self.walked.add(stream.source.workspace)
+        pending = dict(self.pending)
 
         def body(meaning: Callable[[], None]) -> lp.Stmt:
+            self.pending = dict(pending)  # each copy of the body has temporaries of its own
             level = Level([])
             self.out.levels.append(level)
             meaning()
@@ -248,6 +250,13 @@ class _Lowering:
                 self.out.emit(lp.Check(b.compare("eq", count, self.out.env[dim.length]), self.out.changed_site(stream.name), count))
         if outer is not None:
             self.out.env[loop.iterator] = outer
+
+    def _again(self, walked: Loop, pending: dict[str, int], marks: tuple[str, ...]) -> None:
+        """Another copy of the body of a loop, with temporaries of its own."""
+        after, self.pending = self.pending, dict(pending)
+        self._allocate(walked.depth + 1, walked.body, parallel=True)
+        self._ast(walked.body, marks)
+        self.pending = after
 
     def _only_counted(self, ast: Ast, stream: po.Stream) -> tuple[po.Statement, dict[str, lp.LoopExpr]] | None:
         """The one statement of a loop over a stream that adds 1 for each element, and its dims outside of that loop."""
@@ -293,7 +302,7 @@ class _Lowering:
         if packed is not None:
             row_start = self.out.let(f"{packed.name}_start", b.load(self.packed.cursors[packed.name], (), dt.i64))
             self.fibres.packed[packed.name] = (b.var(name), row_start)
-        begins = dict(self.out.begins)
+        begins, pending = dict(self.out.begins), dict(self.pending)
         many = kind in (lp.Kind.VECTOR, lp.Kind.JAM)
         self.lanes += many
         self._allocate(loop.depth + 1, loop.body, parallel=self._in_parallel())
@@ -311,7 +320,7 @@ class _Lowering:
         weight = self.fibres.weights.pop(name, None)
         if chunk is not None and packed is not None:
             rows = lp.For(name, lower, upper, body, kind)
-            self.packed.end(packed, chunk, rows, loop, lambda ast: self._ast(ast, marks))
+            self.packed.end(packed, chunk, rows, loop, lambda walked: self._again(walked, pending, marks))
             return
         if is_split:
             lower, upper = self.groupings.bounds(lower, upper, weight)
