@@ -12,8 +12,8 @@ exhausted, largest first; a point whose parts cannot fulfil every clause has no 
     while p1 < B_end: ... body with has0 = false, has1 = true ...
 
 Two fibres under a body without loops branch in place of asking: patterns of matrices repeat from row to row, and a processor learns
-them, while `p` that depends on a comparison keeps every step waiting for the one before. On the matrices of our benchmarks the branches
-take 0.4 to 0.8 of the time, on uniformly random ones 1.3 times as much.
+them, while `p` that depends on a comparison keeps every step waiting for the one before. With branches the
+matrices of our benchmarks take half to all of the time, uniformly random ones 1.1 to 1.4 times as much (decision 12).
 
       if A.crd[p0] == B.crd[p1]: ... both ... elif A.crd[p0] < B.crd[p1]: ... the first ... else: ... the second ...
 

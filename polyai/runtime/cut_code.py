@@ -8,15 +8,17 @@ from __future__ import annotations
 
 
 def text() -> str:
-    """`cut` as LLVM IR. `bounds` has `rows + 1` numbers that rise from 0, `cuts` has `parts + 1`, of which the ends are set."""
+    """`cut` as LLVM IR. `bounds` has `rows + 1` numbers, `cuts` has `parts + 1`, of which the ends are set. No part is
+    larger than what is returned, also where the numbers do not begin at 0 or do not rise."""
     return """
 define i64 @cut(ptr %bounds, i64 %rows, i64 %share, i64 %parts, ptr %cuts) {
 entry:
+  %start = load i64, ptr %bounds
   br label %part
 part:
   %k = phi i64 [ 1, %entry ], [ %k.next, %found ]
   %before = phi i64 [ 0, %entry ], [ %low, %found ]
-  %below = phi i64 [ 0, %entry ], [ %bound, %found ]
+  %below = phi i64 [ %start, %entry ], [ %bound, %found ]
   %most = phi i64 [ 0, %entry ], [ %most.next, %found ]
   %wanted = mul i64 %k, %share
   %inner = icmp slt i64 %k, %parts

@@ -135,12 +135,12 @@ class Runtime:
 
     def cuts(self, bounds: NDArray[Any], total: int, parts: int) -> tuple[NDArray[Any], int]:
         """The rows at which `parts` parts of about equal bounds begin, and the number of rows; the largest bound of a part.
-        `bounds` are positions (int64) that rise from 0 to `total`."""
+        `bounds` are positions (int64) that end with `total`."""
         rows = len(bounds) - 1
         cuts = np.zeros(parts + 1, np.int64)
         cuts[-1] = rows
         if parts == 1:
-            return cuts, total
+            return cuts, total - int(bounds[0])
         self.native  # noqa: B018 (makes it)
         most: int = self._cut(address(bounds), rows, total // parts, parts, address(cuts))
         return cuts, most

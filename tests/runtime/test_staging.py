@@ -315,6 +315,10 @@ def test_rows_are_cut_where_equal_shares_begin(rows: int, parts: int, tmp_path: 
         inner = np.searchsorted(bounds, np.arange(1, parts) * (int(bounds[-1]) // parts))
         np.testing.assert_array_equal(cuts, [0, *inner, rows])
         assert most == np.diff(bounds[cuts]).max()
+        shifted = bounds.copy()
+        shifted[0] -= 7  # as a broken matrix has it: no part may be larger than its room
+        cuts, most = runtime.cuts(shifted, int(bounds[-1]), parts)
+        assert most >= np.diff(shifted[cuts]).max()
 
 
 def test_metadata_of_another_make_is_refused() -> None:

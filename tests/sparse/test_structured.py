@@ -40,7 +40,7 @@ PROGRAMS: list[tuple[Callable[..., Any], Callable[[np.ndarray, np.ndarray], Any]
     (lambda a, x: a @ x, lambda d, x: d @ x),
     (lambda a, x: pa.relu(a @ x.T), lambda d, x: np.maximum(d @ x.T, 0)),
     (lambda a, x: a.T @ (a @ x), lambda d, x: d.T @ (d @ x)),
-    (lambda a, x: pa.sum(a * a, axis=0) + x.T.sum(axis=0) * 0, lambda d, x: (d * d).sum(axis=0) + x.T.sum(axis=0) * 0),
+    (lambda a, x: pa.sum(a * a, axis=0) @ x, lambda d, x: (d * d).sum(axis=0) @ x),
 ]
 
 
