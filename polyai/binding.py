@@ -311,7 +311,7 @@ class Variant:
         arrays, _ = self._inputs(given)
         made = self._stage({**arrays, **index}, values, {}, options)
         owners = {plan.counts for k in self.kernels if (plan := staging.plan_of(k)) is not None and plan.counts}
-        kept = {f"{o}.{part}": made[f"{o}.{part}"] for o in owners for part in ("pos1", "crd1")}
+        kept = {name: array for name, array in made.items() if (found := re.fullmatch(r"(.+)\.(pos1|crd\d+)", name)) is not None and found[1] in owners}
         return kept, {tn.nnz_of(o): values[tn.nnz_of(o)] for o in owners}
 
     def run_again(
@@ -364,7 +364,7 @@ class Variant:
                     raise DTypeError(f"{slot.text} holds {found.dtype.name}", f"this kernel reads {type_.dtype.name}", f"convert it: {slot.text}.astype(...)")
                 if found.converted or slot.rows:
                     stats.count("conversions")
-                if slot.name in self.traced.merged and not checks_its_order(type_.format):
+                if slot.name in self.traced.merged and not merges_in_order(type_.format):
                     tidy = interop.summed(found)
                     if tidy is not None:
                         stats.count("copies")
@@ -477,12 +477,14 @@ class Variant:
             return found if found is not None else arrays[name].copy()
         owner = described.get(type_.pattern.owner)
         if owner is None:
-            return self._assembled(name, arrays, values)
+            return self._assembled(name, arrays, values, described)
         if not self._looks_at_indices(type_.pattern.owner):
             interop.validate_fully(owner.holder)
         stored = found if found is not None else arrays[f"{name}.val"].copy()
         if owner.kind == "storage":
             made = interop.with_values(owner.holder, stored, type_.pattern.dims)
+            if any(slot.rows == "scipy" and slot.name == type_.pattern.owner for slot in self.traced.inputs):
+                return interop.to_scipy(made)
             return SparseArray(made.format, made.shape, made.arrays) if isinstance(made, Storage) else made
         prefix = f"{type_.pattern.owner}."
         parts = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix) and n != f"{prefix}val"}
@@ -499,19 +501,32 @@ class Variant:
                 parts |= {f"crd{n}": parts[f"crd{d}"] for n, d in enumerate(type_.pattern.dims)}
         return interop.result(kind, shape, {**parts, "val": stored}, like=owner.holder)
 
-    def _assembled(self, name: str, arrays: Mapping[str, Array], values: Mapping[str, int]) -> Any:
+    def _assembled(self, name: str, arrays: Mapping[str, Array], values: Mapping[str, int], described: Mapping[str, interop.Described]) -> Any:
         """A result along a pattern that the kernels made."""
         pattern = self._types[name].pattern
         assert pattern is not None
         made = self._types[pattern.owner]
         assert made.format is not None
         stored = arrays[name] if name in arrays else arrays[f"{name}.val"]
+        if made.format.rank > 2:
+            return self._listed(name, made.format, arrays, values, described)
         turned = pattern.dims != (0, 1)
         kind = {"csr": "csc", "csc": "csr"}[made.format.name] if turned else made.format.name
         parts = {"pos1": arrays[f"{pattern.owner}.pos1"], "crd1": arrays[f"{pattern.owner}.crd1"], "val": stored}
         shape = self._shape(self._types[name].shape, values)
         matrix = any(isinstance(o, ArrayOut) and self._outputs[o.position] == name and o.is_matrix for o in self.traced.outputs)
         return interop.made(kind, shape, parts, matrix, tidy=True)
+
+    def _listed(self, name: str, form: Format, arrays: Mapping[str, Array], values: Mapping[str, int], described: Mapping[str, interop.Described]) -> Any:
+        """A result of more than two dimensions: a SparseArray, or SciPy's COO if all sparse arguments are SciPy's."""
+        pattern = self._types[name].pattern
+        assert pattern is not None
+        parts = {part: arrays[f"{pattern.owner}.{part}"] for part in ("pos1", *(f"crd{n}" for n in range(1, form.rank)))}
+        turned = dataclasses.replace(form, order=tuple(pattern.dims.index(d) for d in form.order))
+        storage = Storage(turned, self._shape(self._types[name].shape, values), {**parts, "val": arrays[name] if name in arrays else arrays[f"{name}.val"]})
+        given = {slot.name: slot.rows for slot in self.traced.inputs}
+        from_scipy = all(found.kind == "coo" or given[argument] == "scipy" for argument, found in described.items() if len(found.shape) > 2)
+        return interop.to_scipy(storage) if from_scipy else SparseArray(storage.format, storage.shape, storage.arrays)
 
     def _looks_at_indices(self, owner: str) -> bool:
         """Whether the kernel checks every coordinate of `owner`. It checks what it uses; a result along a pattern holds all."""
@@ -597,6 +612,11 @@ def checks_its_order(format: Format | None) -> bool:
         return False
     first, second, *rest = format.levels
     return first.full and second.name == "compressed" and all(level.full for level in rest)
+
+
+def merges_in_order(format: Format | None) -> bool:
+    """Whether merges check, as they walk this format, that its coordinates ascend strictly."""
+    return checks_its_order(format) or (format is not None and format.rank > 2 and format.merged == 1)
 
 
 def _repeated(text: str) -> SparseStructureError:

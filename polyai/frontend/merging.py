@@ -18,7 +18,8 @@ from polyai.errors import UnsupportedError
 from polyai.frontend.core import Array, Tracer, find_tracer, index_expr
 from polyai.frontend.term import Term
 from polyai.scalar import dtype as dt
-from polyai.sparse.format import Format, coo, csc, csr
+from polyai.shapes.expr import Size
+from polyai.sparse.format import Format, coo, csc, csr, rows
 from polyai.sparse.levels.compressed import Compressed
 from polyai.sparse.levels.dense import Dense
 from polyai.tensor import nodes as tn
@@ -43,8 +44,7 @@ def order_of(array: Array) -> tuple[int, ...] | None:
     form = array.tracer.types[pattern.owner].format
     if form is not None and form.name == "select":
         return tuple(range(array.rank))
-    listed = form is not None and form.levels[-1].name == "compressed" and all(x.full for x in form.levels[:-1])
-    if form is None or not listed or not (form.levels[-1].unique or form.rank == 1):  # what a vector repeats adds up before a merge
+    if form is None or form.merged is None or (array.rank > 2 and form.merged != 1):
         return None
     return tuple(pattern.dims.index(d) for d in form.order)
 
@@ -60,9 +60,7 @@ def format_for(order: tuple[int, ...], bits: int) -> Format:
     if len(order) == 1:
         return coo(1, bits)
     if len(order) != 2:
-        raise UnsupportedError(
-            f"a sparse result with {len(order)} dimensions", "assembled are matrices", "sum over a dimension, or make an operand dense"
-        )
+        return rows(len(order), bits, order)
     return csr(bits) if order == (0, 1) else csc(bits)
 
 
@@ -93,9 +91,13 @@ def converted(array: Array, order: tuple[int, ...], bits: int | None = None, *, 
 def _converted(array: Array, order: tuple[int, ...], bits: int, sorted: bool) -> Array:
     tracer, pattern = array.tracer, array.type.pattern
     owner = pattern.owner if pattern is not None else ""
-    form = tracer.types[owner].format
-    if array.rank > 2:
-        format_for(tuple(range(array.rank)), 32)  # which says what is assembled
+    form = tracer.types[owner].format if owner else None
+    if array.rank > 2 and (form is None or form.merged == 1):
+        raise UnsupportedError(
+            f"{tracer.text(array)} meets another sparse array in another order of its dimensions",
+            f"with {array.rank} dimensions, kernels merge arrays of one order only",
+            "transpose neither or all of them",
+        )
     if pattern is None or form is None or not reorders(array):
         raise RowsWanted(tracer.texts.get(owner, owner))
     bits = max(bits, 32)
@@ -210,6 +212,7 @@ def join(tracer: Tracer, indices: Sequence[tn.Index], clauses: Clauses, order: t
     name = tracer.joins.get(key)
     if name is None:
         refuse_in_regions(tracer, "a merge")
+        _lists_are_countable(tracer, [shape[d] for d in order[1:]])
         name = tracer.joins[key] = tracer.sparse_name("joined")
         own = tracer.indices(shape)
         renamed = {i.name: o.name for i, o in zip(indices, own)}
@@ -219,6 +222,16 @@ def join(tracer: Tracer, indices: Sequence[tn.Index], clauses: Clauses, order: t
         tracer.merged.update(dict.fromkeys(w.tensor for clause in clauses for w in clause))
         tracer.add_step(tn.Join(name, type, own, told))
     return tn.Within(name, tuple(i.name for i in indices))
+
+
+def _lists_are_countable(tracer: Tracer, extents: Sequence[Size]) -> None:
+    """The coordinates of a list are compared as one number: there must not be too many of them."""
+    if len(extents) < 2:
+        return
+    places: Size = 1
+    for extent in extents:
+        places = places * extent
+    tracer.sizes.require(places, "<=", 1 << 62, "a merge of sparse arrays with more places in a slice than 64-bit numbers count", "convert one to dense, or split it")
 
 
 def refuse_in_regions(tracer: Tracer, what: str, makes: str = "a sparse array", remedy: str = "compute it outside of the region, or make it dense") -> None:

@@ -34,13 +34,13 @@ from polyai.term.node import node
 @node
 class InputSlot:
     """One kernel input: `name` in the program; `path` into (args, kwargs), empty for a captured array; `kind` as in Leaf. `rows`:
-    the argument is converted to CSR at each call, because no kernel merges its format."""
+    the argument is converted at each call, because no kernel merges its format: "scipy", or "storage" for what is a SparseArray."""
 
     name: str
     path: tuple[Any, ...]
     text: str
     kind: str
-    rows: bool = False
+    rows: str = ""
 
 
 @node
@@ -238,8 +238,8 @@ def _traced(
     out_leaves, shape = tree.flatten(result)
     names: list[str] = []
     outputs = tuple(_output(tracer, v, names) for v in out_leaves)
-    for captured, _ in tracer.captured.values():
-        binder.slots.append(InputSlot(captured.name, (), captured.name, "sparse" if captured.is_sparse else "array", captured.name in rows))
+    for captured, value in tracer.captured.values():
+        binder.slots.append(InputSlot(captured.name, (), captured.name, "sparse" if captured.is_sparse else "array", _rows(captured.name, value, rows)))
         if captured.is_sparse:
             binder.count(captured.name, captured.type.format)
             binder.add_lengths(captured.name, captured.name, captured.type.format, {})
@@ -406,7 +406,7 @@ class _Binder:
         stem = identifier(leaf.text)
         name = self.tracer.sparse_name(stem) if is_sparse else self.tracer.names.fresh(stem)
         kind = leaf.kind if leaf.kind != "spec" else "sparse" if is_sparse else "array"
-        self.slots.append(InputSlot(name, leaf.path, leaf.text, kind, leaf.text in self.rows))
+        self.slots.append(InputSlot(name, leaf.path, leaf.text, kind, _rows(leaf.text, leaf.value, self.rows)))
         return name
 
     def _shape(self, name: str, text: str, extents: Sequence[Any], hints: Sequence[int] | None) -> tuple[Size, ...]:
@@ -451,6 +451,13 @@ class _Binder:
                 raise TraceError(f"dynamic={self.dynamic!r}", "known are 'all', 'none' and a mapping from arguments to dimensions", "use one of these")
             return self.dynamic == "all"
         return d in self.dynamic.get(text, ()) or d in self.dynamic.get(name, ())
+
+
+def _rows(text: str, value: Any, rows: frozenset[str]) -> str:
+    """`InputSlot.rows` of the argument called `text`."""
+    if text not in rows:
+        return ""
+    return "scipy" if interop.storage_in(value) is None else "storage"
 
 
 def _python_type(value: Any) -> type:

@@ -91,12 +91,17 @@ class Fibres:
             for tensor, level in stream.source.parts:
                 part = dataclasses.replace(dim, tensor=tensor, level=level, stream=False)
                 begin, end = self._bounds_of(part, values, inside)
-                name, site = f"{tensor}.crd{level}", self.out.order_site(tensor, level)
+                names = tuple(f"{tensor}.crd{level + n}" for n in range(1 + len(stream.inner)))
+                site, fibre = self.out.order_site(tensor, level), Fibre(tensor, level, names, begin, end)
                 if not walks_all(stream.source):
-                    self._ascends(name, begin, self.out.let(f"{tensor}_len{level}", b.sub(end, begin)), site)
-                    self._ends_in_range(name, begin, end, self.out.size(stream.extent), self.out.range_site(tensor, level))
+                    length = self.out.let(f"{tensor}_len{level}", b.sub(end, begin))
+                    if stream.inner:
+                        self._pairs_ascend(stream, fibre, length, site)
+                    else:
+                        self._ascends(names[0], begin, length, site)
+                        self._ends_in_range(names[0], begin, end, self.out.size(stream.extent), self.out.range_site(tensor, level))
                 self.out.begins[(tensor, level)] = begin
-                fibres.append(Fibre(tensor, level, name, begin, end))
+                fibres.append(fibre)
             self.streams.fibres[stream.name] = fibres
         if stream.assembled:
             begin, end = self._bounds_of(dim, values, inside)
@@ -222,6 +227,19 @@ class Fibres:
         at, index = b.var(self.out.names.fresh("r")), self.storage.dtype(coordinates)
         before, here = (b.load(coordinates, (b.add(begin, x),), index) for x in (b.sub(at, b.ONE), at))
         check = lp.Check(b.apply("lt", (before, here), dt.bool_), site, b.convert(here, dt.i64))
+        self.out.emit(lp.For(at.name, b.ONE, length, lp.Block((check,)), lp.Kind.VECTOR))
+
+    def _pairs_ascend(self, stream: po.Stream, fibre: Fibre, length: lp.LoopExpr, site: int) -> None:
+        """Check of a list that each element's coordinates are behind those of the one before, as `_ascends` does of single ones."""
+        self.out.used.update(fibre.coordinates)
+        at = b.var(self.out.names.fresh("r"))
+
+        def whole(place: lp.LoopExpr) -> lp.LoopExpr:
+            loads = (b.convert(b.load(c, (b.add(fibre.begin, place),), self.storage.dtype(c)), dt.i64) for c in fibre.coordinates)
+            return self.streams.joined(stream, tuple(loads))
+
+        here = whole(at)
+        check = lp.Check(b.compare("lt", whole(b.sub(at, b.ONE)), here), site, here)
         self.out.emit(lp.For(at.name, b.ONE, length, lp.Block((check,)), lp.Kind.VECTOR))
 
     def _index_array(self, expr: Expr, limit: lp.LoopExpr | None = None) -> lp.LoopExpr:

@@ -239,7 +239,7 @@ class Emitter:
         return self.site(
             lp.Site(
                 "SparseStructureError",
-                f"a coordinate of {parts} is not larger than the one stored before it, or outside 0 <= index < {show(found.extent)}: {{value}}",
+                f"a coordinate of {parts} is not larger than the one stored before it, or outside 0 <= index < {show(found.places)}: {{value}}",
                 "rows that are merged hold every coordinate once, in order",
                 "call sum_duplicates(), which also sorts, or rebuild the matrix with scipy.sparse",
             )

@@ -79,7 +79,9 @@ def walk(
                     coordinates.append((variable, Load(f"{owner}.next{number}", position, dt.i64)))
                     continue
             case Singleton():
-                pass
+                if stream is not None:
+                    coordinates.append((variable, Load(f"{owner}.next{number}", position, dt.i64)))
+                    continue
         if variable in known_values:
             raise UnsupportedError(
                 f"{owner} is searched for a coordinate that another walk names",

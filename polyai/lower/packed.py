@@ -174,7 +174,7 @@ class Packed:
         """All elements of the part in one loop, if that can be."""
         walked = _only_stream(loop.body)
         source = stream.source
-        if walked is None or not isinstance(source, po.Merge) or self.streams.reads_at(stream):
+        if walked is None or not isinstance(source, po.Merge) or stream.inner or self.streams.reads_at(stream):
             return None
         if len({self.out.storage.dtype(f"{t}.crd{level}") for t, level in source.parts}) > 1:
             return None

@@ -17,6 +17,10 @@ matrices of our benchmarks take half to all of the time, uniformly random ones 1
 
       if A.crd[p0] == B.crd[p1]: ... both ... elif A.crd[p0] < B.crd[p1]: ... the first ... else: ... the second ...
 
+A list holds the coordinates of several dimensions: they are compared as one number, and each is checked to be in its range first.
+
+    c0 = A.crd1[p0] * columns + A.crd2[p0]; check 0 <= A.crd1[p0] < rows and 0 <= A.crd2[p0] < columns
+
 A workspace row is a dense array of values beside a tree of bitmaps, 64 children a node: an update sets the bit of its element, and
 those above it only where a node was empty. The word at hand stays in a register, as neighbours often follow each other: what was
 stored a moment ago would have to be waited for.
@@ -64,10 +68,14 @@ def walks_all(source: po.Merge) -> bool:
 
 
 class Fibre:
-    """A fibre at hand: its coordinates, their type, where it begins and ends."""
+    """A fibre at hand: the arrays of its coordinates, one for each level that is listed, where it begins and ends."""
 
-    def __init__(self, tensor: str, level: int, coordinates: str, begin: lp.LoopExpr, end: lp.LoopExpr) -> None:
+    def __init__(self, tensor: str, level: int, coordinates: tuple[str, ...], begin: lp.LoopExpr, end: lp.LoopExpr) -> None:
         self.tensor, self.level, self.coordinates, self.begin, self.end = tensor, level, coordinates, begin, end
+
+
+Here = tuple[lp.LoopExpr, tuple[lp.LoopExpr, ...]]
+"""A coordinate as one number, and the coordinates of each level."""
 
 
 class Streams:
@@ -116,7 +124,7 @@ class Streams:
             self.last[stream.name] = self.register(f"{stream.name}_last", b.const(-1))
         self._points(stream, places, counter, iterator, body, plain)
         last = self.last.pop(stream.name, None)
-        if last is not None and not self.reads_at(stream):  # they ascend: the last one is the largest
+        if last is not None and not stream.inner and not self.reads_at(stream):  # they ascend: the last one is the largest
             largest = self._let(f"{stream.name}_largest", self._read(last))
             self.out.emit(lp.Check(b.compare("lt", largest, self.out.size(stream.extent)), self.out.merged_site(stream.name), largest))
 
@@ -154,7 +162,8 @@ class Streams:
         first, second = (b.compare("lt", self._read(p), f.end) for p, f in zip(places, fibres))
         self.out.levels.append(Level([]))
         at = [self._let(f"{f.tensor}_at", self._read(p)) for f, p in zip(fibres, places)]
-        here = [self._coordinate(f, a, None) for f, a in zip(fibres, at)]
+        found = [self._coordinate(stream, f, a, None) for f, a in zip(fibres, at)]
+        here = [whole for whole, _ in found]
 
         def branch(*holds: int) -> lp.Stmt:
             self.out.levels.append(Level([], branch=True))
@@ -163,7 +172,7 @@ class Streams:
                 self._ascends(stream, least)
 
                 def meaning() -> None:
-                    self.out.virtual[f"{stream.name}.next{stream.level}"] = least
+                    self._name(stream, found[holds[0]][1])
                     for n, fibre in enumerate(fibres):
                         self.out.virtual[f"{stream.name}.has{n}"] = b.TRUE if n in holds else b.FALSE
                         self.out.virtual[f"{stream.name}.at{n}"] = b.sub(at[n], fibre.begin)
@@ -185,7 +194,7 @@ class Streams:
         if last is None:
             return
         grows = b.compare("lt", self._read(last), least)
-        if self.reads_at(stream):
+        if not stream.inner and self.reads_at(stream):
             grows = b.both(grows, b.below(least, self.out.size(stream.extent)))
         self.out.emit(lp.Check(grows, self.out.merged_site(stream.name), least))
         self.out.emit(lp.Store(last, (), least))
@@ -202,8 +211,9 @@ class Streams:
             test = b.either(test, more) if open_ended else b.both(test, more)
         self.out.levels.append(Level([]))
         at = {n: self._let(f"{fibres[n].tensor}_at", self._read(places[n])) for n in point}
-        limit = self.out.size(stream.extent)
-        here = {n: self._coordinate(fibres[n], at[n], limit if open_ended else None) for n in point}
+        limit = self.out.size(stream.places)
+        coordinates = {n: self._coordinate(stream, fibres[n], at[n], limit if open_ended else None) for n in point}
+        here = {n: whole for n, (whole, _) in coordinates.items()}
         least = here[point[0]]
         for n in point[1:]:
             least = b.smallest(least, here[n])
@@ -228,7 +238,7 @@ class Streams:
 
         def meaning() -> None:
             virtual = self.out.virtual
-            virtual[f"{stream.name}.next{stream.level}"] = least
+            self._name(stream, (least,) if not stream.inner else self._chosen([(has[n], coordinates[n][1]) for n in point]))
             for n, fibre in enumerate(fibres):
                 virtual[f"{stream.name}.has{n}"] = has[n]
                 virtual[f"{stream.name}.at{n}"] = b.sub(at[n], fibre.begin) if n in at else b.ZERO
@@ -262,16 +272,46 @@ class Streams:
         self.out.emit(lp.Check(b.compare("lt", here, length), self.out.changed_site(stream.name), here))
         self.out.env[iterator] = here
 
-    def _coordinate(self, fibre: Fibre, at: lp.LoopExpr, beyond: lp.LoopExpr | None) -> lp.LoopExpr:
-        """The coordinate at a place; `beyond` if the fibre is exhausted."""
-        index = self.out.storage.dtype(fibre.coordinates)
-        self.out.used.add(fibre.coordinates)
-        stem = f"{fibre.tensor}_crd"
-        if beyond is None:
-            return self._let(stem, b.convert(b.load(fibre.coordinates, (at,), index), dt.i64))
-        left = b.compare("lt", at, fibre.end)
-        found = b.convert(lp.MaskedLoad(fibre.coordinates, (at,), left, index), dt.i64)
-        return self._let(stem, b.where(left, found, beyond))
+    def _coordinate(self, stream: po.Stream, fibre: Fibre, at: lp.LoopExpr, beyond: lp.LoopExpr | None) -> Here:
+        """The coordinates at a place, each in its range if there are several; `beyond` if the fibre is exhausted."""
+        self.out.used.update(fibre.coordinates)
+        left = b.TRUE if beyond is None else b.compare("lt", at, fibre.end)
+        read = []
+        for n, array in enumerate(fibre.coordinates):
+            index = self.out.storage.dtype(array)
+            load = b.load(array, (at,), index) if beyond is None else lp.MaskedLoad(array, (at,), left, index)
+            found = b.convert(load, dt.i64)
+            if not stream.inner:
+                here = self._let(f"{fibre.tensor}_crd", found if beyond is None else b.where(left, found, beyond))
+                return here, (here,)
+            read.append(self._let(f"{fibre.tensor}_crd{fibre.level + n}", found))
+        self.in_range(stream, fibre, read)
+        key = self._let(f"{fibre.tensor}_crd", self.joined(stream, read))
+        return (key if beyond is None else self._let(f"{fibre.tensor}_crd", b.where(left, key, beyond))), tuple(read)
+
+    def joined(self, stream: po.Stream, coordinates: Sequence[lp.LoopExpr]) -> lp.LoopExpr:
+        """The coordinates of a list's levels as one number."""
+        key = coordinates[0]
+        for extent, more in zip(stream.inner, coordinates[1:]):
+            key = b.add(b.mul(key, self.out.size(extent)), more)
+        return key
+
+    def in_range(self, stream: po.Stream, fibre: Fibre, coordinates: Sequence[lp.LoopExpr]) -> None:
+        """Check that the coordinates of a list's levels are in range."""
+        for n, (extent, here) in enumerate(zip((stream.extent, *stream.inner), coordinates)):
+            self.out.emit(lp.Check(b.below(here, self.out.size(extent)), self.out.range_site(fibre.tensor, fibre.level + n), here))
+
+    def _name(self, stream: po.Stream, coordinates: Sequence[lp.LoopExpr]) -> None:
+        """Note what the coordinates at hand are."""
+        for n, here in enumerate(coordinates):
+            self.out.virtual[f"{stream.name}.next{stream.level + n}"] = here
+
+    def _chosen(self, parts: Sequence[tuple[lp.LoopExpr, tuple[lp.LoopExpr, ...]]]) -> tuple[lp.LoopExpr, ...]:
+        """The coordinates of the first of `parts` = (is there, coordinates) that is there."""
+        (_, out), *others = reversed(parts)
+        for present, coordinates in others:
+            out = tuple(b.where(present, mine, rest) for mine, rest in zip(coordinates, out))
+        return tuple(self._let("next", e) for e in out)
 
     # --- workspaces -------------------------------------------------------------------------------------------------------
 

@@ -207,14 +207,13 @@ class _Lowering:
         for part in parts:
             form = self._format(part.tensor)
             stored = tuple(part.indices[d] for d in form.order)
-            above, last = form.levels[:-1], form.levels[-1]
-            if stored != tuple(step.indices[d].name for d in order) or not all(x.full for x in above) or last.name != "compressed":
+            if stored != tuple(step.indices[d].name for d in order) or form.merged != self._format(step.target).merged:
                 raise UnsupportedError(
                     f"{part.tensor} is merged in an order or a format that has no merge",
                     f"it is stored as {form.name}; merged are compressed rows below dense dimensions, of one order",
                     f"convert it first: asformat({part.tensor}, ...)",
                 )
-        level = len(order) - 1
+        level = self._format(step.target).merged
         numbers = {part: n for n, part in enumerate(parts)}
         source = poly.Merge(
             tuple((part.tensor, level) for part in parts), tuple(tuple(numbers[w] for w in clause) for clause in step.clauses)
@@ -224,11 +223,11 @@ class _Lowering:
     def _stream(self, step: tn.Join | tn.Scatter, source: poly.Merge | poly.Drain) -> None:
         """Declare what walks of the target's pattern read."""
         name, form = step.target, self._format(step.target)
-        level = len(form.order) - 1
-        rows, extent = prod_of([step.type.shape[d] for d in form.order[:level]]), step.type.shape[form.order[level]]
-        self.streams[name] = poly.Stream(name, level, rows, extent, source, name in self.program.assembled, name in self.program.packed)
+        level = form.merged
+        rows, (extent, *inner) = prod_of([step.type.shape[d] for d in form.order[:level]]), [step.type.shape[d] for d in form.order[level:]]
+        self.streams[name] = poly.Stream(name, level, rows, extent, source, name in self.program.assembled, name in self.program.packed, tuple(inner))
         along = fibre.extents(name, step.type)
-        found = [(f"{name}.next{level}", dt.i64)]
+        found = [(f"{name}.next{n}", dt.i64) for n in range(level, len(form.order))]
         if isinstance(source, poly.Merge):
             for n in range(len(source.parts)):
                 found += [(f"{name}.at{n}", dt.i64), (f"{name}.has{n}", dt.bool_)]

@@ -6,7 +6,7 @@ iteration of the loops around its allocation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, assert_never
 
 import numpy as np
@@ -66,13 +66,14 @@ class _Machine:
 
     def _merge(self, stream: Stream, source: Merge) -> None:
         rows = max(len(self.inputs[f"{t}.pos{level}"]) - 1 for t, level in source.parts)
-        found: list[list[tuple[int, tuple[int, ...]]]] = []
+        found: list[list[tuple[tuple[int, ...], tuple[int, ...]]]] = []
         for row in range(rows):
-            where: dict[int, list[int]] = {}
+            where: dict[tuple[int, ...], list[int]] = {}
             for n, (tensor, level) in enumerate(source.parts):
-                pos, crd = self.inputs[f"{tensor}.pos{level}"], self.inputs[f"{tensor}.crd{level}"]
+                pos = self.inputs[f"{tensor}.pos{level}"]
+                listed = [self.inputs[f"{tensor}.crd{x}"] for x in range(level, level + 1 + len(stream.inner))]
                 for at in range(int(pos[row + 1]) - int(pos[row])):
-                    where.setdefault(int(crd[int(pos[row]) + at]), [-1] * len(source.parts))[n] = at
+                    where.setdefault(tuple(int(crd[int(pos[row]) + at]) for crd in listed), [-1] * len(source.parts))[n] = at
             kept = [(c, tuple(at)) for c, at in sorted(where.items()) if all(any(at[n] >= 0 for n in clause) for clause in source.clauses)]
             found.append(kept)
         self._walked(stream, [[c for c, _ in row] for row in found])
@@ -94,11 +95,12 @@ class _Machine:
                 *row, column = (int(a(env)) for a in at)
                 place = row[0] if row else int(env[s.dims[0]]) if len(extents) == 1 and around else 0
                 rows[place].add(column)
-        self._walked(stream, [sorted(r) for r in rows])
+        self._walked(stream, [[(c,) for c in sorted(r)] for r in rows])
 
-    def _walked(self, stream: Stream, rows: list[list[int]]) -> None:
+    def _walked(self, stream: Stream, rows: Sequence[Sequence[tuple[int, ...]]]) -> None:
         self.inputs[f"{stream.name}.pos{stream.level}"] = np.cumsum([0, *map(len, rows)])
-        self.inputs[f"{stream.name}.next{stream.level}"] = np.array([c for row in rows for c in row], np.int64)
+        for n in range(1 + len(stream.inner)):
+            self.inputs[f"{stream.name}.next{stream.level + n}"] = np.array([c[n] for row in rows for c in row], np.int64)
 
     def run(self) -> dict[str, Any]:
         steps: list[tuple[tuple[int, ...], int, tuple[int, ...], Statement, Env]] = []

@@ -204,7 +204,8 @@ class Drain:
 class Stream:
     """What the ragged dims of `name` walk, `level` levels below the root, one fibre for each of `rows`. `extent` bounds the
     coordinates. `assembled`: positions are known (`J.pos1` is an input), so that arrays may lie along it. `packed`: they are bounds
-    (see `tensor.nodes.Program`)."""
+    (see `tensor.nodes.Program`). `inner`: the extents of the coordinates that are listed beside those of `level`, of the levels below
+    it: `J.next1`, `J.next2` for a list of pairs."""
 
     name: str
     level: int
@@ -213,6 +214,15 @@ class Stream:
     source: Merge | Drain
     assembled: bool = False
     packed: bool = False
+    inner: tuple[Size, ...] = ()
+
+    @property
+    def places(self) -> Size:
+        """How many coordinates a fibre may hold: those of all levels that are listed together."""
+        out = self.extent
+        for extent in self.inner:
+            out = out * extent
+        return out
 
     @property
     def cuts(self) -> str:

@@ -99,6 +99,16 @@ class Format:
         first = next((n for n, level in enumerate(self.levels) if level.name == "compressed" and not level.unique), None)
         return () if first is None else tuple(range(first, len(self.levels)))
 
+    @property
+    def merged(self) -> int | None:
+        """The level whose fibres a merge walks: a compressed one below dense ones, which lists the coordinates of all dimensions that
+        are not above it. None if there is no such level."""
+        above = next((n for n, level in enumerate(self.levels) if not level.full), len(self.levels))
+        if self.parts or above == len(self.levels) or self.levels[above].name != "compressed":
+            return None
+        below = self.levels[above + 1 :]
+        return above if all(level.name == "singleton" for level in below) and (below or self.levels[above].unique or self.rank == 1) else None
+
     def level_of(self, dimension: int) -> int:
         """The first level that stores (a part of) `dimension`."""
         return self.order.index(dimension)

@@ -30,10 +30,12 @@ from numpy.typing import NDArray
 from polyai.errors import SparseStructureError, UnsupportedError
 from polyai.scalar.dtype import DType, from_numpy
 from polyai.shapes.expr import evaluate
+from polyai.sparse import pack
 from polyai.sparse.foreign import adopt, is_foreign, unordered_coo
-from polyai.sparse.format import Format, bsr, csc, csr, dia
+from polyai.sparse.format import Format, bsr, csc, csr, dia, rows
 from polyai.sparse.interp import walk
 from polyai.sparse.listed import as_csr
+from polyai.sparse.lists import as_lists
 from polyai.sparse.owned import Owned
 from polyai.sparse.storage import Storage
 from polyai.sparse.verify import arrays_are_complete, coordinates_are_in_range, fibres_tile_their_level
@@ -178,9 +180,11 @@ def _described(value: Any) -> Described | None:
 
 
 def as_rows(value: Any) -> Any:
-    """A matrix of any format as SciPy's CSR, a copy unless it is that (or Owned). Raises SparseStructureError for broken arrays, UnsupportedError
-    for other ranks."""
+    """A matrix of any format as SciPy's CSR, a copy unless it is that (or Owned); an array of more dimensions as slices that are lists (`lists`).
+    Raises SparseStructureError for broken arrays, UnsupportedError for vectors."""
     own = _storage(value)
+    if len(np.shape(value) if own is None else own.shape) > 2:
+        return _as_lists(value)
     if type(value) is Owned or (own is None and _is_scipy(value) and value.format == "csr"):
         return value
     validate_fully(value)
@@ -191,6 +195,19 @@ def as_rows(value: Any) -> Any:
     if value.ndim != 2:
         raise UnsupportedError(f"an array with {value.ndim} dimensions", "only matrices have rows", "use einsum, or make it dense")
     return value.tocsr()
+
+
+def _as_lists(value: Any) -> Storage:
+    own = storage_in(value)
+    if own is not None and own.format in (rows(len(own.shape), 32), rows(len(own.shape), 64)):
+        return own
+    validate_fully(value if own is None else own)
+    if own is None:
+        coords, values = _coords(value), value.data
+    else:
+        coords, values = pack.unpack(own)
+        coords = tuple(c.astype(f"i{own.format.index_bits // 8}") for c in coords)
+    return as_lists(tuple(map(int, value.shape)), coords, values)
 
 
 def arrays_of(value: Any, described: Described) -> dict[str, Array]:
@@ -508,6 +525,9 @@ def summed(described: Described) -> Described | None:
     order = _order(described.holder)
     if (order > 0).all():
         return None
+    own = _storage(described.holder)
+    if own is not None:
+        return describe(pack.convert(own, own.format))
     tidy = described.holder.copy()
     if tidy.format == "coo":
         tidy.sum_duplicates()

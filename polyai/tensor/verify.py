@@ -82,6 +82,7 @@ def verify(program: Program, region_sizes: frozenset[str] = frozenset()) -> None
             verify(region, frozenset(scope.sizes))
     grouped = [name for step in program.body if regroups(step) for name in targets_of(step)]
     stored = {f"{name}.{part}" for name in (*program.assembled, *grouped) for part in ("pos1", "crd1", "val")}
+    stored |= {f"{name}.crd{level}" for name in program.assembled for level in range(2, len(scope.types[name].shape))}
     for name in program.outputs:
         if name not in scope.types and name not in stored:
             _broken(program, "outputs", "outputs_exist", f"{name} is neither an input nor a target")

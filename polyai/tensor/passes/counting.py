@@ -39,6 +39,7 @@ from polyai.tensor.nodes import (
 from polyai.term.names import Names
 
 _ONE = Const(1, dt.i64)
+_LETTERS = ("i", "j", "k", "l", *("m",) * 60)
 
 
 class Counting:
@@ -56,7 +57,7 @@ class Counting:
     def _bound(self, name: str) -> tuple[Comprehension, ...]:
         """How much each row of a pattern can store: the points that touch it, or what is stored of the operands that are joined."""
         step = self.made[name]
-        row, column = self._rows_of(name)
+        row, *columns = self._rows_of(name)
         if isinstance(step, Scatter):
             assert step.type.format is not None
             fresh = {i.name: self.names.fresh(stem(i.name)) for i in step.indices}
@@ -68,17 +69,17 @@ class Counting:
             over = tuple(i for i in own.indices if i is not at)
             whole, over, kept, each = self._whole_fibres(own, at, over)
             points = self._row_sum(f"{name}.points", at, over, kept, each)
-            return (*whole, points, self._positions(name, row, points, at_most=column.extent))
+            return (*whole, points, self._positions(name, row, points, at_most=columns[0].extent))
         assert isinstance(step, Join)
         clause = min(step.clauses, key=len)
         if all(self._has_positions(part.tensor) for part in clause):
             return (self._sum_of_positions(name, row, tuple(part.tensor for part in clause)),)
         lengths = []
         for number, part in enumerate(clause):
-            i, j = (Index(self.names.fresh(s.name), s.extent) for s in (row, column))
-            new = {a.name: b.name for a, b in zip(self._in_order(name, step.indices), (i, j))}
+            i, *others = (Index(self.names.fresh(s.name), s.extent) for s in (row, *columns))
+            new = {a.name: b.name for a, b in zip(self._in_order(name, step.indices), (i, *others))}
             part = Within(part.tensor, tuple(new[x] for x in part.indices))
-            lengths.append(self._row_sum(f"{name}.length{number}", i, (j,), (part,)))
+            lengths.append(self._row_sum(f"{name}.length{number}", i, tuple(others), (part,)))
         return (*lengths, self._positions(name, row, *lengths))
 
     def _whole_fibres(self, step: Scatter, row: Index, over: tuple[Index, ...]) -> tuple[tuple[Comprehension, ...], tuple[Index, ...], tuple[Within, ...], Body]:
@@ -87,7 +88,7 @@ class Counting:
             sum(k, j) 1   within A(i, k), B(k, j)   ->   sum(k) B.length[k]   within A(i, k)
         """
         for walk in reversed(step.within):
-            if not self._has_positions(walk.tensor):
+            if not self._has_positions(walk.tensor) or len(walk.indices) != 2:
                 continue
             form = self.types[walk.tensor].format
             assert form is not None
@@ -110,7 +111,7 @@ class Counting:
     def _has_positions(self, tensor: str) -> bool:
         """True if an array of its own says where each of its rows begins."""
         form = self.types[tensor].format
-        return form is not None and [level.name for level in form.levels] == ["dense", "compressed"] and not form.owned
+        return form is not None and form.merged == 1 and not form.owned
 
     def _sum_of_positions(self, name: str, row: Index, parts: tuple[str, ...]) -> Comprehension:
         """Rows that hold as much as those of `parts` together begin at the sum of where these begin: index arrays are read as such."""
@@ -147,27 +148,26 @@ class Counting:
         body = apply("where", dt.i64, apply("gt", dt.bool_, var(at), Const(0, dt.i64)), total, Const(0, dt.i64))
         return Comprehension(f"{name}.pos1", TensorType(dt.i64, (at.extent,)), (at,), body)
 
-    def _rows_of(self, name: str) -> tuple[Index, Index]:
-        """New indices of the rows and the columns of a pattern that is assembled."""
+    def _rows_of(self, name: str) -> tuple[Index, ...]:
+        """New indices of the rows and of what is listed in them of a pattern that is assembled: the columns of a matrix."""
         step = self.made[name]
         form, shape = step.type.format, step.type.shape
         assert form is not None
-        if form.rank != 2 or [level.name for level in form.levels] != ["dense", "compressed"]:
+        if form.merged != 1:
             raise UnsupportedError(
                 f"{name} is to be stored as {form.name} with {form.rank} dimensions",
-                "assembled are matrices with compressed rows or columns",
+                "assembled are matrices with compressed rows or columns, and slices that are lists",
                 "sum over a dimension, or make an operand dense",
             )
-        row, column = (Index(self.names.fresh(s), shape[d]) for s, d in zip("ij", form.order))
-        return row, column
+        return tuple(Index(self.names.fresh(s), shape[d]) for s, d in zip(_LETTERS, form.order))
 
     def _count(self, name: str) -> tuple[Comprehension, ...]:
         """How much each row of a pattern stores."""
-        row, column = self._rows_of(name)
+        row, *columns = self._rows_of(name)
         form = self.made[name].type.format
         assert form is not None
-        within = Within(name, tuple(x.name for _, x in sorted(zip(form.order, (row, column)), key=lambda p: p[0])))
-        count = self._row_sum(f"{name}.count", row, (column,), (within,))
+        within = Within(name, tuple(x.name for _, x in sorted(zip(form.order, (row, *columns)), key=lambda p: p[0])))
+        count = self._row_sum(f"{name}.count", row, tuple(columns), (within,))
         return count, self._positions(name, row, count)
 
     def _values(self, step: Scatter) -> Comprehension:
@@ -191,7 +191,7 @@ class Counting:
 
     def _counted_pushes(self, name: str) -> tuple[Comprehension | Scatter, ...]:
         """How much is pushed to each row of a pattern that a scatter without a monoid makes."""
-        row, _ = self._rows_of(name)
+        row = self._rows_of(name)[0]
         step = self.made[name]
         assert isinstance(step, Scatter) and step.type.format is not None
         place = step.at[step.type.format.order[0]]
@@ -230,18 +230,17 @@ class Counting:
         step = self.made[name]
         form, shape = step.type.format, step.type.shape
         assert form is not None
-        pattern = Pattern(name, (0, 1))
+        pattern = Pattern(name, tuple(range(len(shape))))
 
-        def along(target: str, dtype: dt.DType, values: bool) -> Comprehension:
-            indices = tuple(Index(self.names.fresh(s), e) for s, e in zip("ij", shape))
+        def along(target: str, dtype: dt.DType, level: int | None) -> Comprehension:
+            indices = tuple(Index(self.names.fresh(s), e) for s, e in zip(_LETTERS, shape))
             within = Within(name, tuple(i.name for i in indices))
-            inner = indices[form.order[1]]
-            body = Load(name, tuple(var(i) for i in indices), dtype) if values else convert(var(inner), dtype)
+            body = Load(name, tuple(var(i) for i in indices), dtype) if level is None else convert(var(indices[form.order[level]]), dtype)
             return Comprehension(target, TensorType(dtype, shape, None, pattern), indices, body, (within,))
 
-        out = [along(f"{name}.crd1", dt.BY_NAME[f"i{form.index_bits}"], False)]
+        out = [along(f"{name}.crd{level}", dt.BY_NAME[f"i{form.index_bits}"], level) for level in range(1, len(shape))]
         if isinstance(step, Scatter) and (later or self._is_wanted(name)):
-            out.append(along(f"{name}.val", step.type.dtype, True))
+            out.append(along(f"{name}.val", step.type.dtype, None))
         return out
 
 

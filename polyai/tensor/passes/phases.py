@@ -193,7 +193,7 @@ class _Cut(Counting):
                 self._add(out, [counted[-1].target], ready, shared, done, more=counted, counting=name)
             followers, known = self._followers(name, ready, done)
             later = any(name in read_by(s) and not known.issuperset(targets_of(s)) for s in self.program.body if s is not self.made[name])
-            stored = [s for s in self._fill(name, later) if self.how != "again" or s.target != f"{name}.crd1"]  # which the caller has then
+            stored = [s for s in self._fill(name, later) if self.how != "again" or not s.target.startswith(f"{name}.crd")]  # which the caller has then
             goals = [*(s.target for s in stored), *followers]
             self._add(out, goals, ready, shared, done, more=stored, filling=name, packed=packed)
             ready.update((f, self.types[f]) for f in followers)
