@@ -484,7 +484,7 @@ class Variant:
         if owner.kind == "storage":
             made = interop.with_values(owner.holder, stored, type_.pattern.dims)
             if any(slot.rows == "scipy" and slot.name == type_.pattern.owner for slot in self.traced.inputs):
-                return interop.to_scipy(made)
+                return interop.listed(made)
             return SparseArray(made.format, made.shape, made.arrays) if isinstance(made, Storage) else made
         prefix = f"{type_.pattern.owner}."
         parts = {n.removeprefix(prefix): a for n, a in arrays.items() if n.startswith(prefix) and n != f"{prefix}val"}
@@ -526,7 +526,7 @@ class Variant:
         storage = Storage(turned, self._shape(self._types[name].shape, values), {**parts, "val": arrays[name] if name in arrays else arrays[f"{name}.val"]})
         given = {slot.name: slot.rows for slot in self.traced.inputs}
         from_scipy = all(found.kind == "coo" or given[argument] == "scipy" for argument, found in described.items() if len(found.shape) > 2)
-        return interop.to_scipy(storage) if from_scipy else SparseArray(storage.format, storage.shape, storage.arrays)
+        return interop.listed(storage) if from_scipy else SparseArray.made(storage.format, storage.shape, storage.arrays)
 
     def _looks_at_indices(self, owner: str) -> bool:
         """Whether the kernel checks every coordinate of `owner`. It checks what it uses; a result along a pattern holds all."""

@@ -44,7 +44,7 @@ def order_of(array: Array) -> tuple[int, ...] | None:
     form = array.tracer.types[pattern.owner].format
     if form is not None and form.name == "select":
         return tuple(range(array.rank))
-    if form is None or form.merged is None or (array.rank > 2 and form.merged != 1):
+    if form is None or form.merged != min(1, form.rank - 1):  # a matrix by rows or columns, a vector, slices that are lists
         return None
     return tuple(pattern.dims.index(d) for d in form.order)
 

@@ -285,6 +285,20 @@ def to_scipy(storage: Storage) -> Any:
     return result("coo", storage.shape, {**listed, "val": storage.values.reshape(-1)[stored.positions]})
 
 
+def listed(storage: Storage) -> Any:
+    """A tensor of slices that are lists (format `rows`), in order, as a `coo_array` around the same arrays."""
+    import scipy.sparse as sparse
+
+    form, arrays = storage.format, storage.arrays
+    begins, index = arrays["pos1"], arrays["crd1"].dtype
+    first = np.repeat(np.arange(len(begins) - 1, dtype=index), np.diff(begins))
+    levels = (first, *(arrays[f"crd{n}"] for n in range(1, form.rank)))
+    coords = tuple(levels[form.level_of(d)] for d in range(form.rank))
+    out = sparse.coo_array((arrays["val"], coords), shape=storage.shape)
+    out.has_canonical_format = form.order == tuple(range(form.rank))
+    return out
+
+
 def _readable(array: Array, dtype: Any, length: int) -> Array:
     if len(array) != length:
         array = array[:length]

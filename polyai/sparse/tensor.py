@@ -43,11 +43,20 @@ class SparseArray:
         native = {name: np.require(a, a.dtype.newbyteorder("="), ("C", "A")) for name, a in given.items()}
         if "val" not in native:
             raise SparseStructureError("the array val is missing", f"given are {sorted(native)}", 'pass arrays={..., "val": values}')
-        self.format, self.shape = shared(format), tuple(int(n) for n in shape)
-        self.storage = Storage(self.format, self.shape, MappingProxyType(native))
+        self._hold(Storage(shared(format), tuple(int(n) for n in shape), MappingProxyType(native)))
         verify(self.storage)
-        names = [f"{part}{level}" for level in range(len(format.levels)) for part in ("pos", "crd")]
-        self.listed = tuple(native[name] for name in (*names, "val") if name in native)
+
+    def _hold(self, storage: Storage) -> None:
+        self.storage, self.format, self.shape = storage, storage.format, storage.shape
+        names = [f"{part}{level}" for level in range(len(self.format.levels)) for part in ("pos", "crd")]
+        self.listed = tuple(storage.arrays[name] for name in (*names, "val") if name in storage.arrays)
+
+    @classmethod
+    def made(cls, format: Format, shape: tuple[int, ...], arrays: Mapping[str, Array]) -> SparseArray:
+        """A sparse array around arrays that a kernel made and nobody else has: nothing is checked."""
+        out = cls.__new__(cls)
+        out._hold(Storage(shared(format), shape, MappingProxyType(dict(arrays))))
+        return out
 
     def __reduce__(self) -> tuple[Any, ...]:
         return SparseArray, (self.format, self.shape, dict(self.storage.arrays))
