@@ -116,7 +116,7 @@ class Tracer:
         self.texts: dict[str, str] = {}
         self.inputs: list[tn.Input] = []
         self.captured: dict[int, tuple[Array, Any]] = {}
-        self.rows: frozenset[str] = frozenset()  # captured sparse arrays that are converted to CSR
+        self.rows: Mapping[str, tuple[int, ...]] = {}  # captured sparse arrays that are converted to CSR, or to slices in an order
         self.types: dict[str, tn.TensorType] = {}
         self.needs_unique: dict[str, None] = {}
         self.merged: dict[str, None] = {}
@@ -159,7 +159,7 @@ class Tracer:
         if described is not None:
             name = self.sparse_name("captured")
             if name in self.rows:
-                described = interop.describe(interop.as_rows(value))
+                described = interop.describe(interop.as_rows(value, self.rows[name]))
                 assert described is not None
             self.sizes.add(tn.nnz_of(name), f"{name}.nnz", described.nnz)
             pattern = tn.Pattern(name, tuple(range(len(described.shape))))

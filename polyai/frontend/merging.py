@@ -27,11 +27,12 @@ from polyai.tensor.support import Both, Either, Everywhere, Nowhere, Stored, Sup
 
 
 class RowsWanted(Exception):
-    """The argument called `text` must be converted to CSR: no kernel merges or reorders its format. The trace begins anew."""
+    """The argument called `text` must be converted to CSR, or to slices of its dimensions in this `order`: no kernel merges or reorders its
+    format. The trace begins anew."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, order: tuple[int, ...] = ()) -> None:
         super().__init__(text)
-        self.text = text
+        self.text, self.order = text, order
 
 
 Clauses = tuple[tuple[tn.Within, ...], ...]
@@ -92,12 +93,14 @@ def _converted(array: Array, order: tuple[int, ...], bits: int, sorted: bool) ->
     tracer, pattern = array.tracer, array.type.pattern
     owner = pattern.owner if pattern is not None else ""
     form = tracer.types[owner].format if owner else None
-    if array.rank > 2 and (form is None or form.merged == 1):
+    if array.rank > 2 and all(i.name != owner for i in tracer.inputs):
         raise UnsupportedError(
             f"{tracer.text(array)} meets another sparse array in another order of its dimensions",
-            f"with {array.rank} dimensions, kernels merge arrays of one order only",
-            "transpose neither or all of them",
+            f"results with {array.rank} dimensions are merged in the order they were made in",
+            "transpose the operands before",
         )
+    if array.rank > 2 and pattern is not None:
+        raise RowsWanted(tracer.texts.get(owner, owner), tuple(pattern.dims[d] for d in order))
     if pattern is None or form is None or not reorders(array):
         raise RowsWanted(tracer.texts.get(owner, owner))
     bits = max(bits, 32)

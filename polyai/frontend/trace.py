@@ -34,13 +34,15 @@ from polyai.term.node import node
 @node
 class InputSlot:
     """One kernel input: `name` in the program; `path` into (args, kwargs), empty for a captured array; `kind` as in Leaf. `rows`:
-    the argument is converted at each call, because no kernel merges its format: "scipy", or "storage" for what is a SparseArray."""
+    the argument is converted at each call, because no kernel merges its format: "scipy", or "storage" for what is a SparseArray. `order`: of
+    its dimensions then, if there are more than two."""
 
     name: str
     path: tuple[Any, ...]
     text: str
     kind: str
     rows: str = ""
+    order: tuple[int, ...] = ()
 
 
 @node
@@ -116,7 +118,7 @@ class Traced:
     def arguments(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """The value of each input by name."""
         given = {slot.name: take(slot.path, args, kwargs) if slot.path else self.captured[slot.name] for slot in self.inputs}
-        given.update((slot.name, interop.as_rows(given[slot.name])) for slot in self.inputs if slot.rows)
+        given.update((slot.name, interop.as_rows(given[slot.name], slot.order)) for slot in self.inputs if slot.rows)
         return given
 
     def values(self, arguments: Mapping[str, Any]) -> dict[str, int]:
@@ -204,16 +206,18 @@ def trace(
     arguments that are baked in. `where`: relations between declared sizes.
     Raises TraceError where the function needs a value, and what its operations raise for shapes and dtypes.
     """
-    rows: frozenset[str] = frozenset()
+    rows: dict[str, tuple[int, ...]] = {}
     while True:
         try:
             return _traced(fn, args, dict(kwargs or {}), name, dynamic, static, where, rows)
         except RowsWanted as wanted:
             if wanted.text in rows:
                 raise UnsupportedError(
-                    f"{wanted.text} meets another sparse array and has no rows to merge", "its format has no conversion", "convert it to CSR"
+                    f"{wanted.text} meets other sparse arrays and cannot be converted once for all of them",
+                    "its format has no conversion, or it is needed in another order of its dimensions as well",
+                    "convert it before, to CSR if it is a matrix",
                 ) from None
-            rows |= {wanted.text}
+            rows = {**rows, wanted.text: wanted.order}
 
 
 def _traced(
@@ -224,9 +228,9 @@ def _traced(
     dynamic: str | DynamicDims,
     static: frozenset[Any],
     where: Sequence[Relation],
-    rows: frozenset[str],
+    rows: Mapping[str, tuple[int, ...]],
 ) -> Traced:
-    """`trace`, with the arguments called `rows` converted to CSR."""
+    """`trace`, with the arguments called `rows` converted to CSR, or to slices of their dimensions in an order."""
     found = leaves(fn, args, given, static)
     tracer = Tracer(identifier(name or str(getattr(fn, "__name__", "function"))), LazyArray)
     tracer.rows = rows
@@ -239,7 +243,7 @@ def _traced(
     names: list[str] = []
     outputs = tuple(_output(tracer, v, names) for v in out_leaves)
     for captured, value in tracer.captured.values():
-        binder.slots.append(InputSlot(captured.name, (), captured.name, "sparse" if captured.is_sparse else "array", _rows(captured.name, value, rows)))
+        binder.slots.append(InputSlot(captured.name, (), captured.name, "sparse" if captured.is_sparse else "array", _rows(captured.name, value, rows), rows.get(captured.name, ())))
         if captured.is_sparse:
             binder.count(captured.name, captured.type.format)
             binder.add_lengths(captured.name, captured.name, captured.type.format, {})
@@ -332,7 +336,7 @@ class _Binder:
     """Makes the inputs of the program from the leaves of a call."""
 
     def __init__(
-        self, tracer: Tracer, found: list[Leaf], dynamic: str | DynamicDims, where: Sequence[Relation], rows: frozenset[str] = frozenset()
+        self, tracer: Tracer, found: list[Leaf], dynamic: str | DynamicDims, where: Sequence[Relation], rows: Mapping[str, tuple[int, ...]]
     ) -> None:
         self.tracer, self.dynamic, self.rows = tracer, dynamic, rows
         self.slots: list[InputSlot] = []
@@ -367,7 +371,7 @@ class _Binder:
             shape = self._shape(name, leaf.text, value.shape, value.shape)
             return tracer.add_input(name, tn.TensorType(dt.from_numpy(value.dtype, leaf.text), shape), leaf.text)
         if leaf.kind == "sparse":
-            described = interop.describe(interop.as_rows(value) if leaf.text in self.rows else value)
+            described = interop.describe(interop.as_rows(value, self.rows[leaf.text]) if leaf.text in self.rows else value)
             assert described is not None
             made = self._sparse(leaf, described.shape, described.shape, described.dtype, described.format, described.is_matrix, described.nnz, dict(described.lengths))
             for level in described.format.counted:
@@ -406,7 +410,7 @@ class _Binder:
         stem = identifier(leaf.text)
         name = self.tracer.sparse_name(stem) if is_sparse else self.tracer.names.fresh(stem)
         kind = leaf.kind if leaf.kind != "spec" else "sparse" if is_sparse else "array"
-        self.slots.append(InputSlot(name, leaf.path, leaf.text, kind, _rows(leaf.text, leaf.value, self.rows)))
+        self.slots.append(InputSlot(name, leaf.path, leaf.text, kind, _rows(leaf.text, leaf.value, self.rows), self.rows.get(leaf.text, ())))
         return name
 
     def _shape(self, name: str, text: str, extents: Sequence[Any], hints: Sequence[int] | None) -> tuple[Size, ...]:
@@ -453,7 +457,7 @@ class _Binder:
         return d in self.dynamic.get(text, ()) or d in self.dynamic.get(name, ())
 
 
-def _rows(text: str, value: Any, rows: frozenset[str]) -> str:
+def _rows(text: str, value: Any, rows: Mapping[str, tuple[int, ...]]) -> str:
     """`InputSlot.rows` of the argument called `text`."""
     if text not in rows:
         return ""

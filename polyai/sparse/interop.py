@@ -179,12 +179,12 @@ def _described(value: Any) -> Described | None:
     return Described(scipy_format(kind, len(shape), bits, block), shape, _dtype(holder.dtype), nnz, is_matrix, kind, origin, holder, lengths)
 
 
-def as_rows(value: Any) -> Any:
-    """A matrix of any format as SciPy's CSR, a copy unless it is that (or Owned); an array of more dimensions as slices that are lists (`lists`).
-    Raises SparseStructureError for broken arrays, UnsupportedError for vectors."""
+def as_rows(value: Any, order: tuple[int, ...] = ()) -> Any:
+    """A matrix of any format as SciPy's CSR, a copy unless it is that (or Owned); an array of more dimensions as slices that are lists (`lists`),
+    in an `order` of its dimensions. Raises SparseStructureError for broken arrays, UnsupportedError for vectors."""
     own = _storage(value)
     if len(np.shape(value) if own is None else own.shape) > 2:
-        return _as_lists(value)
+        return _as_lists(value, order)
     if type(value) is Owned or (own is None and _is_scipy(value) and value.format == "csr"):
         return value
     validate_fully(value)
@@ -197,9 +197,10 @@ def as_rows(value: Any) -> Any:
     return value.tocsr()
 
 
-def _as_lists(value: Any) -> Storage:
+def _as_lists(value: Any, order: tuple[int, ...]) -> Storage:
     own = storage_in(value)
-    if own is not None and own.format in (rows(len(own.shape), 32), rows(len(own.shape), 64)):
+    order = order or tuple(range(len(value.shape)))
+    if own is not None and own.format in (rows(len(own.shape), 32, order), rows(len(own.shape), 64, order)):
         return own
     validate_fully(value if own is None else own)
     if own is None:
@@ -207,7 +208,7 @@ def _as_lists(value: Any) -> Storage:
     else:
         coords, values = pack.unpack(own)
         coords = tuple(c.astype(f"i{own.format.index_bits // 8}") for c in coords)
-    return as_lists(tuple(map(int, value.shape)), coords, values)
+    return as_lists(tuple(map(int, value.shape)), coords, values, order)
 
 
 def arrays_of(value: Any, described: Described) -> dict[str, Array]:

@@ -22,17 +22,18 @@ _KEYS = 1 << 62
 """The most elements that a tensor may have whose coordinates are compared as one number."""
 
 
-def as_lists(shape: tuple[int, ...], coordinates: Sequence[Array], values: Array) -> Storage:
-    """A tensor with `values[e]` at `coordinates[d][e]`, which were found to be in range, in the format `rows`, in order; coordinates that
-    repeat add up."""
+def as_lists(shape: tuple[int, ...], coordinates: Sequence[Array], values: Array, order: tuple[int, ...]) -> Storage:
+    """A tensor with `values[e]` at `coordinates[d][e]`, which were found to be in range, in the format `rows` with its dimensions in an
+    `order`, and its elements in order; coordinates that repeat add up."""
     small = all(c.dtype == np.int32 for c in coordinates) and len(values) <= np.iinfo(np.int32).max
-    form = shared(rows(len(shape), 32 if small else 64))
-    if not is_ordered(shape, coordinates):
+    form = shared(rows(len(shape), 32 if small else 64, order))
+    first, *others = (coordinates[d] for d in order)
+    extents = tuple(shape[d] for d in order)
+    if not is_ordered(extents, (first, *others)):
         return pack(form, shape, coordinates, values)
     index = np.dtype(f"i{form.index_bits // 8}")
-    first, *others = coordinates
-    begins = np.zeros(shape[0] + 1, index)
-    np.cumsum(np.bincount(first, minlength=shape[0]), out=begins[1:])
+    begins = np.zeros(extents[0] + 1, index)
+    np.cumsum(np.bincount(first, minlength=extents[0]), out=begins[1:])
     listed = {f"crd{n}": np.require(c, index, ("C", "A")) for n, c in enumerate(others, 1)}
     return Storage(form, shape, {"pos1": begins, **listed, "val": np.require(values, values.dtype.newbyteorder("="), ("C", "A"))})
 

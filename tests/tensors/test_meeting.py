@@ -138,10 +138,20 @@ def test_more_places_than_numbers_is_an_error() -> None:
         pa.jit(lambda x, y: x + y)(huge, huge * 2)
 
 
-def test_orders_that_differ_are_refused() -> None:
-    A = sp.coo_array(tensor((4, 4, 4), 0))
+@pytest.mark.parametrize("format", ["coo", "csr", "csf"])
+def test_orders_that_differ_are_brought_together(format: str) -> None:
+    A, B = tensor((4, 3, 5), 0), tensor((5, 4, 3), 1)
+    x, y = pa.sparse_array(A, format), pa.sparse_array(B, format)
+    np.testing.assert_allclose(pa.jit(lambda x, y: x.transpose(2, 0, 1) + y)(x, y).toarray(), A.transpose(2, 0, 1) + B)
+    found = pa.jit(lambda x, y: x.transpose(2, 0, 1) * y)(sp.coo_array(A), sp.coo_array(B))
+    np.testing.assert_allclose(found.toarray(), A.transpose(2, 0, 1) * B)
+    assert found.has_canonical_format
+
+
+def test_two_orders_of_one_array_are_refused() -> None:
+    A, B = sp.coo_array(tensor((4, 4, 4), 0)), sp.coo_array(tensor((4, 4, 4), 1))
     with pytest.raises(UnsupportedError, match="another order"):
-        pa.jit(lambda x, y: x.transpose(2, 1, 0) + y)(A, sp.coo_array(tensor((4, 4, 4), 1)))
+        pa.jit(lambda x, y: (x + y) * (x.transpose(2, 1, 0) + y))(A, B)
 
 
 def test_shapes_that_differ_are_refused() -> None:
@@ -183,7 +193,7 @@ def test_lists_of_any_order() -> None:
     assert not is_ordered((3, 4, 5), coords)
     dense = np.zeros((3, 4, 5))
     np.add.at(dense, coords, values)
-    made = as_lists((3, 4, 5), coords, values)
+    made = as_lists((3, 4, 5), coords, values, (0, 1, 2))
     again = pa.SparseArray(made.format, made.shape, made.arrays)
     np.testing.assert_allclose(again.toarray(), dense)
     apart = tuple(c.astype(np.int32) for c in np.nonzero(dense))
