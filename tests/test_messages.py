@@ -118,7 +118,7 @@ MESSAGES: list[tuple[str, type[Exception], Callable[[], Any], str]] = [
      "  try: compute it outside of the region, or make it dense"),
     ("median", errors.UnsupportedError, lambda: pa.jit(lambda x: np.median(x))(X),
      "median is not compiled\n  why: it has no affine form\n  try: call np.median outside the compiled function"),
-    ("a mask in a loop", errors.UnsupportedError, lambda: pa.jit(lambda x: pa.fori_loop(0, 3, lambda i, s: s + pa.sum(x[x > 0]), pa.sum(x)))(X),
+    ("a mask in a loop", errors.UnsupportedError, lambda: pa.jit(lambda x: pa.fori_loop(0, 3, lambda i, s: s + pa.sum(pa.cumulative_sum(x[x > 0])), pa.sum(x)))(X),
      "a mask or nonzero makes an array whose size data decide inside body\n"
      "  why: its size is known only when the kernel runs, and a region's results have fixed sizes\n"
      "  try: select outside of the loop or branch, or keep the size: sum(where(mask, x, 0)), where(mask, x, other)"),

@@ -17,7 +17,9 @@ from polyai.frontend.sizes import SizeValue
 from polyai.frontend.term import apply, convert
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType
+from polyai.shapes.expr import symbols
 from polyai.tensor import nodes as tn
+from polyai.tensor.passes.sift import selections_in
 
 
 class _Traced:
@@ -49,7 +51,18 @@ class _Traced:
         self.tracer.regions.pop()
 
     def program(self, taken: Sequence[str]) -> tn.Program:
-        """The region as a program over its parameters and the names taken from outside."""
+        """The region as a program over its parameters and the names taken from outside.
+
+        Raises UnsupportedError for results whose size data decide in the region, and where it needs such a size to be in a range."""
+        sizes = self.tracer.sizes
+        sizes_of_results = {s for r in self.results for e in r.extents for s in symbols(sizes.resolve(e))}
+        if name := next((sizes.passing[s] for s in sizes_of_results if s in sizes.passing), ""):
+            raise UnsupportedError(*selections_in(name))
+        for guard in sizes.late:
+            if name := next((sizes.passing[s] for s in symbols(guard.left) | symbols(guard.right) if s in sizes.passing), ""):
+                raise UnsupportedError(
+                    f"{guard.why} inside {name} relies on {guard.text}", "data decide that in each round", "keep the size, and give what is left out a value: max(where(mask, x, -inf))"
+                )
         self.tracer.regions.append(self.region)
         outputs = tuple(self.tracer.use(r) for r in self.results)
         self.tracer.regions.pop()

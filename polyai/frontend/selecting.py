@@ -165,7 +165,6 @@ def _of_many(tracer: Tracer, a: Array) -> tuple[Any, ...]:
 
 def _selected(tracer: Tracer, a: Array) -> tuple[Array, ...]:
     """The lists of the coordinates of a vector or a matrix where it is not zero."""
-    merging.refuse_in_regions(tracer, "a mask or nonzero", DECIDED, "select outside of the loop or branch, or keep the size: sum(where(mask, x, 0)), where(mask, x, other)")
     name = tracer.sparse_name("chosen")
     points = tracer.indices(a.extents)
     value = tracer.read(a, points)
@@ -179,6 +178,8 @@ def _selected(tracer: Tracer, a: Array) -> tuple[Array, ...]:
     for extent in a.extents:
         total = total * extent
     tracer.sizes.decided[tn.nnz_of(name)] = total
+    if len(tracer.regions) > 1:
+        tracer.sizes.passing[tn.nnz_of(name)] = tracer.regions[-1].name
     tracer.sizes.assume(count, "<=", total)
     at = (*points[:-1], place)
     made = tracer.add_step(tn.Scatter(name, type, None, None, points, tuple(map(index_expr, at)), number(True, dt.bool_).body))

@@ -53,6 +53,7 @@ class Sizes:
         self.facts: dict[Size, None] = {}  # each is >= 0
         self.multiples: dict[Size, int] = {}
         self.decided: dict[str, Size] = {}  # sizes that data decide, and their bounds
+        self.passing: dict[str, str] = {}  # those of them that a branch or a loop body has for itself, and what it is called
         self.late: dict[Guard, None] = {}  # what must hold of them, checked once they are known
         self._ranges: dict[str, tuple[int, int | None]] = {}
         self._known: dict[str, Size] = {}

@@ -10,6 +10,8 @@
     y[] f64 = sum(i_2: n) where(x[i_2] > 0.0, x[i_2] * x[i_2], 0.0)
     m[] f64 = y / P.number
 
+In branches and loop bodies, where nothing can be stored whose size data decide, maps of a list go into the reductions that read them.
+
 All readers of a selection must be such reductions, or only ask how much it holds; else it is stored, and all read that. Proves
 legality: the list holds exactly the coordinates where the condition is true, and what is left out is the identity of the reduction.
 """
@@ -19,11 +21,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from polyai.errors import UnsupportedError
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Const, Load, Var
 from polyai.scalar.ops import MONOIDS
 from polyai.shapes.expr import symbol, symbols
-from polyai.tensor.bodies import apply, counted_by, left_out, loads, names_of, read_by, reads_of, stem, substitute
+from polyai.tensor.bodies import apply, counted_by, left_out, loads, map_regions, names_of, read_by, reads_of, stem, substitute
 from polyai.tensor.nodes import (
     Body,
     Comprehension,
@@ -35,6 +38,7 @@ from polyai.tensor.nodes import (
     Step,
     TensorType,
     nnz_of,
+    owns_a_pattern,
     pushes,
     targets_of,
 )
@@ -44,11 +48,60 @@ from polyai.tensor.tree import bottom_up, each, map_parts
 
 
 def run(program: Program) -> Program:
-    """The program without the selections that are only reduced."""
-    for step in program.body:
-        if isinstance(step, Scatter) and pushes(step) and not step.within and left_out(step.at[-1])[1] is not None:
-            program = _Sift(program, step).program() or program
+    """The program without the selections that are only reduced. Raises UnsupportedError for others in branches and loop bodies."""
+    program = dataclasses.replace(program, body=tuple(map_regions(step, _region) for step in program.body))
+    for step in _selections(program):
+        program = _Sift(program, step).program() or program
     return program
+
+
+def _region(program: Program) -> Program:
+    for step in _selections(program):
+        program = _Sift(_without_maps(program, nnz_of(step.target)), step).program() or program
+    program = run(program)
+    if any(isinstance(step, Listing) or owns_a_pattern(step) for step in program.body):
+        raise UnsupportedError(*selections_in(program.name))
+    return program
+
+
+def _selections(program: Program) -> list[Scatter]:
+    return [s for s in program.body if isinstance(s, Scatter) and pushes(s) and not s.within and left_out(s.at[-1])[1] is not None]
+
+
+def selections_in(region: str) -> tuple[str, str, str]:
+    """What a selection means to the user that would have to be stored in a branch or a loop body."""
+    return (
+        f"a mask or nonzero makes an array whose size data decide inside {region}",
+        "its size is known only when the kernel runs, and a region's results have fixed sizes",
+        "select outside of the loop or branch, or keep the size: sum(where(mask, x, 0)), where(mask, x, other)",
+    )
+
+
+def _without_maps(program: Program, size: str) -> Program:
+    """Maps of vectors of this size computed where they are read.
+
+        z[k] = x[L[k]] - m; y[] = sum(k) z[k] * z[k]      ->      y[] = sum(k) (x[L[k]] - m) * (x[L[k]] - m)
+    """
+    maps: dict[str, tuple[Index, Body]] = {}
+    out: list[Step] = []
+
+    def change(n: Any) -> Any:
+        if not isinstance(n, Load) or n.array not in maps:
+            return n
+        index, body = maps[n.array]
+        return substitute(body, {index.name: n.indices[0]})
+
+    for step in program.body:
+        if isinstance(step, Comprehension):
+            step = dataclasses.replace(step, body=bottom_up(step.body, change))
+            plain = not step.type.is_sparse and not step.within and step.target not in program.outputs
+            if plain and [i.extent for i in step.indices] == [symbol(size)] and not any(isinstance(n, Reduce) for n in each(step.body)):
+                maps[step.target] = (step.indices[0], step.body)
+                continue
+        elif reads_of(step) & maps.keys():
+            return program
+        out.append(step)
+    return dataclasses.replace(program, body=tuple(out))
 
 
 class _Sift:
@@ -81,7 +134,10 @@ class _Sift:
         facts = tuple(f for f in self.given.facts if self.size not in symbols(f.size))
         return without_dead_steps(dataclasses.replace(self.given, body=tuple(out), facts=facts))
 
-    def _reduced(self, step: Step) -> Comprehension | None:
+    def _reduced(self, step: Step) -> Comprehension | Scatter | None:
+        if isinstance(step, Scatter) and step.base is not None and not any(self.size in symbols(i.extent) for i in step.indices):
+            written = dataclasses.replace(step, body=self._with_number(step.body), at=tuple(map(self._with_number, step.at)))
+            return None if (read_by(written) | counted_by(written)) & self.mine else written
         if not isinstance(step, Comprehension) or any(self.size in symbols(i.extent) for i in step.indices):
             return None
         body: Body | None = step.body
