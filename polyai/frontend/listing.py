@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from polyai.frontend import merging
 from polyai.frontend.core import Array
 from polyai.shapes.expr import symbol
 from polyai.tensor import nodes as tn
