@@ -1,6 +1,7 @@
 """Control flow that depends on data: cond, while_loop, fori_loop, scan. Regions become programs of their own.
 
 What a region reads from outside becomes one of its arguments; sizes are shared. The state of a loop keeps its shapes and types.
+Results and states may be sparse, as values along a pattern that is known before: an argument's, or one made outside.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from polyai.errors import DTypeError, ShapeError, TraceError, UnsupportedError
 from polyai.frontend import tree
 from polyai.frontend.core import Array, Region, Tracer, dense, find_tracer, to_size
 from polyai.frontend.elementwise import astype
-from polyai.frontend.pointwise import pointwise
+from polyai.frontend.pointwise import pointwise, pointwise_stored
 from polyai.frontend.sizes import SizeValue
 from polyai.frontend.term import apply, convert
 from polyai.scalar import dtype as dt
@@ -25,10 +26,11 @@ from polyai.tensor.passes.sift import selections_in
 class _Traced:
     """A region while it is traced: its parameters and its results."""
 
-    def __init__(self, tracer: Tracer, name: str, types: Sequence[tn.TensorType], stems: Sequence[str]) -> None:
+    def __init__(self, tracer: Tracer, name: str, types: Sequence[tn.TensorType], stems: Sequence[str], like: Sequence[Array] = ()) -> None:
         self.tracer, self.region = tracer, Region(name)
         names = [tracer.names.fresh(s) for s in stems]
-        self.parameters = [tracer.array_type(tracer, self.region, n, t) for n, t in zip(names, types)]
+        matrices = [a.is_matrix for a in like] or [False] * len(names)
+        self.parameters = [tracer.array_type(tracer, self.region, n, t, is_matrix=m) for n, t, m in zip(names, types, matrices)]
         for n, t in zip(names, types):
             self.region.inputs[n] = t
             tracer.types[n] = t
@@ -40,7 +42,7 @@ class _Traced:
         self.tracer.regions.append(self.region)
         try:
             leaves, self.shape = tree.flatten(function(*arguments))
-            self.results = [dense(self.tracer.array(v), f"a result of {self.region.name}") for v in leaves]
+            self.results = [_carried(self.tracer.array(v), f"a result of {self.region.name}") for v in leaves]
         finally:
             self.tracer.regions.pop()
 
@@ -74,6 +76,36 @@ class _Traced:
         self.region.open = False
 
 
+def _carried(a: Array, what: str) -> Array:
+    """`a`, as what enters or leaves a region: a dense array, or values along the pattern of something outside.
+
+    Raises UnsupportedError for patterns in blocks or with gaps."""
+    if not a.is_sparse:
+        return a
+    tracer, pattern = a.tracer, a.type.pattern
+    assert pattern is not None
+    form = tracer.types[pattern.owner].format
+    if form is None or form.padded or form.blocked or form.name == "select":
+        return dense(a, what)
+    return a if pattern.owner != a.name else pointwise_stored("stored", lambda e: e, a)
+
+
+def _type_of(a: Array) -> tn.TensorType:
+    """The type of a copy of `a`."""
+    return tn.TensorType(a.type.dtype, a.extents, None, a.type.pattern)
+
+
+def _same_pattern(n: int, what: str, a: Array, b: Array) -> None:
+    """Raises UnsupportedError for values along two patterns, or a sparse array beside a dense one."""
+    if a.type.pattern != b.type.pattern:
+        texts = [a.tracer.text(x) + ("" if x.type.pattern is None else f", stored where {a.tracer.texts.get(x.type.pattern.owner, x.type.pattern.owner)} is") for x in (a, b)]
+        raise UnsupportedError(
+            f"{what} {n} has two patterns: {' and '.join(texts)}",
+            "its values lie along one pattern, which is known before the kernel runs",
+            "make all of them dense with .toarray(), or compute all of them along one pattern",
+        )
+
+
 def _taken(tracer: Tracer, *regions: _Traced) -> list[str]:
     """Names that the regions read from outside, results that are outside values included."""
     for r in regions:
@@ -90,9 +122,9 @@ def _finish(tracer: Tracer, step: tn.Cond | tn.While, regions: Sequence[_Traced]
     innermost = tracer.regions[-1]
     innermost.steps.append(step)
     arrays = []
-    for name, type in zip(step.targets, types):
+    for n, (name, type) in enumerate(zip(step.targets, types)):
         tracer.types[name] = type
-        arrays.append(tracer.array_type(tracer, innermost, name, type))
+        arrays.append(tracer.array_type(tracer, innermost, name, type, is_matrix=regions[-1].results[n].is_matrix))
     return tree.rebuild(shape, arrays)
 
 
@@ -118,6 +150,7 @@ def cond(predicate: Any, then: Callable[..., Any], orelse: Callable[..., Any], *
     if yes.shape != no.shape:
         raise TraceError("the branches of cond return different structures", f"{yes.shape} and {no.shape}", "return the same nesting from both")
     for n, (a, b) in enumerate(zip(yes.results, no.results)):
+        _same_pattern(n, "result", a, b)
         if a.rank != b.rank or not all(tracer.sizes.unify(p, q, "cond") for p, q in zip(a.extents, b.extents)):
             raise ShapeError(f"result {n} of cond has two shapes", tracer.shapes_text((a, b)), "return the same shape from both branches")
         if a.type.dtype != b.type.dtype:
@@ -128,7 +161,7 @@ def cond(predicate: Any, then: Callable[..., Any], orelse: Callable[..., Any], *
             (yes if a.weak else no).convert(n, (b if a.weak else a).type.dtype)
     taken = _taken(tracer, yes, no)
     targets = tuple(tracer.names.fresh("cond") for _ in yes.results)
-    types = tuple(tn.TensorType(r.type.dtype, r.extents) for r in yes.results)
+    types = tuple(map(_type_of, yes.results))
     step = tn.Cond(targets, types, tracer.use(test), tuple(taken), yes.program(taken), no.program(taken))
     return _finish(tracer, step, (yes, no), types, yes.shape)
 
@@ -137,11 +170,11 @@ def while_loop(condition: Callable[[Any], Any], body: Callable[[Any], Any], init
     """state = init; while condition(state): state = body(state). The state keeps its structure, shapes and types."""
     leaves, shape = tree.flatten(init)
     tracer = find_tracer(tuple(leaves), "while_loop")
-    state = [dense(tracer.array(v), "the state of while_loop") for v in leaves]
+    state = [_carried(tracer.array(v), "the state of while_loop") for v in leaves]
     for _ in range(4):
-        types = [tn.TensorType(s.type.dtype, s.extents) for s in state]
+        types = [_type_of(s) for s in state]
         stems = ["state"] * len(state)
-        test, step = _Traced(tracer, "condition", types, stems), _Traced(tracer, "body", types, stems)
+        test, step = _Traced(tracer, "condition", types, stems, state), _Traced(tracer, "body", types, stems, state)
         step.run(body, (tree.rebuild(shape, step.parameters),))
         if step.shape != shape or len(step.results) != len(state):
             raise TraceError("the body of while_loop returns another structure than its state", "", "return the state with the same nesting")
@@ -151,6 +184,7 @@ def while_loop(condition: Callable[[Any], Any], body: Callable[[Any], Any], init
         for n in wider:
             state[n] = astype(state[n], step.results[n].type.dtype)
     for n, (s, r) in enumerate(zip(state, step.results)):
+        _same_pattern(n, "the loop's state", s, r)
         _keeps_its_type(tracer, n, s, r)
         if r.type.dtype != s.type.dtype:
             step.convert(n, s.type.dtype)
@@ -163,7 +197,7 @@ def while_loop(condition: Callable[[Any], Any], body: Callable[[Any], Any], init
     taken = _taken(tracer, test, step)
     targets = tuple(tracer.names.fresh("loop") for _ in state)
     init_names = tuple(tracer.use(s) for s in state)
-    types = [tn.TensorType(s.type.dtype, s.extents) for s in state]
+    types = [_type_of(s) for s in state]
     loop = tn.While(targets, tuple(types), init_names, tuple(taken), test.program(taken), step.program(taken))
     return _finish(tracer, loop, (test, step), types, shape)
 

@@ -203,11 +203,9 @@ class Tracer:
         for region in self.regions[self.regions.index(array.region) + 1 :]:
             if array.name not in region.inputs:
                 if array.type.pattern is not None and array.type.pattern.owner != array.name:
-                    raise UnsupportedError(
-                        f"{self.text(array)} has the pattern of {array.type.pattern.owner} and enters {region.name}",
-                        "only sparse arguments can enter a region of control flow",
-                        f"use {array.type.pattern.owner} itself inside the region",
-                    )
+                    owner = array.type.pattern.owner
+                    region.inputs.setdefault(owner, self.types[owner])
+                    region.taken.setdefault(owner, self.types[owner])
                 region.inputs[array.name] = array.type
                 region.taken[array.name] = array.type
         return array.name

@@ -154,7 +154,7 @@ class _Assembly:
         stmts = self.region(self.program, where, {o: o for o in self.outputs})
         arrays: list[lp.Param] = []
         for name, type_ in self.inputs.items():
-            if not type_.is_sparse:
+            if type_.pattern is None or type_.pattern.owner != name:
                 if name in self.used:
                     arrays.append(lp.Param(name, type_.dtype, "input", self.extents(type_)))
                 continue
@@ -191,12 +191,6 @@ class _Assembly:
 
     def memory(self, stem: str, type_: tn.TensorType) -> str:
         """A new array of the kernel."""
-        if type_.is_sparse:
-            raise UnsupportedError(
-                f"{stem} is sparse and used across a branch, a loop or a library call",
-                "only dense results are kept between them",
-                f"convert {stem} with .toarray(), or move the step",
-            )
         name = self.names.fresh(stem)
         self.allocations.append(lp.Alloc(name, type_.dtype, self.extents(type_), lp.Space.KERNEL))
         return name
@@ -269,12 +263,13 @@ class _Assembly:
     def copy(self, source: str, target: str, type_: tn.TensorType) -> lp.Stmt:
         """target = source, element by element."""
         self.used.update((source, target))
-        names = [self.names.fresh("e") for _ in type_.shape]
+        extents = self.extents(type_)
+        names = [self.names.fresh("e") for _ in extents]
         at = tuple(b.var(n) for n in names)
         stmt: lp.Stmt = lp.Store(target, at, b.load(source, at, type_.dtype))
         for k in reversed(range(len(names))):
             kind = lp.Kind.VECTOR if k == len(names) - 1 else lp.Kind.SERIAL
-            stmt = lp.For(names[k], b.ZERO, size_expr(type_.shape[k], self.symbol), stmt, kind)
+            stmt = lp.For(names[k], b.ZERO, extents[k], stmt, kind)
         return stmt
 
     def call(self, step: tn.Extern, where: Mapping[str, str], types: Mapping[str, tn.TensorType]) -> lp.Stmt:

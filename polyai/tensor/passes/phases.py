@@ -43,6 +43,7 @@ from polyai.tensor.bodies import (
 )
 from polyai.tensor.nodes import (
     Comprehension,
+    Cond,
     Input,
     Join,
     Listing,
@@ -54,6 +55,7 @@ from polyai.tensor.nodes import (
     Spread,
     Step,
     TensorType,
+    While,
     is_select,
     nnz_of,
     owns_a_pattern,
@@ -161,6 +163,7 @@ class _Cut(Counting):
         ready: dict[str, TensorType] = {i.name: i.type for i in self.program.inputs}
         done: set[str] = set()
         for name in self.assembled:
+            self._regions_first(name, out, ready, shared, done)
             if isinstance(spread := self.made[name], Spread):
                 if self.how != "again":
                     runs = self._run_ends(spread)
@@ -199,12 +202,28 @@ class _Cut(Counting):
             ready.update((f, self.types[f]) for f in followers)
             done.add(name)
         self._list(out, [self.lists[o] for o in self.program.outputs if o in self.lists], ready, shared, done)
+        for name in self.assembled:
+            self._regions_first(name, out, ready, shared, done)
         rest = [o for o in self.program.outputs if o not in ready and o not in done and o not in self.results]
         if rest:
             self._add(out, rest, ready, shared, done)
         results = {**self.results, **{o: self.aliases[o] for o in self.program.outputs if o in self.lists}}
         out[-1] = dataclasses.replace(out[-1], aliases=tuple({**dict(out[-1].aliases), **results}.items()))
         return tuple(out)
+
+    def _regions_first(self, name: str, out: list[Phase], ready: dict[str, TensorType], shared: frozenset[str], done: set[str]) -> None:
+        """Branches and loops that what lies along a pattern needs run before it is assembled, in phases of their own: rows are filled by
+        one loop that nothing interrupts."""
+        along = {n for n, t in self.types.items() if t.pattern is not None and t.pattern.owner == name}
+        needed = {t for step in self._closure([*along], ready, done, (), "") for t in targets_of(step) if isinstance(step, (Cond, While))}
+        known = {*ready, *done}
+        for step in self.program.body:
+            if not all(r in known for r in reads_of(step)) or (owns_a_pattern(step) and not isinstance(step, Select) and not known.issuperset(targets_of(step))):
+                continue
+            known.update(targets_of(step))
+            if isinstance(step, (Cond, While)) and not needed.isdisjoint(targets_of(step)) and not ready.keys() >= set(targets_of(step)):
+                self._add(out, [*step.targets], ready, shared, done)
+                ready.update(zip(step.targets, step.types))
 
     def _add(
         self,
@@ -357,6 +376,8 @@ class _Cut(Counting):
             if owns_a_pattern(step):
                 if computable and isinstance(step, Select):
                     known.add(step.target)
+                continue
+            if isinstance(step, (Cond, While)):  # the others ran before
                 continue
             if computable and isinstance(step, Comprehension):
                 known.add(step.target)

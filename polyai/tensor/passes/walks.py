@@ -5,7 +5,7 @@
     input A_again[n, n] f64 csr
     C[i, j] f64 += A[i, k] * A_again[k, j]   for [i: n, k: n, j: n within A(i, k), A_again(k, j)] from [n, n] f64 csr
 
-The second name is a second view of the same argument, so that below this level a tensor is walked in one way at a time: its
+So gets a walk beside the merge of a join that has the tensor as a part. The second name is a second view of the same argument, so that below this level a tensor is walked in one way at a time: its
 fibre at hand, its length and its position need no further name. Proves legality: both names hold the same elements.
 """
 
@@ -17,7 +17,7 @@ from typing import Any
 
 from polyai.errors import UnsupportedError
 from polyai.scalar.expr import Load
-from polyai.tensor.bodies import map_regions, names_of, stored_at
+from polyai.tensor.bodies import joins_of, map_regions, names_of, parts_within, stored_at
 from polyai.tensor.nodes import (
     Comprehension,
     Input,
@@ -60,6 +60,7 @@ class _Walks:
         self.names: Names = names_of(program)
         self.again: dict[str, str] = {}
         self.spare: dict[str, list[str]] = {}
+        self.joins = joins_of(program)
 
     def step(self, step: Step) -> Step:
         if not isinstance(step, (Comprehension, Scatter)):
@@ -71,9 +72,10 @@ class _Walks:
             if w.tensor in self.selects:
                 continue
             by_owner.setdefault(w.tensor, []).append(w)
+        merged = {part.tensor for w in walks for part in parts_within(w, self.joins)}  # whose fibres are at hand as well
         instead: dict[Within, str] = {}
         for owner, found in by_owner.items():
-            for number, w in enumerate(found[1:]):
+            for number, w in enumerate(found if owner in merged else found[1:]):
                 instead[w] = self._name(owner, number)
         return _renamed(step, instead, self.types) if instead else step
 
