@@ -34,7 +34,7 @@ from polyai.shapes import expr as sx
 from polyai.shapes.bucket import Never, Policy
 from polyai.shapes.expr import Size
 from polyai.sparse import interop
-from polyai.sparse.format import Format
+from polyai.sparse.format import Format, with_fill
 from polyai.sparse.storage import Storage
 from polyai.sparse.tensor import SparseArray
 from polyai.specialise import FIRST_REVIEW, Specialiser
@@ -545,6 +545,9 @@ class Variant:
         value = finished[o.position]
         if isinstance(value, np.ndarray) and value.ndim == 0:
             return value[()]
+        if o.fill != 0 or (isinstance(value, SparseArray) and value.format.fill_value != o.fill):
+            storage = interop.storage_of(value)
+            return SparseArray.made(with_fill(storage.format, o.fill), storage.shape, storage.arrays)
         return value
 
     # -- the fast way
@@ -561,6 +564,8 @@ class Variant:
         hold `args`."""
         traced, kernel = self.traced, self.kernel
         if bundles and (self.is_phased or self.specialiser is not None):
+            return None
+        if any(isinstance(o, ArrayOut) and o.fill != 0 for o in traced.outputs) or any(f is not None and f.fill_value != 0 for t in self._types.values() if (f := t.format)):
             return None
         if self.is_phased:
             return phased.quick(self, args, functools.partial(self._run_quickly, options), slow, token, self._threads(options))

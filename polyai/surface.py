@@ -8,11 +8,13 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 from polyai.api import Function
+from polyai.errors import TraceError
 from polyai.frontend import functions as f
 from polyai.frontend import spec
 from polyai.frontend.arguments import has_traced, leaves
-from polyai.frontend.ragged import call as call_ragged
-from polyai.frontend.ragged import is_ragged
+from polyai.frontend.composites import call as call_composite
+from polyai.sparse import interop
+from polyai.sparse.tensor import SparseArray
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -28,7 +30,7 @@ def eager(fn: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(fn)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         if has_traced(args, kwargs):
-            return call_ragged(fn, args, kwargs) if is_ragged(args, kwargs) else fn(*args, **kwargs)
+            return call_composite(fn, args, kwargs)  # type: ignore[no-any-return]
         found = leaves(fn, args, kwargs)
         if not builtins.any(leaf.kind in ("array", "sparse", "ragged") for leaf in found):
             return fn(*args, **kwargs)
@@ -43,11 +45,11 @@ def eager(fn: Callable[P, R]) -> Callable[P, R]:
 
 
 def _traced(fn: Callable[P, R]) -> Callable[P, R]:
-    """`fn` as it is inside a trace: of ragged arrays, row by row."""
+    """`fn` as it is inside a trace: of ragged arrays row by row, of sparse ones with what they do not store."""
 
     @functools.wraps(fn)
     def traced(*args: P.args, **kwargs: P.kwargs) -> R:
-        return call_ragged(fn, args, kwargs) if is_ragged(args, kwargs) else fn(*args, **kwargs)
+        return call_composite(fn, args, kwargs)  # type: ignore[no-any-return]
 
     return traced
 
@@ -197,6 +199,19 @@ logical_or = eager(f.logical_or)
 logical_xor = eager(f.logical_xor)
 logsumexp = eager(f.logsumexp)
 map_stored = eager(f.map_stored)
+
+
+@functools.wraps(f.filled)
+def filled(x: Any, fill_value: Any) -> Any:
+    """See `frontend.filled.filled`. Outside a trace, a `SparseArray` around the arrays of `x`."""
+    if has_traced((x, fill_value), {}):
+        return call_composite(f.filled, (x, fill_value), {})
+    if not interop.is_sparse(x):
+        raise TraceError("filled of what is not sparse", f"it is a {type(x).__name__}", "pass a sparse array")
+    storage = interop.storage_of(x)
+    return SparseArray(storage.format, storage.shape, storage.arrays, fill_value)
+
+
 matmul = eager(f.matmul)
 matrix_power = eager(f.matrix_power)
 matrix_transpose = eager(f.matrix_transpose)
@@ -385,6 +400,7 @@ __all__ = [
     "expm1",
     "extract",
     "eye",
+    "filled",
     "find",
     "flatnonzero",
     "flatten",

@@ -108,7 +108,7 @@ MESSAGES: list[tuple[str, type[Exception], Callable[[], Any], str]] = [
      "features is a masked array\n  why: masks are not compiled\n  try: pass features.filled(value), or use where(mask, fill, values)"),
     ("zeros that become ones", errors.UnsupportedError, lambda: pa.jit(lambda graph: graph + 1)(graph()),
      "add of the sparse graph is not zero where nothing is stored\n  why: the result would be dense: an implicit zero becomes 1.0\n"
-     "  try: make it dense first with .toarray()"),
+     "  try: give it a fill value, filled(x, 0), which keeps it sparse, or make it dense first with .toarray()"),
     ("a factor that would be searched", errors.UnsupportedError, lambda: pa.jit(lambda graph: pa.einsum("ij,kj,kl,il->", graph, graph, graph, graph))(graph()),
      "einsum of the sparse graph\n"
      "  why: every coordinate of graph is named by others, so that it would be searched\n"

@@ -157,6 +157,8 @@ class Tracer:
             return known[0]
         described = interop.describe(value)
         if described is not None:
+            if described.format.fill_value != 0:
+                raise UnsupportedError(f"a sparse array filled with {described.format.fill_value} of the scope around", "only arguments may have a fill value", "pass it as an argument")
             name = self.sparse_name("captured")
             if name in self.rows:
                 described = interop.describe(interop.as_rows(value, self.rows[name]))

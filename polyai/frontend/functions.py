@@ -123,6 +123,7 @@ from polyai.frontend.elementwise import (
     trunc,
     where,
 )
+from polyai.frontend.filled import filled
 from polyai.frontend.indexing import bincount, embedding, segment_max, segment_sum, take, take_along_axis
 from polyai.frontend.joining import block_array, block_diag, concat, diff, hstack, meshgrid, pad, split, stack, unstack, vstack
 from polyai.frontend.linalg import (
@@ -291,6 +292,7 @@ __all__ = [
     "expm1",
     "extract",
     "eye",
+    "filled",
     "find",
     "flatnonzero",
     "flatten",

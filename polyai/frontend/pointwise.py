@@ -182,7 +182,7 @@ def _zero_stays_zero(tracer: Tracer, stem: str, value: Term, sparse: Sequence[Ar
         raise UnsupportedError(
             f"{stem} of the sparse {tracer.text(sparse[0])} is not zero where nothing is stored",
             "the result would be dense" + ("" if at_zero is None else f": an implicit zero becomes {at_zero}"),
-            "make it dense first with .toarray()",
+            "give it a fill value, filled(x, 0), which keeps it sparse, or make it dense first with .toarray()",
         )
 
 

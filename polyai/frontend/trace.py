@@ -13,8 +13,10 @@ from polyai.frontend import tree
 from polyai.frontend.arguments import Leaf, identifier, leaves, take
 from polyai.frontend.core import Array, Tracer
 from polyai.frontend.declare import DECLARED, Declarations, DynamicDims, named_dims, outside
+from polyai.frontend.filled import FilledArray
 from polyai.frontend.lazy import LazyArray
 from polyai.frontend.merging import RowsWanted
+from polyai.frontend.pointwise import pointwise_stored
 from polyai.frontend.settle import settled
 from polyai.frontend.sizes import Guard, SizeValue
 from polyai.frontend.spec import DimExpr, Relation, Spec
@@ -65,7 +67,8 @@ class SymbolSource:
 @node
 class ArrayOut:
     """Output number `position` of the program. For a sparse one: the owner of its pattern and which of the owner's
-    dimensions each of its dimensions is. `line`: a matrix of one row that is returned as a vector. `number`: a size, returned as an int."""
+    dimensions each of its dimensions is. `line`: a matrix of one row that is returned as a vector. `number`: a size, returned as an int. `fill`: what is
+    not stored, of a sparse array that was given a fill value."""
 
     position: int
     owner: str | None = None
@@ -73,6 +76,7 @@ class ArrayOut:
     is_matrix: bool = False
     line: bool = False
     number: bool = False
+    fill: bool | int | float | complex = 0
 
 
 @node
@@ -237,6 +241,7 @@ def _traced(
     binder = _Binder(tracer, found, dynamic, where, rows)
     values = {leaf.path: binder.bind(leaf) for leaf in found if leaf.kind != "static"}
     binder.admit()
+    values = {path: _with_fill(a) for path, a in values.items()}
     called = [_rebuilt((n,), a, values) for n, a in enumerate(args)]
     result = fn(*called, **{k: _rebuilt((k,), v, values) for k, v in given.items()})
     out_leaves, shape = tree.flatten(result)
@@ -305,6 +310,10 @@ def _output(tracer: Tracer, value: Any, names: list[str]) -> ArrayOut | SizeOut 
         return ArrayOut(len(names) - 1, number=True)
     if isinstance(value, Term):
         raise TraceError("the function returns an element in index notation", "it has no shape", "build an array with comprehension(...)")
+    if isinstance(value, FilledArray):
+        found = _output(tracer, pointwise_stored("filled", lambda e: e, value.stored), names)  # which nobody else returns
+        assert isinstance(found, ArrayOut)
+        return replace(found, fill=value.fill)
     if not isinstance(value, Array):
         return ConstOut(value)
     line = value.name in tracer.lines
@@ -455,6 +464,12 @@ class _Binder:
                 raise TraceError(f"dynamic={self.dynamic!r}", "known are 'all', 'none' and a mapping from arguments to dimensions", "use one of these")
             return self.dynamic == "all"
         return d in self.dynamic.get(text, ()) or d in self.dynamic.get(name, ())
+
+
+def _with_fill(argument: Any) -> Any:
+    """An argument, with the value that is not stored where that is not zero."""
+    form = argument.type.format if isinstance(argument, Array) else None
+    return argument if form is None or form.fill_value == 0 else FilledArray(argument, form.fill_value)
 
 
 def _rows(text: str, value: Any, rows: Mapping[str, tuple[int, ...]]) -> str:

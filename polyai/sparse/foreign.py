@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyai.errors import SparseStructureError, UnsupportedError
-from polyai.sparse.format import Format, csc, csr
+from polyai.sparse.format import Format, csc, csr, with_fill
 from polyai.sparse.levels.compressed import Compressed
 from polyai.sparse.levels.singleton import Singleton
 from polyai.sparse.storage import Storage
@@ -42,7 +42,7 @@ def is_foreign(value: object) -> bool:
 def adopt(value: Any) -> Storage | None:
     """`value` as a storage around its own arrays; None if it is not foreign.
 
-    Raises UnsupportedError for tensors on other devices, blocked or hybrid layouts and fill values other than zero,
+    Raises UnsupportedError for tensors on other devices, blocked or hybrid layouts,
     SparseStructureError for arrays that do not belong together.
     """
     if _is_torch(value):
@@ -61,10 +61,9 @@ def _is_listed(value: object) -> bool:
 
 
 def _listed(value: Any) -> Storage:
-    fill = getattr(value, "fill_value", 0)
-    if fill != 0:
-        raise UnsupportedError(f"a sparse tensor whose absent elements are {fill}", "what is not stored is zero here", "subtract the fill value first")
-    return _coo(tuple(map(int, value.shape)), tuple(value.coords), value.data)
+    made = _coo(tuple(map(int, value.shape)), tuple(value.coords), value.data)
+    fill = np.asarray(getattr(value, "fill_value", 0)).item()
+    return made if fill == 0 else Storage(with_fill(made.format, fill), made.shape, made.arrays)
 
 
 def _coo(shape: tuple[int, ...], coords: tuple[Array, ...], values: Array) -> Storage:

@@ -15,6 +15,7 @@ A format is *padded* if it may hold positions outside the tensor: they are not s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
@@ -69,6 +70,7 @@ class Format:
 
     `owned`: the arrays were checked, ascend without repeats, and cannot change, so kernels use them as they are.
     `near`: what one fibre names, others have named shortly before, so kernels need not ask for it early.
+    `filling`: what every element is that is not stored, if that is not zero. Kernels know zero only; other values are the frontend's (`filled`).
     """
 
     name: str
@@ -78,6 +80,12 @@ class Format:
     parts: tuple[Part, ...] = ()
     owned: bool = False
     near: bool = False
+    filling: tuple[bool | int | float | complex, ...] = ()
+
+    @property
+    def fill_value(self) -> bool | int | float | complex:
+        """What every element is that is not stored."""
+        return self.filling[0] if self.filling else 0
 
     @property
     def rank(self) -> int:
@@ -185,6 +193,12 @@ class Format:
 def shared(format: Format) -> Format:
     """One object for all equal formats, so that a call need only look whether it is that one."""
     return format
+
+
+def with_fill(format: Format, value: bool | int | float | complex) -> Format:
+    """The format with another fill value; NaN is one object, so that formats with it are equal."""
+    filling = () if value == 0 else (math.nan if value != value else value,)
+    return shared(replace(format, filling=filling))
 
 
 def extent(part: Part, whole: Size) -> Size:

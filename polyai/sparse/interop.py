@@ -32,7 +32,7 @@ from polyai.scalar.dtype import DType, from_numpy
 from polyai.shapes.expr import evaluate
 from polyai.sparse import pack
 from polyai.sparse.foreign import adopt, is_foreign, unordered_coo
-from polyai.sparse.format import Format, bsr, csc, csr, dia, rows
+from polyai.sparse.format import Format, bsr, csc, csr, dia, rows, with_fill
 from polyai.sparse.interp import walk
 from polyai.sparse.listed import as_csr
 from polyai.sparse.lists import as_lists
@@ -191,7 +191,7 @@ def as_rows(value: Any, order: tuple[int, ...] = ()) -> Any:
     if own is not None:
         if len(own.shape) != 2:
             raise UnsupportedError(f"an array with {len(own.shape)} dimensions", "only matrices have rows", "use einsum, or make it dense")
-        value = value.to_scipy()
+        value = to_scipy(replace(own, format=with_fill(own.format, 0)))
     if value.ndim != 2:
         raise UnsupportedError(f"an array with {value.ndim} dimensions", "only matrices have rows", "use einsum, or make it dense")
     return value.tocsr()
@@ -273,6 +273,8 @@ def to_scipy(storage: Storage) -> Any:
     Raises UnsupportedError for a scalar.
     """
     form = storage.format
+    if form.fill_value != 0:
+        raise UnsupportedError(f"a sparse array filled with {form.fill_value} for SciPy", "what is not stored is zero there", "use .toarray()")
     block = (form.block(0) or 1, form.block(1) or 1) if form.rank == 2 else (1, 1)
     for kind in ("csr", "csc", "bsr", "dia"):
         if form == scipy_format(kind, 2, form.index_bits, block):

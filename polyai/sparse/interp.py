@@ -93,8 +93,10 @@ def count(storage: Storage) -> int:
 
 
 def dense(storage: Storage) -> Array:
-    """The tensor as a dense array; entries stored twice are added, what is not stored is zero."""
+    """The tensor as a dense array; entries stored twice are added, what is not stored is the format's fill value."""
     stored = walk(storage.format, storage.shape, storage.arrays)
-    out = np.zeros(storage.shape, dtype=storage.values.dtype)
+    out = np.full(storage.shape, storage.format.fill_value, dtype=storage.values.dtype)
+    if storage.format.fill_value != 0:
+        out[stored.coordinates] = 0
     np.add.at(out, stored.coordinates, storage.values.reshape(-1)[stored.positions])
     return out

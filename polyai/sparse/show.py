@@ -13,7 +13,8 @@ from polyai.sparse.storage import Storage
 def show(format: Format) -> str:
     """`csr(d0: dense, d1: compressed; int32)`."""
     levels = ", ".join(f"d{d}{_part(format.part(n))}: {show_level(level)}" for n, (d, level) in enumerate(zip(format.order, format.levels)))
-    return f"{format.name}({levels}; int{format.index_bits})"
+    filled = "" if format.fill_value == 0 else f"; else {format.fill_value}"
+    return f"{format.name}({levels}; int{format.index_bits}{filled})"
 
 
 def _part(part: Part) -> str:

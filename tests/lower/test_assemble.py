@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from polyai.errors import UnsupportedError
 from polyai.loop import nodes as lp
 from polyai.loop.interp import run
 from polyai.loop.passes.order import lower_loops
@@ -163,7 +162,7 @@ def test_segments_follow_the_text() -> None:
     assert segments(twice) == (twice,)
 
 
-def test_a_sparse_result_across_a_border_is_refused() -> None:
+def test_a_sparse_result_across_a_border_is_kept_as_values() -> None:
     s = TensorType(F, ())
     a = sparse("A", csr(), n, m, dtype=F)
     scaled = stored("B", {"i": n, "j": m}, mul(at("A", "i", "j", dtype=F), lit(2.0, F)), "A", "i", "j")
@@ -174,9 +173,9 @@ def test_a_sparse_result_across_a_border_is_refused() -> None:
         (scaled, Cond(("q",), (s,), "t", ("p",), keep, keep), define("y", {"r": n}, reduce("add", {"k": m}, at("B", "r", "k", dtype=F)))),
         ("y", "q"),
     )
-    with pytest.raises(UnsupportedError, match=r"B is sparse and used across .*|sparse") as error:
-        kernel_of(program)
-    assert "toarray" in error.value.remedy or error.value.remedy
+    stored_twice = SparseValue((np.array([0, 0, 2]), np.array([1, 3, 0])), np.array([1.0, 2.0, 4.0], dt.to_numpy(F)), (3, 4))
+    found = same(program, {"A": stored_twice, "p": np.array(3.0, dt.to_numpy(F)), "t": np.array(True)})
+    assert found["y"].tolist() == [6.0, 0.0, 8.0] and found["q"] == 3.0
 
 
 def test_an_index_variable_may_share_its_name_with_a_tensor() -> None:
