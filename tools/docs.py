@@ -104,6 +104,7 @@ GROUPS = {
     "creation": "Making arrays",
     "random": "Random numbers",
     "sparse": "Sparse arrays",
+    "filled": "Sparse arrays",
     "control": "Control flow",
     "notation": "Index notation",
     "functions": "Functions of functions",
