@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from polyai.machine.capacity import installed_memory
 from polyai.runtime.dispatch_code import API, ARRAY, DTYPE, OBJECT, PLAIN
 from polyai.runtime.shared import Shared, address_of
 
@@ -81,13 +82,14 @@ def _order_holds() -> bool:
 
 @lru_cache(maxsize=1)
 def api_table() -> Shared:
-    """The addresses that `dispatch_code.API` lists."""
+    """What `dispatch_code.API` lists."""
     memory = Shared(8 * len(API))
     for name, function in _FUNCTIONS.items():
         memory.set(API[name], address_of(getattr(ctypes.pythonapi, function)))
     memory.set(API["empty"], numpy_function(_EMPTY))
     for name, kind in (("ndarray", np.ndarray), ("tuple", tuple), ("int", int), ("float", float)):
         memory.set(API[name], id(kind))
+    memory.set(API["memory"], installed_memory())
     return memory
 
 

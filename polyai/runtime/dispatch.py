@@ -445,7 +445,7 @@ class Program:
             data = self.number(1 + len(places))
             for axis, place in enumerate(places):
                 self._do(Op.COPY, place, d=data + 1 + axis)
-            self._do(Op.ALLOC, self._hold(to_numpy(output.dtype)), len(places), data + 1, data, first + n)
+            self._do(Op.ALLOC, self._hold(to_numpy(output.dtype)), len(places) | output.dtype.bytes << 8, data + 1, data, first + n)
             self._known["out", n] = data
         return first
 

@@ -40,7 +40,7 @@ class Op(IntEnum):
     WITHIN = 14  #   b <= V[a] <= c
     ATMOST = 15  #   V[a] <= V[b]
     MULTIPLE = 16  # V[a] is a multiple of b
-    ALLOC = 17  #    O[e] = new array of dtype a, b dimensions V[c...], or the one given as `out`; V[d] its data
+    ALLOC = 17  #    O[e] = new array of dtype a, b % 256 dimensions V[c...] and elements of b / 256 bytes, or the one given as `out`; V[d] its data
     FACTOR = 18  #   product *= V[a]
     TERM = 19  #     work += product; product = 1
     CONTEXT = 20  #  the context variable a has the value b
@@ -76,11 +76,11 @@ API = Fields(
     **{
         name: 8 * k
         for k, name in enumerate(
-            ["getattr", "decref", "incref", "clear", "call", "as_long", "occurred", "save", "restore", "empty", "tuple_new", "tuple_set", "context", "ndarray", "tuple", "int", "float"]
+            ["getattr", "decref", "incref", "clear", "call", "as_long", "occurred", "save", "restore", "empty", "tuple_new", "tuple_set", "context", "ndarray", "tuple", "int", "float", "memory"]
         )
     }
 )
-"""Byte offsets in the table of CPython's and NumPy's functions and types."""
+"""Byte offsets in the table of CPython's and NumPy's functions and types, and of how many bytes a result may have."""
 
 OBJECT = Fields(type=8, size=16, items=24, real=16, text=32)
 ARRAY = Fields(data=16, ndim=24, shape=32, dtype=56, flags=64)
@@ -433,6 +433,8 @@ op.multiple:
   br i1 %y.ok, label %advance, label %slow
 op.alloc:
   %v.dims = getelementptr i64, ptr %V, i64 %c
+  %v.rank = and i64 %b, 255
+  %v.item = lshr i64 %b, 8
   br i1 %is.given, label %op.out, label %op.alloc.new
 op.out:
   {type_of("given")}
@@ -442,7 +444,7 @@ op.out.form:
   {ARRAY.at("ndim", "given")}
   %given.nd = load i32, ptr %given.ndim
   %given.nd64 = sext i32 %given.nd to i64
-  %given.rank = icmp eq i64 %given.nd64, %b
+  %given.rank = icmp eq i64 %given.nd64, %v.rank
   {ARRAY.at("flags", "given")}
   %given.fl = load i32, ptr %given.flags
   %given.all = and i32 %given.fl, {WRITABLE}
@@ -459,7 +461,7 @@ op.out.shape:
   br label %op.out.dim
 op.out.dim:
   %w.k = phi i64 [ 0, %op.out.shape ], [ %w.next, %op.out.same ]
-  %w.more = icmp slt i64 %w.k, %b
+  %w.more = icmp slt i64 %w.k, %v.rank
   br i1 %w.more, label %op.out.compare, label %op.alloc.keep
 op.out.compare:
   %w.mine.p = getelementptr i64, ptr %given.dims, i64 %w.k
@@ -472,8 +474,28 @@ op.out.same:
   %w.next = add i64 %w.k, 1
   br label %op.out.dim
 op.alloc.new:
+  %v.item.real = uitofp i64 %v.item to double
+  br label %op.alloc.dim
+op.alloc.dim:
+  %v.k = phi i64 [ 0, %op.alloc.new ], [ %v.k.next, %op.alloc.times ]
+  %v.bytes = phi double [ %v.item.real, %op.alloc.new ], [ %v.bytes.next, %op.alloc.times ]
+  %v.k.more = icmp slt i64 %v.k, %v.rank
+  br i1 %v.k.more, label %op.alloc.times, label %op.alloc.fits
+op.alloc.times:
+  %v.extent.p = getelementptr i64, ptr %v.dims, i64 %v.k
+  %v.extent = load i64, ptr %v.extent.p
+  %v.extent.real = sitofp i64 %v.extent to double
+  %v.bytes.next = fmul double %v.bytes, %v.extent.real
+  %v.k.next = add i64 %v.k, 1
+  br label %op.alloc.dim
+op.alloc.fits:
+  %v.most = ptrtoint ptr %memory to i64
+  %v.most.real = sitofp i64 %v.most to double
+  %v.fits = fcmp ole double %v.bytes, %v.most.real
+  br i1 %v.fits, label %op.alloc.make, label %slow
+op.alloc.make:
   call void %incref(ptr %a.ptr)
-  %v.nd = trunc i64 %b to i32
+  %v.nd = trunc i64 %v.rank to i32
   %v.new = call ptr %empty(i32 %v.nd, ptr %v.dims, ptr %a.ptr, i32 0)
   %v.bad = icmp eq ptr %v.new, null
   br i1 %v.bad, label %clear.error, label %op.alloc.own
