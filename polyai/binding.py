@@ -25,8 +25,9 @@ from polyai.options import Options
 from polyai.plain import Sources
 from polyai.report import KernelReport
 from polyai.runtime import staging
+from polyai.runtime.arguments import Bundle
 from polyai.runtime.bind import address, apart, input_array, no_overlap, output_array
-from polyai.runtime.dispatch import Bundle, calls_of, make_dispatcher, ticks_of
+from polyai.runtime.dispatch import calls_of, make_dispatcher, ticks_of
 from polyai.runtime.helper import Helper
 from polyai.runtime.kernel import Kernel, Parameter
 from polyai.runtime.launch import Runtime
@@ -562,7 +563,7 @@ class Variant:
         type_ = self._types[self._outputs[0]]
         if not type_.shape or not {self._outputs[0], f"{self._outputs[0]}.val"} & self._written:
             return None
-        sources = Sources(traced, self._types, kernel, self._outputs[0], args)
+        sources = Sources(traced, self._types, args, kernel, self._outputs[0])
         spec = sources.spec()
         if spec is None:
             return None

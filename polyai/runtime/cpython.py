@@ -30,6 +30,9 @@ _FUNCTIONS = {
 }
 _EMPTY = 184
 """The place of PyArray_Empty in NumPy's table of functions; places never change."""
+_RESIZE = 80
+SET_HANDLER = 304
+"""Those of PyArray_Resize and of PyDataMem_SetHandler."""
 
 
 class Text(bytes):
@@ -86,7 +89,8 @@ def api_table() -> Shared:
     memory = Shared(8 * len(API))
     for name, function in _FUNCTIONS.items():
         memory.set(API[name], address_of(getattr(ctypes.pythonapi, function)))
-    memory.set(API["empty"], numpy_function(_EMPTY))
+    for name, place in (("empty", _EMPTY), ("resize", _RESIZE), ("handler", SET_HANDLER)):
+        memory.set(API[name], numpy_function(place))
     for name, kind in (("ndarray", np.ndarray), ("tuple", tuple), ("int", int), ("float", float)):
         memory.set(API[name], id(kind))
     memory.set(API["memory"], installed_memory())

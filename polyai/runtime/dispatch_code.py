@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from polyai.runtime import cut_code, phase_steps
 from polyai.runtime.run_code import CLOCK, CLOCK_NAMES
 from polyai.runtime.shared import Fields
 
@@ -40,7 +41,8 @@ class Op(IntEnum):
     WITHIN = 14  #   b <= V[a] <= c
     ATMOST = 15  #   V[a] <= V[b]
     MULTIPLE = 16  # V[a] is a multiple of b
-    ALLOC = 17  #    O[e] = new array of dtype a, b % 256 dimensions V[c...] and elements of b / 256 bytes, or the one given as `out`; V[d] its data
+    ALLOC = 17  #    O[e] = new array of dtype a, b % 256 dimensions V[c...], elements of b / 256 bytes and, if KEPT is in b, memory of
+    #                earlier results if it is large; or the one given as `out`; V[d] its data
     FACTOR = 18  #   product *= V[a]
     TERM = 19  #     work += product; product = 1
     CONTEXT = 20  #  the context variable a has the value b
@@ -52,8 +54,18 @@ class Op(IntEnum):
     SELECT = 26  #   the kernel to run is that of cell V[a] of the CELLs at b, if it has one
     IS = 27  #       O[a] is the object b
     TIMES = 28  #    V[d] = V[a] * V[b], if no digit is lost
+    LEAST = 29  #    V[d] = the larger of V[a] and b
+    READY = 30  #    the word at a is not zero
+    RUN = 31  #      run the kernel at a with the c slots that the array at b lists, in the session at d
+    ZERO = 32  #     V[b] * c bytes at V[a] are zero
+    CUT = 33  #      V[d] = the largest part when rows of the bounds at V[a], V[b] of them, V[c] in all, are cut into V[e] parts at V[e + 1]
+    RESIZE = 34  #   O[a], an array of V[c] elements, has V[b] from now on
 
 
+LEAST = 1 << 16
+"""Bytes of a result from which on its memory comes from here: smaller ones the C library keeps itself."""
+KEPT = 1 << 40
+"""In an ALLOC: the result may have memory that was a result before."""
 RING = 256
 """How many of the last calls a ring remembers."""
 
@@ -63,12 +75,13 @@ CELL_BYTES = 32
 
 TABLE = Fields(
     slow=0, finish=8, entry=16, session=24, nargs=32, program=40, gather=48, slots=56, outputs=64, results=72,
-    threshold=80, ready=88, api=96, hits=104, misses=112, run=120, ticks=128, out_name=136,
+    threshold=80, ready=88, api=96, hits=104, misses=112, run=120, ticks=128, out_name=136, keeper=144,
 )  # fmt: skip
 """Byte offsets in a table. `gather` lists which V are the kernel's slots, `outputs` the first result's place in O, `ready`
 the address of a word that must not be zero (or null), `threshold` the work above which the interpreter lock is released,
 `ticks` the time spent in the kernel by the processor's clock (see `run_code.CLOCK`), `out_name` the string "out" if the
-keyword is taken (else null)."""
+keyword is taken (else null), `keeper` the address of a word that holds NumPy's handler for the memory of earlier results (null: none).
+With a null `entry` the program itself runs kernels."""
 
 TABLE_BYTES = 192
 
@@ -76,7 +89,7 @@ API = Fields(
     **{
         name: 8 * k
         for k, name in enumerate(
-            ["getattr", "decref", "incref", "clear", "call", "as_long", "occurred", "save", "restore", "empty", "tuple_new", "tuple_set", "context", "ndarray", "tuple", "int", "float", "memory"]
+            ["getattr", "decref", "incref", "clear", "call", "as_long", "occurred", "save", "restore", "empty", "tuple_new", "tuple_set", "context", "ndarray", "tuple", "int", "float", "memory", "resize", "handler"]
         )
     }
 )
@@ -116,8 +129,9 @@ def text() -> str:
 
     return f"""
 {CLOCK_NAMES}
-
+{cut_code.text("internal ")}
 declare {{i64, i1}} @llvm.smul.with.overflow.i64(i64, i64)
+{phase_steps.DECLARED}
 
 define internal void @own(ptr %owned, ptr %count, ptr %object) alwaysinline {{
   %n = load i64, ptr %count
@@ -176,6 +190,7 @@ entry:
   %product = alloca double
   %held = alloca ptr
   %chosen = alloca ptr
+  %extents = alloca [2 x i64]
   store i64 0, ptr %owned.n
   store ptr null, ptr %chosen
   store double 0.0, ptr %work
@@ -434,7 +449,8 @@ op.multiple:
 op.alloc:
   %v.dims = getelementptr i64, ptr %V, i64 %c
   %v.rank = and i64 %b, 255
-  %v.item = lshr i64 %b, 8
+  %v.item.b = lshr i64 %b, 8
+  %v.item = and i64 %v.item.b, {(KEPT >> 8) - 1}
   br i1 %is.given, label %op.out, label %op.alloc.new
 op.out:
   {type_of("given")}
@@ -496,7 +512,28 @@ op.alloc.fits:
 op.alloc.make:
   call void %incref(ptr %a.ptr)
   %v.nd = trunc i64 %v.rank to i32
-  %v.new = call ptr %empty(i32 %v.nd, ptr %v.dims, ptr %a.ptr, i32 0)
+  %v.keep.b = and i64 %b, {KEPT}
+  %v.keep = icmp ne i64 %v.keep.b, 0
+  %v.large = fcmp oge double %v.bytes, {float(LEAST)}
+  %v.kept = and i1 %v.keep, %v.large
+  br i1 %v.kept, label %op.alloc.keeper, label %op.alloc.plain
+op.alloc.keeper:
+  %keeper.p = load ptr, ptr %t.keeper
+  %keeper = load ptr, ptr %keeper.p
+  %keeper.none = icmp eq ptr %keeper, null
+  br i1 %keeper.none, label %op.alloc.plain, label %op.alloc.kept
+op.alloc.kept:
+  %keeper.before = call ptr %handler(ptr %keeper)
+  %v.again = call ptr %empty(i32 %v.nd, ptr %v.dims, ptr %a.ptr, i32 0)
+  %keeper.after = call ptr %handler(ptr %keeper.before)
+  call void %decref(ptr %keeper.after)
+  call void %decref(ptr %keeper.before)
+  br label %op.alloc.made
+op.alloc.plain:
+  %v.plain = call ptr %empty(i32 %v.nd, ptr %v.dims, ptr %a.ptr, i32 0)
+  br label %op.alloc.made
+op.alloc.made:
+  %v.new = phi ptr [ %v.again, %op.alloc.kept ], [ %v.plain, %op.alloc.plain ]
   %v.bad = icmp eq ptr %v.new, null
   br i1 %v.bad, label %clear.error, label %op.alloc.own
 op.alloc.own:
@@ -595,7 +632,11 @@ op.select:
 op.select.keep:
   store ptr %se.cell, ptr %chosen
   br label %advance
-op.end:
+{phase_steps.text(number, thing, give)}op.end:
+  %end.entry = load ptr, ptr %t.entry
+  %end.none = icmp eq ptr %end.entry, null
+  br i1 %end.none, label %result, label %end.ready
+end.ready:
   %ready.p = load ptr, ptr %t.ready
   %ready.any = icmp eq ptr %ready.p, null
   br i1 %ready.any, label %slots, label %ready.check
