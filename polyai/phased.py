@@ -22,6 +22,7 @@ from polyai.runtime.kernel import Kernel
 from polyai.runtime.launch import Runtime
 from polyai.runtime.phases import Phase, PhasesSpec, make_phases
 from polyai.scalar.dtype import BY_NAME, DType
+from polyai.shapes.code import unpacked
 from polyai.sparse import interop
 from polyai.sparse.format import Format
 from polyai.tensor import nodes as tn
@@ -101,59 +102,96 @@ def arrays_of(inputs: Sequence[tn.Input], given: Sequence[Any], described: Seque
 
 
 def native(variant: Phased, args: tuple[Any, ...], slow: Slow, token: tuple[ContextVar[Any], object], threads: int) -> Slow | None:
-    """A native function for calls like this one, whose one result is a sparse matrix that the last kernel fills; None if the kernels are
-    others, or the arguments such as native calls do not know."""
+    """A native function for calls like this one; None if arguments, kernels or the result are such as native calls do not know."""
     traced = variant.traced
-    stages = [staging.stage_of(k) for k in variant.kernels]
     types = tn.types_of(traced.program)
-    name = stages[-1].plan.fills or stages[-1].plan.counts
     if len(traced.program.outputs) != 1 or any(k.extra.get("aliases") for k in variant.kernels):
         return None
     (output,) = traced.program.outputs
-    pattern, form = types[output].pattern, types[name].format if name in types else None
-    if pattern is None or pattern.owner != name or types[output].rank != 2 or form is None or any(s.plan.requires or s.plan.runs for s in stages):
-        return None
+    pattern = types[output].pattern
     sources = Sources(traced, types, args)
-    made: dict[str, tuple[Any, ...]] = {f"{name}.{part}": ("made", part) for part in ("pos1", "cuts", "end1", "chunks", "part")}
-    made |= {tn.nnz_of(name): ("made", "nnz"), tn.THREADS: ("const", threads)}
-    match stages:
-        case [first, last] if last.packed and not last.plan.within and first.plan.counts == name and [n for n, _ in first.results] == [f"{name}.pos1"]:
-            names, within = last.along, None
-            expected = {*names, f"{name}.end1"}
-        case [last] if last.plan.counts == name and len(last.plan.within) == 1 and last.plan.within[0] in sources.position:
-            names, within = (f"{name}.crd1", f"{name}.val"), ("nnz", sources.position[last.plan.within[0]])
-            expected = {*names, f"{name}.pos1"}
-        case _:
-            return None
-    value = output if output in names else f"{output}.val"
-    if {n for n, _ in last.results} != expected or set(names) != {f"{name}.crd1", value}:
-        return None
-    made |= {n: ("made", n) for n in names}
-    slots = [[_source(sources, made, *slot) for slot in stage.slots] for stage in stages]
+    phases = _phases(variant, sources, types, threads)
     kinds = [sources.argument(n, value) for n, value in enumerate(args)]
-    guards, rows = [sources.guard(g) for g in traced.guards], sources.size(last.plan.rows)
+    guards = [sources.guard(g) for g in traced.guards]
     shape = [sources.size(e) for e in types[output].shape]
-    if None in kinds or None in guards or rows is None or any(None in s for s in slots):
+    if phases is None or None in kinds or None in guards or not all(isinstance(e, int) or (e is not None and e[0] == "dim") for e in shape):
         return None
-    if not all(isinstance(e, int) or (e is not None and e[0] == "dim") for e in shape):
+    made = {name for phase in phases for name, *_ in phase.results}
+    if pattern is None:
+        outputs: tuple[str, ...] = (output,)
+        finish: Callable[..., Any] | None = None if types[output].shape else _scalar
+    else:
+        form = types[pattern.owner].format if pattern.owner in types else None
+        if pattern.owner in sources.position or types[output].rank != 2 or form is None or form.name not in ("csr", "csc"):
+            return None
+        kind = form.name if pattern.dims == (0, 1) else {"csr": "csc", "csc": "csr"}[form.name]
+        is_matrix = any(isinstance(o, ArrayOut) and o.is_matrix for o in traced.outputs)
+        outputs = (f"{pattern.owner}.pos1", f"{pattern.owner}.crd1", output if output in made else f"{output}.val")
+        finish = functools.partial(_finished, kind, is_matrix, tuple(shape))
+    if not made >= set(outputs):
         return None
-    along = dict(last.results)
     spec = PhasesSpec(
         tuple(k for k in kinds if k is not None),
-        tuple(Phase(kernel, tuple(s for s in of if s is not None)) for kernel, of in zip(variant.kernels, slots)),
-        ("const", rows) if isinstance(rows, int) else rows,
-        BY_NAME[f"i{form.index_bits}"],
-        tuple(BY_NAME[along[n].dtype] for n in names),
-        names,
-        within,
+        phases,
+        outputs,
         tuple(g for g in guards if g is not None),
         tuple((("nnz", n), ("const", 2)) for n, kind in enumerate(kinds) if not isinstance(kind, (ArrayArg, ScalarArg))),
     )
-    kind = form.name if pattern.dims == (0, 1) else {"csr": "csc", "csc": "csr"}[form.name]
-    is_matrix = any(isinstance(o, ArrayOut) and o.is_matrix for o in traced.outputs)
-    finish = functools.partial(_finished, kind, is_matrix, tuple(shape), names[1] == f"{name}.crd1")
     variant.runtime.keep_results()
     return make_phases(spec, variant.runtime, slow, finish=finish, token=token, threads=threads)
+
+
+def _phases(variant: Phased, sources: Sources, types: Mapping[str, tn.TensorType], threads: int) -> tuple[Phase, ...] | None:
+    """The kernels with their plans in sources; None if these cannot say what some kernel needs."""
+    stages = [staging.stage_of(k) for k in variant.kernels]
+    made: dict[str, Any] = {tn.THREADS: ("const", threads)}
+    out = []
+    for kernel, stage in zip(variant.kernels, stages):
+        plan = stage.plan
+        name = plan.counts or plan.fills
+        if plan.requires or plan.runs:
+            return None
+        if name:
+            made |= {f"{name}.{part}": ("made", f"{name}.{part}") for part in ("nnz", "chunks", "part", "cuts", "end1")}
+        results = []
+        for result, p in stage.results:
+            if result == f"{plan.fills}.end1" and stage.packed:
+                continue
+            shape = _extents(result, plan, sources)
+            if shape is None:
+                return None
+            results.append((result, BY_NAME[p.dtype], shape))
+            made[result] = ("made", result)
+        slots = [_source(sources, made, *slot) for slot in stage.slots]
+        within = [_source(sources, made, staging.SIZE, tn.nnz_of(n)) for n in plan.within]
+        rows = sources.size(plan.rows) if name else 0
+        if None in slots or None in within or rows is None:
+            return None
+        widths = [dtype.bytes for result, dtype, shape in results if shape == (("made", tn.nnz_of(name)),)]
+        width = sum(widths) or max((s.width for s in stages if s.packed and s.plan.fills == name), default=16)
+        index = BY_NAME[f"i{plan.index_bits}"]
+        known, most = tuple(s for s in slots if s is not None), tuple(s for s in within if s is not None)
+        out.append(Phase(kernel, known, tuple(results), plan.counts, plan.fills, _number(rows), index, width, most, stage.packed))
+    return tuple(out)
+
+
+def _extents(result: str, plan: staging.Plan, sources: Sources) -> tuple[Any, ...] | None:
+    """How large a result of a kernel is, in sources."""
+    if result == f"{plan.counts}.pos1":
+        return (("made", f"{plan.counts}.ends"),)
+    if result in (f"{plan.fills}.crd1", f"{plan.fills}.val"):
+        return (("made", tn.nnz_of(plan.fills)),)
+    known = plan.shapes.get(result)
+    if known is None:
+        return None
+    if isinstance(known, str):
+        return (("nnz", sources.position[known]) if known in sources.position else ("made", tn.nnz_of(known)),)
+    sizes = [sources.size(unpacked(s)) for s in known]
+    return None if None in sizes else tuple(_number(s) for s in sizes)
+
+
+def _number(size: Any) -> tuple[Any, ...]:
+    return ("const", size) if isinstance(size, int) else size
 
 
 def _source(sources: Sources, made: Mapping[str, tuple[Any, ...]], kind: int, name: str) -> tuple[Any, ...] | None:
@@ -166,8 +204,12 @@ def _source(sources: Sources, made: Mapping[str, tuple[Any, ...]], kind: int, na
     return sources.array(name) if kind == staging.ARGUMENT and name.partition(".")[0] in sources.position else None
 
 
-def _finished(kind: str, is_matrix: bool, shape: tuple[Any, ...], swapped: bool, positions: Array, first: Array, second: Array, *args: Any) -> Any:
-    """The result of a native call."""
-    crd, val = (second, first) if swapped else (first, second)
+def _scalar(value: Array, *args: Any) -> Any:
+    """The result of no dimensions of a native call."""
+    return value[()]
+
+
+def _finished(kind: str, is_matrix: bool, shape: tuple[Any, ...], positions: Array, crd: Array, val: Array, *args: Any) -> Any:
+    """The sparse result of a native call."""
     extents = tuple([e if isinstance(e, int) else args[e[1]].shape[e[2]] for e in shape])
     return interop.made(kind, extents, {"pos1": positions, "crd1": crd, "val": val}, is_matrix, tidy=True)

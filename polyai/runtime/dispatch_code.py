@@ -59,7 +59,10 @@ class Op(IntEnum):
     RUN = 31  #      run the kernel at a with the c slots that the array at b lists, in the session at d
     ZERO = 32  #     V[b] * c bytes at V[a] are zero
     CUT = 33  #      V[d] = the largest part when rows of the bounds at V[a], V[b] of them, V[c] in all, are cut into V[e] parts at V[e + 1]
-    RESIZE = 34  #   O[a], an array of V[c] elements, has V[b] from now on
+    RESIZE = 34  #   O[a], an array of V[c] elements, has V[b] from now on; V[d] its data
+    SUM = 35  #      V[d] = V[a] + V[b]
+    SAME = 36  #     O[d] = O[a]
+    NARROW = 37  #   the V[b] 32-bit integers at V[c] are the 64-bit ones at V[a]
 
 
 LEAST = 1 << 16
@@ -632,7 +635,7 @@ op.select:
 op.select.keep:
   store ptr %se.cell, ptr %chosen
   br label %advance
-{phase_steps.text(number, thing, give)}op.end:
+{phase_steps.text(number, thing, give, ARRAY.at("data", "rz"))}op.end:
   %end.entry = load ptr, ptr %t.entry
   %end.none = icmp eq ptr %end.entry, null
   br i1 %end.none, label %result, label %end.ready

@@ -11,10 +11,38 @@ declare i64 @llvm.smax.i64(i64, i64)"""
 """What a module with these steps declares."""
 
 
-def text(number: Callable[[str, str], str], thing: Callable[[str, str], str], give: Callable[[str], str]) -> str:
+def text(number: Callable[[str, str], str], thing: Callable[[str, str], str], give: Callable[[str], str], data: str) -> str:
     """The steps as blocks of `dispatch`. `number` and `thing` load an operand's number or object under a name, `give` stores a
-    number as the step's result."""
-    return f"""op.least:
+    number as the step's result; `data` is the place of the address in the array `rz`."""
+    return f"""op.sum:
+  {number("su.1", "a")}
+  {number("su.2", "b")}
+  %su = add i64 %su.1, %su.2
+  {give("%su")}
+op.same:
+  {thing("sa", "a")}
+  store ptr %sa, ptr %d.o
+  br label %advance
+op.narrow:
+  {number("na", "a")}
+  {number("na.n", "b")}
+  {number("na.to", "c")}
+  %na.from = inttoptr i64 %na to ptr
+  %na.into = inttoptr i64 %na.to to ptr
+  br label %op.narrow.next
+op.narrow.next:
+  %na.k = phi i64 [ 0, %op.narrow ], [ %na.k.next, %op.narrow.one ]
+  %na.more = icmp slt i64 %na.k, %na.n
+  br i1 %na.more, label %op.narrow.one, label %advance
+op.narrow.one:
+  %na.from.p = getelementptr i64, ptr %na.from, i64 %na.k
+  %na.wide = load i64, ptr %na.from.p
+  %na.short = trunc i64 %na.wide to i32
+  %na.to.at = getelementptr i32, ptr %na.into, i64 %na.k
+  store i32 %na.short, ptr %na.to.at
+  %na.k.next = add i64 %na.k, 1
+  br label %op.narrow.next
+op.least:
   {number("le", "a")}
   %le.most = call i64 @llvm.smax.i64(i64 %le, i64 %b)
   {give("%le.most")}
@@ -95,5 +123,7 @@ op.resize.do:
   br i1 %rz.bad, label %clear.error, label %op.resize.done
 op.resize.done:
   call void %decref(ptr %rz.none)
-  br label %advance
+  {data}
+  %rz.address = load i64, ptr %rz.data
+  {give("%rz.address")}
 """

@@ -1,4 +1,4 @@
-"""Native calls of several kernels, of which the last one fills a sparse result.
+"""Native calls of several kernels: staging, as a program (see dispatch_code).
 
     J = A + B       kernel 0 bounds the rows of J; they are cut into parts; there is room for as much as the bounds say; kernel 1 fills
     J = A as CSC    one kernel; J stores what A stores
@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextvars import ContextVar
 from typing import Any
 
+from polyai.runtime import staging
 from polyai.runtime.arguments import Arg, Arguments, Bundle, Guard, Source
 from polyai.runtime.cpython import layout_holds
 from polyai.runtime.dispatch import RELEASE_ABOVE, native
@@ -20,7 +21,6 @@ from polyai.runtime.dispatch_code import KEPT, ROOM, Op
 from polyai.runtime.kernel import Kernel
 from polyai.runtime.launch import Runtime
 from polyai.runtime.shared import Shared
-from polyai.runtime.staging import PART, SMALL
 from polyai.runtime.threads import JOB
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType, to_numpy
@@ -29,32 +29,36 @@ from polyai.term.node import node
 
 @node
 class Phase:
-    """A kernel of the call and the sources of its slots. What the call makes is ("made", name)."""
+    """A kernel of a call, and what its plan (see staging) says in sources. What the call makes is ("made", name).
+
+    slots       the sources of its parameters
+    results     names, element types, and how large they are: sources; the numbers of ends of rows and of stored elements are
+                ("made", "J.ends") and ("made", "J.nnz")
+    counts      the pattern whose positions it makes, `fills` the one whose elements it stores; "" if none
+    rows        how many rows that pattern has, `index` the type of its index arrays, `width` the bytes of what lies along it
+    within      how much the pattern stores at most, as a sum, where one kernel counts and fills
+    packed      whether it stores parts of the rows, which the caller cuts
+    """
 
     kernel: Kernel
     slots: tuple[Source, ...]
+    results: tuple[tuple[str, DType, tuple[Source, ...]], ...]
+    counts: str
+    fills: str
+    rows: Source
+    index: DType
+    width: int
+    within: tuple[Source, ...] = ()
+    packed: bool = False
 
 
 @node
 class PhasesSpec:
-    """Everything about one way to call the kernels of one sparse result.
-
-    rows            how many rows (columns, of CSC) the result has
-    index           the type of its index arrays
-    within          how much it stores at most, if one kernel makes it; None if the first of two bounds its rows
-    along           the types of its coordinates and values, in the order of their names in `names`
-
-    The kernels know what is made by these names: "pos1" bounds or positions, "cuts", "chunks", "part", "end1" the parts, "nnz" the
-    room, and those of `names`.
-    """
+    """Everything about one way to call several kernels. `outputs` are names of what they make."""
 
     args: tuple[Arg, ...]
     phases: tuple[Phase, ...]
-    rows: Source
-    index: DType
-    along: tuple[DType, ...]
-    names: tuple[str, ...]
-    within: Source | None = None
+    outputs: tuple[str, ...]
     guards: tuple[Guard, ...] = ()
     work: tuple[tuple[Source, ...], ...] = ()
     bundles: tuple[Bundle | None, ...] = ()
@@ -64,18 +68,15 @@ class PhasesSpec:
         """How many arguments a call has."""
         return len(self.args)
 
-    @property
-    def width(self) -> int:
-        """Bytes of one stored element."""
-        return sum(dtype.bytes for dtype in self.along)
-
 
 class Phases(Arguments):
-    """The program of a spec. Its results are the positions, then what lies along them."""
+    """The program of a spec."""
 
     def __init__(self, spec: PhasesSpec, token: tuple[ContextVar[Any], object] | None, runtime: Runtime, threads: int) -> None:
         super().__init__(spec, token)
         self.runtime, self.threads, self.most = runtime, threads, 0
+        self._arrays_made: dict[str, int] = {}  # places of the objects
+        self._packed = {p.fills: p for p in spec.phases if p.packed}
         for product in spec.work:
             for source in product:
                 self._do(Op.FACTOR, self.place(source))
@@ -84,55 +85,86 @@ class Phases(Arguments):
             pool = runtime.session(threads if parallel else 1).pool
             if pool is not None:
                 self._do(Op.READY, pool.address + JOB["ready"])
-        rows, ends = self.place(spec.rows), self.number()
-        self._do(Op.ADD, rows, 1, d=ends)
-        self.outputs, self.results = self._objects, 1 + len(spec.along)
-        self._objects += self.results
-        if spec.within is None:
-            total = self._bounded(spec, rows, ends)
-        else:
-            total = self.place(spec.within)
-            self._fits(spec, total)
-            self._known["made", "pos1"] = self._new(spec.index, ends, self.outputs)
-        self._known["made", "nnz"] = total
-        for n, (dtype, name) in enumerate(zip(spec.along, spec.names)):
-            self._known["made", name] = self._new(dtype, total, self.outputs + 1 + n, KEPT)
-        self._run(spec.phases[-1])
-        if spec.within is None:
-            stored = self.number()
-            self._do(Op.READ, self._known["made", "positions"], rows, spec.index.bytes, stored)
-            for n in range(len(spec.along)):
-                self._do(Op.RESIZE, self.outputs + 1 + n, stored, total)
+        for phase in spec.phases:
+            self._phase(phase)
+        self.outputs = self._objects
+        self._objects += len(spec.outputs)
+        for n, name in enumerate(spec.outputs):
+            self._do(Op.SAME, self._arrays_made[name], d=self.outputs + n)
         self._do(Op.END)
 
-    def _bounded(self, spec: PhasesSpec, rows: int, ends: int) -> int:
-        """Bound the rows and cut them into parts; where the number of elements is that there is room for."""
-        bounds = self._known["made", "pos1"] = self._new(dt.i64, ends, self._object())
-        self._run(spec.phases[0])
-        total, parts = self.number(), self.number(2)
-        self._do(Op.READ, bounds, rows, 8, total)
-        self._fits(spec, total)
-        self._do(Op.QUOTIENT, total, PART, d=parts)
+    def _phase(self, phase: Phase) -> None:
+        name = phase.counts or phase.fills
+        ends = self.number()
+        self._do(Op.ADD, self.place(phase.rows), 1, d=ends)
+        self._known["made", f"{name}.ends"] = ends
+        if phase.within:
+            total = self._total(phase)
+        along = [r for r in phase.results if r[2] == (("made", f"{name}.nnz"),)]
+        if phase.packed:
+            self._cut(phase, ends)
+        for result, dtype, shape in phase.results:
+            if ("made", result) not in self._known:
+                self._new(result, dtype, [self.place(s) for s in shape], KEPT)
+        self._run(phase)
+        if phase.packed:
+            stored, had = self.number(), self.place(("made", f"{name}.nnz"))
+            self._do(Op.READ, self.place(("made", f"{name}.positions")), self.place(phase.rows), phase.index.bytes, stored)
+            self._give_back(along, stored, had)
+            self._known["made", f"{name}.pos1"] = self._known["made", f"{name}.positions"]
+            self._arrays_made[f"{name}.pos1"] = self._arrays_made[f"{name}.positions"]
+            self._known["made", f"{name}.nnz"] = stored
+        elif phase.counts:
+            dtype = next(dtype for result, dtype, _ in phase.results if result == f"{name}.pos1")
+            stored = self.number()
+            self._do(Op.READ, self.place(("made", f"{name}.pos1")), self.place(phase.rows), dtype.bytes, stored)
+            self._do(Op.WITHIN, stored, 0, staging.SMALL // max(1, phase.width))
+            if phase.within:
+                self._give_back(along, stored, total)
+            self._known["made", f"{name}.nnz"] = stored
+            if name not in self._packed and dtype != phase.index:
+                wide = self._known.pop(("made", f"{name}.pos1"))
+                narrow = self._new(f"{name}.pos1", phase.index, [ends])
+                self._do(Op.NARROW, wide, ends, narrow)
+
+    def _total(self, phase: Phase) -> int:
+        """How much a pattern stores at most."""
+        first, *more = (self.place(source) for source in phase.within)
+        for other in more:
+            total = self.number()
+            self._do(Op.SUM, first, other, d=total)
+            first = total
+        self._do(Op.WITHIN, first, 0, staging.SMALL // max(1, phase.width))
+        self._known["made", f"{phase.counts}.nnz"] = first
+        return first
+
+    def _cut(self, phase: Phase, ends: int) -> None:
+        """Cut the rows, whose bounds are made, into parts."""
+        name = phase.fills
+        bounds, total, rows = (self.place(s) for s in (("made", f"{name}.pos1"), ("made", f"{name}.nnz"), phase.rows))
+        parts, marks, part, end = self.number(2), self.number(), self.number(), self.number()
+        self._do(Op.QUOTIENT, total, staging.PART, d=parts)
         self._do(Op.LEAST, parts, 1, d=parts)
-        marks, part = self.number(), self.number()
         self._do(Op.ADD, parts, 1, d=marks)
-        cuts = self._known["made", "cuts"] = self._new(dt.i64, marks, self._object())
+        cuts = self._new(f"{name}.cuts", dt.i64, [marks])
         self._do(Op.COPY, cuts, d=parts + 1)
         self._do(Op.CUT, bounds, rows, total, part, parts)
-        positions, end = self._new(spec.index, ends, self.outputs), self.number()
-        self._do(Op.ZERO, positions, ends, spec.index.bytes)
-        self._do(Op.ADD, positions, spec.index.bytes, d=end)
-        self._known.update({("made", "chunks"): parts, ("made", "part"): part, ("made", "end1"): end, ("made", "positions"): positions})
-        return total
+        positions = self._new(f"{name}.positions", phase.index, [ends])
+        self._do(Op.ZERO, positions, ends, phase.index.bytes)
+        self._do(Op.ADD, positions, phase.index.bytes, d=end)
+        self._known.update({("made", f"{name}.chunks"): parts, ("made", f"{name}.part"): part, ("made", f"{name}.end1"): end})
 
-    def _fits(self, spec: PhasesSpec, total: int) -> None:
-        self._do(Op.WITHIN, total, 0, SMALL // spec.width)
+    def _give_back(self, along: list[tuple[str, DType, tuple[Source, ...]]], stored: int, had: int) -> None:
+        for result, *_ in along:
+            self._do(Op.RESIZE, self._arrays_made[result], stored, had, self._known["made", result])
 
-    def _new(self, dtype: DType, count: int, thing: int, kept: int = 0) -> int:
-        """A new array of one dimension; where its address is."""
-        data = self.number(2)
-        self._do(Op.COPY, count, d=data + 1)
-        self._do(Op.ALLOC, self._hold(to_numpy(dtype)), 1 | dtype.bytes << 8 | kept, data + 1, data, thing)
+    def _new(self, name: str, dtype: DType, extents: list[int], kept: int = 0) -> int:
+        """A new array; where its address is."""
+        data, thing = self.number(1 + len(extents)), self._object()
+        for axis, extent in enumerate(extents):
+            self._do(Op.COPY, extent, d=data + 1 + axis)
+        self._do(Op.ALLOC, self._hold(to_numpy(dtype)), len(extents) | dtype.bytes << 8 | kept, data + 1, data, thing)
+        self._known["made", name], self._arrays_made[name] = data, thing
         return data
 
     def _run(self, phase: Phase) -> None:
@@ -152,7 +184,7 @@ def make_phases(
     runtime: Runtime,
     slow: Callable[..., Any],
     *,
-    finish: Callable[..., Any],
+    finish: Callable[..., Any] | None,
     token: tuple[ContextVar[Any], object] | None = None,
     threads: int,
     name: str = "",
@@ -160,12 +192,12 @@ def make_phases(
 ) -> Callable[..., Any] | None:
     """A function that calls the kernels as `spec` says, and `slow` with the same arguments whenever a call does not fit it.
 
-    The result is `finish(positions, *along, *args)`. None where this interpreter lays out its objects in another way.
+    The result is `finish(*outputs, *args)`, or the one array. None where this interpreter lays out its objects in another way.
     """
     program = Phases(spec, token, runtime, threads)
     if not layout_holds() or max(program.room, program.most) > ROOM:
         return None
     return native(
         program, runtime, slow, finish, name or spec.phases[-1].kernel.signature.name, doc, RELEASE_ABOVE,
-        outputs=program.outputs, results=program.results, keeper=runtime.keeper.address,
+        outputs=program.outputs, results=len(spec.outputs), keeper=runtime.keeper.address,
     )  # fmt: skip
