@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from polyai.machine.capacity import installed_memory
-from polyai.runtime.dispatch_code import API, ARRAY, DTYPE, OBJECT, PLAIN
+from polyai.runtime.dispatch_code import API
 from polyai.runtime.shared import Shared, address_of
+from polyai.runtime.steps import ARRAY, DTYPE, OBJECT, PLAIN
 
 _FUNCTIONS = {
     "getattr": "PyObject_GetAttr",

@@ -23,13 +23,13 @@ from polyai.runtime.arena import Arena
 from polyai.runtime.bind import address
 from polyai.runtime.blocks import Blocks
 from polyai.runtime.cache import Cache, default_directory
-from polyai.runtime.dispatch_code import LEAST
 from polyai.runtime.externs import TOO_LARGE, Externs
 from polyai.runtime.kernel import Kernel, Signature
 from polyai.runtime.native import Native
 from polyai.runtime.run_code import SESSION, SESSION_BYTES
 from polyai.runtime.shared import Shared, in_background, renew_after_fork
 from polyai.runtime.stats import Stats
+from polyai.runtime.steps import LEAST
 from polyai.runtime.threads import Pool
 
 

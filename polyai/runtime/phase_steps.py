@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from polyai.runtime.run_code import CLOCK
+from polyai.runtime.steps import ARRAY, give, number, thing
 
 DECLARED = """declare void @llvm.memset.p0.i64(ptr, i8, i64, i1)
 declare i64 @llvm.smax.i64(i64, i64)"""
 """What a module with these steps declares."""
 
 
-def text(number: Callable[[str, str], str], thing: Callable[[str, str], str], give: Callable[[str], str], data: str) -> str:
-    """The steps as blocks of `dispatch`. `number` and `thing` load an operand's number or object under a name, `give` stores a
-    number as the step's result; `data` is the place of the address in the array `rz`."""
+def text() -> str:
+    """The steps as blocks of `dispatch`, as LLVM IR."""
     return f"""op.sum:
   {number("su.1", "a")}
   {number("su.2", "b")}
@@ -123,7 +121,7 @@ op.resize.do:
   br i1 %rz.bad, label %clear.error, label %op.resize.done
 op.resize.done:
   call void %decref(ptr %rz.none)
-  {data}
+  {ARRAY.at("data", "rz")}
   %rz.address = load i64, ptr %rz.data
   {give("%rz.address")}
 """

@@ -17,10 +17,11 @@ from polyai.runtime import staging
 from polyai.runtime.arguments import Arg, Arguments, Bundle, Guard, Source
 from polyai.runtime.cpython import layout_holds
 from polyai.runtime.dispatch import RELEASE_ABOVE, native
-from polyai.runtime.dispatch_code import KEPT, ROOM, Op
+from polyai.runtime.dispatch_code import ROOM, Op
 from polyai.runtime.kernel import Kernel
 from polyai.runtime.launch import Runtime
 from polyai.runtime.shared import Shared
+from polyai.runtime.steps import KEPT
 from polyai.runtime.threads import JOB
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType, to_numpy
