@@ -81,6 +81,15 @@ class FilledArray(Composite):
     def __hash__(self) -> int:
         return id(self)
 
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __iter__(self) -> Any:
+        raise TraceError("iteration over a sparse array while tracing", "what its rows store is known only when the kernel runs", "iterate outside")
+
+    def __getitem__(self, key: Any) -> Any:
+        raise _no_meaning("indexing")
+
     def toarray(self) -> Any:
         """The dense array with the same elements."""
         values, there = stored_densely(self.stored)
