@@ -54,9 +54,9 @@ REMEMBERED = 4096
 GRID = 1 << 14
 """Cells of a selection at most."""
 
-GAIN = 0.1
-"""What a kernel made for exactly one size is assumed to save, as a part of the time, when `learned` chooses edges; a kernel
-for a range saves less at sizes far from its greatest."""
+FITS, GAIN = 0.1, 0.04
+"""What a specialised kernel is assumed to save, as parts of the time, when `learned` chooses edges: FITS for any range, because its
+loops have more versions, and GAIN for exactly one size, less at sizes far from the greatest of a range."""
 
 
 @node
@@ -134,11 +134,13 @@ def boxes(policy: Policy, names: Sequence[str], seen: Mapping[tuple[int, ...], f
     if not seen or isinstance(policy, Never):
         return []
     varying = [k for k in range(len(names)) if len({s[k] for s in seen}) > 1]
+    rest = 0.0
     if isinstance(policy, Learned):
         if len(varying) == 1:
             policy = learned([(s[varying[0]], n) for s, n in seen.items()], compile_seconds, call_seconds)
         else:
             policy = Exact()
+            rest = sum(seen.values())
     found: Counter[Box] = Counter()
     for sizes, calls in seen.items():
         box: list[tuple[str, int, int | None]] = []
@@ -146,6 +148,9 @@ def boxes(policy: Policy, names: Sequence[str], seen: Mapping[tuple[int, ...], f
             low, high = bucket_of(policy, size) if k in varying else (size, size)
             box.append((name, low, high))
         found[tuple(box)] += calls  # type: ignore[assignment]
+    if rest:  # one kernel for all that is not exact
+        sizes = next(iter(seen))
+        found[tuple((name, 1, None) if k in varying else (name, sizes[k], sizes[k]) for k, name in enumerate(names))] = rest  # type: ignore[assignment]
     hot = [(box, calls) for box, calls in found.items() if calls >= HOT and not is_empty(box)]
     return sorted(hot, key=lambda f: (-f[1], [low for _, low, _ in f[0]]))
 
@@ -163,7 +168,7 @@ def learned(histogram: Iterable[tuple[int, float]], compile_seconds: float, call
     mean = sum(s * n for s, n in frequency.items()) / max(1, sum(frequency.values())) or 1.0
 
     def seconds(size: int, high: int) -> float:
-        return call_seconds * size / mean * (1.0 - GAIN * size / high)
+        return call_seconds * size / mean * (1.0 - FITS - GAIN * size / high)
 
     return best_edges({s: n for s, n in frequency.items() if n}, seconds, compile_seconds)
 

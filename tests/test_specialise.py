@@ -82,12 +82,13 @@ def test_sizes_that_are_rare_get_none() -> None:
 
 def test_learned_edges_follow_the_histogram() -> None:
     two_peaks = [(10, 1000.0), (11, 900.0), (200, 500.0)]
-    assert learned(two_peaks, compile_seconds=0.001, call_seconds=1e-3) == Edges((10, 11, 200))
-    assert learned(two_peaks, compile_seconds=0.02, call_seconds=1e-3) == Edges((11, 200))
+    assert learned(two_peaks, compile_seconds=0.0004, call_seconds=1e-3) == Edges((10, 11, 200))
+    assert learned(two_peaks, compile_seconds=0.008, call_seconds=1e-3) == Edges((11, 200))
     assert learned(two_peaks, compile_seconds=1e6, call_seconds=1e-3) == Edges((200,))
-    assert boxes(Learned(), ("n",), {(s,): c for s, c in two_peaks}, 0.02, 1e-3)[0][0] == (("n", 1, 11),)
+    assert boxes(Learned(), ("n",), {(s,): c for s, c in two_peaks}, 0.008, 1e-3)[0][0] == (("n", 1, 11),)
     both_vary = {(3, 4): 20.0, (4, 3): 30.0}
-    assert [b for b, _ in boxes(Learned(), ("n", "m"), both_vary, 0.05, 1e-3)] == [(("n", 4, 4), ("m", 3, 3)), (("n", 3, 3), ("m", 4, 4))]
+    assert [b for b, _ in boxes(Learned(), ("n", "m"), both_vary, 0.05, 1e-3)] == [(("n", 1, None), ("m", 1, None)), (("n", 4, 4), ("m", 3, 3)), (("n", 3, 3), ("m", 4, 4))]
+    assert [b for b, _ in boxes(Learned(), ("n", "m", "k"), {(n, 64 - n, 8): 1.0 for n in range(64)}, 0.05, 1e-3)] == [(("n", 1, None), ("m", 1, None), ("k", 8, 8))]
 
 
 def test_a_guard_says_why_not() -> None:

@@ -8,8 +8,14 @@
                                                                 prefetch P[the next panel + line (tile * l + k) * share >> 16]
 
 Hardware follows each panel, but begins anew where the next one begins, and then memory is all that a tile waits for. So the lines of
-the next panel are asked for one after another, as many in each tile as it takes to have them all after the last. Proves
-nothing and needs no proof: a hint touches no memory and may name any index.
+the next panel are asked for one after another, as many in each tile as it takes to have them all after the last. Rows that are one
+tile, or one row, read each panel once, faster than hardware follows: then each iteration asks for what comes DISTANCE later.
+
+    for c in 0..n:                                      for c in 0..n:
+      for k in 0..l:                                      for k in 0..l:
+        ... P[ramp(c * l * 32 + k * 32, 8)]        ->       prefetch P[c * l * 32 + k * 32 + 4096]
+
+Proves nothing and needs no proof: a hint touches no memory and may name any index.
 """
 
 from __future__ import annotations
@@ -47,6 +53,8 @@ LEAST = 1 << 14
 """Bytes of a panel that is worth it: a smaller one comes by itself."""
 LINES = 4
 """Most hints in one iteration."""
+DISTANCE = 1 << 14
+"""Bytes before an operand that is read once, from one panel into the next."""
 SHIFT = 16
 """Bits of fractions of a line."""
 
@@ -110,7 +118,7 @@ class _Ahead:
 
     def _innermost(self, loop: For, env: Mapping[str, Form], loops: tuple[For, ...]) -> For:
         trips = b.number(b.sub(loop.upper, loop.lower))
-        if trips is None or loop.step != 1 or len(loops) < 2:
+        if trips is None or loop.step != 1 or not loops:
             return loop
         hints: list[Stmt] = []
         for walk in _walks(loop, env):
@@ -125,14 +133,19 @@ class _Ahead:
         length = form.pop(loop.var, 0)
         inner = [x for x in loops if form.get(x.var) == 1]
         tiles = [x for x in loops if x.step > 1 and x.var not in form]
-        if len(tiles) != 1 or len(inner) > 1 or (inner and loops.index(inner[0]) < loops.index(tiles[0])):
+        if len(tiles) > 1 or len(inner) > 1 or (inner and tiles and loops.index(inner[0]) < loops.index(tiles[0])):
             return []
-        outer = [x for x in loops[: loops.index(tiles[0])] if x.var in form]
+        outer = [x for x in (loops[: loops.index(tiles[0])] if tiles else loops) if x.var in form and x not in inner]
         steps = length // walk.row if inner and inner[0].step == walk.row else 1
         panel = length * trips
         lines = walk.row * size // LINE
         if not outer or form[outer[-1].var] != panel or length != walk.row * steps or panel * size < LEAST or not 1 <= lines <= LINES:
             return []
+        if not tiles:
+            known = [Let(self.names.fresh("later"), b.add(walk.start, b.const(DISTANCE // size)))]
+            self.before.setdefault(id(loop), []).extend(known)
+            at = b.add(b.var(known[0].name), b.mul(b.sub(b.var(loop.var), loop.lower), b.const(length)))
+            return [Prefetch(walk.array, b.add(at, b.const(n * LINE // size)), near=False) for n in range(lines)]
         tile = tiles[0]
         share = self._share(tile)
         number: LoopExpr = b.floordiv(b.sub(b.var(tile.var), tile.lower), b.const(tile.step))
