@@ -129,7 +129,7 @@ def test_a_second_height_is_made_where_it_saves_something() -> None:
 def test_rows_that_are_one_tile_ask_for_what_comes_soon() -> None:
     """The panel is passed once: there is no other tile to fetch the next one in."""
     text = show(lower_loops(product(512, known=6), vector_bits=256, registers=16))
-    assert text.count("prefetch") == 1 and f"+ {ahead.DISTANCE // 4}" in text and "65536 //" not in text
+    assert text.count("prefetch") == 1 and f"+ {ahead.DISTANCE // 4}" in text and "next_panel" not in text
 
 
 def test_what_adds_to_memory_is_not_repeated() -> None:
@@ -152,14 +152,14 @@ def test_the_next_panel_is_fetched_if_it_is_large(depth: int, hints: int) -> Non
     assert len(found) == hints and not any(s.near for s in found)
     if hints:
         text = show(kernel)
-        assert f"+ {depth * WIDTH}" in text and "share = 65536 // max((m + 5) // 6, 1)" in text
+        assert f"+ {depth * WIDTH}" in text and "share = (max((m + 5) // 6, 1) + 15) // max((m + 5) // 6, 1)" in text
 
 
 def test_each_line_of_the_next_panel_is_asked_for() -> None:
-    """The lines that hints name over all tiles, as the pass counts them."""
-    depth = 512
-    for m in (1, 6, 12, 13, 40, 256):
+    """The lines that hints name over all tiles, as the pass counts them, and none far behind the panel."""
+    depth, line = 512, 16
+    for m in (1, 6, 12, 13, 40, 256, 5000):
         tiles = -(-m // 6)
-        share = 65536 // tiles
-        lines = {(t * depth + k) * share >> 16 for t in range(tiles) for k in range(depth)}
-        assert max(lines) <= depth and len(lines) >= depth - tiles
+        share = (tiles + line - 1) // tiles
+        named = {(min(t, line) * depth + k) * share // line for t in range(tiles) for k in range(depth)}
+        assert set(range(depth)) <= named and max(named) <= depth * (1 + 2 / line) * max(1, tiles * share / line)
