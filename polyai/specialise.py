@@ -45,8 +45,9 @@ FIRST_REVIEW = 64
 HOT = 16
 """Calls that a box must have had."""
 
-TRIAL, SLOWER = 32, 1.05
-"""A specialised kernel that after so many calls takes so many times the general kernel's time in its box is withdrawn."""
+TRIAL, SLOWER, DOUBTS = 32, 1.05, 2
+"""A specialised kernel that in so many calls takes so many times the general kernel's time in its box is doubted, and withdrawn after so
+many doubts in a row, each from new calls."""
 
 REMEMBERED = 4096
 """Sizes that a profile holds at most."""
@@ -78,9 +79,9 @@ def helper_command() -> str:
 
 class Special:
     """A box, the guards that say so, and its kernel: None until it is made. `before` and `after` count calls and ticks in the box,
-    of the general kernel until then and of this one since; `withdrawn` says why it does not serve any more."""
+    of the general kernel until then and of this one since, `judged` those of this one that were looked at, `doubts` how often it was slower; `withdrawn` says why it does not serve any more."""
 
-    __slots__ = ("after", "before", "box", "guards", "kernel", "made_in", "origin", "reason", "texts", "withdrawn")
+    __slots__ = ("after", "before", "box", "doubts", "guards", "judged", "kernel", "made_in", "origin", "reason", "texts", "withdrawn")
 
     def __init__(self, box: Box, reason: str, texts: Mapping[str, str]) -> None:
         self.box, self.reason, self.texts = box, reason, texts
@@ -88,6 +89,7 @@ class Special:
         self.guards = tuple(guards_of(box, texts))
         self.origin, self.withdrawn, self.made_in = "", "", 0.0
         self.before, self.after = [0, 0], [0, 0]
+        self.judged, self.doubts = (0, 0), 0
 
     @property
     def live(self) -> bool:
@@ -249,12 +251,18 @@ class Specialiser:
             self.want(box, f"{round(calls_of_box)} calls")
 
     def _judge(self) -> None:
-        """Withdraw kernels that turned out slower than the general one was in the same box."""
+        """Withdraw kernels that turned out slower than the general one was in the same box, twice in a row: what other programs do to
+        the machine meanwhile must not decide."""
         counts, changed = self._counts(), False
         for s in self.specials:
             (old, old_ticks), (new, new_ticks) = (self._both(s, counts, live) for live in (False, True))
-            if s.live and old >= TRIAL and new >= TRIAL and new_ticks / new > SLOWER * old_ticks / old:
-                s.withdrawn = f"{new_ticks / new / (old_ticks / old):.2f} times as slow as the general kernel"
+            calls, ticks = new - s.judged[0], new_ticks - s.judged[1]
+            if not s.live or old < TRIAL or calls < TRIAL:
+                continue
+            slower = ticks / calls / (old_ticks / old)
+            s.judged, s.doubts = (new, new_ticks), s.doubts + 1 if slower > SLOWER else 0
+            if s.doubts == DOUBTS:
+                s.withdrawn = f"{slower:.2f} times as slow as the general kernel"
                 self.variant.runtime.stats.count("withdrawn")
                 log("withdrawn", f"{s}: {s.withdrawn}", (("box", s.box),))
                 changed = True
