@@ -11,8 +11,6 @@ iteration before which c/chunks of the work lies. It is computed from c alone, s
 and may hold anything: f always lies between 0 and the number of iterations, f(0) and f(chunks) are its ends, so every
 iteration is in some chunk; where the numbers do not rise, an iteration may run twice, and the row check of the body
 reports the broken structure.
-
-Loops that do the same to other arrays, such as three projections of one input, are one task with several contexts.
 """
 
 from __future__ import annotations
@@ -98,7 +96,7 @@ def launch(body: Body, s: lp.For, write_loop: WriteLoop) -> None:
     name = fn.module.fresh("pa.task")
     task = Function(fn.module, f"define internal i64 @{name}(ptr %context, i64 %chunk, i64 %thread)")
     _write_task(body, task, s, (lower, rounds, upper, chunks), write_loop)
-    result = _run(body, fn.module.once(name, task.text()), f"%context.{name}", chunks)
+    result = _run(body, fn.module.task(name, task.text()), f"%context.{name}", chunks)
     scope.leave(saved)
     body.cursor = cursor
     body.leave_if(fn.op(f"icmp ne i64 {result}, 0"), result)
@@ -150,7 +148,7 @@ def _weight(body: Body, name: str) -> memory.Array:
 
 
 def _run(body: Body, task: str, context: str, chunks: Num) -> str:
-    """Call the pool, or the task itself for one chunk; returns the result."""
+    """Call the pool, or the task itself for one chunk, with its context; returns the result."""
     fn = body.fn
     fork, alone, end = fn.label("pool"), fn.label("alone"), fn.label("ran")
     fn.do(f"br i1 {chunks.gt(1).ref}, label %{fork}, label %{alone}")

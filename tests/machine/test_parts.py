@@ -104,31 +104,3 @@ def test_broken_bundles_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         if bytes(data) != good:
             with pytest.raises(load.ObjectError):
                 load.load(bytes(data), (kernel.name,))
-
-
-def test_loops_that_do_the_same_to_other_arrays_are_one_task() -> None:
-    n, k = pa.dim("n"), 32
-    texts: list[str] = []
-    compile_object = jit.compile_object
-
-    def emitted(text: str, target: cpu.Target, background: jit.Background | None = None) -> bytes:
-        texts.append(text)
-        return compile_object(text, target, background)
-
-    def projections(x: object, a: object, b: object, c: object) -> object:
-        return x @ a, x @ b, x @ c  # type: ignore[operator]
-
-    rng = np.random.default_rng(3)
-    x, *weights = (rng.standard_normal(s).astype(np.float32) for s in ((70, k), (k, k), (k, k), (k, k)))
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pipeline.jit, "compile_object", emitted)
-        for threads in (1, 3):
-            with pa.options(num_threads=threads):
-                f = pa.compile(projections, pa.f32[n, k], pa.f32[k, k], pa.f32[k, k], pa.f32[k, k])
-                for found, w in zip(f(x, *weights), weights):
-                    np.testing.assert_allclose(found, x.astype(np.float64) @ w, rtol=1e-4, atol=1e-4)
-    for text in texts:
-        names = [f.name for f in parts.read(text)[0]]
-        called = {name for f in parts.read(text)[0] for name in f.uses if name.startswith(parts.TASK)}
-        assert called <= set(names)
-        assert len([name for name in names if name.startswith(parts.TASK)]) == 1
