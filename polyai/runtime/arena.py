@@ -12,6 +12,7 @@ from __future__ import annotations
 import ctypes
 
 from polyai.machine.abi import ALIGN
+from polyai.machine.capacity import installed_memory
 from polyai.runtime.shared import Addresses, Fields, Shared, address_of
 
 SLOTS = 8
@@ -21,7 +22,7 @@ LEAST = 1 << 16
 MODEST = 1 << 28
 """Bytes up to which a buffer that grows gets room to spare."""
 
-FREE_LIST = Fields(slots=0, bound=8 * SLOTS, held=8 * SLOTS + 8, malloc=8 * SLOTS + 16, free=8 * SLOTS + 24, realloc=8 * SLOTS + 32)
+FREE_LIST = Fields(slots=0, bound=8 * SLOTS, held=8 * SLOTS + 8, malloc=8 * SLOTS + 16, free=8 * SLOTS + 24, realloc=8 * SLOTS + 32, most=8 * SLOTS + 40)
 """Byte offsets in the arena's memory. `held` counts the bytes of waiting buffers."""
 
 ARENA_BYTES = 128
@@ -86,7 +87,7 @@ nothing:
 
 define internal ptr @arena_grow(ptr %a, ptr %buffer, i64 %needed, i1 %spares) {{
 entry:
-  {at("malloc", "realloc")}
+  {at("malloc", "realloc", "most")}
   %none = icmp eq ptr %buffer, null
   %modest = icmp ult i64 %needed, {MODEST}
   %both = and i1 %modest, %spares
@@ -96,7 +97,8 @@ entry:
   %small = icmp slt i64 %wanted, {LEAST}
   %bytes = select i1 %small, i64 {LEAST}, i64 %wanted
   %whole = add i64 %bytes, {2 * ALIGN}
-  %sane = icmp slt i64 %needed, {1 << 46}
+  %limit = load i64, ptr %a.most
+  %sane = icmp sle i64 %needed, %limit
   br i1 %sane, label %ask, label %bad
 ask:
   br i1 %none, label %make, label %again
@@ -192,6 +194,7 @@ class Arena:
         self._code = code
         self._trim = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(code["arena_trim"])
         self._memory.set(FREE_LIST["bound"], bound)
+        self._memory.set(FREE_LIST["most"], installed_memory())
         self._memory.set(FREE_LIST["malloc"], address_of(ctypes.pythonapi.PyMem_RawMalloc))
         self._memory.set(FREE_LIST["realloc"], address_of(ctypes.pythonapi.PyMem_RawRealloc))
         self._memory.set(FREE_LIST["free"], address_of(ctypes.pythonapi.PyMem_RawFree))
