@@ -197,13 +197,16 @@ def argument_names(dynamic: Any, fn: Any) -> None:
             raise TraceError(f"dynamic names {name!r}", f"the arguments are {', '.join(known)}", 'write dynamic={"X": {0: dim("n")}} for an argument X')
 
 
-def chosen_dims(dynamic: DynamicDims, spellings: Iterable[str], rank: int) -> dict[int, DimExpr | None]:
-    """The dimensions of an argument that `dynamic` names, and the sizes they are declared as. Raises TraceError if it has no such dimension."""
+def chosen_dims(dynamic: DynamicDims, spellings: Iterable[str], rank: int, strict: bool = True) -> dict[int, DimExpr | None]:
+    """The dimensions of an argument that `dynamic` names, and the sizes they are declared as. Raises TraceError if it has no such dimension,
+    unless it is an array of a ragged batch or a prepared matrix (not `strict`), whose dimensions are others."""
     out: dict[int, DimExpr | None] = {}
     for text in spellings:
         dims = dynamic.get(text, ())
         for d in dims:
             if not isinstance(d, int) or not -rank <= d < rank:
+                if not strict:
+                    continue
                 raise TraceError(f"dynamic[{text!r}] names dimension {d!r}", f"{text} has {rank} dimensions", "count dimensions from 0, or from -1 backwards")
             out[d % rank] = dims[d] if isinstance(dims, Mapping) else None
     return out

@@ -230,7 +230,7 @@ def _traced(
     found = leaves(fn, args, given, static)
     tracer = Tracer(identifier(name or str(getattr(fn, "__name__", "function"))), LazyArray)
     tracer.rows = rows
-    binder = _Binder(tracer, found, dynamic, where, rows)
+    binder = _Binder(tracer, found, dynamic, where, rows, taken_apart=hasattr(fn, "__signature__"))
     values = {leaf.path: binder.bind(leaf) for leaf in found if leaf.kind != "static"}
     binder.admit()
     called = [_rebuilt((n,), a, values) for n, a in enumerate(args)]
@@ -338,9 +338,9 @@ class _Binder:
     """Makes the inputs of the program from the leaves of a call."""
 
     def __init__(
-        self, tracer: Tracer, found: list[Leaf], dynamic: str | DynamicDims, where: Sequence[Relation], rows: frozenset[str] = frozenset()
+        self, tracer: Tracer, found: list[Leaf], dynamic: str | DynamicDims, where: Sequence[Relation], rows: frozenset[str] = frozenset(), taken_apart: bool = False
     ) -> None:
-        self.tracer, self.dynamic, self.rows = tracer, dynamic, rows
+        self.tracer, self.dynamic, self.rows, self.taken_apart = tracer, dynamic, rows, taken_apart
         self.slots: list[InputSlot] = []
         self.sources: list[SymbolSource] = []
         extents = [e for leaf in found if leaf.kind == "spec" for e in leaf.value.shape if isinstance(e, DimExpr)]
@@ -448,7 +448,7 @@ class _Binder:
             if self.dynamic not in ("all", "none"):
                 raise TraceError(f"dynamic={self.dynamic!r}", "known are 'all', 'none' and a mapping from arguments to dimensions", "use one of these")
             return None if self.dynamic == "all" else {}
-        return chosen_dims(self.dynamic, dict.fromkeys((text, name)), rank)
+        return chosen_dims(self.dynamic, dict.fromkeys((text, name)), rank, strict=not self.taken_apart)
 
 
 def _python_type(value: Any) -> type:
