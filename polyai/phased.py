@@ -95,26 +95,52 @@ def arrays_of(inputs: Sequence[tn.Input], given: Sequence[Any], described: Seque
 
 
 Array = NDArray[Any]
-_ARGUMENT = 6
+Kind = tuple[type, np.dtype[Any], np.dtype[Any], int]
+"""What an argument must be: its class, the types of its indices and values, and the dimension that its positions lie along, or `LIST`."""
+LIST = -1
+_ROWS = ("pos1", "crd1", "val", "stored", "0", "1")
+_LISTED = ("pos0", "crd0", "crd1", "val", "stored", "0", "1")
 """Registers of an argument: the addresses of its positions, coordinates and values, how much it stores, its extents."""
 
 
+def _rows(matrix: Any, index: np.dtype[Any], dtype: np.dtype[Any], major: int) -> tuple[int, ...] | None:
+    """The registers of a matrix in CSR or CSC; None if its arrays have to be looked at more closely."""
+    pos, crd, val, shape = matrix.indptr, matrix.indices, matrix.data, matrix.shape
+    if pos.dtype != index or crd.dtype != index or val.dtype != dtype or not pos.ndim == crd.ndim == val.ndim == 1:
+        return None
+    if not (pos.flags.carray and crd.flags.carray and val.flags.carray) or len(pos) != shape[major] + 1:
+        return None
+    stored = int(pos[-1])
+    if pos[0] != 0 or not 0 <= stored <= min(len(crd), len(val)):
+        return None
+    return address(pos), address(crd), address(val), stored, *shape
+
+
+def _list(matrix: Any, index: np.dtype[Any], dtype: np.dtype[Any], ends: Array) -> tuple[int, ...] | None:
+    """The registers of a matrix in COO, and in `ends` where its list begins and ends; None as for `_rows`."""
+    val, shape = matrix.data, matrix.shape
+    first, second = interop.coords_of(matrix)
+    if first.dtype != index or second.dtype != index or val.dtype != dtype or not first.ndim == second.ndim == val.ndim == 1:
+        return None
+    stored = len(val)
+    if not (first.flags.carray and second.flags.carray and val.flags.carray) or not len(first) == len(second) == stored:
+        return None
+    ends[1] = stored
+    return address(ends), address(first), address(second), address(val), stored, *shape
+
+
 class _Plain:
-    """Calls for matrices in CSR or CSC whose one result lies along the pattern `name`, which the last kernel fills."""
+    """Calls for matrices in CSR, CSC or COO whose one result lies along the pattern `name`, which the last kernel fills."""
 
-    MADE: tuple[str, ...]
-    """What the caller makes of the pattern `name`, by suffix."""
-
-    def __init__(self, variant: Phased, kinds: Sequence[tuple[type, np.dtype[Any], np.dtype[Any], int]], registers: dict[str, int], threads: int) -> None:
-        self.variant, self.kinds, self.registers = variant, kinds, registers
+    def __init__(self, variant: Phased, kinds: Sequence[Kind], registers: dict[str, int], threads: int) -> None:
+        self.variant, self.kinds, self.registers, given = variant, kinds, registers, len(registers)
         self.stages = [staging.stage_of(k) for k in variant.kernels]
         self.name = self.stages[-1].plan.fills
-        for suffix in self.MADE:
-            self._register(f"{self.name}.{suffix}")
+        for name in self._made(self.stages):
+            self._register(name)
         self.total = self._register(tn.nnz_of(self.name))
         self.threads = self._register(tn.THREADS)
-        self.results = {name: to_numpy(BY_NAME[p.dtype]) for name, p in self.stages[-1].results}
-        self.along = [(name, self.results[name], self._register(name)) for name in self._along(self.stages[-1], self.name)]
+        self.results = {name: to_numpy(BY_NAME[p.dtype]) for stage in self.stages for name, p in stage.results}
         self.slots = [[registers[name] for _, name in stage.slots] for stage in self.stages]
         self.go = [variant.runtime.launcher(k, threads) for k in variant.kernels]
         self.start = [0] * len(registers)
@@ -129,8 +155,8 @@ class _Plain:
         self.kind = form.name if type_.pattern.dims == (0, 1) else {"csr": "csc", "csc": "csr"}[form.name]
         self.matrix = any(isinstance(o, ArrayOut) and o.is_matrix for o in traced.outputs)
         self.values = output if output in self.results else f"{output}.val"
-        self.watched = sorted({s for s, r in registers.items() if "." not in s and r < _ARGUMENT * len(kinds)})
-        self.sizes = compile_sizes((self.stages[-1].plan.rows, *type_.shape), self.watched)
+        self.watched = sorted({s for s, r in registers.items() if "." not in s and r < given})
+        self.sizes = compile_sizes((*type_.shape, *(s.plan.rows for s in self.stages)), self.watched)
 
     def _register(self, name: str) -> int:
         return self.registers.setdefault(name, len(self.registers))
@@ -147,20 +173,20 @@ class _Plain:
         if any(s.plan.requires or s.plan.runs for s in stages) or type_.pattern is None or type_.pattern.owner != name or type_.rank != 2:
             return None
         registers: dict[str, int] = {}
-        looked: list[tuple[type, np.dtype[Any], np.dtype[Any], int]] = []
+        looked: list[Kind] = []
         for slot, (kind, form, dtype) in zip(traced.inputs, kinds):
-            if form is None or form.name not in ("csr", "csc") or form.rank != 2:
+            if form is None or form.rank != 2 or form.name not in ("csr", "csc", "coo"):
                 return None
-            for suffix in ("pos1", "crd1", "val", "stored", "rows", "columns"):
+            for suffix in _LISTED if form.name == "coo" else _ROWS:
                 registers[f"{slot.name}.{suffix}"] = len(registers)
-            looked.append((kind, np.dtype(f"i{form.index_bits // 8}"), to_numpy(dtype), form.order[0]))
+            looked.append((kind, np.dtype(f"i{form.index_bits // 8}"), to_numpy(dtype), LIST if form.name == "coo" else form.order[0]))
         for symbol, n, dim in sources:
-            registers[symbol] = _ARGUMENT * n + (3 if dim == NNZ else 4 + dim)
+            registers[symbol] = registers[f"{traced.inputs[n].name}.{'stored' if dim == NNZ else dim}"]
         for slot in traced.inputs:
             registers.setdefault(tn.nnz_of(slot.name), registers[f"{slot.name}.stored"])
-        sizes = set().union(*map(symbols, (*type_.shape, stages[-1].plan.rows)))
-        known = {*registers, *(f"{name}.{s}" for s in cls.MADE), tn.nnz_of(name), tn.THREADS, *cls._along(stages[-1], name)}
-        if not sizes <= known or not {n for stage in stages for _, n in stage.slots} <= known:
+        sizes = set().union(*map(symbols, (*type_.shape, *(s.plan.rows for s in stages))))
+        known = {*registers, *cls._made(stages), tn.nnz_of(name), tn.THREADS}
+        if not sizes <= set(registers) or not {n for stage in stages for _, n in stage.slots} <= known:
             return None
         return cls(variant, looked, registers, threads)
 
@@ -170,35 +196,34 @@ class _Plain:
         raise NotImplementedError
 
     @staticmethod
-    def _along(stage: staging.Stage, name: str) -> tuple[str, ...]:
-        """The results of the last kernel along the pattern."""
-        return stage.along
+    def _made(stages: Sequence[staging.Stage]) -> tuple[str, ...]:
+        """The names of what the caller makes, beside the count of the last pattern."""
+        raise NotImplementedError
 
     def caller(self, other: Slow, token: tuple[ContextVar[Any], object]) -> Slow:
         """The function for calls like the first; `other` for those that it does not take."""
         context, active = token
         kinds, count, start, traced = self.kinds, len(self.kinds), self.start, self.variant.traced
         watched = [self.registers[s] for s in self.watched]
+        lists = count if any(major == LIST for *_, major in kinds) else 0
 
         def call(*given: Any, **named: Any) -> Any:
             if named or len(given) != count or context.get() is not active:
                 return other(*given, **named)
-            known = start.copy()
-            at = 0
-            for value, (cls, index, dtype, major) in zip(given, kinds):
+            known, at = start.copy(), 0
+            ends = np.zeros((lists, 2), np.int64) if lists else None  # of lists, which the kernels read
+            for n, (value, (cls, index, dtype, major)) in enumerate(zip(given, kinds)):
                 if type(value) is not cls:
                     return other(*given)
-                matrix: Any = value
-                pos, crd, val, shape = matrix.indptr, matrix.indices, matrix.data, matrix.shape
-                if pos.dtype is not index or crd.dtype is not index or val.dtype is not dtype or not pos.ndim == crd.ndim == val.ndim == 1:
+                if major != LIST:
+                    found = _rows(value, index, dtype, major)
+                else:
+                    assert ends is not None
+                    found = _list(value, index, dtype, ends[n].view(index))
+                if found is None:
                     return other(*given)
-                if not (pos.flags.carray and crd.flags.carray and val.flags.carray) or len(pos) != shape[major] + 1:
-                    return other(*given)
-                stored = int(pos[-1])
-                if pos[0] != 0 or not 0 <= stored <= min(len(crd), len(val)):
-                    return other(*given)
-                known[at : at + _ARGUMENT] = address(pos), address(crd), address(val), stored, *shape
-                at += _ARGUMENT
+                known[at : at + len(found)] = found
+                at += len(found)
             sizes = tuple([known[r] for r in watched])
             if sizes != self.good:
                 if traced.guards and traced.broken_guard(dict(zip(self.watched, sizes))) is not None:
@@ -212,8 +237,9 @@ class _Plain:
 
         return call
 
-    def _run(self, known: list[int], rows: int, *shape: int) -> Any:
-        """The result for arguments in registers; None if the call has to go the other way."""
+    def _run(self, known: list[int], *sizes: int) -> Any:
+        """The result for arguments in registers; None if the call has to go the other way. `sizes`: its shape, then the rows of each stage's
+        pattern."""
         raise NotImplementedError
 
     def _finished(self, shape: tuple[int, ...], positions: Array, arrays: Mapping[str, Array], began: int) -> Any:
@@ -227,7 +253,14 @@ class _Plain:
 class Bounded(_Plain):
     """Calls of two kernels: the first bounds the rows of the result, the second fills them."""
 
-    MADE = ("pos1", "cuts", "end1", "chunks", "part")
+    def __init__(self, variant: Phased, kinds: Sequence[Kind], registers: dict[str, int], threads: int) -> None:
+        super().__init__(variant, kinds, registers, threads)
+        self.along = [(name, self.results[name], self.registers[name]) for name in self.stages[-1].along]
+
+    @staticmethod
+    def _made(stages: Sequence[staging.Stage]) -> tuple[str, ...]:
+        name = stages[-1].plan.fills
+        return (*(f"{name}.{suffix}" for suffix in ("pos1", "cuts", "end1", "chunks", "part")), *stages[-1].along)
 
     @staticmethod
     def _takes(stages: Sequence[staging.Stage], name: str) -> bool:
@@ -236,9 +269,9 @@ class Bounded(_Plain):
         own = {n for n, _ in stages[1].results} == {*stages[1].along, f"{name}.end1"}
         return own and [n for n, _ in stages[0].results] == [f"{name}.pos1"] and stages[0].plan.counts == name
 
-    def _run(self, known: list[int], rows: int, *shape: int) -> Any:
+    def _run(self, known: list[int], *sizes: int) -> Any:
         """The result for arguments in registers; None if the rows have to be counted, since there is no room for their bounds."""
-        variant, registers, name = self.variant, self.registers, self.name
+        variant, registers, name, shape, rows = self.variant, self.registers, self.name, sizes[:2], sizes[-1]
         began = variant.runtime.ticks()
         bounds = np.empty(rows + 1, np.int64)
         known[registers[f"{name}.pos1"]] = address(bounds)
@@ -263,34 +296,48 @@ class Bounded(_Plain):
 
 
 class Regrouped(_Plain):
-    """Calls of one kernel that puts what a matrix stores in another order: it stores at most as much."""
+    """Calls of kernels that put what a matrix stores in another order, one after the other: each stores at most as much."""
 
-    MADE = ("pos1", "crd1", "val")
+    def __init__(self, variant: Phased, kinds: Sequence[Kind], registers: dict[str, int], threads: int) -> None:
+        super().__init__(variant, kinds, registers, threads)
+        self.steps = []
+        for stage, go, slots in zip(self.stages, self.go, self.slots):
+            made = [(self.results[name], registers[name]) for name in _parts(stage)]
+            own, source = (registers[tn.nnz_of(n)] for n in (stage.plan.fills, stage.plan.within[0]))
+            self.steps.append((go, slots, source, own, made, sum(dtype.itemsize for dtype, _ in made[1:]), stage.plan.index_bits))
 
     @staticmethod
     def _takes(stages: Sequence[staging.Stage], name: str) -> bool:
-        (stage, *more) = stages
-        results = {n for n, _ in stage.results}
-        return not more and stage.plan.counts == name and len(stage.plan.within) == 1 and results == {f"{name}.{part}" for part in Regrouped.MADE}
+        return all(s.plan.counts == s.plan.fills and len(s.plan.within) == 1 and {n for n, _ in s.results} == set(_parts(s)) for s in stages)
 
     @staticmethod
-    def _along(stage: staging.Stage, name: str) -> tuple[str, ...]:
-        return (f"{name}.crd1", f"{name}.val")
+    def _made(stages: Sequence[staging.Stage]) -> tuple[str, ...]:
+        return tuple(name for stage in stages for name in (*_parts(stage), tn.nnz_of(stage.plan.fills)))
 
-    def _run(self, known: list[int], rows: int, *shape: int) -> Any:
-        variant, registers, name = self.variant, self.registers, self.name
-        began = variant.runtime.ticks()
-        total = known[registers[tn.nnz_of(self.stages[0].plan.within[0])]]
-        if not staging.has_room(total, sum(dtype.itemsize for _, dtype, _ in self.along), self.bits):
-            return None
-        positions = np.empty(rows + 1, self.results[f"{name}.pos1"])
-        known[self.total], known[registers[f"{name}.pos1"]] = total, address(positions)
-        arrays = {}
-        for array, dtype, register in self.along:
-            arrays[array] = made = variant.runtime.empty((total,), dtype)
-            known[register] = address(made)
-        self.go[0]([known[r] for r in self.slots[0]])
-        stored = int(positions[-1])
-        if stored != total:  # coordinates that repeat were added up
-            arrays = {array: made[:stored].copy() for array, made in arrays.items()}
-        return self._finished(shape, positions.astype(f"i{self.bits // 8}", copy=False), arrays, began)
+    def _run(self, known: list[int], *sizes: int) -> Any:
+        runtime, arrays, held = self.variant.runtime, [], []
+        began = runtime.ticks()
+        for (go, slots, source, own, made, width, bits), rows in zip(self.steps, sizes[2:]):
+            held.append(arrays)  # what the kernel reads
+            total = known[own] = known[source]
+            if not staging.has_room(total, width, bits):
+                return None
+            (dtype, register), *along = made
+            positions = np.empty(rows + 1, dtype)
+            known[register] = address(positions)
+            arrays = [positions]
+            for dtype, register in along:
+                arrays.append(runtime.empty((total,), dtype))
+                known[register] = address(arrays[-1])
+            go([known[r] for r in slots])
+            known[own] = int(positions[-1])
+        positions, coordinates, values = arrays
+        if known[own] != total:  # coordinates that repeat were added up
+            coordinates, values = coordinates[: known[own]].copy(), values[: known[own]].copy()
+        parts = {f"{self.name}.crd1": coordinates, self.values: values}
+        return self._finished(sizes[:2], positions.astype(f"i{self.bits // 8}", copy=False), parts, began)
+
+
+def _parts(stage: staging.Stage) -> tuple[str, str, str]:
+    name = stage.plan.fills
+    return f"{name}.pos1", f"{name}.crd1", f"{name}.val"
