@@ -108,13 +108,16 @@ def _blocks(array: Any, wanted: Format, blocksize: tuple[int, int]) -> SparseArr
     for d, (extent, size) in enumerate(zip(array.shape, blocksize)):
         if extent % size:
             raise ShapeError(f"dimension {d} has {extent} elements", f"bsr has blocks of {size} there", "pad it to a multiple")
-    rows = array.tocsr(copy=True)
-    rows.sum_duplicates()
+    rows = array.tocsr()
+    if tuple(blocksize) == (1, 1):  # arrays that SciPy would share, and repeats that it would keep
+        rows = rows.copy()
+        rows.sum_duplicates()
     found = rows.tobsr(tuple(blocksize))
     found.sort_indices()
     runtime().stats.count("conversions")
     width = f"i{wanted.index_bits // 8}"
-    return SparseArray(wanted, array.shape, {"pos1": found.indptr.astype(width), "crd1": found.indices.astype(width), "val": found.data.reshape(-1)})
+    index = {"pos1": found.indptr.astype(width, copy=False), "crd1": found.indices.astype(width, copy=False)}
+    return SparseArray.around(wanted, array.shape, {**index, "val": found.data.reshape(-1)})
 
 
 def _to(order: tuple[int, int], sorted: bool) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ def _require(holds: bool, what: str, why: str, remedy: str = "rebuild it with po
         raise SparseStructureError(what, why, remedy)
 
 
+@cache
 def verify_format(format: Format) -> None:
     """Raise SparseStructureError unless the levels make sense in their order."""
     order_is_a_permutation(format)
