@@ -315,7 +315,9 @@ class Regrouped(_Plain):
         return tuple(name for stage in stages for name in (*_parts(stage), tn.nnz_of(stage.plan.fills)))
 
     def _run(self, known: list[int], *sizes: int) -> Any:
-        runtime, arrays, held = self.variant.runtime, [], []
+        runtime = self.variant.runtime
+        arrays: list[Array] = []
+        held: list[list[Array]] = []
         began = runtime.ticks()
         for (go, slots, source, own, made, width, bits), rows in zip(self.steps, sizes[2:]):
             held.append(arrays)  # what the kernel reads
