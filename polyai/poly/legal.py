@@ -14,7 +14,7 @@ import islpy as isl
 
 from polyai.errors import ScheduleError, VerifyError
 from polyai.poly import tree as st
-from polyai.poly.access import guards_of, loads_in, variables_in
+from polyai.poly.access import begins_below_zero, guards_of, loads_in, variables_in
 from polyai.poly.affine import Parameters, affine
 from polyai.poly.context import domains, parameters, relations
 from polyai.poly.deps import Deps
@@ -290,6 +290,8 @@ def hidden_loads(statement: Statement, scop: Scop) -> frozenset[Load]:
 
 def _may_leave(statement: Statement, scop: Scop, load: Load, guards: tuple[str, ...]) -> bool:
     """Whether an affine index of `load` may lie outside where `guards`, conditions as isl text, hold."""
+    if not guards and any(begins_below_zero(i, statement) for i in load.indices):
+        return True  # plainly: isl need not be asked
     known = {*statement.dims, *scop.parameters}
     array = next(a for a in scop.arrays if a.name == load.array)
     texts = [affine(i, known) for i in load.indices]
