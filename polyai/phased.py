@@ -1,13 +1,13 @@
 """The quick ways of calls with phases: arguments are looked at once, and nothing is asked that the first call has answered.
 
-Most sparse results are made by two kernels: one bounds the rows, one fills them; conversions by one. `Bounded` and `Regrouped` know their
-slots by number and call them with nothing in between but the arrays they make; a call that is not as the first one was, or fails, goes
-the other way (`quick`), and from there to where errors are explained.
+Most sparse results are made by two kernels: one bounds the rows, one fills them; conversions by one, for which a list takes two. `Direct` knows
+the slots of such kernels by number and calls them, one after the other, with nothing in between but the arrays they make; a call that is
+not as the first one was, or fails, goes the other way (`quick`), and from there to where errors are explained.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any, Protocol, Self
 
@@ -82,8 +82,8 @@ def quick(variant: Phased, args: tuple[Any, ...], run: Run, slow: Slow, token: t
         except SparseStructureError:  # a copy in order may serve
             return slow(*given)
 
-    plain = Bounded.of(variant, kinds, sources, threads) or Regrouped.of(variant, kinds, sources, threads)
-    return call if plain is None else plain.caller(call, token)
+    direct = Direct.of(variant, kinds, sources, threads)
+    return call if direct is None else direct.caller(call, token)
 
 
 def arrays_of(inputs: Sequence[tn.Input], given: Sequence[Any], described: Sequence[interop.Described]) -> dict[str, Any]:
@@ -129,16 +129,142 @@ def _list(matrix: Any, index: np.dtype[Any], dtype: np.dtype[Any], ends: Array) 
     return address(ends), address(first), address(second), address(val), stored, *shape
 
 
-class _Plain:
+def _steps(stages: Sequence[staging.Stage]) -> list[type[_Regrouped | _Bounded]] | None:
+    """How the kernels are called, in order; None if one is neither."""
+    steps: list[type[_Regrouped | _Bounded]] = []
+    at = 0
+    while at < len(stages):
+        step = next((s for s in (_Regrouped, _Bounded) if s.takes(stages[at : at + s.STAGES])), None)
+        if step is None:
+            return None
+        steps.append(step)
+        at += step.STAGES
+    return steps
+
+
+class _Step:
+    """Kernels that assemble one pattern, `name`, and what lies along it."""
+
+    STAGES: int
+
+    def __init__(self, whole: Direct, first: int) -> None:
+        self.runtime, self.first = whole.variant.runtime, first
+        self.stage = whole.stages[first + self.STAGES - 1]
+        self.name, self.bits = self.stage.plan.fills, self.stage.plan.index_bits
+        self.go, self.slots = whole.go[first : first + self.STAGES], whole.slots[first : first + self.STAGES]
+        self.count, self.registers = whole.registers[tn.nnz_of(self.name)], whole.registers
+        self.along = [(name, whole.results[name], whole.registers[name]) for name in self.results((self.stage,))]
+        self.width = sum(dtype.itemsize for _, dtype, _ in self.along)
+        self.index = whole.results[f"{self.name}.{self.POSITIONS}"]
+
+    POSITIONS: str
+    """The result that says where rows are."""
+
+    @staticmethod
+    def takes(stages: Sequence[staging.Stage]) -> bool:
+        """Whether the kernels are such as this class calls."""
+        raise NotImplementedError
+
+    @staticmethod
+    def results(stages: Sequence[staging.Stage]) -> tuple[str, ...]:
+        """The results of the last kernel along the pattern."""
+        raise NotImplementedError
+
+    def run(self, known: list[int], rows: int) -> dict[str, Array] | None:
+        """What the kernels make, for `known` in registers, which learn of it; None if there is no room."""
+        raise NotImplementedError
+
+
+class _Regrouped(_Step):
+    """One kernel that puts what a matrix stores in another order: it stores at most as much."""
+
+    STAGES, POSITIONS = 1, "pos1"
+
+    @staticmethod
+    def takes(stages: Sequence[staging.Stage]) -> bool:
+        (stage,) = stages
+        name = stage.plan.fills
+        made = {f"{name}.{part}" for part in ("pos1", "crd1", "val")}
+        return stage.plan.counts == name and len(stage.plan.within) == 1 and {n for n, _ in stage.results} == made
+
+    @staticmethod
+    def results(stages: Sequence[staging.Stage]) -> tuple[str, ...]:
+        name = stages[-1].plan.fills
+        return f"{name}.crd1", f"{name}.val"
+
+    def run(self, known: list[int], rows: int) -> dict[str, Array] | None:
+        total = known[self.count] = known[self.registers[tn.nnz_of(self.stage.plan.within[0])]]
+        if not staging.has_room(total, self.width, self.bits):
+            return None
+        positions = np.empty(rows + 1, self.index)
+        known[self.registers[f"{self.name}.pos1"]] = address(positions)
+        arrays: dict[str, Array] = {}
+        for array, dtype, register in self.along:
+            arrays[array] = made = self.runtime.empty((total,), dtype)
+            known[register] = address(made)
+        self.go[0]([known[r] for r in self.slots[0]])
+        stored = known[self.count] = int(positions[-1])
+        if stored != total:  # coordinates that repeat were added up
+            for array, _, register in self.along:
+                arrays[array] = made = arrays[array][:stored].copy()
+                known[register] = address(made)
+        return {**arrays, f"{self.name}.pos1": positions}
+
+
+class _Bounded(_Step):
+    """Two kernels: the first bounds the rows of the pattern, the second fills them."""
+
+    STAGES, POSITIONS = 2, "end1"
+    MADE = ("pos1", "cuts", "end1", "chunks", "part")
+
+    @staticmethod
+    def takes(stages: Sequence[staging.Stage]) -> bool:
+        if len(stages) != 2 or not stages[1].packed or stages[1].plan.within:
+            return False
+        bound, fill = stages
+        name = fill.plan.fills
+        own = {n for n, _ in fill.results} == {*fill.along, f"{name}.end1"}
+        return own and [n for n, _ in bound.results] == [f"{name}.pos1"] and bound.plan.counts == name
+
+    @staticmethod
+    def results(stages: Sequence[staging.Stage]) -> tuple[str, ...]:
+        return stages[-1].along
+
+    def run(self, known: list[int], rows: int) -> dict[str, Array] | None:
+        name = self.name
+        pos, cuts_at, end, chunks, part = (self.registers[f"{name}.{suffix}"] for suffix in self.MADE)
+        bounds = np.empty(rows + 1, np.int64)
+        known[pos] = address(bounds)
+        self.go[0]([known[r] for r in self.slots[0]])
+        total = known[self.count] = int(bounds[-1])
+        if not staging.has_room(total, self.width, self.bits):
+            return None
+        cuts, known[part] = self.runtime.cuts(bounds, total, staging.parts_of(total))
+        positions = np.zeros(rows + 1, self.index)
+        known[chunks], known[cuts_at], known[end] = len(cuts) - 1, address(cuts), address(positions) + positions.itemsize
+        arrays: dict[str, Array] = {}
+        for array, dtype, register in self.along:
+            arrays[array] = made = self.runtime.empty((total,), dtype)
+            known[register] = address(made)
+        self.go[1]([known[r] for r in self.slots[1]])
+        stored = known[self.count] = int(positions[-1])
+        if stored != total:
+            for array, _, register in self.along:
+                arrays[array].resize(stored, refcheck=False)
+                known[register] = address(arrays[array])
+        known[pos] = address(positions)
+        return {**arrays, f"{name}.pos1": positions}
+
+
+class Direct:
     """Calls for matrices in CSR, CSC or COO whose one result lies along the pattern `name`, which the last kernel fills."""
 
     def __init__(self, variant: Phased, kinds: Sequence[Kind], registers: dict[str, int], threads: int) -> None:
         self.variant, self.kinds, self.registers, given = variant, kinds, registers, len(registers)
         self.stages = [staging.stage_of(k) for k in variant.kernels]
         self.name = self.stages[-1].plan.fills
-        for name in self._made(self.stages):
+        for name in _made(self.stages):
             self._register(name)
-        self.total = self._register(tn.nnz_of(self.name))
         self.threads = self._register(tn.THREADS)
         self.results = {name: to_numpy(BY_NAME[p.dtype]) for stage in self.stages for name, p in stage.results}
         self.slots = [[registers[name] for _, name in stage.slots] for stage in self.stages]
@@ -156,7 +282,10 @@ class _Plain:
         self.matrix = any(isinstance(o, ArrayOut) and o.is_matrix for o in traced.outputs)
         self.values = output if output in self.results else f"{output}.val"
         self.watched = sorted({s for s, r in registers.items() if "." not in s and r < given})
-        self.sizes = compile_sizes((*type_.shape, *(s.plan.rows for s in self.stages)), self.watched)
+        self.steps: list[_Step] = []
+        for step in _steps(self.stages) or ():
+            self.steps.append(step(self, sum(s.STAGES for s in self.steps)))
+        self.sizes = compile_sizes((*type_.shape, *(s.stage.plan.rows for s in self.steps)), self.watched)
 
     def _register(self, name: str) -> int:
         return self.registers.setdefault(name, len(self.registers))
@@ -167,7 +296,7 @@ class _Plain:
         traced = variant.traced
         stages = [staging.stage_of(k) for k in variant.kernels]
         name = stages[-1].plan.fills
-        if not name or len(traced.program.outputs) != 1 or any(k.extra.get("aliases") for k in variant.kernels) or not cls._takes(stages, name):
+        if not name or len(traced.program.outputs) != 1 or any(k.extra.get("aliases") for k in variant.kernels) or _steps(stages) is None:
             return None
         type_ = tn.types_of(traced.program)[traced.program.outputs[0]]
         if any(s.plan.requires or s.plan.runs for s in stages) or type_.pattern is None or type_.pattern.owner != name or type_.rank != 2:
@@ -185,20 +314,10 @@ class _Plain:
         for slot in traced.inputs:
             registers.setdefault(tn.nnz_of(slot.name), registers[f"{slot.name}.stored"])
         sizes = set().union(*map(symbols, (*type_.shape, *(s.plan.rows for s in stages))))
-        known = {*registers, *cls._made(stages), tn.nnz_of(name), tn.THREADS}
+        known = {*registers, *_made(stages), tn.THREADS}
         if not sizes <= set(registers) or not {n for stage in stages for _, n in stage.slots} <= known:
             return None
         return cls(variant, looked, registers, threads)
-
-    @staticmethod
-    def _takes(stages: Sequence[staging.Stage], name: str) -> bool:
-        """Whether the kernels are such as this class calls."""
-        raise NotImplementedError
-
-    @staticmethod
-    def _made(stages: Sequence[staging.Stage]) -> tuple[str, ...]:
-        """The names of what the caller makes, beside the count of the last pattern."""
-        raise NotImplementedError
 
     def caller(self, other: Slow, token: tuple[ContextVar[Any], object]) -> Slow:
         """The function for calls like the first; `other` for those that it does not take."""
@@ -238,108 +357,28 @@ class _Plain:
         return call
 
     def _run(self, known: list[int], *sizes: int) -> Any:
-        """The result for arguments in registers; None if the call has to go the other way. `sizes`: its shape, then the rows of each stage's
+        """The result for arguments in registers; None if the call has to go the other way. `sizes`: its shape, then the rows of each step's
         pattern."""
-        raise NotImplementedError
-
-    def _finished(self, shape: tuple[int, ...], positions: Array, arrays: Mapping[str, Array], began: int) -> Any:
         variant = self.variant
+        began, held = variant.runtime.ticks(), []
+        for step, rows in zip(self.steps, sizes[2:]):
+            found = step.run(known, rows)
+            if found is None:
+                return None
+            held.append(found)  # what later kernels read
+        made = held[-1]
         variant.ticks += variant.runtime.ticks() - began
         variant.served += 1
-        parts = {"pos1": positions, "crd1": arrays[f"{self.name}.crd1"], "val": arrays[self.values]}
-        return interop.made(self.kind, shape, parts, self.matrix, tidy=True)
+        positions = made[f"{self.name}.pos1"].astype(f"i{self.bits // 8}", copy=False)
+        parts = {"pos1": positions, "crd1": made[f"{self.name}.crd1"], "val": made[self.values]}
+        return interop.made(self.kind, sizes[:2], parts, self.matrix, tidy=True)
 
 
-class Bounded(_Plain):
-    """Calls of two kernels: the first bounds the rows of the result, the second fills them."""
-
-    def __init__(self, variant: Phased, kinds: Sequence[Kind], registers: dict[str, int], threads: int) -> None:
-        super().__init__(variant, kinds, registers, threads)
-        self.along = [(name, self.results[name], self.registers[name]) for name in self.stages[-1].along]
-
-    @staticmethod
-    def _made(stages: Sequence[staging.Stage]) -> tuple[str, ...]:
-        name = stages[-1].plan.fills
-        return (*(f"{name}.{suffix}" for suffix in ("pos1", "cuts", "end1", "chunks", "part")), *stages[-1].along)
-
-    @staticmethod
-    def _takes(stages: Sequence[staging.Stage], name: str) -> bool:
-        if len(stages) != 2 or not stages[1].packed or stages[1].plan.within:
-            return False
-        own = {n for n, _ in stages[1].results} == {*stages[1].along, f"{name}.end1"}
-        return own and [n for n, _ in stages[0].results] == [f"{name}.pos1"] and stages[0].plan.counts == name
-
-    def _run(self, known: list[int], *sizes: int) -> Any:
-        """The result for arguments in registers; None if the rows have to be counted, since there is no room for their bounds."""
-        variant, registers, name, shape, rows = self.variant, self.registers, self.name, sizes[:2], sizes[-1]
-        began = variant.runtime.ticks()
-        bounds = np.empty(rows + 1, np.int64)
-        known[registers[f"{name}.pos1"]] = address(bounds)
-        self.go[0]([known[r] for r in self.slots[0]])
-        total = int(bounds[-1])
-        if not staging.has_room(total, self.stages[1].width, self.bits):
-            return None
-        cuts, part = variant.runtime.cuts(bounds, total, staging.parts_of(total))
-        positions = np.zeros(rows + 1, self.results[f"{name}.end1"])
-        known[self.total], known[registers[f"{name}.chunks"]], known[registers[f"{name}.part"]] = total, len(cuts) - 1, part
-        known[registers[f"{name}.cuts"]], known[registers[f"{name}.end1"]] = address(cuts), address(positions) + positions.itemsize
-        arrays = {}
-        for array, dtype, register in self.along:
-            arrays[array] = made = variant.runtime.empty((total,), dtype)
-            known[register] = address(made)
-        self.go[1]([known[r] for r in self.slots[1]])
-        stored = int(positions[-1])
-        if stored != total:
-            for made in arrays.values():
-                made.resize(stored, refcheck=False)
-        return self._finished(shape, positions, arrays, began)
-
-
-class Regrouped(_Plain):
-    """Calls of kernels that put what a matrix stores in another order, one after the other: each stores at most as much."""
-
-    def __init__(self, variant: Phased, kinds: Sequence[Kind], registers: dict[str, int], threads: int) -> None:
-        super().__init__(variant, kinds, registers, threads)
-        self.steps = []
-        for stage, go, slots in zip(self.stages, self.go, self.slots):
-            made = [(self.results[name], registers[name]) for name in _parts(stage)]
-            own, source = (registers[tn.nnz_of(n)] for n in (stage.plan.fills, stage.plan.within[0]))
-            self.steps.append((go, slots, source, own, made, sum(dtype.itemsize for dtype, _ in made[1:]), stage.plan.index_bits))
-
-    @staticmethod
-    def _takes(stages: Sequence[staging.Stage], name: str) -> bool:
-        return all(s.plan.counts == s.plan.fills and len(s.plan.within) == 1 and {n for n, _ in s.results} == set(_parts(s)) for s in stages)
-
-    @staticmethod
-    def _made(stages: Sequence[staging.Stage]) -> tuple[str, ...]:
-        return tuple(name for stage in stages for name in (*_parts(stage), tn.nnz_of(stage.plan.fills)))
-
-    def _run(self, known: list[int], *sizes: int) -> Any:
-        runtime = self.variant.runtime
-        arrays: list[Array] = []
-        held: list[list[Array]] = []
-        began = runtime.ticks()
-        for (go, slots, source, own, made, width, bits), rows in zip(self.steps, sizes[2:]):
-            held.append(arrays)  # what the kernel reads
-            total = known[own] = known[source]
-            if not staging.has_room(total, width, bits):
-                return None
-            (dtype, register), *along = made
-            positions = np.empty(rows + 1, dtype)
-            known[register] = address(positions)
-            arrays = [positions]
-            for dtype, register in along:
-                arrays.append(runtime.empty((total,), dtype))
-                known[register] = address(arrays[-1])
-            go([known[r] for r in slots])
-            known[own] = int(positions[-1])
-        positions, coordinates, values = arrays
-        if known[own] != total:  # coordinates that repeat were added up
-            coordinates, values = coordinates[: known[own]].copy(), values[: known[own]].copy()
-        parts = {f"{self.name}.crd1": coordinates, self.values: values}
-        return self._finished(sizes[:2], positions.astype(f"i{self.bits // 8}", copy=False), parts, began)
-
-
-def _parts(stage: staging.Stage) -> tuple[str, str, str]:
-    name = stage.plan.fills
-    return f"{name}.pos1", f"{name}.crd1", f"{name}.val"
+def _made(stages: Sequence[staging.Stage]) -> tuple[str, ...]:
+    """The names of all that the caller makes."""
+    names: dict[str, None] = {}
+    for stage in stages:
+        if stage.plan.fills:
+            results = stage.along if stage.packed else _Regrouped.results((stage,))
+            names.update(dict.fromkeys((*(f"{stage.plan.fills}.{part}" for part in _Bounded.MADE), *results, tn.nnz_of(stage.plan.fills))))
+    return tuple(names)
