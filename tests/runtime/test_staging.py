@@ -316,7 +316,7 @@ def test_patterns_that_are_made_of_others_take_the_quick_way(op: Callable[..., A
     function = pa.jit(op)
     function(given, b)
     monkeypatch.setattr(staging, "run", None)
-    for again in range(2):
+    for _again in range(2):
         got = function(given, b)
         got.check_format(full_check=True)
         assert got.has_canonical_format and got.shape == want.shape
