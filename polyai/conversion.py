@@ -7,6 +7,7 @@ To CSR, to CSC and to dense arrays kernels convert. Other conversions run in Num
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -196,11 +197,16 @@ def named(
     if blocksize is not None and rank == 2:
         if len(blocksize) != 2 or min(blocksize) < 1:
             raise ShapeError(f"blocksize={blocksize}", "a block has at least one row and one column", "pass two positive numbers")
-        return fm.bsr(int(blocksize[0]), int(blocksize[1]), index_bits)
+        return _blocked(int(blocksize[0]), int(blocksize[1]), index_bits)
     if format in NAMES and rank == 2:
         made: Format = getattr(fm, format)(index_bits)
         return made
     raise UnsupportedError(f"the format {format!r} for {rank} dimensions", "", f"known are {', '.join(NAMES)}; csc, dcsr, bsr, dia and ell hold matrices only")
+
+
+@cache
+def _blocked(rows: int, columns: int, index_bits: int) -> Format:
+    return fm.shared(fm.bsr(rows, columns, index_bits))
 
 
 def _entries(source: Any, shape: Sequence[int] | None) -> tuple[Sequence[Any], Any, tuple[int, ...]]:

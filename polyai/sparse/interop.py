@@ -396,9 +396,9 @@ def validate_fully(value: Any) -> int:
 
 
 def _check_fibres(kind: str, pointers: Array, indices: Array, extent: int) -> None:
-    steps = np.diff(pointers.astype(np.int64, copy=False))
-    if (steps < 0).any():
-        at = int(np.argmax(steps < 0))
+    falls = pointers[1:] < pointers[:-1]
+    if falls.any():
+        at = int(np.argmax(falls))
         raise _bad(f"{kind}: indptr decreases from {pointers[at]} to {pointers[at + 1]} at {at}", "row pointers never decrease")
     _in_range(f"{kind}: indices", indices, extent)
 
