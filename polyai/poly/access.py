@@ -115,6 +115,6 @@ def begins_below_zero(index: Expr, statement: Statement) -> bool:
     """True for `p - 1`, of a dim that runs from 0: the sum of all before, which bounds and counts of fibres are."""
     match index:
         case Apply("sub", (Var(name), Const(value))):
-            return value.real > 0 and name in statement.dims and not any(r.dim == name for r in statement.ragged)
+            return value.real > 0 and f"0 <= {name} <" in statement.domain and not any(r.dim == name for r in statement.ragged)
         case _:
             return False

@@ -274,10 +274,10 @@ def _is_a_part(scop: Scop, dims: Mapping[str, RaggedDim], load: Load, position: 
 def guarded_loads(statement: Statement, scop: Scop) -> frozenset[Load]:
     """The Loads under `where` that may leave their array where the condition does not hold. Others may be made eagerly.
 
-    Only affine indices count: an index that is read from memory is checked when it is bound.
+    Only affine indices count: an index that is read from memory is checked when it is bound. What plainly leaves is no question for isl.
     """
     listed = dict.fromkeys(held for root in statement.roots for held in _held_back(root, False))
-    return frozenset(load for load in listed if _may_leave(statement, scop, load, ()))
+    return frozenset(load for load in listed if any(begins_below_zero(i, statement) for i in load.indices) or _may_leave(statement, scop, load, ()))
 
 
 def hidden_loads(statement: Statement, scop: Scop) -> frozenset[Load]:
@@ -290,8 +290,6 @@ def hidden_loads(statement: Statement, scop: Scop) -> frozenset[Load]:
 
 def _may_leave(statement: Statement, scop: Scop, load: Load, guards: tuple[str, ...]) -> bool:
     """Whether an affine index of `load` may lie outside where `guards`, conditions as isl text, hold."""
-    if not guards and any(begins_below_zero(i, statement) for i in load.indices):
-        return True  # plainly: isl need not be asked
     known = {*statement.dims, *scop.parameters}
     array = next(a for a in scop.arrays if a.name == load.array)
     texts = [affine(i, known) for i in load.indices]
