@@ -14,7 +14,7 @@ import islpy as isl
 
 from polyai.errors import ScheduleError, VerifyError
 from polyai.poly import tree as st
-from polyai.poly.access import guards_of, loads_in, variables_in
+from polyai.poly.access import begins_below_zero, guards_of, loads_in, variables_in
 from polyai.poly.affine import Parameters, affine
 from polyai.poly.context import domains, parameters, relations
 from polyai.poly.deps import Deps
@@ -274,10 +274,10 @@ def _is_a_part(scop: Scop, dims: Mapping[str, RaggedDim], load: Load, position: 
 def guarded_loads(statement: Statement, scop: Scop) -> frozenset[Load]:
     """The Loads under `where` that may leave their array where the condition does not hold. Others may be made eagerly.
 
-    Only affine indices count: an index that is read from memory is checked when it is bound.
+    Only affine indices count: an index that is read from memory is checked when it is bound. What plainly leaves is no question for isl.
     """
     listed = dict.fromkeys(held for root in statement.roots for held in _held_back(root, False))
-    return frozenset(load for load in listed if _may_leave(statement, scop, load, ()))
+    return frozenset(load for load in listed if any(begins_below_zero(i, statement) for i in load.indices) or _may_leave(statement, scop, load, ()))
 
 
 def hidden_loads(statement: Statement, scop: Scop) -> frozenset[Load]:
