@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from polyai.term.collector import paused
 
-with paused():  # nearly all modules: the collector would walk what they hold again and again, a fifth of the time
-    importlib.import_module("polyai.constant")
+with paused():  # all modules: the collector would walk what they hold again and again, a third of the time
+    for _name in ("polyai.constant", "polyai.conversion", "polyai.reuse", "polyai.sparse.diagonal", "polyai.surface"):
+        importlib.import_module(_name)
 del paused
 
 from polyai import errors
