@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from polyai.term.collector import paused
 
-with paused():  # all modules: the collector would walk what they hold again and again, a third of the time
-    for _name in ("polyai.constant", "polyai.conversion", "polyai.reuse", "polyai.sparse.diagonal", "polyai.surface"):
+with paused():  # nearly all modules: the collector would walk what they hold again and again, a third of the time
+    for _name in ("polyai.constant", "polyai.surface"):
         importlib.import_module(_name)
-del paused
+del paused, _name
 
 from polyai import errors
 from polyai.api import Function, cache_clear, cache_export, cache_import, cache_info, compile, explain, policy, stats
 from polyai.constant import jit
-from polyai.conversion import asformat, sparse_array
 from polyai.frontend.semiring import semiring
 from polyai.frontend.spec import (
     bf16,
@@ -41,8 +40,6 @@ from polyai.frontend.spec import (
 )
 from polyai.options import options
 from polyai.prepare import prepare
-from polyai.reuse import pattern
-from polyai.sparse.diagonal import block_diagonal
 from polyai.sparse.ragged import Ragged, ragged, ragged_from_padded
 from polyai.sparse.tensor import SparseArray
 from polyai.surface import (
@@ -282,14 +279,29 @@ from polyai.surface import (
 
 if TYPE_CHECKING:
     from polyai import datasets
+    from polyai.conversion import asformat, sparse_array
+    from polyai.reuse import pattern
+    from polyai.sparse.diagonal import block_diagonal
 
 __version__ = "0.1.0"
+
+
+_LATE = {"asformat": "polyai.conversion", "sparse_array": "polyai.conversion", "pattern": "polyai.reuse", "block_diagonal": "polyai.sparse.diagonal"}
+"""Names that not every program uses, and the modules that are imported for them."""
 
 
 def __getattr__(name: str) -> Any:
     if name == "datasets":
         return importlib.import_module("polyai.datasets")
-    raise AttributeError(f"module 'polyai' has no attribute {name!r}")
+    home = _LATE.get(name)
+    if home is None:
+        raise AttributeError(f"module 'polyai' has no attribute {name!r}")
+    found = globals()[name] = getattr(importlib.import_module(home), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATE})
 
 
 __all__ = [

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import builtins
 import functools
-from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from polyai.api import Function
 from polyai.frontend import functions as f
 from polyai.frontend import spec
 from polyai.frontend.arguments import has_traced, leaves
-from polyai.frontend.ragged import call as call_ragged
-from polyai.frontend.ragged import is_ragged
+from polyai.frontend.core import Composite
+from polyai.term.late import late
+
+if TYPE_CHECKING:
+    from polyai.frontend import ragged as rg
+else:
+    rg = late("polyai.frontend.ragged")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -28,7 +33,7 @@ def eager(fn: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(fn)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
         if has_traced(args, kwargs):
-            return call_ragged(fn, args, kwargs) if is_ragged(args, kwargs) else fn(*args, **kwargs)
+            return rg.call(fn, args, kwargs) if _composite(args, kwargs) else fn(*args, **kwargs)
         found = leaves(fn, args, kwargs)
         if not builtins.any(leaf.kind in ("array", "sparse", "ragged") for leaf in found):
             return fn(*args, **kwargs)
@@ -42,12 +47,18 @@ def eager(fn: Callable[P, R]) -> Callable[P, R]:
     return call
 
 
+def _composite(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+    """Whether something that stands for several arrays of a trace is among the arguments, or in a list among them."""
+    found = (*args, *kwargs.values())
+    return builtins.any(isinstance(a, Composite) or (isinstance(a, (list, tuple)) and builtins.any(isinstance(x, Composite) for x in a)) for a in found)
+
+
 def _traced(fn: Callable[P, R]) -> Callable[P, R]:
     """`fn` as it is inside a trace: of ragged arrays, row by row."""
 
     @functools.wraps(fn)
     def traced(*args: P.args, **kwargs: P.kwargs) -> R:
-        return call_ragged(fn, args, kwargs) if is_ragged(args, kwargs) else fn(*args, **kwargs)
+        return rg.call(fn, args, kwargs) if _composite(args, kwargs) else fn(*args, **kwargs)
 
     return traced
 
