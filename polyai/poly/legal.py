@@ -7,10 +7,8 @@ up to the hull occurs among the parameters' values, so a schedule that is legal 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from typing import Union, assert_never
-
-import islpy as isl
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, TypeAlias, assert_never
 
 from polyai.errors import ScheduleError, VerifyError
 from polyai.poly import tree as st
@@ -18,20 +16,30 @@ from polyai.poly.access import guards_of, loads_in, variables_in
 from polyai.poly.affine import Parameters, affine
 from polyai.poly.context import domains, parameters, relations
 from polyai.poly.deps import Deps
+from polyai.poly.evident import evidently_legal
 from polyai.poly.nodes import JAM, PARALLEL, VECTOR, Array, Merge, Ragged, RaggedDim, Relation, Scop, Statement, hull_of, isl_name
 from polyai.poly.ties import Ties, equal, ties
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Apply, Cast, Const, Expr, Load, Var
+from polyai.term.late import late
 from polyai.term.node import walk
 
+if TYPE_CHECKING:
+    import islpy as isl
+else:
+    isl = late("islpy")
 
-def check(scop: Scop, deps: Deps, bounds: bool = True) -> None:
-    """Everything below: the gate that every scheduled scop passes. `bounds`: also check accesses, which no schedule changes."""
+
+def check(scop: Scop, deps: Deps | Callable[[], Deps], bounds: bool = True) -> None:
+    """Everything below: the gate that every scheduled scop passes. `bounds`: also check accesses, which no schedule changes.
+    `deps`: the dependences, or what finds them if they are not evident."""
     tree = _tree(scop)
     if bounds:
         in_bounds(scop)
     ragged_arrays_are_indexed_along_their_fibres(scop)
-    legal(scop, deps, tree)
+    every_statement_has_its_leaf_and_its_loops(scop, tree)
+    if not evidently_legal(scop, tree):
+        legal(scop, deps() if callable(deps) else deps, tree)
     no_stranger_in_a_ragged_loop(scop, tree)
     fibres_are_bound_below_their_owners(scop, tree)
 
@@ -62,7 +70,7 @@ def every_statement_has_its_leaf_and_its_loops(scop: Scop, tree: st.Tree) -> Non
             raise ScheduleError("a loop has no place for a statement inside it", f"it has {', '.join(n for n, _ in band.members)}", "give it one")
 
 
-Pairs = tuple[tuple[str, str, isl.Map], ...]
+Pairs: TypeAlias = "tuple[tuple[str, str, isl.Map], ...]"
 """Dependences by the names of their source and target."""
 
 
@@ -79,7 +87,7 @@ def joined(pairs: Pairs) -> isl.UnionMap:
     return out
 
 
-Carried = Union[isl.UnionMap, None]
+Carried: TypeAlias = "isl.UnionMap | None"
 """The dependences that a loop carries; None if it carries none."""
 
 

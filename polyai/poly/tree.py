@@ -11,15 +11,19 @@ Grammar::
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Union, assert_never
-
-import islpy as isl
+from typing import TYPE_CHECKING, Union, assert_never
 
 from polyai.errors import VerifyError
 from polyai.poly.affine import affine, expression_of
 from polyai.poly.nodes import BIND, EXTERN, Schedule, Scop, Statement, hull_of, length_of
 from polyai.scalar.expr import Expr
+from polyai.term.late import late
 from polyai.term.node import node
+
+if TYPE_CHECKING:
+    import islpy as isl
+else:
+    isl = late("islpy")
 
 
 @node

@@ -13,6 +13,7 @@ from polyai.lower.tensor_to_poly import lower
 from polyai.poly import legal
 from polyai.poly import tree as st
 from polyai.poly.deps import dependences
+from polyai.poly.evident import evidently_legal
 from polyai.poly.passes import schedule
 from polyai.poly.ties import equal, ties
 from polyai.scalar import dtype as dt
@@ -95,6 +96,14 @@ def test_the_checker_refuses_the_same_schedules_with_ties_as_without(name: str, 
 
     candidates = [tree, *list(changed(tree))[:40]]
     with_ties = [verdict(c) for c in candidates]
+    assert all(said == "legal" for c, said in zip(candidates, with_ties) if evidently_legal(done, c))
     monkeypatch.setattr(legal._Checker, "_stays", lambda *_: False)
     assert with_ties == [verdict(c) for c in candidates]
     assert with_ties[0] == "legal" and (len(scop.statements) < 2 or any(v != "legal" for v in with_ties))
+
+
+@pytest.mark.parametrize("name", sorted(PROGRAMS))
+def test_schedules_of_ours_are_evidently_legal(name: str) -> None:
+    done, _ = schedule.scheduled(lower(straight(PROGRAMS[name]().program)), {})
+    assert done.schedule is not None
+    assert evidently_legal(done, st.read(done, done.schedule))

@@ -18,10 +18,10 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from functools import cache
 
 from polyai.errors import ScheduleError
 from polyai.poly import tree as st
-from polyai.poly.context import domains
 from polyai.poly.deps import dependences
 from polyai.poly.legal import check, in_bounds
 from polyai.poly.nodes import Scop
@@ -50,14 +50,13 @@ def scheduled(scop: Scop, hints: Mapping[str, int], scheduler: str = "recipe", v
         cut = split.run(given, hints, facts)
         scop = packed.run(fibre_sums.run(pieces.run(cut, hints, facts if cut is given else None)), hints, vector_bytes)
         facts = facts if scop is given else None
-    domain = domains(scop)
-    in_bounds(scop, domain)
-    deps = dependences(scop, domain=domain)
+    in_bounds(scop)
+    deps = cache(lambda: dependences(scop))  # isl is not asked about what is evident
     facts = facts_of(scop, hints) if facts is None else facts
     decisions: list[str] = []
 
     def marked(found: tuple[st.Tree, list[str]]) -> tuple[st.Tree, list[str]]:
-        return mark.run(scop, found[0], deps, facts), found[1]
+        return mark.run(scop, found[0], deps(), facts), found[1]
 
     tries: dict[str, Callable[[], tuple[st.Tree, list[str]]]] = {
         "recipe": lambda: recipe.tree(facts, vector_bytes),
