@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, TypeAlias, assert_never
 
 from polyai.errors import ScheduleError, VerifyError
+from polyai.poly import ranges
 from polyai.poly import tree as st
 from polyai.poly.access import guards_of, loads_in, variables_in
 from polyai.poly.affine import Parameters, affine
@@ -20,7 +21,7 @@ from polyai.poly.evident import evidently_legal
 from polyai.poly.nodes import JAM, PARALLEL, VECTOR, Array, Merge, Ragged, RaggedDim, Relation, Scop, Statement, hull_of, isl_name
 from polyai.poly.ties import Ties, equal, ties
 from polyai.scalar import dtype as dt
-from polyai.scalar.expr import Apply, Cast, Const, Expr, Load, Var
+from polyai.scalar.expr import Apply, Cast, Expr, Load, Var
 from polyai.term.late import late
 from polyai.term.node import walk
 
@@ -211,15 +212,16 @@ def in_bounds(scop: Scop, domain: isl.UnionSet | None = None) -> None:
 
 
 def _in_question(scop: Scop, s: Statement) -> list[Relation]:
-    """Relations with an index other than a dim that runs as far as the array, or one that memory holds."""
+    """Relations with an index that is not plainly inside the array, other than one that memory holds."""
     arrays = {a.name: a for a in scop.arrays}
     far = dict(zip(s.dims, s.extents))
     names = {*s.dims, *scop.parameters}
     asked = set()
-    for load in (Load(s.target, s.at, s.value.dtype), *(n for root in s.roots for n in loads_in(root))):
+    known = {dim: extent for dim, extent in far.items() if not isinstance(extent, Ragged)}
+    for load, guards, _ in ((Load(s.target, s.at, s.value.dtype), (), False), *(found for root in s.roots for found in guards_of(root, names))):
         for index, extent in zip(load.indices, arrays[load.array].extents):
             plain = isinstance(index, Var) and far.get(index.name) == extent
-            plain = plain or (isinstance(index, Const) and isinstance(extent, int) and 0 <= index.value.real < extent)
+            plain = plain or (not isinstance(extent, Ragged) and ranges.inside(index, extent, known, guards))
             if not plain and affine(index, names) is not None:
                 asked.add(load.array)
     return [r for r in (s.write, *s.reads) if r.array in asked]
