@@ -11,6 +11,7 @@ would accept each tree for which `evidently_legal` is true. It is false for much
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import assert_never
 
@@ -24,6 +25,12 @@ from polyai.term.node import node
 ORDER, RELAXED, SCATTERED = "order", "relaxed", "scattered"
 FORBIDDEN = {PARALLEL: (ORDER, RELAXED, SCATTERED), VECTOR: (ORDER, SCATTERED), JAM: (ORDER,)}
 """Which dependences a marked loop may not carry."""
+
+
+Place = tuple[str, str, int]
+"""A dim; or ("i", "floor", 16), the number of its piece, or ("i", "mod", 16), where it is in that piece."""
+
+_PIECE = re.compile(r"floor\(\((\w+)\)/(\d+)\)|\(\((\w+)\) mod (\d+)\)")
 
 
 @node
@@ -65,19 +72,35 @@ def pairs(scop: Scop) -> Iterator[Pair]:
                     yield Pair(s.name, t.name, ORDER, _ties(places, there))
 
 
-def _places(s: Statement, text: str) -> tuple[str | None, ...]:
-    """The dim at each place of an access, None where something else stands. Nothing is said of an access with places that hold commas."""
+def _places(s: Statement, text: str) -> tuple[Place | None, ...]:
+    """What stands at each place of an access, None for something else. Nothing is said of an access with places that hold commas."""
     inside = text[text.index("-> ", text.index("{")) :]
     inside = inside[inside.index("[") + 1 : inside.index("]")]
     parts = [part.strip() for part in inside.split(",")]
-    return () if any(part.count("(") != part.count(")") for part in parts) else tuple(p if p in s.dims else None for p in parts)
+    return () if any(part.count("(") != part.count(")") for part in parts) else tuple(_place(s, part) for part in parts)
 
 
-def _ties(here: tuple[str | None, ...], there: tuple[str | None, ...]) -> tuple[tuple[str, str], ...]:
+def _place(s: Statement, text: str) -> Place | None:
+    if text in s.dims:
+        return text, "", 0
+    found = _PIECE.fullmatch(text)
+    if found is None or (found[1] or found[3]) not in s.dims:
+        return None
+    return (found[1], "floor", int(found[2])) if found[1] else (found[3], "mod", int(found[4]))
+
+
+def _ties(here: tuple[Place | None, ...], there: tuple[Place | None, ...]) -> tuple[tuple[str, str], ...]:
+    """The dims that are equal because they stand at one place, or their quotients and remainders by one number do."""
     found: dict[str, str] = {}
+    halves: dict[tuple[str, str, int], set[str]] = {}
     for source, target in zip(here, there):
-        if source is not None and target is not None:
-            found.setdefault(target, source)
+        if source is None or target is None or source[1:] != target[1:]:
+            continue
+        _, part, size = source
+        known = halves.setdefault((target[0], source[0], size), set())
+        known.add(part)
+        if not part or known == {"floor", "mod"}:
+            found.setdefault(target[0], source[0])
     return tuple(found.items())
 
 

@@ -23,7 +23,6 @@ from polyai.poly.ties import Ties, equal, ties
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Apply, Cast, Expr, Load, Var
 from polyai.term.late import late
-from polyai.term.node import walk
 
 if TYPE_CHECKING:
     import islpy as isl
@@ -66,8 +65,8 @@ def every_statement_has_its_leaf_and_its_loops(scop: Scop, tree: st.Tree) -> Non
         raise ScheduleError(f"the schedule forgets {', '.join(missing)}", "each statement needs a leaf", "add it to the tree")
     if len(placed) != len(scop.statements):
         raise ScheduleError("the schedule has too many leaves", f"statements are {', '.join(sorted(placed))}", "give each statement one leaf")
-    for band in walk(tree):
-        if isinstance(band, st.Band) and sorted(n for n, _ in band.members) != sorted(st.statements_of(band.child)):
+    for band in st.bands_of(tree):
+        if sorted(n for n, _ in band.members) != sorted(st.statements_of(band.child)):
             raise ScheduleError("a loop has no place for a statement inside it", f"it has {', '.join(n for n, _ in band.members)}", "give it one")
 
 

@@ -75,6 +75,23 @@ def statements_of(tree: Tree) -> Iterator[str]:
             assert_never(tree)
 
 
+def bands_of(tree: Tree) -> Iterator[Band]:
+    """The loops, outer ones first."""
+    match tree:
+        case Leaf():
+            return
+        case Band(_, child):
+            yield tree
+            yield from bands_of(child)
+        case Bind(_, _, child):
+            yield from bands_of(child)
+        case Sequence(children):
+            for child in children:
+                yield from bands_of(child)
+        case _:
+            assert_never(tree)
+
+
 def only(tree: Tree, names: frozenset[str]) -> Tree | None:
     """The part of `tree` that holds the statements `names`; None if there is none."""
     match tree:
