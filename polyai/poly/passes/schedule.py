@@ -46,13 +46,12 @@ def scheduled(scop: Scop, hints: Mapping[str, int], scheduler: str = "recipe", v
         return scop, ("nothing to schedule",)
     facts: Mapping[str, Facts] | None = None
     if scheduler == "recipe":
-        given, facts = scop, facts_of(scop, hints)
-        cut = split.run(given, hints, facts)
-        scop = packed.run(fibre_sums.run(pieces.run(cut, hints, facts if cut is given else None)), hints, vector_bytes)
-        facts = facts if scop is given else None
+        facts = facts_of(scop, hints)
+        cut = split.run(scop, hints, facts)
+        scop = packed.run(fibre_sums.run(pieces.run(cut, hints, facts)), hints, vector_bytes, facts)
     in_bounds(scop)
     deps = cache(lambda: dependences(scop))  # isl is not asked about what is evident
-    facts = facts_of(scop, hints) if facts is None else facts
+    facts = facts_of(scop, hints, facts)
     decisions: list[str] = []
 
     def marked(found: tuple[st.Tree, list[str]]) -> tuple[st.Tree, list[str]]:
