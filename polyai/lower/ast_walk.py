@@ -166,22 +166,30 @@ def expression(at: isl.AstExpr) -> lp.LoopExpr:
     return reduce(meaning, args)
 
 
-def instances(ast: Ast) -> Iterator[Instance]:
-    """The statement instances in the order of the text."""
+def children(ast: Ast) -> tuple[Ast, ...]:
+    """The parts one step below."""
     match ast:
         case Instance():
-            yield ast
+            return ()
         case Loop(body=body) | Marked(_, body):
-            yield from instances(body)
-        case Several(children):
-            for child in children:
-                yield from instances(child)
+            return (body,)
+        case Several(parts):
+            return parts
         case Branch(_, then, orelse):
-            yield from instances(then)
-            if orelse is not None:
-                yield from instances(orelse)
+            return (then,) if orelse is None else (then, orelse)
         case _:
             assert_never(ast)
+
+
+def instances(ast: Ast) -> Iterator[Instance]:
+    """The statement instances in the order of the text."""
+    stack = [ast]
+    while stack:
+        part = stack.pop()
+        if isinstance(part, Instance):
+            yield part
+        else:
+            stack.extend(children(part)[::-1])
 
 
 def apart(ast: Ast) -> list[Ast]:

@@ -96,8 +96,7 @@ def launch(body: Body, s: lp.For, write_loop: WriteLoop) -> None:
     name = fn.module.fresh("pa.task")
     task = Function(fn.module, f"define internal i64 @{name}(ptr %context, i64 %chunk, i64 %thread)")
     _write_task(body, task, s, (lower, rounds, upper, chunks), write_loop)
-    fn.module.functions.append(task.text())
-    result = _run(body, name, chunks)
+    result = _run(body, fn.module.task(name, task.text()), chunks)
     scope.leave(saved)
     body.cursor = cursor
     body.leave_if(fn.op(f"icmp ne i64 {result}, 0"), result)
