@@ -19,17 +19,24 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping
 from functools import cache
+from typing import TYPE_CHECKING
 
 from polyai.errors import ScheduleError
 from polyai.poly import tree as st
 from polyai.poly.deps import dependences
 from polyai.poly.legal import check, in_bounds
 from polyai.poly.nodes import Scop
-from polyai.poly.passes import fibre_sums, mark, packed, pieces, recipe, split, start
+from polyai.poly.passes import fibre_sums, packed, pieces, recipe, split
 from polyai.poly.passes.facts import Facts, facts_of
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Var
+from polyai.term.late import late
 from polyai.term.node import walk
+
+if TYPE_CHECKING:
+    from polyai.poly.passes import mark, start
+else:
+    mark, start = late("polyai.poly.passes.mark"), late("polyai.poly.passes.start")
 
 
 def run(scop: Scop, hints: Mapping[str, int] | None = None) -> Scop:
