@@ -73,7 +73,7 @@ class _Lowering:
         self.parallel_level: int | None = None
         self.packed = Packed(self.out, self.streams, self.fibres)
         self.walked: set[str] = set()  # workspaces whose rows have their loop
-        self.inside: dict[int, frozenset[str]] = {}  # statements by id of a part of the loops
+        self.inside: dict[int, tuple[Ast, frozenset[str]]] = {}  # by id of a part of the loops, which is kept, its statements
         self.lanes = 0  # vector and jammed loops around: they hold no parallel one
         for a in scop.arrays:
             if a.role in ("temporary", "workspace") and a.name not in cursors:
@@ -401,10 +401,12 @@ class _Lowering:
 
     def _names_in(self, ast: Ast) -> frozenset[str]:
         """The statements in a part of the kernel's loops."""
-        found = self.inside.get(id(ast))
-        if found is None:
-            found = self.inside[id(ast)] = frozenset().union(*map(self._names_in, children(ast))) if not isinstance(ast, Instance) else frozenset((ast.statement,))
-        return found
+        known = self.inside.get(id(ast))
+        if known is not None:
+            return known[1]
+        names = frozenset((ast.statement,)) if isinstance(ast, Instance) else frozenset[str]().union(*map(self._names_in, children(ast)))
+        self.inside[id(ast)] = (ast, names)
+        return names
 
     def _allocate(self, depth: int, ast: Ast, *, parallel: bool) -> None:
         """Give memory to the temporaries whose statements all lie in `ast`, at the deepest of the loops they may live in."""
