@@ -22,6 +22,7 @@ from polyai.poly.nodes import JAM, PARALLEL, VECTOR, Array, Merge, Ragged, Ragge
 from polyai.poly.ties import Ties, equal, ties
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Apply, Cast, Expr, Load, Var
+from polyai.shapes.expr import Size
 from polyai.term.late import late
 
 if TYPE_CHECKING:
@@ -213,17 +214,25 @@ def in_bounds(scop: Scop, domain: isl.UnionSet | None = None) -> None:
 def _in_question(scop: Scop, s: Statement) -> list[Relation]:
     """Relations with an index that is not plainly inside the array, other than one that memory holds."""
     arrays = {a.name: a for a in scop.arrays}
-    far = dict(zip(s.dims, s.extents))
     names = {*s.dims, *scop.parameters}
     asked = set()
-    known = {dim: extent for dim, extent in far.items() if not isinstance(extent, Ragged)}
     for load, guards, _ in ((Load(s.target, s.at, s.value.dtype), (), False), *(found for root in s.roots for found in guards_of(root, names))):
         for index, extent in zip(load.indices, arrays[load.array].extents):
-            plain = isinstance(index, Var) and far.get(index.name) == extent
-            plain = plain or (not isinstance(extent, Ragged) and ranges.inside(index, extent, known, guards))
-            if not plain and affine(index, names) is not None:
+            if not _is_plain(s, index, extent, guards) and affine(index, names) is not None:
                 asked.add(load.array)
     return [r for r in (s.write, *s.reads) if r.array in asked]
+
+
+def _is_plain(s: Statement, index: Expr, extent: Size | Ragged, guards: tuple[str, ...]) -> bool:
+    """Whether an index is plainly inside an array: a dim that runs as far, or what its range says."""
+    if isinstance(index, Var) and dict(zip(s.dims, s.extents)).get(index.name) == extent:
+        return True
+    return not isinstance(extent, Ragged) and ranges.inside(index, extent, _box(s), guards)
+
+
+def _box(s: Statement) -> dict[str, Size]:
+    """How far the dims run that walk no fibre."""
+    return {dim: extent for dim, extent in zip(s.dims, s.extents) if not isinstance(extent, Ragged)}
 
 
 def _range(scop: Scop, statement: Statement, relation: Relation) -> isl.UnionSet:
@@ -302,8 +311,10 @@ def _may_leave(statement: Statement, scop: Scop, load: Load, guards: tuple[str, 
     known = {*statement.dims, *scop.parameters}
     array = next(a for a in scop.arrays if a.name == load.array)
     texts = [affine(i, known) for i in load.indices]
-    if all(t is None for t in texts):
+    if all(_is_plain(statement, i, e, guards) for i, e, t in zip(load.indices, array.extents, texts, strict=True) if t is not None):
         return False
+    if not guards and any(ranges.begins_below(i, _box(statement)) for i, t in zip(load.indices, texts, strict=True) if t is not None):
+        return True
     places = [t if t is not None else f"r{p}" for p, t in enumerate(texts)]
     where = " and ".join([*(f"r{p} = 0" for p, t in enumerate(texts) if t is None), *guards])
     head = f"{statement.name}[{', '.join(statement.dims)}] -> {isl_name(load.array)}[{', '.join(places)}]"

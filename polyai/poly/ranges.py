@@ -34,6 +34,16 @@ def inside(index: Expr, extent: Size, box: Mapping[str, Size], guards: Iterable[
     return range_ is not None and _never_negative(range_[0]) and _never_negative(extent - 1 - range_[1])
 
 
+def begins_below(index: Expr, box: Mapping[str, Size]) -> bool:
+    """True if `index` is a dim of the `box` and a number, and begins below 0: it leaves every array, unless the box is empty for all sizes."""
+    match index:
+        case Apply("add" | "sub", (Var(), Const())) | Apply("add", (Const(), Var())):
+            range_ = _range(index, box, {})
+            return range_ is not None and isinstance(range_[0], int) and range_[0] < 0
+        case _:
+            return False
+
+
 def _never_negative(size: Size) -> bool:
     """True if that is plain: a sum of sizes."""
     if isinstance(size, int):
