@@ -98,9 +98,10 @@ def variant_of(traced: Traced, options: Options, policy: str | None = None) -> V
         kernels = _found(engine, key)
         origin = "disk" if engine.stats["disk_hits"] > before else "memory"
         if kernels is None:
-            engine.prepare()
             with paused():
-                kernels, origin = _compiler().compile_kernels(traced.program, hints, options, key, engine), "compiled"
+                compiler = _compiler()  # first: two threads that import take turns at every file
+                engine.prepare()
+                kernels, origin = compiler.compile_kernels(traced.program, hints, options, key, engine), "compiled"
     variant = Variant(traced, kernels, engine)
     variant.counted = functools.partial(kernels_again, traced, options, "counted")
     variant.origin, variant.made_in = origin, time.perf_counter() - start
