@@ -31,7 +31,7 @@ from polyai.machine.cpu import host_key
 from polyai.options import ACTIVE, Options, current, options
 from polyai.report import RecompileWarning, Report, advice, log
 from polyai.runtime import staging
-from polyai.runtime.dispatch import Bundle
+from polyai.runtime.arguments import Bundle
 from polyai.runtime.kernel import Kernel
 from polyai.runtime.launch import Runtime
 from polyai.runtime.shared import in_background
