@@ -21,7 +21,7 @@ from polyai.binding import Variant, cache_key, compiler_contents, compiler_stamp
 from polyai.errors import GuardError, PolyAIError
 from polyai.explain import Explanation, Section
 from polyai.frontend.arguments import has_traced, in_order, leaves, signature
-from polyai.frontend.declare import DECLARED
+from polyai.frontend.declare import DECLARED, relations
 from polyai.frontend.held import Held
 from polyai.frontend.prepared import by_position, expanded, static_names
 from polyai.frontend.sizes import Guard
@@ -168,7 +168,7 @@ class Function:
         functools.update_wrapper(self, fn)
         self._fn = fn
         self._name: str = name or str(getattr(fn, "__name__", "function"))
-        self._static, self._dynamic, self._where = frozenset(static), dynamic, tuple(where)
+        self._static, self._dynamic, self._where = frozenset(static), dynamic, relations(where)
         self._policy = policy
         Options(policy=policy or "none")
         self._variants: dict[Any, list[Variant]] = {}
@@ -431,7 +431,7 @@ class Declared:
         self._options = current()
         self._fn = fn
         self._name: str = name or str(getattr(fn, "__name__", "function"))
-        self._traced = trace(fn, specs, kwargs, name=self._name, where=where)
+        self._traced = trace(fn, specs, kwargs, name=self._name, where=relations(where))
         self._specs: dict[Any, Any] = {**dict(enumerate(specs)), **kwargs}
         self._variant = variant_of(self._traced, self._options)
         self._variant.reason = "declared"
