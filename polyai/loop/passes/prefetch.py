@@ -23,7 +23,7 @@ from polyai.scalar.expr import Apply, Const
 from polyai.term.names import Names
 
 AHEAD = 8
-"""How many iterations ahead. Fewer come too late from memory, more fall out of short rows."""
+"""How many iterations ahead. Fewer come too late from memory, more fall out of short rows. Twice as far where several run at once."""
 LARGE = 1 << 20
 """Bytes of an array that do not stay near a core."""
 LINE = 64
@@ -138,7 +138,7 @@ class _Prefetch:
                 at = _inlined(found.indices[0], moving)
                 if at is not None and _uses(at, loop.var):
                     last = b.sub(self.extents[found.array][0], b.ONE)
-                    later = b.smallest(b.add(at, b.const(AHEAD * max(1, loop.step))), last)
+                    later = b.smallest(b.add(at, b.const(AHEAD if loop.step == 1 else 2 * AHEAD)), last)
                     ahead[s.name] = b.convert(b.load(found.array, (later,), found.dtype), dt.i64)
             elif _is_arithmetic(s.value):
                 moving[s.name] = s.value
