@@ -189,7 +189,7 @@ class Scope:
 def _first_lanes(base: Num, stop: Num, lanes: int, bits: int) -> Num:
     """Whether base + k < stop, in each lane k: compared in lanes of the width of the vectors that such masks are for. Where stop - base wraps,
     no lane is said to be in."""
-    elem = f"i{min(64, max(8, bits // lanes))}"
+    elem = f"i{min(64, max(16, bits // lanes))}"
     left = stop - base
     left = left.lt(lanes).where(left, left.const(lanes))
     left = left.gt(0).where(left, left.const(0))
