@@ -155,7 +155,7 @@ class _Prefetch:
             if not isinstance(s, Let):
                 continue
             found = _coordinate(s.value)
-            if found is not None and found.array in self.extents and found.array not in self.near:
+            if found is not None and found.array in self.extents and found.array not in self.near and not _is_end_of_a_run(found, stmts, loop.step):
                 at = _inlined(found.indices[0], moving)
                 if at is not None and _uses(at, loop.var):
                     last = b.sub(self.extents[found.array][0], b.ONE)
@@ -260,6 +260,14 @@ def _coordinate(value: LoopExpr) -> Load | None:
     if isinstance(inner, Load) and inner.dtype.is_integer and len(inner.indices) == 1 and not isinstance(inner.indices[0], Ramp):
         return inner
     return None
+
+
+def _is_end_of_a_run(found: Load, stmts: tuple[Stmt, ...], step: int) -> bool:
+    """Whether an iteration also reads what the next one or the one before reads as `found`: where a run begins, another one ends."""
+    (at,) = found.indices
+    beside = {b.add(at, b.const(step)), b.sub(at, b.const(step))}
+    others = (_coordinate(s.value) for s in stmts if isinstance(s, Let))
+    return any(other is not None and other.array == found.array and other.indices[0] in beside for other in others)
 
 
 def _is_row(expr: LoopExpr, names: set[str]) -> bool:
