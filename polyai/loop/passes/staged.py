@@ -162,7 +162,9 @@ def _placed(s: Stmt, buffers: Mapping[str, object], row: LoopExpr) -> Stmt:
 
     def expr(e: LoopExpr) -> LoopExpr:
         e = map_operands(e, expr)
-        return dataclasses.replace(e, indices=(row, *e.indices)) if isinstance(e, (Load, MaskedLoad)) and e.array in buffers else e
+        if isinstance(e, Load) and e.array in buffers:
+            return b.load(e.array, (row, *e.indices), e.dtype)
+        return MaskedLoad(e.array, (row, *e.indices), e.mask, e.dtype) if isinstance(e, MaskedLoad) and e.array in buffers else e
 
     match s:
         case Block(stmts):
