@@ -24,6 +24,7 @@ from polyai import api
 from polyai.errors import AliasError, OptionError
 from polyai.explain import Explanation
 from polyai.frontend.arguments import has_traced, parameter_names
+from polyai.frontend.declare import argument_names
 from polyai.frontend.held import Held
 from polyai.frontend.prepared import by_position
 from polyai.frontend.spec import Relation, Spec
@@ -295,6 +296,7 @@ def jit(
     """
     if fn is None:
         return functools.partial(jit, name=name, static=static, dynamic=dynamic, where=where, policy=policy, constant=constant)
+    argument_names(dynamic, fn)
     if constant:
         return ConstantFunction(fn, constant, name=name, static=static, dynamic=dynamic, where=where, policy=policy)
     return api.Function(fn, name=name, static=static, dynamic=dynamic, where=where, policy=policy)

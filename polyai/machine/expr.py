@@ -6,11 +6,10 @@ Lanes are inferred bottom up; a scalar that meets a vector is repeated. Sums of 
 
 from __future__ import annotations
 
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from polyai.errors import UnsupportedError, VerifyError
 from polyai.loop import nodes as lp
-from polyai.machine import complex as cx
 from polyai.machine import intrinsics, memory
 from polyai.machine.build import Function
 from polyai.machine.cast import cast
@@ -20,6 +19,12 @@ from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType
 from polyai.scalar.ops import MONOIDS as MONOID_TABLE
 from polyai.scalar.ops import OPS, Monoid
+from polyai.term.late import late
+
+if TYPE_CHECKING:
+    from polyai.machine import complex as cx
+else:
+    cx = late("polyai.machine.complex")
 
 Saved = tuple[dict[str, Value], dict[str, memory.Array | memory.Register], dict[str, str]]
 

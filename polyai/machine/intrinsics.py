@@ -7,11 +7,17 @@ pass NaN on. `dtype` is the type the operands share.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from polyai.machine.math.library import call as math
 from polyai.machine.num import Num
 from polyai.machine.types import bits_of, vector
 from polyai.scalar.dtype import DType
+from polyai.term.late import late
+
+if TYPE_CHECKING:
+    from polyai.machine.math import library
+else:
+    library = late("polyai.machine.math.library")
 
 Rule = Callable[..., Num]
 INFINITE = float("inf")
@@ -67,7 +73,7 @@ def _rounding(name: str) -> Rule:
 
 def _math(name: str) -> Rule:
     def rule(t: DType, *args: Num) -> Num:
-        return math(name, *args)
+        return library.call(name, *args)
 
     return rule
 
@@ -131,7 +137,7 @@ def mod(t: DType, a: Num, b: Num) -> Num:
 
 def float_divmod(a: Num, b: Num) -> tuple[Num, Num]:
     """Floor division and its remainder as NumPy computes them: the remainder exactly, then the quotient from it."""
-    left = math("fmod", a, b)
+    left = library.call("fmod", a, b)
     quotient = (a - left) / b
     other = left.ne(0.0) & (b.lt(0.0) ^ left.lt(0.0))
     left_b, quotient_b = other.where(left + b, left), other.where(quotient - 1.0, quotient)
@@ -157,10 +163,10 @@ def constant_divmod(t: DType, a: Num, divisor: int) -> tuple[Num, Num]:
 
 def power(t: DType, a: Num, b: Num) -> Num:
     if t.is_float:
-        return math("pow", a, b)
+        return library.call("pow", a, b)
     if t.kind == "b":
         return a | ~b
-    return math("ipow" if t.kind == "i" else "upow", a, b)
+    return library.call("ipow" if t.kind == "i" else "upow", a, b)
 
 
 def _in_lanes(a: Num) -> Num:

@@ -22,7 +22,7 @@ vectors; index arrays whose fibres name what others named shortly before are not
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from polyai.loop import build as b
 from polyai.loop.nodes import Alloc, Block, Cast, For, If, Kernel, Kind, Let, Load, LoopExpr, Prefetch, Ramp, Stmt, Var, While
@@ -157,12 +157,14 @@ class _Prefetch:
             found = _coordinate(s.value)
             if found is not None and found.array in self.extents and found.array not in self.near and not _is_end_of_a_run(found, stmts, loop.step):
                 at = _inlined(found.indices[0], moving)
-                if at is not None and _uses(at, loop.var):
+                if at is not None and _uses_one(at, (loop.var,)):
                     last = b.sub(self.extents[found.array][0], b.ONE)
                     later = b.smallest(b.add(at, b.const(AHEAD if loop.step == 1 else 2 * AHEAD)), last)
                     ahead[s.name] = b.convert(b.load(found.array, (later,), found.dtype), dt.i64)
             elif _is_arithmetic(s.value):
                 moving[s.name] = s.value
+        if not ahead or not self._reads_rows(stmts):
+            return self.stmt(loop.body, {})
         ahead = {name: value for name, value in ahead.items() if self._rows(stmts, {name})}
         if not ahead or self._rows(stmts, set(ahead)) < VECTORS:
             return self.stmt(loop.body, {})
@@ -189,7 +191,7 @@ class _Prefetch:
                 arrays = {x.array for e in expressions(t) for x in all_exprs(e) if isinstance(x, Load) and _is_row(x, names) and x.array in self.large}
                 found |= arrays
                 inside |= arrays if isinstance(s, For) else set()
-                if isinstance(t, Let) and _is_arithmetic(t.value) and any(_uses(t.value, n) for n in names):
+                if isinstance(t, Let) and _is_arithmetic(t.value) and _uses_one(t.value, names):
                     names.add(t.name)
         return tuple(sorted(found)) if found and found == inside and all(0 < self.rows[a][0] <= LINES for a in found) else ()
 
@@ -202,15 +204,18 @@ class _Prefetch:
             out += [Prefetch(array, b.add(b.var(name), b.const(step * line))) for line in range(lines)]
         return out
 
+    def _reads_rows(self, stmts: tuple[Stmt, ...]) -> bool:
+        """Whether neighbours of any large array are read in memory."""
+        every = (x for s in all_stmts(Block(stmts)) for e in expressions(s) for x in all_exprs(e))
+        return any(isinstance(x, Load) and x.array in self.large and len(x.indices) == 1 and isinstance(x.indices[0], Ramp) for x in every)
+
     def _rows(self, stmts: tuple[Stmt, ...], coordinates: set[str]) -> int:
         """How many vectors are read from rows of large arrays that these coordinates name."""
         names, found = set(coordinates), 0
         for s in all_stmts(Block(stmts)):
             for e in expressions(s):
-                for x in all_exprs(e):
-                    if _is_row(x, names) and isinstance(x, Load) and x.array in self.large:
-                        found += 1
-            if isinstance(s, Let) and _is_arithmetic(s.value) and any(_uses(s.value, n) for n in names):
+                found += sum(isinstance(x, Load) and x.array in self.large and _is_row(x, names) for x in all_exprs(e))
+            if isinstance(s, Let) and _is_arithmetic(s.value) and _uses_one(s.value, names):
                 names.add(s.name)
         return found
 
@@ -222,7 +227,7 @@ class _Prefetch:
                 for e in expressions(s):
                     out += self._hints(e, soon, asked)
             out.append(self.stmt(s, soon))
-            if soon and isinstance(s, Let) and _is_arithmetic(s.value) and any(_uses(s.value, n) for n in soon):
+            if soon and isinstance(s, Let) and _is_arithmetic(s.value) and _uses_one(s.value, soon):
                 name = self.names.fresh(f"{s.name}_soon")
                 out.append(Let(name, _renamed(s.value, soon)))
                 soon[s.name] = name
@@ -232,7 +237,7 @@ class _Prefetch:
         """Hints for the rows that `expr` reads, one for each line of a cache; `asked` knows those of the statements before."""
         out: list[Stmt] = []
         for x in all_exprs(expr):
-            if isinstance(x, Load) and x.array in self.large and _is_row(x, set(soon)):
+            if isinstance(x, Load) and x.array in self.large and _is_row(x, soon):
                 ramp = x.indices[0]
                 assert isinstance(ramp, Ramp)
                 index = _renamed(ramp.base, soon)
@@ -270,20 +275,20 @@ def _is_end_of_a_run(found: Load, stmts: tuple[Stmt, ...], step: int) -> bool:
     return any(other is not None and other.array == found.array and other.indices[0] in beside for other in others)
 
 
-def _is_row(expr: LoopExpr, names: set[str]) -> bool:
+def _is_row(expr: LoopExpr, names: Collection[str]) -> bool:
     """Whether `expr` reads neighbours in memory from a place that depends on `names`."""
     if not isinstance(expr, Load) or len(expr.indices) != 1:
         return False
     at = expr.indices[0]
-    return isinstance(at, Ramp) and at.stride == 1 and any(_uses(at.base, n) for n in names)
+    return isinstance(at, Ramp) and at.stride == 1 and _uses_one(at.base, names)
 
 
 def _is_arithmetic(expr: LoopExpr) -> bool:
     return b.dtype_of(expr) == dt.i64 and all(isinstance(x, (Const, Var, Apply)) for x in all_exprs(expr))
 
 
-def _uses(expr: LoopExpr, name: str) -> bool:
-    return any(isinstance(x, Var) and x.name == name for x in all_exprs(expr))
+def _uses_one(expr: LoopExpr, names: Collection[str]) -> bool:
+    return any(type(x) is Var and x.name in names for x in all_exprs(expr))
 
 
 def _inlined(expr: LoopExpr, values: Mapping[str, LoopExpr]) -> LoopExpr | None:
