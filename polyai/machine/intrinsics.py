@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from polyai.machine.num import Num
-from polyai.machine.types import bits_of
+from polyai.machine.types import bits_of, vector
 from polyai.scalar.dtype import DType
 from polyai.term.late import late
 
@@ -169,8 +169,18 @@ def power(t: DType, a: Num, b: Num) -> Num:
     return library.call("ipow" if t.kind == "i" else "upow", a, b)
 
 
+def _in_lanes(a: Num) -> Num:
+    """A scalar as the first lane of the smallest vector."""
+    lanes = 128 // bits_of(a.elem)
+    kind = vector(a.elem, lanes)
+    return Num(a.fn, a.elem, lanes, a.fn.op(f"insertelement {kind} poison, {a.kind} {a.ref}, i64 0"))
+
+
 def _extreme(ordered: str, signed: str, unsigned: str) -> Rule:
     def rule(t: DType, a: Num, b: Num) -> Num:
+        if t.is_float and a.lanes == 1:  # in a vector: comparing scalars goes through the flags, and the choice through integer registers
+            wide = rule(t, _in_lanes(a), _in_lanes(b))
+            return Num(a.fn, a.elem, 1, a.fn.op(f"extractelement {wide.kind} {wide.ref}, i64 0"))
         if t.is_float:
             first = a.of(f"fcmp {ordered} {a.kind} {a.ref}, {b.ref}", "i1").where(a, b)
             return a.isnan().where(a, first)
