@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,6 @@ from polyai.runtime import staging
 from polyai.runtime.arguments import Bundle
 from polyai.runtime.bind import address, apart, input_array, no_overlap, output_array
 from polyai.runtime.dispatch import calls_of, make_dispatcher, ticks_of
-from polyai.runtime.helper import Helper
 from polyai.runtime.kernel import Kernel, Parameter
 from polyai.runtime.launch import Runtime
 from polyai.scalar import dtype as dt
@@ -37,14 +36,21 @@ from polyai.shapes import expr as sx
 from polyai.shapes.bucket import Never, Policy
 from polyai.shapes.expr import Size
 from polyai.sparse import interop
-from polyai.sparse.format import Format, with_fill
+from polyai.sparse.format import Format, shared, with_fill
 from polyai.sparse.storage import Storage
 from polyai.sparse.tensor import SparseArray
-from polyai.specialise import FIRST_REVIEW, Specialiser
 from polyai.tensor import nodes as tn
 from polyai.tensor.bodies import size_symbols
 from polyai.tensor.passes import library
 from polyai.term.digest import digest
+from polyai.term.late import late
+
+if TYPE_CHECKING:
+    from polyai import specialise
+    from polyai.runtime.helper import Helper
+    from polyai.specialise import Specialiser
+else:
+    specialise = late("polyai.specialise")
 
 Array = NDArray[Any]
 
@@ -153,7 +159,7 @@ class Variant:
         known = {p.name for p in self.kernel.signature.parameters if p.rank is None} & size_symbols(self.traced.program)
         names = dict.fromkeys(s.symbol for s in self.traced.symbols if s.what == "extent" and s.symbol in known)
         if names:
-            self.specialiser = Specialiser(self, tuple(names), policy, options, helper)
+            self.specialiser = specialise.Specialiser(self, tuple(names), policy, options, helper)
 
     @property
     def general(self) -> Kernel:
@@ -529,7 +535,7 @@ class Variant:
         storage = Storage(turned, self._shape(self._types[name].shape, values), {**parts, "val": arrays[name] if name in arrays else arrays[f"{name}.val"]})
         given = {slot.name: slot.rows for slot in self.traced.inputs}
         from_scipy = all(found.kind == "coo" or given[argument] == "scipy" for argument, found in described.items() if len(found.shape) > 2)
-        return interop.listed(storage) if from_scipy else SparseArray.made(storage.format, storage.shape, storage.arrays)
+        return interop.listed(storage) if from_scipy else SparseArray.around(shared(storage.format), storage.shape, storage.arrays)
 
     def _looks_at_indices(self, owner: str) -> bool:
         """Whether the kernel checks every coordinate of `owner`. It checks what it uses; a result along a pattern holds all."""
@@ -550,7 +556,7 @@ class Variant:
             return value[()]
         if o.fill != 0 or (isinstance(value, SparseArray) and value.format.fill_value != o.fill):
             storage = interop.storage_of(value)
-            return SparseArray.made(with_fill(storage.format, o.fill), storage.shape, storage.arrays)
+            return SparseArray.around(with_fill(storage.format, o.fill), storage.shape, storage.arrays)
         return value
 
     # -- the fast way
@@ -599,7 +605,7 @@ class Variant:
         watched = tuple(sources.symbols[n] for n in self.specialiser.names) if self.specialiser is not None else ()
         spec = dataclasses.replace(spec, watched=watched, bundles=bundles)
         made = make_dispatcher(
-            spec, kernel, self.runtime, slow, finish=finish, token=token, threads=options.num_threads, review=FIRST_REVIEW if watched else 0
+            spec, kernel, self.runtime, slow, finish=finish, token=token, threads=options.num_threads, review=specialise.FIRST_REVIEW if watched else 0
         )
         self.dispatchers.append(made)
         if self.specialiser is not None:

@@ -10,21 +10,18 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from polyai.errors import VerifyError
 from polyai.explain import Explanation, Section
 from polyai.loop import memory as loop_memory
 from polyai.loop import nodes as lp
-from polyai.loop import show as loop_show
-from polyai.loop import verify as loop_verify
 from polyai.loop.passes.order import lower_loops
 from polyai.lower import assemble, poly_to_loop, tensor_to_poly
 from polyai.machine import emit, jit
 from polyai.machine.cpu import Target, host
 from polyai.options import Options
 from polyai.poly import nodes as pl
-from polyai.poly import show as poly_show
-from polyai.poly import verify as poly_verify
 from polyai.poly.passes import contract, schedule
 from polyai.runtime import staging
 from polyai.runtime.kernel import Kernel, signature_of
@@ -50,7 +47,17 @@ from polyai.tensor.passes import (
     sift,
     walks,
 )
+from polyai.term.late import late
 from polyai.term.node import node, walk
+
+if TYPE_CHECKING:
+    from polyai.loop import show as loop_show
+    from polyai.loop import verify as loop_verify
+    from polyai.poly import show as poly_show
+    from polyai.poly import verify as poly_verify
+else:
+    loop_show, loop_verify = late("polyai.loop.show"), late("polyai.loop.verify")
+    poly_show, poly_verify = late("polyai.poly.show"), late("polyai.poly.verify")
 
 
 @node

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from polyai.errors import GuardError, PolyAIError, TraceError, UnsupportedError
 from polyai.frontend import tree
 from polyai.frontend.arguments import Leaf, identifier, leaves, take
-from polyai.frontend.core import Array, Tracer
+from polyai.frontend.core import Array, Composite, Tracer
 from polyai.frontend.declare import DECLARED, Declarations, DynamicDims, chosen_dims, named_dims, outside
-from polyai.frontend.filled import FilledArray
 from polyai.frontend.lazy import LazyArray
 from polyai.frontend.merging import RowsWanted
 from polyai.frontend.pointwise import pointwise_stored
@@ -30,7 +29,13 @@ from polyai.sparse import interop
 from polyai.sparse.format import Format
 from polyai.sparse.level import length_of
 from polyai.tensor import nodes as tn
+from polyai.term.late import late
 from polyai.term.node import node
+
+if TYPE_CHECKING:
+    from polyai.frontend import filled
+else:
+    filled = late("polyai.frontend.filled")
 
 
 @node
@@ -316,7 +321,7 @@ def _output(tracer: Tracer, value: Any, names: list[str]) -> ArrayOut | SizeOut 
         return ArrayOut(len(names) - 1, number=True)
     if isinstance(value, Term):
         raise TraceError("the function returns an element in index notation", "it has no shape", "build an array with comprehension(...)")
-    if isinstance(value, FilledArray):
+    if isinstance(value, Composite) and isinstance(value, filled.FilledArray):
         found = _output(tracer, pointwise_stored("filled", lambda e: e, value.stored), names)  # which nobody else returns
         assert isinstance(found, ArrayOut)
         return replace(found, fill=value.fill)
@@ -473,7 +478,7 @@ class _Binder:
 def _with_fill(argument: Any) -> Any:
     """An argument, with the value that is not stored where that is not zero."""
     form = argument.type.format if isinstance(argument, Array) else None
-    return argument if form is None or form.fill_value == 0 else FilledArray(argument, form.fill_value)
+    return argument if form is None or form.fill_value == 0 else filled.FilledArray(argument, form.fill_value)
 
 
 def _rows(text: str, value: Any, rows: Mapping[str, tuple[int, ...]]) -> str:

@@ -57,19 +57,20 @@ class SparseArray:
             raise SparseStructureError("the array val is missing", f"given are {sorted(native)}", 'pass arrays={..., "val": values}')
         if fill_value is not None:
             format = with_fill(format, _held(fill_value, native["val"].dtype))
-        self._hold(Storage(shared(format), tuple(int(n) for n in shape), MappingProxyType(native)))
+        self._hold(shared(format), shape, native)
         verify(self.storage)
 
-    def _hold(self, storage: Storage) -> None:
-        self.storage, self.format, self.shape = storage, storage.format, storage.shape
-        names = [f"{part}{level}" for level in range(len(self.format.levels)) for part in ("pos", "crd")]
-        self.listed = tuple(storage.arrays[name] for name in (*names, "val") if name in storage.arrays)
+    def _hold(self, format: Format, shape: Sequence[int], native: Mapping[str, Array]) -> None:
+        self.format, self.shape = format, tuple(int(n) for n in shape)
+        self.storage = Storage(self.format, self.shape, MappingProxyType(dict(native)))
+        names = [f"{part}{level}" for level in range(len(format.levels)) for part in ("pos", "crd")]
+        self.listed = tuple(native[name] for name in (*names, "val") if name in native)
 
     @classmethod
-    def made(cls, format: Format, shape: tuple[int, ...], arrays: Mapping[str, Array]) -> SparseArray:
-        """A sparse array around arrays that a kernel made and nobody else has: nothing is checked."""
+    def around(cls, format: Format, shape: Sequence[int], arrays: Mapping[str, Array]) -> SparseArray:
+        """Around arrays that were just made for it and are as the format, `shared`, says: contiguous, of its types, in order. They are not read."""
         out = cls.__new__(cls)
-        out._hold(Storage(shared(format), shape, MappingProxyType(dict(arrays))))
+        out._hold(format, shape, arrays)
         return out
 
     def __reduce__(self) -> tuple[Any, ...]:

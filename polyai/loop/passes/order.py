@@ -20,6 +20,7 @@ from polyai.loop.passes.reuse import reuse
 from polyai.loop.passes.runs import Lists, runs
 from polyai.loop.passes.simplify import prune, simplify
 from polyai.loop.passes.spare import spare
+from polyai.loop.passes.staged import staged
 from polyai.loop.passes.stretch import stretch
 from polyai.loop.passes.unmask import unmask
 from polyai.loop.passes.vectorize import vectorize
@@ -43,6 +44,7 @@ def passes(
         ("quotients", quotients),
         ("spare", spare),
         ("stretch", lambda kernel: stretch(kernel, sizes or {})),
+        ("staged", lambda kernel: staged(kernel, sizes or {})),
         ("flatten", flatten),
         ("unhinted", lambda kernel: unhinted(kernel, sizes or {})),
         ("privatize", lambda kernel: privatize(kernel, sizes or {})),
