@@ -311,7 +311,7 @@ class Variant:
         arrays, _ = self._inputs(given)
         made = self._stage({**arrays, **index}, values, {}, options)
         owners = {plan.counts for k in self.kernels if (plan := staging.plan_of(k)) is not None and plan.counts}
-        kept = {f"{o}.{part}": made[f"{o}.{part}"] for o in owners for part in ("pos1", "crd1")}
+        kept = {f"{o}.{part}": made[f"{o}.{part}"] for o in owners for part in ("pos1", "crd1") if f"{o}.{part}" in made}
         return kept, {tn.nnz_of(o): values[tn.nnz_of(o)] for o in owners}
 
     def run_again(
@@ -423,7 +423,7 @@ class Variant:
                     self.runtime.stats.count("copies")
                     changed = True
                 continue
-            if slot.name not in self.traced.needs_unique or slot.name in self._looked_through:
+            if slot.name not in self.traced.needs_unique or not checks_its_order(self._types[slot.name].format):
                 continue
             old = {s: arrays[f"{slot.name}.{s}"] for s in ("pos1", "crd1", "val")}
             new, repeats = interop.sorted_fibres(described[slot.name], old)
@@ -480,7 +480,7 @@ class Variant:
             return self._assembled(name, arrays, values)
         if not self._looks_at_indices(type_.pattern.owner):
             interop.validate_fully(owner.holder)
-        stored = found if found is not None else arrays[f"{name}.val"].copy()
+        stored = found.reshape(arrays[f"{type_.pattern.owner}.val"].shape) if found is not None else arrays[f"{name}.val"].copy()
         if owner.kind == "storage":
             made = interop.with_values(owner.holder, stored, type_.pattern.dims)
             return SparseArray(made.format, made.shape, made.arrays) if isinstance(made, Storage) else made
