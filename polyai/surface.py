@@ -7,10 +7,13 @@ import functools
 from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
+import numpy as np
+
 from polyai.api import Function
 from polyai.frontend import functions as f
 from polyai.frontend import spec
 from polyai.frontend.arguments import has_traced, leaves
+from polyai.frontend.core import NothingTraced
 from polyai.frontend.ragged import call as call_ragged
 from polyai.frontend.ragged import is_ragged
 
@@ -31,7 +34,13 @@ def eager(fn: Callable[P, R]) -> Callable[P, R]:
             return call_ragged(fn, args, kwargs) if is_ragged(args, kwargs) else fn(*args, **kwargs)
         found = leaves(fn, args, kwargs)
         if not builtins.any(leaf.kind in ("array", "sparse", "ragged") for leaf in found):
-            return fn(*args, **kwargs)
+            try:
+                return fn(*args, **kwargs)  # of sizes only
+            except NothingTraced:
+                if not args or not isinstance(args[0], (bool, int, float, complex, list, tuple)):
+                    raise
+            given: Any = (np.asarray(args[0]), *args[1:])  # as NumPy takes them
+            return call(*given, **kwargs)
         fixed = frozenset(leaf.path[0] for leaf in found if leaf.kind == "scalar" and not isinstance(leaf.value, float) and len(leaf.path) == 1)
         function = compiled.get(fixed)
         if function is None:

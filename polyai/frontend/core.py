@@ -85,6 +85,10 @@ class Array:
         return self.type.pattern is not None
 
 
+class NothingTraced(TraceError):
+    """A function of arrays was given plain numbers only, outside of a trace."""
+
+
 class Selected:
     """What a sparse array holds of another one: `source` entered along `dimension` by the selection `select`."""
 
@@ -366,10 +370,10 @@ def find_tracer(values: Iterable[Any], function: str) -> Tracer:
     """The trace that the values belong to. Raises TraceError if no value is traced."""
     found = tracer_among(values)
     if found is None:
-        raise TraceError(
+        raise NothingTraced(
             f"{function} needs a traced array",
             "no argument belongs to a function that is being compiled",
-            "call it inside a function decorated with jit",
+            "pass an array, or call it inside a function decorated with jit",
         )
     return found
 

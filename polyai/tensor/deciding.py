@@ -8,7 +8,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from polyai.tensor.bodies import loads, reads_of
-from polyai.tensor.nodes import Body, Comprehension, Cond, Extern, Join, Listing, Program, Scatter, Select, Spread, Step, While, owns_a_pattern, targets_of
+from polyai.tensor.nodes import (
+    Body,
+    Comprehension,
+    Cond,
+    Extern,
+    Join,
+    Listing,
+    Program,
+    Scatter,
+    Select,
+    Spread,
+    Step,
+    While,
+    owns_a_pattern,
+    targets_of,
+)
 
 
 def run(program: Program) -> frozenset[str]:

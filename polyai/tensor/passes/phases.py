@@ -62,7 +62,7 @@ from polyai.tensor.nodes import (
     targets_of,
     types_of,
 )
-from polyai.tensor.passes import selections
+from polyai.tensor.passes import selections, walks
 from polyai.tensor.passes.counting import Counting
 from polyai.term.node import node
 
@@ -101,7 +101,8 @@ def run(program: Program, *, how: str = "packed") -> tuple[Phase, ...]:
     selected = selections.run(program)
     program = _with_rows_last(selected.program)
     made = {step.target: step for step in program.body if isinstance(step, (Join, Scatter, Spread)) and owns_a_pattern(step)}
-    if not made and not any(isinstance(step, Listing) for step in program.body):
+    types = types_of(program)
+    if not made and not any(isinstance(step, Listing) or walks.reread(step, types) for step in program.body):
         return (Phase(program),)
     return _Cut(program, made, how, selected).phases()
 
@@ -265,16 +266,24 @@ class _Cut(Counting):
         return step.requires if isinstance(step, Scatter) else ()
 
     def _list(self, out: list[Phase], steps: Sequence[Step], ready: dict[str, TensorType], shared: frozenset[str], done: set[str]) -> None:
-        """Have the tensors computed that `steps` read as lists."""
+        """Have the tensors computed that `steps` read as lists, or by a second walk of what they lie along."""
+        inputs = {i.name for i in self.program.inputs}
         for step in steps:
+            for name in sorted(walks.reread(step, self.types) - inputs - ready.keys()):
+                if self._owner_of(name) in inputs | done:  # else they are stored with their pattern
+                    self._add(out, [name], ready, shared, done)
+                    ready[name] = self.types[name]
             if not isinstance(step, Listing) or step.target in ready:
                 continue
-            inputs = {i.name for i in self.program.inputs}
             if step.of not in inputs and step.of not in self.made and step.of not in ready:
                 self._add(out, [step.of], ready, shared, done)
                 ready[step.of] = self.types[step.of]
             ready[step.target] = step.type
             self.aliases[step.target] = f"{step.of}.val" if step.of in inputs or step.of in self.made else step.of
+
+    def _owner_of(self, name: str) -> str:
+        pattern = self.types[name].pattern
+        return "" if pattern is None else pattern.owner
 
     def _is_walked(self, name: str) -> bool:
         """Whether somebody wants the coordinates of a pattern, beside its values."""
