@@ -98,3 +98,23 @@ def test_functions_of_python_numbers_and_lists() -> None:
     np.testing.assert_array_equal(pa.zeros(3), np.zeros(3))
     with pytest.raises(TraceError, match="needs a traced array"):
         pa.abs(None)
+
+
+OUTS: dict[str, tuple[Function, Function, int]] = {
+    "an argument": (lambda A, x: x, lambda a, x: (x,), 1),
+    "beside an argument": (lambda A, x: (x, x * 2), lambda a, x: (x, x * 2), 2),
+    "twice": (lambda A, x: (x * 2, x, x * 2), lambda a, x: (x * 2, x, x * 2), 3),
+    "after a loop": (lambda A, x: (pa.fori_loop(0, 2, lambda i, z: A @ z, x), x), lambda a, x: (a @ (a @ x), x), 2),
+    "several kernels": (lambda A, x: ((A @ A).sum(axis=0), x, pa.sort(-x)), lambda a, x: ((a @ a).sum(axis=0), x, np.sort(-x)), 3),
+}
+
+
+@pytest.mark.parametrize("program", OUTS)
+def test_every_array_given_as_out_is_written(program: str) -> None:
+    a, _, x = operands()
+    ours, numpy, count = OUTS[program]
+    compiled = pa.jit(ours)
+    for _ in range(3):
+        given = [np.full(len(x), 7.0) for _ in range(count)]
+        compiled(sp.csr_array(a), x, out=tuple(given) if count > 1 else given[0])
+        same(tuple(given), numpy(a, x))
