@@ -118,3 +118,12 @@ def test_every_array_given_as_out_is_written(program: str) -> None:
         given = [np.full(len(x), 7.0) for _ in range(count)]
         compiled(sp.csr_array(a), x, out=tuple(given) if count > 1 else given[0])
         same(tuple(given), numpy(a, x))
+
+
+@pytest.mark.parametrize("dtype", [np.bool_, np.int32, np.complex128])
+@pytest.mark.parametrize("offset", [0, 1, -1])
+def test_diagonals_keep_their_type(dtype: Any, offset: int) -> None:
+    dense = (np.arange(20).reshape(4, 5) % 3).astype(dtype)
+    found = pa.jit(lambda A: A.diagonal(offset))(sp.csr_array(dense))
+    assert found.dtype == dtype
+    np.testing.assert_array_equal(found, dense.diagonal(offset))

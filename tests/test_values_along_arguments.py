@@ -168,6 +168,42 @@ def test_scan_over_a_computed_sparse_array() -> None:
         same(pa.jit(ours)(stored(a, name), sp.csr_array(b), x, X), (carry, np.array(rows)))
 
 
+def looped_over(times: int, step: Function, state: Any) -> Any:
+    """A loop, of NumPy arrays in Python."""
+    if not isinstance(state, np.ndarray):
+        return pa.fori_loop(0, times, step, state)
+    for i in range(times):
+        state = step(i, state)
+    return state
+
+
+def after(A: Any, x: Any) -> Any:
+    return looped_over(2, lambda i, z: A @ z, x)
+
+
+SHUFFLED = np.arange(N)[::-1].copy()
+AROUND: dict[str, Function] = {
+    "rows in a loop": lambda A, B, x: after(A[::-1], x),
+    "scaled rows in a loop": lambda A, B, x: (after(A[SHUFFLED] * x, x), A[SHUFFLED]),
+    "stacked in a loop": lambda A, B, x: looped_over(2, lambda i, z: (np.vstack([A, A * 2]) @ z)[:N] + (np.vstack([A, A * 2]) @ z)[N:], x)
+    if isinstance(A, np.ndarray)
+    else (lambda T: pa.fori_loop(0, 2, lambda i, z: (T @ z)[:N] + (T @ z)[N:], x))(pa.vstack([A, A * 2])),
+    "rows by a loop": lambda A, B, x: A[::-1] * after(A, x)[:, None],
+    "sum by a loop": lambda A, B, x: ((A + B) * after(A, x) + A, after(A, x)),
+    "product by a loop": lambda A, B, x: (A * after(A, x)) @ B,
+    "loop of a product by it": lambda A, B, x: (lambda C: C * after(C, x))(A @ B),
+    "loop of a sum by it": lambda A, B, x: (lambda C: (C * after(C, x) + B, C))(A + B),
+    "rows that a loop selects": lambda A, B, x: A[after(A, x) > 0.1],
+}
+
+
+@pytest.mark.parametrize("name", ["csr", "csc", "coo"])
+@pytest.mark.parametrize("program", AROUND)
+def test_loops_around_assembled_arrays(program: str, name: str) -> None:
+    a, b, x = operands()
+    same(pa.jit(AROUND[program])(stored(a, name), sp.csr_array(b), x), AROUND[program](a, b, x))
+
+
 def test_what_is_stored_inside_a_loop_is_refused_in_words() -> None:
     a, b, x = operands()
     with pytest.raises(UnsupportedError, match="made inside a branch or a loop"):

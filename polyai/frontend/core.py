@@ -310,7 +310,7 @@ class Tracer:
     def stack_of(self, values: Sequence[Any]) -> Array:
         """A list of plain numbers as an array. Lists that hold traced arrays are refused."""
         if any(isinstance(v, (Array, SizeValue, Term)) for v in values):
-            raise TraceError("a list of traced arrays is no array", "", "join them with stack(...) or concat(...)")
+            raise TraceError("a list of traced arrays is no array", "", "join them with stack(...) or concat(...); pass a list of numbers as np.asarray(numbers)")
         return self.capture(np.asarray(values))
 
     def scalar(self, value: Any) -> Term:

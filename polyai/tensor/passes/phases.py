@@ -43,6 +43,8 @@ from polyai.tensor.bodies import (
 )
 from polyai.tensor.nodes import (
     Comprehension,
+    Cond,
+    Extern,
     Input,
     Join,
     Listing,
@@ -54,6 +56,7 @@ from polyai.tensor.nodes import (
     Spread,
     Step,
     TensorType,
+    While,
     is_select,
     nnz_of,
     owns_a_pattern,
@@ -220,6 +223,12 @@ class _Cut(Counting):
         bounding: str = "",
         packed: bool = False,
     ) -> None:
+        needed = self._closure(goals, ready, done, more, counting)
+        if counting or filling or bounding:  # kernels of their own, without loops and branches
+            for step in needed:
+                if isinstance(step, (Extern, Cond, While)) and not ready.keys() >= set(step.targets):
+                    self._add(out, list(step.targets), ready, shared, done)
+                    ready.update(zip(step.targets, step.types))
         self._list(out, self._closure(goals, ready, done, more, counting), ready, shared, done)
         steps = self._closure(goals, ready, done, more, counting)
         exported = [n for s in steps for n in targets_of(s) if n in shared and n not in goals]
@@ -298,6 +307,8 @@ class _Cut(Counting):
         if name in self.program.outputs:
             return True
         for step in self.program.body:
+            if isinstance(step, (Extern, Cond, While)) and name in read_by(step):
+                return True
             roots = (step.body, *(step.at if isinstance(step, Scatter) else ())) if isinstance(step, (Comprehension, Scatter)) else ()
             if any(load.array == name for root in roots for load in loads(root)) or (isinstance(step, Listing) and step.of == name):
                 return True
