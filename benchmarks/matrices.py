@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.io
 import scipy.sparse as sp
 
 from benchmarks.harness import Settings, Unavailable
+from polyai.datasets.files import market
 
 SUFFIXES = (".mtx", ".mtx.gz", ".npz", ".smtx", ".smtx.gz")
 GRAPH_FOLDERS = ("gnn", "web_social", "road", "fem_graph", "graph_small")
@@ -46,7 +46,7 @@ def read_any(path: Path) -> Any | None:
         return _read_smtx(path)
     if path.suffix == ".npz":
         return _read_npz(path)
-    matrix = scipy.io.mmread(path)
+    matrix = market(path)
     return canonical(sp.csr_array(matrix)) if sp.issparse(matrix) else None
 
 

@@ -35,7 +35,7 @@ from polyai.options import ACTIVE, Options, current, options
 from polyai.report import RecompileWarning, Report, advice, log
 from polyai.runtime import archive, staging
 from polyai.runtime.archive import Imported
-from polyai.runtime.dispatch import Bundle
+from polyai.runtime.arguments import Bundle
 from polyai.runtime.helper import Helper
 from polyai.runtime.kernel import Kernel
 from polyai.runtime.launch import Runtime

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,13 +19,15 @@ from numpy.typing import NDArray
 from polyai import phased
 from polyai.errors import DTypeError, PolyAIError, ShapeError, SparseStructureError
 from polyai.frontend.trace import ArrayOut, Traced
+from polyai.machine.capacity import installed_memory
 from polyai.machine.cpu import host_key
 from polyai.options import Options
 from polyai.plain import Sources
 from polyai.report import KernelReport
 from polyai.runtime import staging
+from polyai.runtime.arguments import Bundle
 from polyai.runtime.bind import address, apart, input_array, no_overlap, output_array
-from polyai.runtime.dispatch import Bundle, calls_of, make_dispatcher, ticks_of
+from polyai.runtime.dispatch import calls_of, make_dispatcher, ticks_of
 from polyai.runtime.helper import Helper
 from polyai.runtime.kernel import Kernel, Parameter
 from polyai.runtime.launch import Runtime
@@ -581,7 +584,7 @@ class Variant:
         type_ = self._types[self._outputs[0]]
         if not type_.shape or not {self._outputs[0], f"{self._outputs[0]}.val"} & self._written:
             return None
-        sources = Sources(traced, self._types, kernel, self._outputs[0], args)
+        sources = Sources(traced, self._types, args, kernel, self._outputs[0])
         spec = sources.spec()
         if spec is None:
             return None
@@ -636,9 +639,8 @@ def _scalar(value: Any, dtype: dt.DType, text: str) -> Array:
 
 
 def _affordable(name: str, item: int, shape: tuple[int, ...]) -> None:
-    """Raise before a result is allocated whose bytes no address can count."""
-    total = item
-    for extent in shape:
-        total *= extent
-    if total > (1 << 62):
-        raise ShapeError(f"the result {name} would have {total} bytes", f"its shape is {shape}", "work on a part of it")
+    """Raise before a result is allocated that is larger than all memory: some systems give the addresses, and end the process later."""
+    total = item * math.prod(shape)
+    if total > installed_memory():
+        have = f"its shape is {shape}, and this process can have {installed_memory():,} bytes at most"
+        raise ShapeError(f"the result {name} would take {total:,} bytes", have, "work on a part of it")

@@ -1,34 +1,35 @@
-"""The quick ways of calls with phases: arguments are looked at once, and nothing is asked that the first call has answered.
+"""The quick ways of calls with phases: what the first call has answered is not asked again.
 
-Most sparse results are made by two kernels: one bounds the rows, one fills them; conversions by one. `Bounded` and `Regrouped` know their
-slots by number and call them with nothing in between but the arrays they make; a call that is not as the first one was, or fails, goes
-the other way (`quick`), and from there to where errors are explained.
+Most sparse results are made by two kernels: one bounds the rows, one fills them; conversions by one. Calls of these are native
+(`native`). A call that is not as the first one was, or fails, goes another way, and from there to where errors are explained.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
-import numpy as np
 from numpy.typing import NDArray
 
-from polyai.errors import PolyAIError, SparseStructureError
+from polyai.errors import SparseStructureError
 from polyai.frontend.trace import ArrayOut, Traced
+from polyai.plain import Sources
 from polyai.runtime import staging
-from polyai.runtime.bind import address
+from polyai.runtime.arguments import ArrayArg, ScalarArg
 from polyai.runtime.kernel import Kernel
 from polyai.runtime.launch import Runtime
-from polyai.scalar.dtype import BY_NAME, DType, to_numpy
-from polyai.shapes.code import compile_sizes
-from polyai.shapes.expr import symbols
+from polyai.runtime.phases import Phase, PhasesSpec, make_phases
+from polyai.scalar.dtype import BY_NAME, DType
+from polyai.shapes.code import unpacked
 from polyai.sparse import interop
 from polyai.sparse.format import Format
 from polyai.tensor import nodes as tn
 
 Slow = Callable[..., Any]
 Run = Callable[[Sequence[Any], Sequence[interop.Described], dict[str, int]], Any]
+Array = NDArray[Any]
 NNZ = -1
 """In place of a dimension: the number of stored elements."""
 
@@ -47,21 +48,28 @@ class Phased(Protocol):
 
 
 def quick(variant: Phased, args: tuple[Any, ...], run: Run, slow: Slow, token: tuple[ContextVar[Any], object], threads: int) -> Slow | None:
-    """A function for calls with matrices like these; what it does not take goes to `slow`. None if the call is not plain enough."""
+    """A function for calls like this one; what it does not take goes to `slow`. None if the call is not plain enough."""
     traced = variant.traced
-    if not variant.is_plain() or [s.path for s in traced.inputs] != [(n,) for n in range(len(args))]:
+    if not variant.is_plain() or [s.path for s in traced.inputs] != [(n,) for n in range(len(args))] or any(s.rows for s in traced.inputs):
         return None
+    if any(isinstance(e, int) for i in traced.program.inputs for e in i.type.shape):
+        return None
+    looked = _looked_at(variant, args, run, slow, token)
+    return native(variant, args, looked or slow, token, threads) or looked
+
+
+def _looked_at(variant: Phased, args: tuple[Any, ...], run: Run, slow: Slow, token: tuple[ContextVar[Any], object]) -> Slow | None:
+    """A function for calls with matrices like these, which are looked at once."""
+    traced = variant.traced
     kinds: list[tuple[type, Format | None, DType]] = []
     for slot, value in zip(traced.inputs, args):
-        found = interop.describe(value) if slot.kind == "sparse" and not slot.rows else None
+        found = interop.describe(value) if slot.kind == "sparse" else None
         if found is None or found.converted or found.kind not in ("csr", "csc", "coo"):
             return None
         kinds.append((type(value), found.format, found.dtype))
     sources = [(s.symbol, s.input, s.dim if s.what == "extent" else NNZ) for s in traced.symbols]
     sources += [(tn.nnz_of(s.name), n, NNZ) for n, s in enumerate(traced.inputs) if s.name in traced.merged]
     if any(s.what not in ("extent", "nnz") or (s.factor, s.offset) != (1, 0) for s in traced.symbols):
-        return None
-    if any(isinstance(e, int) for i in traced.program.inputs for e in i.type.shape):
         return None
     context, active = token
 
@@ -82,8 +90,7 @@ def quick(variant: Phased, args: tuple[Any, ...], run: Run, slow: Slow, token: t
         except SparseStructureError:  # a copy in order may serve
             return slow(*given)
 
-    plain = Bounded.of(variant, kinds, sources, threads) or Regrouped.of(variant, kinds, sources, threads)
-    return call if plain is None else plain.caller(call, token)
+    return call
 
 
 def arrays_of(inputs: Sequence[tn.Input], given: Sequence[Any], described: Sequence[interop.Described]) -> dict[str, Any]:
@@ -94,203 +101,115 @@ def arrays_of(inputs: Sequence[tn.Input], given: Sequence[Any], described: Seque
     return out
 
 
-Array = NDArray[Any]
-_ARGUMENT = 6
-"""Registers of an argument: the addresses of its positions, coordinates and values, how much it stores, its extents."""
-
-
-class _Plain:
-    """Calls for matrices in CSR or CSC whose one result lies along the pattern `name`, which the last kernel fills."""
-
-    MADE: tuple[str, ...]
-    """What the caller makes of the pattern `name`, by suffix."""
-
-    def __init__(self, variant: Phased, kinds: Sequence[tuple[type, np.dtype[Any], np.dtype[Any], int]], registers: dict[str, int], threads: int) -> None:
-        self.variant, self.kinds, self.registers = variant, kinds, registers
-        self.stages = [staging.stage_of(k) for k in variant.kernels]
-        self.name = self.stages[-1].plan.fills
-        for suffix in self.MADE:
-            self._register(f"{self.name}.{suffix}")
-        self.total = self._register(tn.nnz_of(self.name))
-        self.threads = self._register(tn.THREADS)
-        self.results = {name: to_numpy(BY_NAME[p.dtype]) for name, p in self.stages[-1].results}
-        self.along = [(name, self.results[name], self._register(name)) for name in self._along(self.stages[-1], self.name)]
-        self.slots = [[registers[name] for _, name in stage.slots] for stage in self.stages]
-        self.go = [variant.runtime.launcher(k, threads) for k in variant.kernels]
-        self.start = [0] * len(registers)
-        self.start[self.threads] = threads
-        self.good: tuple[int, ...] = ()
-        traced = variant.traced
-        output = traced.program.outputs[0]
-        types = tn.types_of(traced.program)
-        type_, form = types[output], types[self.name].format
-        assert type_.pattern is not None and form is not None
-        self.bits = form.index_bits
-        self.kind = form.name if type_.pattern.dims == (0, 1) else {"csr": "csc", "csc": "csr"}[form.name]
-        self.matrix = any(isinstance(o, ArrayOut) and o.is_matrix for o in traced.outputs)
-        self.values = output if output in self.results else f"{output}.val"
-        self.watched = sorted({s for s, r in registers.items() if "." not in s and r < _ARGUMENT * len(kinds)})
-        self.sizes = compile_sizes((self.stages[-1].plan.rows, *type_.shape), self.watched)
-
-    def _register(self, name: str) -> int:
-        return self.registers.setdefault(name, len(self.registers))
-
-    @classmethod
-    def of(cls, variant: Phased, kinds: Sequence[tuple[type, Format | None, DType]], sources: Sequence[tuple[str, int, int]], threads: int) -> Self | None:
-        """None if the kernels are others, or the matrices."""
-        traced = variant.traced
-        stages = [staging.stage_of(k) for k in variant.kernels]
-        name = stages[-1].plan.fills
-        if not name or len(traced.program.outputs) != 1 or any(k.extra.get("aliases") for k in variant.kernels) or not cls._takes(stages, name):
+def native(variant: Phased, args: tuple[Any, ...], slow: Slow, token: tuple[ContextVar[Any], object], threads: int) -> Slow | None:
+    """A native function for calls like this one; None if arguments, kernels or the result are such as native calls do not know."""
+    traced = variant.traced
+    types = tn.types_of(traced.program)
+    if len(traced.program.outputs) != 1 or any(k.extra.get("aliases") for k in variant.kernels):
+        return None
+    (output,) = traced.program.outputs
+    pattern = types[output].pattern
+    sources = Sources(traced, types, args)
+    phases = _phases(variant, sources, types, threads)
+    kinds = [sources.argument(n, value) for n, value in enumerate(args)]
+    guards = [sources.guard(g) for g in traced.guards]
+    shape = [sources.size(e) for e in types[output].shape]
+    if phases is None or None in kinds or None in guards or not all(isinstance(e, int) or (e is not None and e[0] == "dim") for e in shape):
+        return None
+    made = {name for phase in phases for name, *_ in phase.results}
+    if pattern is None:
+        outputs: tuple[str, ...] = (output,)
+        finish: Callable[..., Any] | None = None if types[output].shape else _scalar
+    else:
+        form = types[pattern.owner].format if pattern.owner in types else None
+        if pattern.owner in sources.position or types[output].rank != 2 or form is None or form.name not in ("csr", "csc"):
             return None
-        type_ = tn.types_of(traced.program)[traced.program.outputs[0]]
-        if any(s.plan.requires or s.plan.runs for s in stages) or type_.pattern is None or type_.pattern.owner != name or type_.rank != 2:
+        kind = form.name if pattern.dims == (0, 1) else {"csr": "csc", "csc": "csr"}[form.name]
+        is_matrix = any(isinstance(o, ArrayOut) and o.is_matrix for o in traced.outputs)
+        outputs = (f"{pattern.owner}.pos1", f"{pattern.owner}.crd1", output if output in made else f"{output}.val")
+        finish = functools.partial(_finished, kind, is_matrix, tuple(shape))
+    if not made >= set(outputs):
+        return None
+    spec = PhasesSpec(
+        tuple(k for k in kinds if k is not None),
+        phases,
+        outputs,
+        tuple(g for g in guards if g is not None),
+        tuple((("nnz", n), ("const", 2)) for n, kind in enumerate(kinds) if not isinstance(kind, (ArrayArg, ScalarArg))),
+    )
+    variant.runtime.keep_results()
+    return make_phases(spec, variant.runtime, slow, finish=finish, token=token, threads=threads)
+
+
+def _phases(variant: Phased, sources: Sources, types: Mapping[str, tn.TensorType], threads: int) -> tuple[Phase, ...] | None:
+    """The kernels with their plans in sources; None if these cannot say what some kernel needs."""
+    stages = [staging.stage_of(k) for k in variant.kernels]
+    made: dict[str, Any] = {tn.THREADS: ("const", threads)}
+    out = []
+    for kernel, stage in zip(variant.kernels, stages):
+        plan = stage.plan
+        name = plan.counts or plan.fills
+        if plan.requires or plan.runs:
             return None
-        registers: dict[str, int] = {}
-        looked: list[tuple[type, np.dtype[Any], np.dtype[Any], int]] = []
-        for slot, (kind, form, dtype) in zip(traced.inputs, kinds):
-            if form is None or form.name not in ("csr", "csc") or form.rank != 2:
+        if name:
+            made |= {f"{name}.{part}": ("made", f"{name}.{part}") for part in ("nnz", "chunks", "part", "cuts", "end1")}
+        results = []
+        for result, p in stage.results:
+            if result == f"{plan.fills}.end1" and stage.packed:
+                continue
+            shape = _extents(result, plan, sources)
+            if shape is None:
                 return None
-            for suffix in ("pos1", "crd1", "val", "stored", "rows", "columns"):
-                registers[f"{slot.name}.{suffix}"] = len(registers)
-            looked.append((kind, np.dtype(f"i{form.index_bits // 8}"), to_numpy(dtype), form.order[0]))
-        for symbol, n, dim in sources:
-            registers[symbol] = _ARGUMENT * n + (3 if dim == NNZ else 4 + dim)
-        for slot in traced.inputs:
-            registers.setdefault(tn.nnz_of(slot.name), registers[f"{slot.name}.stored"])
-        sizes = set().union(*map(symbols, (*type_.shape, stages[-1].plan.rows)))
-        known = {*registers, *(f"{name}.{s}" for s in cls.MADE), tn.nnz_of(name), tn.THREADS, *cls._along(stages[-1], name)}
-        if not sizes <= known or not {n for stage in stages for _, n in stage.slots} <= known:
+            results.append((result, BY_NAME[p.dtype], shape))
+            made[result] = ("made", result)
+        slots = [_source(sources, made, *slot) for slot in stage.slots]
+        within = [_source(sources, made, staging.SIZE, tn.nnz_of(n)) for n in plan.within]
+        rows = sources.size(plan.rows) if name else 0
+        if None in slots or None in within or rows is None:
             return None
-        return cls(variant, looked, registers, threads)
-
-    @staticmethod
-    def _takes(stages: Sequence[staging.Stage], name: str) -> bool:
-        """Whether the kernels are such as this class calls."""
-        raise NotImplementedError
-
-    @staticmethod
-    def _along(stage: staging.Stage, name: str) -> tuple[str, ...]:
-        """The results of the last kernel along the pattern."""
-        return stage.along
-
-    def caller(self, other: Slow, token: tuple[ContextVar[Any], object]) -> Slow:
-        """The function for calls like the first; `other` for those that it does not take."""
-        context, active = token
-        kinds, count, start, traced = self.kinds, len(self.kinds), self.start, self.variant.traced
-        watched = [self.registers[s] for s in self.watched]
-
-        def call(*given: Any, **named: Any) -> Any:
-            if named or len(given) != count or context.get() is not active:
-                return other(*given, **named)
-            known = start.copy()
-            at = 0
-            for value, (cls, index, dtype, major) in zip(given, kinds):
-                if type(value) is not cls:
-                    return other(*given)
-                matrix: Any = value
-                pos, crd, val, shape = matrix.indptr, matrix.indices, matrix.data, matrix.shape
-                if pos.dtype is not index or crd.dtype is not index or val.dtype is not dtype or not pos.ndim == crd.ndim == val.ndim == 1:
-                    return other(*given)
-                if not (pos.flags.carray and crd.flags.carray and val.flags.carray) or len(pos) != shape[major] + 1:
-                    return other(*given)
-                stored = int(pos[-1])
-                if pos[0] != 0 or not 0 <= stored <= min(len(crd), len(val)):
-                    return other(*given)
-                known[at : at + _ARGUMENT] = address(pos), address(crd), address(val), stored, *shape
-                at += _ARGUMENT
-            sizes = tuple([known[r] for r in watched])
-            if sizes != self.good:
-                if traced.guards and traced.broken_guard(dict(zip(self.watched, sizes))) is not None:
-                    return other(*given)
-                self.good = sizes
-            try:
-                made = self._run(known, *self.sizes(*sizes))
-            except PolyAIError:
-                return other(*given)
-            return other(*given) if made is None else made
-
-        return call
-
-    def _run(self, known: list[int], rows: int, *shape: int) -> Any:
-        """The result for arguments in registers; None if the call has to go the other way."""
-        raise NotImplementedError
-
-    def _finished(self, shape: tuple[int, ...], positions: Array, arrays: Mapping[str, Array], began: int) -> Any:
-        variant = self.variant
-        variant.ticks += variant.runtime.ticks() - began
-        variant.served += 1
-        parts = {"pos1": positions, "crd1": arrays[f"{self.name}.crd1"], "val": arrays[self.values]}
-        return interop.made(self.kind, shape, parts, self.matrix, tidy=True)
+        widths = [dtype.bytes for result, dtype, shape in results if shape == (("made", tn.nnz_of(name)),)]
+        width = sum(widths) or max((s.width for s in stages if s.packed and s.plan.fills == name), default=16)
+        index = BY_NAME[f"i{plan.index_bits}"]
+        known, most = tuple(s for s in slots if s is not None), tuple(s for s in within if s is not None)
+        out.append(Phase(kernel, known, tuple(results), plan.counts, plan.fills, _number(rows), index, width, most, stage.packed))
+    return tuple(out)
 
 
-class Bounded(_Plain):
-    """Calls of two kernels: the first bounds the rows of the result, the second fills them."""
-
-    MADE = ("pos1", "cuts", "end1", "chunks", "part")
-
-    @staticmethod
-    def _takes(stages: Sequence[staging.Stage], name: str) -> bool:
-        if len(stages) != 2 or not stages[1].packed or stages[1].plan.within:
-            return False
-        own = {n for n, _ in stages[1].results} == {*stages[1].along, f"{name}.end1"}
-        return own and [n for n, _ in stages[0].results] == [f"{name}.pos1"] and stages[0].plan.counts == name
-
-    def _run(self, known: list[int], rows: int, *shape: int) -> Any:
-        """The result for arguments in registers; None if the rows have to be counted, since there is no room for their bounds."""
-        variant, registers, name = self.variant, self.registers, self.name
-        began = variant.runtime.ticks()
-        bounds = np.empty(rows + 1, np.int64)
-        known[registers[f"{name}.pos1"]] = address(bounds)
-        self.go[0]([known[r] for r in self.slots[0]])
-        total = int(bounds[-1])
-        if not staging.has_room(total, self.stages[1].width, self.bits):
-            return None
-        cuts, part = variant.runtime.cuts(bounds, total, staging.parts_of(total))
-        positions = np.zeros(rows + 1, self.results[f"{name}.end1"])
-        known[self.total], known[registers[f"{name}.chunks"]], known[registers[f"{name}.part"]] = total, len(cuts) - 1, part
-        known[registers[f"{name}.cuts"]], known[registers[f"{name}.end1"]] = address(cuts), address(positions) + positions.itemsize
-        arrays = {}
-        for array, dtype, register in self.along:
-            arrays[array] = made = variant.runtime.empty((total,), dtype)
-            known[register] = address(made)
-        self.go[1]([known[r] for r in self.slots[1]])
-        stored = int(positions[-1])
-        if stored != total:
-            for made in arrays.values():
-                made.resize(stored, refcheck=False)
-        return self._finished(shape, positions, arrays, began)
+def _extents(result: str, plan: staging.Plan, sources: Sources) -> tuple[Any, ...] | None:
+    """How large a result of a kernel is, in sources."""
+    if result == f"{plan.counts}.pos1":
+        return (("made", f"{plan.counts}.ends"),)
+    if result in (f"{plan.fills}.crd1", f"{plan.fills}.val"):
+        return (("made", tn.nnz_of(plan.fills)),)
+    known = plan.shapes.get(result)
+    if known is None:
+        return None
+    if isinstance(known, str):
+        return (("nnz", sources.position[known]) if known in sources.position else ("made", tn.nnz_of(known)),)
+    sizes = [sources.size(unpacked(s)) for s in known]
+    return None if None in sizes else tuple(_number(s) for s in sizes)
 
 
-class Regrouped(_Plain):
-    """Calls of one kernel that puts what a matrix stores in another order: it stores at most as much."""
+def _number(size: Any) -> tuple[Any, ...]:
+    return ("const", size) if isinstance(size, int) else size
 
-    MADE = ("pos1", "crd1", "val")
 
-    @staticmethod
-    def _takes(stages: Sequence[staging.Stage], name: str) -> bool:
-        (stage, *more) = stages
-        results = {n for n, _ in stage.results}
-        return not more and stage.plan.counts == name and len(stage.plan.within) == 1 and results == {f"{name}.{part}" for part in Regrouped.MADE}
+def _source(sources: Sources, made: Mapping[str, tuple[Any, ...]], kind: int, name: str) -> tuple[Any, ...] | None:
+    """Where a slot comes from."""
+    if name in made:
+        return made[name]
+    if kind == staging.SIZE:
+        tensor = name.removesuffix(".nnz")
+        return ("nnz", sources.position[tensor]) if tensor in sources.position and name == tn.nnz_of(tensor) else sources.symbols.get(name)
+    return sources.array(name) if kind == staging.ARGUMENT and name.partition(".")[0] in sources.position else None
 
-    @staticmethod
-    def _along(stage: staging.Stage, name: str) -> tuple[str, ...]:
-        return (f"{name}.crd1", f"{name}.val")
 
-    def _run(self, known: list[int], rows: int, *shape: int) -> Any:
-        variant, registers, name = self.variant, self.registers, self.name
-        began = variant.runtime.ticks()
-        total = known[registers[tn.nnz_of(self.stages[0].plan.within[0])]]
-        if not staging.has_room(total, sum(dtype.itemsize for _, dtype, _ in self.along), self.bits):
-            return None
-        positions = np.empty(rows + 1, self.results[f"{name}.pos1"])
-        known[self.total], known[registers[f"{name}.pos1"]] = total, address(positions)
-        arrays = {}
-        for array, dtype, register in self.along:
-            arrays[array] = made = variant.runtime.empty((total,), dtype)
-            known[register] = address(made)
-        self.go[0]([known[r] for r in self.slots[0]])
-        stored = int(positions[-1])
-        if stored != total:  # coordinates that repeat were added up
-            arrays = {array: made[:stored].copy() for array, made in arrays.items()}
-        return self._finished(shape, positions.astype(f"i{self.bits // 8}", copy=False), arrays, began)
+def _scalar(value: Array, *args: Any) -> Any:
+    """The result of no dimensions of a native call."""
+    return value[()]
+
+
+def _finished(kind: str, is_matrix: bool, shape: tuple[Any, ...], positions: Array, crd: Array, val: Array, *args: Any) -> Any:
+    """The sparse result of a native call."""
+    extents = tuple([e if isinstance(e, int) else args[e[1]].shape[e[2]] for e in shape])
+    return interop.made(kind, extents, {"pos1": positions, "crd1": crd, "val": val}, is_matrix, tidy=True)

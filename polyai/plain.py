@@ -9,7 +9,8 @@ import numpy as np
 
 from polyai.frontend.sizes import Guard
 from polyai.frontend.trace import Traced
-from polyai.runtime.dispatch import ArrayArg, DispatchSpec, LevelsArg, Output, ScalarArg, SparseArg
+from polyai.runtime.arguments import ArrayArg, LevelsArg, ScalarArg, SparseArg
+from polyai.runtime.dispatch import DispatchSpec, Output
 from polyai.runtime.kernel import Kernel, Parameter
 from polyai.runtime.staging import first_name
 from polyai.scalar import dtype as dt
@@ -26,10 +27,10 @@ from polyai.tensor import nodes as tn
 class Sources:
     """Says where each number of a call with the arguments `args` comes from. `types` are those of all tensors of the program."""
 
-    def __init__(self, traced: Traced, types: Mapping[str, tn.TensorType], kernel: Kernel, output: str, args: tuple[Any, ...]) -> None:
+    def __init__(self, traced: Traced, types: Mapping[str, tn.TensorType], args: tuple[Any, ...], kernel: Kernel | None = None, output: str = "") -> None:
         self.traced, self.types, self.kernel, self.output, self.args = traced, types, kernel, output, args
         self.position = {slot.name: n for n, slot in enumerate(traced.inputs)}
-        self.second: dict[str, str] = kernel.extra.get("aliases", {})
+        self.second: dict[str, str] = {} if kernel is None else kernel.extra.get("aliases", {})
         self.symbols: dict[str, tuple[Any, ...]] = {}
         for s in traced.symbols:
             if (s.factor, s.offset) != (1, 0):
@@ -39,14 +40,15 @@ class Sources:
                 self.symbols.setdefault(s.symbol, known[s.what])
 
     def spec(self) -> DispatchSpec | None:
-        """The call as native code follows it; None if it is not plain."""
-        kinds = [self._arg(n, value) for n, value in enumerate(self.args)]
-        guards = [self._guard(g) for g in self.traced.guards]
+        """The call of the one kernel as native code follows it; None if it is not plain."""
+        assert self.kernel is not None
+        kinds = [self.argument(n, value) for n, value in enumerate(self.args)]
+        guards = [self.guard(g) for g in self.traced.guards]
         name = self.output
         pattern = self.types[name].pattern
         if pattern is not None and pattern.owner not in self.position:
             return None
-        shape = [self._size(e) for e in self.types[name].shape] if pattern is None else self._stored(pattern.owner)
+        shape = [self.size(e) for e in self.types[name].shape] if pattern is None else self._stored(pattern.owner)
         slots = [self._slot(p, name) for p in self.kernel.signature.parameters]
         if None in kinds or None in guards or None in shape or None in slots:
             return None
@@ -80,7 +82,8 @@ class Sources:
         block = [format.block(0), format.block(1)] if format is not None and format.blocked else []
         return [("nnz", self.position[owner]), *block]
 
-    def _arg(self, n: int, value: Any) -> ArrayArg | SparseArg | LevelsArg | ScalarArg | None:
+    def argument(self, n: int, value: Any) -> ArrayArg | SparseArg | LevelsArg | ScalarArg | None:
+        """What the n-th argument of calls like this one is; None if native calls do not know such."""
         slot = self.traced.inputs[n]
         type_ = self.types[slot.name]
         if type_.is_sparse:
@@ -107,7 +110,11 @@ class Sources:
             return self.symbols.get(first_name(p.name, self.second))
         if p.role == "output":
             return ("out", 0) if p.name in (output, f"{output}.val") else None
-        tensor, _, suffix = first_name(p.name, self.second).partition(".")
+        return self.array(first_name(p.name, self.second))
+
+    def array(self, name: str) -> tuple[Any, ...]:
+        """Where the address of an argument's array comes from, by the name that kernels give it."""
+        tensor, _, suffix = name.partition(".")
         if not suffix:
             return ("data", self.position[tensor])
         n = self.position[tensor]
@@ -120,7 +127,8 @@ class Sources:
         found = interop.describe(self.args[n])
         return ("crd", n, int(suffix[3:])) if found is not None and found.kind in ("coo", "dia") else ("crd", n)
 
-    def _size(self, size: Size) -> Any:
+    def size(self, size: Size) -> Any:
+        """A size as a source, or an int; None if it is neither a number nor one symbol."""
         if isinstance(size, int):
             return size
         if len(size.terms) == 1 and size.terms[0][1] == 1 and len(size.terms[0][0]) == 1:
@@ -129,13 +137,14 @@ class Sources:
                 return self.symbols.get(atom.name)
         return None
 
-    def _guard(self, guard: Guard) -> tuple[Any, ...] | None:
+    def guard(self, guard: Guard) -> tuple[Any, ...] | None:
+        """What has to hold, in sources; None if it cannot be said in these."""
         if isinstance(guard.left, sx.SizeExpr) and guard.relation == "==" and guard.right == 0:
             match guard.left.terms:
                 case (((sx.Mod(num, int() as divisor),), 1),) if divisor > 0:
-                    whole = self._size(num)
+                    whole = self.size(num)
                     return None if whole is None else ("multiple", whole, divisor)
-        left, right = self._size(guard.left), self._size(guard.right)
+        left, right = self.size(guard.left), self.size(guard.right)
         if left is None or right is None:
             return None
         if isinstance(left, int):

@@ -173,7 +173,8 @@ def test_dense_matrices_have_panels(n: int, hidden: int, out: int, dtype: Any) -
         assert got.dtype == dtype
         np.testing.assert_allclose(got, expected(x, w), atol=atol)
     assert len(f.report().kernels) == 1
-    assert "Panels" in pa.explain(f, x, w)["prepared"]
+    if max(hidden, out) >= 64:  # a panel is as wide as the registers of a machine allow, 64 columns at most
+        assert "Panels" in pa.explain(f, x, w)["prepared"]
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -220,7 +221,7 @@ def test_small_matrices_and_others_stay_as_they_are() -> None:
 
 
 def test_a_constant_array_is_read_only_and_watched() -> None:
-    f, w = pa.jit(mlp, constant=("w",)), weights(20, 30, 20)
+    f, w = pa.jit(mlp, constant=("w",)), weights(20, 96, 20)
     view, x = w["first"][3:], np.ones((2, 20), np.float32)
     f(x, w)
     with pytest.raises(ValueError, match="read-only"):

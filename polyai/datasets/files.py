@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import inspect
 import os
 import zipfile
 import zlib
@@ -85,8 +86,14 @@ def _checked(matrix: Any) -> Any:
     return out
 
 
+def market(file: Path) -> Any:
+    """What a Matrix Market file holds: a sparse array or a dense one, as it is written."""
+    arrays = {"spmatrix": False} if "spmatrix" in inspect.signature(scipy.io.mmread).parameters else {}  # older versions give matrices
+    return scipy.io.mmread(file, **arrays)
+
+
 def _matrix_market(file: Path) -> Any:
-    matrix = scipy.io.mmread(file)
+    matrix = market(file)
     if not sp.issparse(matrix):
         return matrix
     rows, columns, _, _, _, symmetry = scipy.io.mminfo(file)

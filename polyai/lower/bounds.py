@@ -98,6 +98,7 @@ class Fibres:
                 self.out.begins[(tensor, level)] = begin
                 fibres.append(Fibre(tensor, level, name, begin, end))
             self.streams.fibres[stream.name] = fibres
+        self.out.env[dim.length] = self.out.size(stream.extent)  # the most there is, for conditions around the loop; it ends by itself
         if stream.assembled:
             begin, end = self._bounds_of(dim, values, inside)
             self.out.begins[(dim.tensor, dim.level)] = self.packed[stream.name][1] if stream.packed else begin

@@ -97,4 +97,4 @@ def _visible(f: Function) -> str:
 def _declaration(f: Function) -> str:
     head = f.text[: f.text.index("\n")]
     head = re.sub(r"^define (internal )?", "declare hidden ", head)
-    return re.sub(r" #\d+ \{$", "", head)
+    return re.sub(r"( #\d+)? \{$", "", head)

@@ -11,13 +11,14 @@ from __future__ import annotations
 import ctypes
 
 from polyai.machine.abi import ALIGN
+from polyai.machine.capacity import installed_memory
 from polyai.runtime.shared import Addresses, Fields, Shared, address_of
 
 SLOTS = 8
 LEAST = 1 << 16
 """Bytes of the smallest buffer."""
 
-FREE_LIST = Fields(slots=0, bound=8 * SLOTS, held=8 * SLOTS + 8, malloc=8 * SLOTS + 16, free=8 * SLOTS + 24)
+FREE_LIST = Fields(slots=0, bound=8 * SLOTS, held=8 * SLOTS + 8, malloc=8 * SLOTS + 16, free=8 * SLOTS + 24, most=8 * SLOTS + 32)
 """Byte offsets in the arena's memory. `held` counts the bytes of waiting buffers."""
 
 ARENA_BYTES = 128
@@ -82,7 +83,7 @@ nothing:
 
 define internal ptr @arena_grow(ptr %a, ptr %buffer, i64 %needed) {{
 entry:
-  {at("malloc")}
+  {at("malloc", "most")}
   %none = icmp eq ptr %buffer, null
   br i1 %none, label %make, label %drop
 drop:
@@ -91,7 +92,8 @@ drop:
 make:
   %small = icmp slt i64 %needed, {LEAST}
   %bytes = select i1 %small, i64 {LEAST}, i64 %needed
-  %sane = icmp slt i64 %needed, {1 << 46}
+  %limit = load i64, ptr %a.most
+  %sane = icmp sle i64 %needed, %limit
   br i1 %sane, label %ask, label %fail
 ask:
   %malloc = load ptr, ptr %a.malloc
@@ -172,6 +174,7 @@ class Arena:
         self._code = code
         self._trim = ctypes.PYFUNCTYPE(ctypes.c_int64, ctypes.c_void_p)(code["arena_trim"])
         self._memory.set(FREE_LIST["bound"], bound)
+        self._memory.set(FREE_LIST["most"], installed_memory())
         self._memory.set(FREE_LIST["malloc"], address_of(ctypes.pythonapi.PyMem_RawMalloc))
         self._memory.set(FREE_LIST["free"], address_of(ctypes.pythonapi.PyMem_RawFree))
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from polyai.errors import AliasError, DTypeError, ShapeError
 from polyai.runtime.cpython import layout_holds
-from polyai.runtime.dispatch_code import ARRAY
 from polyai.runtime.stats import Stats
+from polyai.runtime.steps import ARRAY
 from polyai.scalar.dtype import BY_NAME, from_numpy, to_numpy
 
 Array = NDArray[Any]

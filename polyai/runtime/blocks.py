@@ -19,12 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyai.machine.abi import ALIGN
-from polyai.runtime.cpython import numpy_function
+from polyai.runtime.cpython import SET_HANDLER, numpy_function
 from polyai.runtime.shared import Addresses, Fields, Shared, address_of, renew_after_fork
 
 SLOTS = 16
-LEAST = 1 << 16
-"""Bytes of a result from which on its memory comes from here: smaller ones the C library keeps itself."""
 SPARE = 4
 """How many times larger than what is asked for a block may be, in bytes that were used."""
 
@@ -37,8 +35,6 @@ HUGE = 4 << 20
 """Bytes of a block from which on the system is advised to use huge pages, as NumPy does."""
 _ADVICE = 14
 """MADV_HUGEPAGE."""
-_SET_HANDLER = 304
-"""The place of PyDataMem_SetHandler in NumPy's table of functions."""
 
 
 def text() -> str:
@@ -354,7 +350,7 @@ class Blocks:
             memory.set(TABLE["handler"] + 128 + 8 * number, value)
         make = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p)(("PyCapsule_New", ctypes.pythonapi))
         self.handler = make(record, _CAPSULE, None)
-        self._set = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object)(numpy_function(_SET_HANDLER))
+        self._set = ctypes.PYFUNCTYPE(ctypes.py_object, ctypes.py_object)(numpy_function(SET_HANDLER))
         for forever in (code, memory):
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(forever))
         renew_after_fork(self)

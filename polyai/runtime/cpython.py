@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from polyai.runtime.dispatch_code import API, ARRAY, DTYPE, OBJECT, PLAIN
+from polyai.machine.capacity import installed_memory
+from polyai.runtime.dispatch_code import API
 from polyai.runtime.shared import Shared, address_of
+from polyai.runtime.steps import ARRAY, DTYPE, OBJECT, PLAIN
 
 _FUNCTIONS = {
     "getattr": "PyObject_GetAttr",
@@ -29,6 +31,9 @@ _FUNCTIONS = {
 }
 _EMPTY = 184
 """The place of PyArray_Empty in NumPy's table of functions; places never change."""
+_RESIZE = 80
+SET_HANDLER = 304
+"""Those of PyArray_Resize and of PyDataMem_SetHandler."""
 
 
 class Text(bytes):
@@ -81,13 +86,15 @@ def _order_holds() -> bool:
 
 @lru_cache(maxsize=1)
 def api_table() -> Shared:
-    """The addresses that `dispatch_code.API` lists."""
+    """What `dispatch_code.API` lists."""
     memory = Shared(8 * len(API))
     for name, function in _FUNCTIONS.items():
         memory.set(API[name], address_of(getattr(ctypes.pythonapi, function)))
-    memory.set(API["empty"], numpy_function(_EMPTY))
+    for name, place in (("empty", _EMPTY), ("resize", _RESIZE), ("handler", SET_HANDLER)):
+        memory.set(API[name], numpy_function(place))
     for name, kind in (("ndarray", np.ndarray), ("tuple", tuple), ("int", int), ("float", float)):
         memory.set(API[name], id(kind))
+    memory.set(API["memory"], installed_memory())
     return memory
 
 

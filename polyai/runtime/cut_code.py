@@ -7,11 +7,10 @@
 from __future__ import annotations
 
 
-def text() -> str:
-    """`cut` as LLVM IR. `bounds` has `rows + 1` numbers, `cuts` has `parts + 1`, of which the ends are set. No part is
+def text(linkage: str = "") -> str:
+    """`cut` as LLVM IR, of some linkage. `bounds` has `rows + 1` numbers, `cuts` has `parts + 1`, of which the ends are set. No part is
     larger than what is returned, also where the numbers do not begin at 0 or do not rise."""
-    return """
-define i64 @cut(ptr %bounds, i64 %rows, i64 %share, i64 %parts, ptr %cuts) {
+    return f"\ndefine {linkage}i64 @cut(ptr %bounds, i64 %rows, i64 %share, i64 %parts, ptr %cuts) {{" + """
 entry:
   %start = load i64, ptr %bounds
   br label %part

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from polyai.runtime import argument_steps, cut_code, phase_steps, result_steps
 from polyai.runtime.run_code import CLOCK, CLOCK_NAMES
 from polyai.runtime.shared import Fields
+from polyai.runtime.steps import OBJECT, give, number
 
 STEP = 48
 ROOM = 192
@@ -40,7 +42,8 @@ class Op(IntEnum):
     WITHIN = 14  #   b <= V[a] <= c
     ATMOST = 15  #   V[a] <= V[b]
     MULTIPLE = 16  # V[a] is a multiple of b
-    ALLOC = 17  #    O[e] = new array of dtype a, b dimensions V[c...], or the one given as `out`; V[d] its data
+    ALLOC = 17  #    O[e] = new array of dtype a, b % 256 dimensions V[c...], elements of b / 256 bytes and, if KEPT is in b, memory of
+    #                earlier results if it is large; or the one given as `out`; V[d] its data
     FACTOR = 18  #   product *= V[a]
     TERM = 19  #     work += product; product = 1
     CONTEXT = 20  #  the context variable a has the value b
@@ -52,6 +55,15 @@ class Op(IntEnum):
     SELECT = 26  #   the kernel to run is that of cell V[a] of the CELLs at b, if it has one
     IS = 27  #       O[a] is the object b
     TIMES = 28  #    V[d] = V[a] * V[b], if no digit is lost
+    LEAST = 29  #    V[d] = the larger of V[a] and b
+    READY = 30  #    the word at a is not zero
+    RUN = 31  #      run the kernel at a with the c slots that the array at b lists, in the session at d
+    ZERO = 32  #     V[b] * c bytes at V[a] are zero
+    CUT = 33  #      V[d] = the largest part when rows of the bounds at V[a], V[b] of them, V[c] in all, are cut into V[e] parts at V[e + 1]
+    RESIZE = 34  #   O[a], an array of V[c] elements, has V[b] from now on; V[d] its data
+    SUM = 35  #      V[d] = V[a] + V[b]
+    SAME = 36  #     O[d] = O[a]
+    NARROW = 37  #   the V[b] 32-bit integers at V[c] are the 64-bit ones at V[a]
 
 
 RING = 256
@@ -63,12 +75,13 @@ CELL_BYTES = 32
 
 TABLE = Fields(
     slow=0, finish=8, entry=16, session=24, nargs=32, program=40, gather=48, slots=56, outputs=64, results=72,
-    threshold=80, ready=88, api=96, hits=104, misses=112, run=120, ticks=128, out_name=136,
+    threshold=80, ready=88, api=96, hits=104, misses=112, run=120, ticks=128, out_name=136, keeper=144,
 )  # fmt: skip
 """Byte offsets in a table. `gather` lists which V are the kernel's slots, `outputs` the first result's place in O, `ready`
 the address of a word that must not be zero (or null), `threshold` the work above which the interpreter lock is released,
 `ticks` the time spent in the kernel by the processor's clock (see `run_code.CLOCK`), `out_name` the string "out" if the
-keyword is taken (else null)."""
+keyword is taken (else null), `keeper` the address of a word that holds NumPy's handler for the memory of earlier results (null: none).
+With a null `entry` the program itself runs kernels."""
 
 TABLE_BYTES = 192
 
@@ -76,22 +89,11 @@ API = Fields(
     **{
         name: 8 * k
         for k, name in enumerate(
-            ["getattr", "decref", "incref", "clear", "call", "as_long", "occurred", "save", "restore", "empty", "tuple_new", "tuple_set", "context", "ndarray", "tuple", "int", "float"]
+            ["getattr", "decref", "incref", "clear", "call", "as_long", "occurred", "save", "restore", "empty", "tuple_new", "tuple_set", "context", "ndarray", "tuple", "int", "float", "memory", "resize", "handler"]
         )
     }
 )
-"""Byte offsets in the table of CPython's and NumPy's functions and types."""
-
-OBJECT = Fields(type=8, size=16, items=24, real=16, text=32)
-ARRAY = Fields(data=16, ndim=24, shape=32, dtype=56, flags=64)
-DTYPE = Fields(order=26, number=28)
-"""Byte offsets in CPython's and NumPy's objects; `cpython.layout_holds` checks them in the running process."""
-
-PLAIN = 0x101
-"""Array flags: C-contiguous, aligned."""
-WRITABLE = PLAIN | 0x400
-"""Array flags: the same, and writeable."""
-
+"""Byte offsets in the table of CPython's and NumPy's functions and types, and of how many bytes a result may have."""
 
 def text() -> str:
     """`dispatch` as LLVM IR."""
@@ -99,25 +101,11 @@ def text() -> str:
     table = "\n  ".join(TABLE.at(name, "t") for name in TABLE)
     api = "\n  ".join(f"{API.at(name, 'api')}\n  %{name} = load ptr, ptr %api.{name}" for name in API)
 
-    def number(name: str, operand: str) -> str:
-        return f"%{name}.p = getelementptr i64, ptr %V, i64 %{operand}\n  %{name} = load i64, ptr %{name}.p"
-
-    def thing(name: str, operand: str) -> str:
-        return f"%{name}.p = getelementptr ptr, ptr %O, i64 %{operand}\n  %{name} = load ptr, ptr %{name}.p"
-
-    def type_of(name: str) -> str:
-        return f"{OBJECT.at('type', name)}\n  %{name}.is = load ptr, ptr %{name}.type"
-
-    def give(value: str) -> str:
-        return f"store i64 {value}, ptr %d.p\n  br label %advance"
-
-    def own(value: str) -> str:
-        return f"call void @own(ptr %owned, ptr %owned.n, ptr {value})"
-
     return f"""
 {CLOCK_NAMES}
-
+{cut_code.text("internal ")}
 declare {{i64, i1}} @llvm.smul.with.overflow.i64(i64, i64)
+{phase_steps.DECLARED}
 
 define internal void @own(ptr %owned, ptr %count, ptr %object) alwaysinline {{
   %n = load i64, ptr %count
@@ -176,6 +164,7 @@ entry:
   %product = alloca double
   %held = alloca ptr
   %chosen = alloca ptr
+  %extents = alloca [2 x i64]
   store i64 0, ptr %owned.n
   store ptr null, ptr %chosen
   store double 0.0, ptr %work
@@ -246,261 +235,7 @@ step:
   switch i64 %op, label %slow [
 {cases}
   ]
-op.type:
-  {thing("t1", "a")}
-  {type_of("t1")}
-  %t1.ok = icmp eq ptr %t1.is, %b.ptr
-  br i1 %t1.ok, label %advance, label %slow
-op.is:
-  {thing("is", "a")}
-  %is.ok = icmp eq ptr %is, %b.ptr
-  br i1 %is.ok, label %advance, label %slow
-op.array:
-  {thing("x", "a")}
-  {type_of("x")}
-  %x.ok = icmp eq ptr %x.is, %ndarray
-  br i1 %x.ok, label %op.array.form, label %slow
-op.array.form:
-  {ARRAY.at("ndim", "x")}
-  %x.nd = load i32, ptr %x.ndim
-  %x.nd64 = sext i32 %x.nd to i64
-  %x.rank = icmp eq i64 %x.nd64, %c
-  {ARRAY.at("flags", "x")}
-  %x.fl = load i32, ptr %x.flags
-  %x.both = and i32 %x.fl, {PLAIN}
-  %x.plain = icmp eq i32 %x.both, {PLAIN}
-  %x.fits = and i1 %x.rank, %x.plain
-  br i1 %x.fits, label %op.array.kind, label %slow
-op.array.kind:
-  {ARRAY.at("dtype", "x")}
-  %x.dt = load ptr, ptr %x.dtype
-  %x.same = icmp eq ptr %x.dt, %b.ptr
-  br i1 %x.same, label %op.array.read, label %op.array.alike
-op.array.alike:
-  {DTYPE.at("number", "x.dt")}
-  %x.num = load i32, ptr %x.dt.number
-  %x.num64 = zext i32 %x.num to i64
-  %x.first = and i64 %e, 65535
-  %x.second = lshr i64 %e, 16
-  %x.is1 = icmp eq i64 %x.num64, %x.first
-  %x.is2 = icmp eq i64 %x.num64, %x.second
-  %x.known = or i1 %x.is1, %x.is2
-  {DTYPE.at("order", "x.dt")}
-  %x.or = load i8, ptr %x.dt.order
-  %x.native = icmp eq i8 %x.or, {ord("=")}
-  %x.single = icmp eq i8 %x.or, {ord("|")}
-  %x.order = or i1 %x.native, %x.single
-  %x.alike = and i1 %x.known, %x.order
-  br i1 %x.alike, label %op.array.read, label %slow
-op.array.read:
-  {ARRAY.at("data", "x")}
-  %x.address = load i64, ptr %x.data
-  store i64 %x.address, ptr %d.p
-  {ARRAY.at("shape", "x")}
-  %x.dims = load ptr, ptr %x.shape
-  br label %op.array.dim
-op.array.dim:
-  %i = phi i64 [ 0, %op.array.read ], [ %i.next, %op.array.copy ]
-  %i.more = icmp slt i64 %i, %c
-  br i1 %i.more, label %op.array.copy, label %advance
-op.array.copy:
-  %i.from = getelementptr i64, ptr %x.dims, i64 %i
-  %i.size = load i64, ptr %i.from
-  %i.next = add i64 %i, 1
-  %i.to = getelementptr i64, ptr %d.p, i64 %i.next
-  store i64 %i.size, ptr %i.to
-  br label %op.array.dim
-op.attr:
-  {thing("m", "a")}
-  %m.value = call ptr %getattr(ptr %m, ptr %b.ptr)
-  %m.bad = icmp eq ptr %m.value, null
-  br i1 %m.bad, label %clear.error, label %op.attr.keep
-op.attr.keep:
-  {own("%m.value")}
-  store ptr %m.value, ptr %d.o
-  br label %advance
-op.item:
-  {thing("u", "a")}
-  {type_of("u")}
-  %u.ok = icmp eq ptr %u.is, %tuple
-  br i1 %u.ok, label %op.item.size, label %slow
-op.item.size:
-  {OBJECT.at("size", "u")}
-  %u.n = load i64, ptr %u.size
-  %u.fits = icmp eq i64 %u.n, %c
-  br i1 %u.fits, label %op.item.get, label %slow
-op.item.get:
-  {OBJECT.at("items", "u")}
-  %u.place = getelementptr ptr, ptr %u.items, i64 %b
-  %u.object = load ptr, ptr %u.place
-  store ptr %u.object, ptr %d.o
-  br label %advance
-op.int:
-  {thing("n", "a")}
-  {type_of("n")}
-  %n.ok = icmp eq ptr %n.is, %int
-  br i1 %n.ok, label %op.int.get, label %slow
-op.int.get:
-  %n.value = call i64 %as_long(ptr %n)
-  store i64 %n.value, ptr %d.p
-  %n.odd = icmp eq i64 %n.value, -1
-  br i1 %n.odd, label %op.int.check, label %advance
-op.int.check:
-  %n.error = call ptr %occurred()
-  %n.fine = icmp eq ptr %n.error, null
-  br i1 %n.fine, label %advance, label %clear.error
-op.float:
-  {thing("f", "a")}
-  {type_of("f")}
-  %f.ok = icmp eq ptr %f.is, %float
-  br i1 %f.ok, label %op.float.get, label %slow
-op.float.get:
-  {OBJECT.at("real", "f")}
-  %f.value = load double, ptr %f.real
-  %f.short = icmp eq i64 %b, 32
-  br i1 %f.short, label %op.float.short, label %op.float.long
-op.float.short:
-  %f.single = fptrunc double %f.value to float
-  store float %f.single, ptr %d.p
-  br label %advance
-op.float.long:
-  store double %f.value, ptr %d.p
-  br label %advance
-op.address:
-  %l.p = getelementptr i64, ptr %V, i64 %a
-  %l = ptrtoint ptr %l.p to i64
-  {give("%l")}
-op.read:
-  {number("r.base", "a")}
-  {number("r.index", "b")}
-  %r.array = inttoptr i64 %r.base to ptr
-  %r.short = icmp eq i64 %c, 4
-  br i1 %r.short, label %op.read.short, label %op.read.long
-op.read.short:
-  %r.32 = getelementptr i32, ptr %r.array, i64 %r.index
-  %r.v32 = load i32, ptr %r.32
-  %r.wide = sext i32 %r.v32 to i64
-  {give("%r.wide")}
-op.read.long:
-  %r.64 = getelementptr i64, ptr %r.array, i64 %r.index
-  %r.v64 = load i64, ptr %r.64
-  {give("%r.v64")}
-op.add:
-  {number("s", "a")}
-  %s.sum = add i64 %s, %b
-  {give("%s.sum")}
-op.const:
-  {give("%a")}
-op.shift:
-  {number("h", "a")}
-  %h.up = shl i64 %h, %b
-  {give("%h.up")}
-op.times:
-  {number("tm1", "a")}
-  {number("tm2", "b")}
-  %tm.both = call {{i64, i1}} @llvm.smul.with.overflow.i64(i64 %tm1, i64 %tm2)
-  %tm.product = extractvalue {{i64, i1}} %tm.both, 0
-  %tm.lost = extractvalue {{i64, i1}} %tm.both, 1
-  store i64 %tm.product, ptr %d.p
-  br i1 %tm.lost, label %slow, label %advance
-op.quotient:
-  {number("qt", "a")}
-  %qt.part = udiv i64 %qt, %b
-  {give("%qt.part")}
-op.copy:
-  {number("cp", "a")}
-  {give("%cp")}
-op.equal:
-  {number("q1", "a")}
-  {number("q2", "b")}
-  %q.ok = icmp eq i64 %q1, %q2
-  br i1 %q.ok, label %advance, label %slow
-op.within:
-  {number("w", "a")}
-  %w.low = icmp sge i64 %w, %b
-  %w.high = icmp sle i64 %w, %c
-  %w.ok = and i1 %w.low, %w.high
-  br i1 %w.ok, label %advance, label %slow
-op.atmost:
-  {number("z1", "a")}
-  {number("z2", "b")}
-  %z.ok = icmp sle i64 %z1, %z2
-  br i1 %z.ok, label %advance, label %slow
-op.multiple:
-  {number("y", "a")}
-  %y.rest = srem i64 %y, %b
-  %y.ok = icmp eq i64 %y.rest, 0
-  br i1 %y.ok, label %advance, label %slow
-op.alloc:
-  %v.dims = getelementptr i64, ptr %V, i64 %c
-  br i1 %is.given, label %op.out, label %op.alloc.new
-op.out:
-  {type_of("given")}
-  %v.isarray = icmp eq ptr %given.is, %ndarray
-  br i1 %v.isarray, label %op.out.form, label %slow
-op.out.form:
-  {ARRAY.at("ndim", "given")}
-  %given.nd = load i32, ptr %given.ndim
-  %given.nd64 = sext i32 %given.nd to i64
-  %given.rank = icmp eq i64 %given.nd64, %b
-  {ARRAY.at("flags", "given")}
-  %given.fl = load i32, ptr %given.flags
-  %given.all = and i32 %given.fl, {WRITABLE}
-  %given.plain = icmp eq i32 %given.all, {WRITABLE}
-  {ARRAY.at("dtype", "given")}
-  %given.dt = load ptr, ptr %given.dtype
-  %given.kind = icmp eq ptr %given.dt, %a.ptr
-  %given.fits.1 = and i1 %given.rank, %given.plain
-  %given.fits = and i1 %given.fits.1, %given.kind
-  br i1 %given.fits, label %op.out.shape, label %slow
-op.out.shape:
-  {ARRAY.at("shape", "given")}
-  %given.dims = load ptr, ptr %given.shape
-  br label %op.out.dim
-op.out.dim:
-  %w.k = phi i64 [ 0, %op.out.shape ], [ %w.next, %op.out.same ]
-  %w.more = icmp slt i64 %w.k, %b
-  br i1 %w.more, label %op.out.compare, label %op.alloc.keep
-op.out.compare:
-  %w.mine.p = getelementptr i64, ptr %given.dims, i64 %w.k
-  %w.mine = load i64, ptr %w.mine.p
-  %w.want.p = getelementptr i64, ptr %v.dims, i64 %w.k
-  %w.want = load i64, ptr %w.want.p
-  %w.same = icmp eq i64 %w.mine, %w.want
-  br i1 %w.same, label %op.out.same, label %slow
-op.out.same:
-  %w.next = add i64 %w.k, 1
-  br label %op.out.dim
-op.alloc.new:
-  call void %incref(ptr %a.ptr)
-  %v.nd = trunc i64 %b to i32
-  %v.new = call ptr %empty(i32 %v.nd, ptr %v.dims, ptr %a.ptr, i32 0)
-  %v.bad = icmp eq ptr %v.new, null
-  br i1 %v.bad, label %clear.error, label %op.alloc.own
-op.alloc.own:
-  {own("%v.new")}
-  br label %op.alloc.keep
-op.alloc.keep:
-  %v = phi ptr [ %v.new, %op.alloc.own ], [ %given, %op.out.dim ]
-  %v.place = getelementptr ptr, ptr %O, i64 %e
-  store ptr %v, ptr %v.place
-  {ARRAY.at("data", "v")}
-  %v.address = load i64, ptr %v.data
-  {give("%v.address")}
-op.apart:
-  br i1 %is.given, label %op.apart.test, label %advance
-op.apart.test:
-  {number("ap1", "a")}
-  {number("ap2", "c")}
-  %ap1.bytes = call i64 @bytes_of(ptr %ap1.p, i64 %b)
-  %ap2.bytes = call i64 @bytes_of(ptr %ap2.p, i64 %d)
-  %ap1.end = add i64 %ap1, %ap1.bytes
-  %ap2.end = add i64 %ap2, %ap2.bytes
-  %ap.before = icmp ule i64 %ap1.end, %ap2
-  %ap.behind = icmp ule i64 %ap2.end, %ap1
-  %ap.apart = or i1 %ap.before, %ap.behind
-  br i1 %ap.apart, label %advance, label %slow
-op.factor:
+{argument_steps.text()}{result_steps.text()}op.factor:
   {number("g", "a")}
   %g.real = sitofp i64 %g to double
   %g.before = load double, ptr %product
@@ -573,7 +308,11 @@ op.select:
 op.select.keep:
   store ptr %se.cell, ptr %chosen
   br label %advance
-op.end:
+{phase_steps.text()}op.end:
+  %end.entry = load ptr, ptr %t.entry
+  %end.none = icmp eq ptr %end.entry, null
+  br i1 %end.none, label %result, label %end.ready
+end.ready:
   %ready.p = load ptr, ptr %t.ready
   %ready.any = icmp eq ptr %ready.p, null
   br i1 %ready.any, label %slots, label %ready.check

@@ -21,7 +21,7 @@ from polyai.machine.load import ObjectError
 from polyai.options import Options
 from polyai.runtime.arena import Arena
 from polyai.runtime.bind import address
-from polyai.runtime.blocks import LEAST, Blocks
+from polyai.runtime.blocks import Blocks
 from polyai.runtime.cache import Cache, default_directory
 from polyai.runtime.externs import TOO_LARGE, Externs
 from polyai.runtime.kernel import Kernel, Signature
@@ -29,6 +29,7 @@ from polyai.runtime.native import Native
 from polyai.runtime.run_code import SESSION, SESSION_BYTES
 from polyai.runtime.shared import Shared, in_background, renew_after_fork
 from polyai.runtime.stats import Stats
+from polyai.runtime.steps import LEAST
 from polyai.runtime.threads import Pool
 
 
@@ -71,6 +72,7 @@ class Runtime:
         self._native: Native | None = None
         self._arena: Arena | None = None
         self._blocks: Blocks | None = None
+        self.keeper = Shared(8)  # NumPy's handler of `blocks`, once there are some
         self._run: Any = None
         self._ticks: Any = None
         self._cut: Any = None
@@ -118,6 +120,7 @@ class Runtime:
         with self._lock:
             if self._blocks is None:
                 self._blocks = Blocks(self.native, self.options.result_bytes)
+                self.keeper.set(0, id(self._blocks.handler))
             return self._blocks
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
@@ -125,13 +128,16 @@ class Runtime:
         results do not wait for the code of that to be compiled."""
         if math.prod(shape) * dtype.itemsize < LEAST:
             return np.empty(shape, dtype)
-        blocks = self._blocks
-        if blocks is None:
-            if not self.native.at_hand("block_malloc"):
-                self._in_background("blocks", lambda: self.native["block_malloc"])
-                return np.empty(shape, dtype)
-            blocks = self.blocks
-        return blocks.empty(shape, dtype)
+        self.keep_results()
+        return np.empty(shape, dtype) if self._blocks is None else self._blocks.empty(shape, dtype)
+
+    def keep_results(self) -> None:
+        """From now on, or from when the code of it is compiled, the memory of large results is kept for later ones."""
+        if self._blocks is None:
+            if self.native.at_hand("block_malloc"):
+                self.blocks  # noqa: B018 (makes them)
+            else:
+                self._in_background("blocks", lambda: (self.native["block_malloc"], self.blocks))
 
     def cuts(self, bounds: NDArray[Any], total: int, parts: int) -> tuple[NDArray[Any], int]:
         """The rows at which `parts` parts of about equal bounds begin, and the number of rows; the largest bound of a part.

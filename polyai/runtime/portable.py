@@ -15,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from polyai.errors import PolyAIError
+from polyai.machine.capacity import installed_memory
 from polyai.runtime.bind import address, fits
 from polyai.runtime.dispatch_code import CELL, CELL_BYTES, RING, Op
 from polyai.runtime.kernel import Kernel
@@ -196,8 +197,10 @@ def _multiple(v: Any, o: Any, known: Any, a: int, b: int, c: int, d: int, e: int
 
 
 def _alloc(v: Any, o: Any, known: Any, a: int, b: int, c: int, d: int, e: int) -> None:
+    shape = tuple(v[c : c + b % 256])
+    _need(math.prod(shape) * (b // 256) <= installed_memory())
     try:
-        o[e] = np.empty(tuple(v[c : c + b]), known[a])
+        o[e] = np.empty(shape, known[a])
     except (ValueError, MemoryError):
         raise Misfit from None
     v[d] = address(o[e])
@@ -205,7 +208,7 @@ def _alloc(v: Any, o: Any, known: Any, a: int, b: int, c: int, d: int, e: int) -
 
 def _given(v: Any, o: Any, known: Any, given: Any, a: int, b: int, c: int, d: int, e: int) -> None:
     _need(type(given) is np.ndarray)
-    _need(given.dtype is known[a] and fits(given) and given.flags.writeable and given.shape == tuple(v[c : c + b]))
+    _need(given.dtype is known[a] and fits(given) and given.flags.writeable and given.shape == tuple(v[c : c + b % 256]))
     o[e], v[d] = given, address(given)
 
 

@@ -14,7 +14,6 @@ What a phase hands on is an array of the call: memory of NumPy's, named as kerne
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
@@ -22,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyai.errors import ShapeError, UnsupportedError, VerifyError
+from polyai.machine.capacity import memory_available
 from polyai.runtime.bind import address
 from polyai.runtime.kernel import Kernel, Parameter
 from polyai.scalar import dtype as dt
@@ -272,21 +272,6 @@ def _room(p: Parameter, plan: Plan, values: Mapping[str, int], arrays: Mapping[s
             "work on a part of it, or multiply in another order",
         )
     return empty(shape, dtype)
-
-
-def memory_available() -> int | None:
-    """Bytes of memory that the system says are free or can be made so; None if it does not say."""
-    try:
-        with open("/proc/meminfo", encoding="ascii") as file:
-            for line in file:
-                if line.startswith("MemAvailable:"):
-                    return int(line.split()[1]) * 1024
-    except (OSError, ValueError, IndexError):
-        pass
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):
-        return None
 
 
 def first_name(name: str, second: Mapping[str, str]) -> str:

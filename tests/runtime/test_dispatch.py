@@ -15,7 +15,8 @@ import scipy.sparse as sp
 
 from polyai.errors import VerifyError
 from polyai.runtime import dispatch as dispatch_module
-from polyai.runtime.dispatch import ArrayArg, DispatchSpec, Output, ScalarArg, SparseArg, calls_of, make_dispatcher
+from polyai.runtime.arguments import ArrayArg, ScalarArg, SparseArg
+from polyai.runtime.dispatch import DispatchSpec, Output, calls_of, make_dispatcher
 from polyai.runtime.kernel import Parameter, Signature
 from polyai.scalar import dtype as dt
 from tests.runtime.code import compiled, head, kernel

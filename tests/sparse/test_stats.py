@@ -86,7 +86,7 @@ def test_order_values_and_triangles():
     unsorted = stats(sp.csr_array((np.array([1.0, 2.0]), np.array([1, 0]), np.array([0, 2, 2])), shape=(2, 2)))
     assert not unsorted.is_sorted and unsorted.distinct == 2 and "unsorted" in show_stats(unsorted)
     assert stats(sp.eye_array(5)).triangle == "diagonal" and stats(sp.eye_array(5)).distinct == 1
-    assert stats(sp.tril(np.ones((4, 4)), format="csr")).triangle == "lower"
-    assert "lower triangular" in show_stats(stats(sp.tril(np.ones((4, 4)), format="csr")))
+    assert stats(sp.csr_array(np.tril(np.ones((4, 4))))).triangle == "lower"
+    assert "lower triangular" in show_stats(stats(sp.csr_array(np.tril(np.ones((4, 4))))))
     skew = sp.csr_array(np.array([[0.0, 1.0], [-1.0, 0.0]]))
     assert stats(skew).symmetric and not stats(skew).equal_values

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import pytest
 import scipy.sparse as sp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -221,3 +222,14 @@ def test_enough_was_compiled() -> None:
         assert SEEN["compiled"] >= 60 and SEEN["at every level"] >= 30 and SEEN["sparse results"] >= 10, SEEN
     if SEEN["sums compiled"] + SEEN["sums refused"] >= 100:
         assert SEEN["sums compiled"] >= 20, SEEN
+
+
+@pytest.mark.parametrize("out", ["ijl", "lij", "ilj"])
+@pytest.mark.parametrize("n", [0, 1, 5])
+def test_a_merge_below_dense_loops(n: int, out: str) -> None:
+    """The loops around a merge are bound by conditions on how long it is, which is not known before it has run."""
+    rng = np.random.default_rng(n)
+    a, b = (sp.random_array((n,), density=0.6, format="coo", rng=rng) for _ in range(2))
+    x = rng.standard_normal((2, 3))
+    got = pa.jit(lambda a, x, b: pa.einsum(f"l,ij,l->{out}", a, x, b))(a, x, b)
+    np.testing.assert_allclose(dense(got), np.einsum(f"l,ij,l->{out}", a.toarray(), x, b.toarray()))
