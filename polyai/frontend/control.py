@@ -38,9 +38,18 @@ class _Traced:
         self.tracer.regions.append(self.region)
         try:
             leaves, self.shape = tree.flatten(function(*arguments))
-            self.results = [dense(self.tracer.array(v), f"a result of {self.region.name}") for v in leaves]
+            self.results = [self._result(self.tracer.array(v)) for v in leaves]
         finally:
             self.tracer.regions.pop()
+
+    def _result(self, array: Array) -> Array:
+        if array.is_sparse:
+            raise UnsupportedError(
+                f"{self.region.name} returns a sparse array, {self.tracer.text(array)}",
+                "its size is known only when the kernel runs, and a region's results have fixed sizes",
+                "compute it outside of the region, or return it dense with .toarray()",
+            )
+        return array
 
     def convert(self, position: int, dtype: DType) -> None:
         """Convert one result inside the region."""
