@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from polyai.term.collector import paused
 
-with paused():  # nearly all modules: the collector would walk what they hold again and again, a fifth of the time
-    importlib.import_module("polyai.constant")
-del paused
+with paused():  # nearly all modules: the collector would walk what they hold again and again, a third of the time
+    for _name in ("polyai.constant", "polyai.surface"):
+        importlib.import_module(_name)
+del paused, _name
 
 from polyai import errors
 from polyai.api import Function, cache_clear, cache_export, cache_import, cache_info, compile, explain, policy, stats
 from polyai.constant import jit
-from polyai.conversion import asformat, sparse_array
 from polyai.frontend.semiring import semiring
 from polyai.frontend.spec import (
     bf16,
@@ -40,8 +40,6 @@ from polyai.frontend.spec import (
 )
 from polyai.options import options
 from polyai.prepare import prepare
-from polyai.reuse import pattern
-from polyai.sparse.diagonal import block_diagonal
 from polyai.sparse.ragged import Ragged, ragged, ragged_from_padded
 from polyai.sparse.tensor import SparseArray
 from polyai.surface import (
@@ -52,7 +50,6 @@ from polyai.surface import (
     add,
     all,
     any,
-    arange,
     arccos,
     arccosh,
     arcsin,
@@ -62,43 +59,27 @@ from polyai.surface import (
     arctanh,
     argmax,
     argmin,
-    argsort,
     argwhere,
-    asarray,
     asin,
     asinh,
     astype,
     atan,
     atan2,
     atanh,
-    attention,
     average,
-    avg_pool1d,
-    avg_pool2d,
-    batch_norm,
     bincount,
     bitwise_and,
     bitwise_invert,
     bitwise_or,
     bitwise_xor,
-    block_array,
-    block_diag,
     broadcast_arrays,
     broadcast_to,
     ceil,
     ceildiv,
-    cholesky,
     clip,
     comprehension,
     compress,
-    concat,
-    concatenate,
-    cond,
     conj,
-    conv1d,
-    conv2d,
-    conv3d,
-    convolve,
     cos,
     cosh,
     count_nonzero,
@@ -110,15 +91,11 @@ from polyai.surface import (
     cumulative_prod,
     cumulative_sum,
     deg2rad,
-    det,
     diag,
     diagonal,
-    diff,
     divide,
     divmod,
     dot,
-    dropout,
-    eigh,
     einsum,
     elu,
     embedding,
@@ -129,7 +106,6 @@ from polyai.surface import (
     expand_dims,
     expm1,
     extract,
-    eye,
     find,
     flatnonzero,
     flatten,
@@ -137,39 +113,29 @@ from polyai.surface import (
     floor,
     floor_divide,
     fmod,
-    fori_loop,
-    full,
-    full_like,
     gelu,
     greater,
     greater_equal,
-    group_norm,
     heaviside,
-    hstack,
     hypot,
     imag,
     index,
     indices,
     inner,
-    inv,
     isclose,
     isfinite,
     isinf,
     isnan,
     kron,
-    layer_norm,
     leaky_relu,
     left_shift,
     less,
     less_equal,
-    linear,
-    linspace,
     log,
     log1p,
     log2,
     log10,
     log_sigmoid,
-    log_softmax,
     logaddexp,
     logical_and,
     logical_not,
@@ -181,12 +147,8 @@ from polyai.surface import (
     matrix_power,
     matrix_transpose,
     max,
-    max_pool1d,
-    max_pool2d,
     maximum,
     mean,
-    median,
-    meshgrid,
     min,
     minimum,
     moveaxis,
@@ -197,24 +159,16 @@ from polyai.surface import (
     nnz_of,
     nonzero,
     norm,
-    normal,
     not_equal,
-    one_hot,
-    ones,
-    ones_like,
     ones_where_stored,
     outer,
-    pad,
     permute_dims,
     positive,
     pow,
     power,
     prod,
     ptp,
-    qr,
-    quantile,
     rad2deg,
-    random_bits,
     real,
     reciprocal,
     relu,
@@ -224,12 +178,9 @@ from polyai.surface import (
     reshape,
     result_type,
     right_shift,
-    rms_norm,
     roll,
     round,
-    scan,
     sddmm,
-    searchsorted,
     segment_max,
     segment_sum,
     sigmoid,
@@ -237,20 +188,13 @@ from polyai.surface import (
     silu,
     sin,
     sinh,
-    softmax,
     softplus,
-    solve,
-    sort,
-    sparse_attention,
-    split,
     sqrt,
     square,
     squeeze,
-    stack,
     std,
     subtract,
     sum,
-    svd,
     swapaxes,
     swish,
     take,
@@ -262,33 +206,118 @@ from polyai.surface import (
     toarray,
     trace,
     transpose,
-    tri,
     tril,
     triu,
     trunc,
-    uniform,
-    unique,
-    unstack,
     var,
     vdot,
     vecdot,
-    vstack,
     where,
-    while_loop,
-    zeros,
-    zeros_like,
 )
 
 if TYPE_CHECKING:
     from polyai import datasets
+    from polyai.conversion import asformat, sparse_array
+    from polyai.further import (
+        arange,
+        argsort,
+        asarray,
+        attention,
+        avg_pool1d,
+        avg_pool2d,
+        batch_norm,
+        block_array,
+        block_diag,
+        cholesky,
+        concat,
+        concatenate,
+        cond,
+        conv1d,
+        conv2d,
+        conv3d,
+        convolve,
+        det,
+        diff,
+        dropout,
+        eigh,
+        eye,
+        fori_loop,
+        full,
+        full_like,
+        group_norm,
+        hstack,
+        inv,
+        layer_norm,
+        linear,
+        linspace,
+        log_softmax,
+        max_pool1d,
+        max_pool2d,
+        median,
+        meshgrid,
+        normal,
+        one_hot,
+        ones,
+        ones_like,
+        pad,
+        qr,
+        quantile,
+        random_bits,
+        rms_norm,
+        scan,
+        searchsorted,
+        softmax,
+        solve,
+        sort,
+        sparse_attention,
+        split,
+        stack,
+        svd,
+        tri,
+        uniform,
+        unique,
+        unstack,
+        vstack,
+        while_loop,
+        zeros,
+        zeros_like,
+    )
+    from polyai.reuse import pattern
+    from polyai.sparse.diagonal import block_diagonal
 
 __version__ = "0.1.0"
+
+
+_FURTHER = """
+    arange argsort asarray attention avg_pool1d avg_pool2d batch_norm block_array block_diag cholesky concat concatenate
+    cond conv1d conv2d conv3d convolve det diff dropout eigh eye fori_loop full
+    full_like group_norm hstack inv layer_norm linear linspace log_softmax max_pool1d max_pool2d median meshgrid
+    normal one_hot ones ones_like pad qr quantile random_bits rms_norm scan searchsorted softmax
+    solve sort sparse_attention split stack svd tri uniform unique unstack vstack while_loop
+    zeros zeros_like
+"""
+_LATE = {
+    "asformat": "polyai.conversion",
+    "sparse_array": "polyai.conversion",
+    "pattern": "polyai.reuse",
+    "block_diagonal": "polyai.sparse.diagonal",
+    **dict.fromkeys(_FURTHER.split(), "polyai.further"),
+}
+"""Names that not every program uses, and the modules that are imported for them."""
 
 
 def __getattr__(name: str) -> Any:
     if name == "datasets":
         return importlib.import_module("polyai.datasets")
-    raise AttributeError(f"module 'polyai' has no attribute {name!r}")
+    home = _LATE.get(name)
+    if home is None:
+        raise AttributeError(f"module 'polyai' has no attribute {name!r}")
+    found = globals()[name] = getattr(importlib.import_module(home), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATE})
 
 
 __all__ = [

@@ -15,28 +15,24 @@ import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from polyai.binding import Variant, cache_key, compiler_contents, compiler_stamp, cost_hints
 from polyai.errors import GuardError, PolyAIError
 from polyai.explain import Explanation, Section
 from polyai.frontend import objects
 from polyai.frontend.arguments import has_traced, in_order, leaves, parameter_names, signature
-from polyai.frontend.declare import DECLARED
+from polyai.frontend.declare import DECLARED, relations
 from polyai.frontend.held import Held
 from polyai.frontend.prepared import by_position, expanded, static_names
-from polyai.frontend.ragged_calls import Plan, RaggedCall, found_in, packed_out
-from polyai.frontend.ragged_rows import TableWanted
 from polyai.frontend.sizes import Guard
 from polyai.frontend.spec import Relation, Spec
 from polyai.frontend.trace import Traced, trace
 from polyai.machine.cpu import host_key
 from polyai.options import ACTIVE, Options, current, options
 from polyai.report import RecompileWarning, Report, advice, log
-from polyai.runtime import archive, staging
-from polyai.runtime.archive import Imported
+from polyai.runtime import staging
 from polyai.runtime.arguments import Bundle
-from polyai.runtime.helper import Helper
 from polyai.runtime.kernel import Kernel
 from polyai.runtime.launch import Runtime
 from polyai.runtime.shared import in_background
@@ -44,9 +40,20 @@ from polyai.shapes import expr as sx
 from polyai.shapes.bucket import Never, parse
 from polyai.sparse.interop import described_once
 from polyai.sparse.prepared import Prepared
-from polyai.specialise import helper_command
+from polyai.sparse.ragged import Ragged
 from polyai.term.collector import paused
-from polyai.warming import bindings, stand_in
+from polyai.term.late import late
+
+if TYPE_CHECKING:
+    from polyai import specialise, warming
+    from polyai.frontend import ragged_calls, ragged_rows
+    from polyai.frontend.ragged_calls import Plan, RaggedCall
+    from polyai.runtime import archive, helper
+    from polyai.runtime.archive import Imported
+    from polyai.runtime.helper import Helper
+else:
+    specialise, warming, archive, helper = map(late, ("polyai.specialise", "polyai.warming", "polyai.runtime.archive", "polyai.runtime.helper"))
+    ragged_calls, ragged_rows = late("polyai.frontend.ragged_calls"), late("polyai.frontend.ragged_rows")
 
 MAX_FAST = 8
 """How many native dispatchers one function tries before it looks a call up in Python."""
@@ -92,9 +99,10 @@ def variant_of(traced: Traced, options: Options, policy: str | None = None) -> V
         kernels = _found(engine, key)
         origin = "disk" if engine.stats["disk_hits"] > before else "memory"
         if kernels is None:
-            engine.prepare()
             with paused():
-                kernels, origin = _compiler().compile_kernels(traced.program, hints, options, key, engine), "compiled"
+                compiler = _compiler()  # first: two threads that import take turns at every file
+                engine.prepare()
+                kernels, origin = compiler.compile_kernels(traced.program, hints, options, key, engine), "compiled"
     variant = Variant(traced, kernels, engine)
     variant.counted = functools.partial(kernels_again, traced, options, "counted")
     variant.origin, variant.made_in = origin, time.perf_counter() - start
@@ -144,7 +152,7 @@ def helper_of(engine: Runtime) -> Helper:
     """The process that makes specialised kernels for a runtime."""
     with _LOCK:
         if engine not in _HELPERS:
-            _HELPERS[engine] = Helper(helper_command(), engine.stats)
+            _HELPERS[engine] = helper.Helper(specialise.helper_command(), engine.stats)
         return _HELPERS[engine]
 
 
@@ -161,7 +169,7 @@ class Function:
         functools.update_wrapper(self, fn)
         self._fn = fn
         self._name: str = name or str(getattr(fn, "__name__", "function"))
-        self._static, self._dynamic, self._where = frozenset(static), dynamic, tuple(where)
+        self._static, self._dynamic, self._where = frozenset(static), dynamic, relations(where)
         self._policy = policy
         Options(policy=policy or "none")
         self._variants: dict[Any, list[Variant]] = {}
@@ -214,9 +222,9 @@ class Function:
             return result
         if has_traced(args, kwargs):
             return self._fn(*args, **kwargs)
-        ragged = found_in(args, kwargs, bool(self._static))
+        ragged = self._ragged_in(args, kwargs)
         if ragged is not None:
-            return self._with_ragged(ragged, lambda function, a, k: function(*a, **k) if out is None else function(*a, out=out, **k), packed_out)
+            return self._with_ragged(ragged, lambda function, a, k: function(*a, **k) if out is None else function(*a, out=out, **k), ragged_calls.packed_out)
         options = current()
         if len(kwargs) > 1:
             kwargs = in_order(self._fn, kwargs)
@@ -250,10 +258,16 @@ class Function:
             function = self._expanded.setdefault(codes, fresh)
         return function, tuple(flat), kwargs
 
+    def _ragged_in(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> RaggedCall | None:
+        """The call taken apart if an argument is ragged, or holds something that is."""
+        if not any(type(a) is Ragged or type(a) in (tuple, list, dict) for a in (*args, *kwargs.values())):
+            return None
+        return ragged_calls.found_in(args, kwargs, bool(self._static))
+
     def _with_ragged(self, given: RaggedCall, use: Callable[[Function, Any, Any], Any], finish: Callable[[Any, RaggedCall, Plan], Any]) -> Any:
         """`use` the function over the values and tables of ragged batches; `finish` puts together what comes back."""
         while True:
-            plan = self._plans.get(given.key) or self._plans.setdefault(given.key, Plan(given))
+            plan = self._plans.get(given.key) or self._plans.setdefault(given.key, ragged_calls.Plan(given))
             key = (given.key, plan.tables)
             function = self._expanded.get(key)
             if function is None:
@@ -262,7 +276,7 @@ class Function:
                 function = self._expanded.setdefault(key, made)
             try:
                 return finish(use(function, given.args + plan.arrays(given), given.kwargs), given, plan)
-            except TableWanted as wanted:
+            except ragged_rows.TableWanted as wanted:
                 plan.want(wanted)
 
     def _add_fast(self, variant: Variant, args: tuple[Any, ...], options: Options) -> None:
@@ -370,9 +384,9 @@ class Function:
         Raises ShapeError for a size without a value, GuardError for one outside its range.
         """
         options = current()
-        for values in bindings(sizes or {}):
-            given = tuple(stand_in(a, values) for a in args)
-            named = {k: stand_in(v, values) for k, v in kwargs.items()}
+        for values in warming.bindings(sizes or {}):
+            given = tuple(warming.stand_in(a, values) for a in args)
+            named = {k: warming.stand_in(v, values) for k, v in kwargs.items()}
             function, given, named = self._with_prepared(given, in_order(self._fn, named))
             variant = function._variant(given, named, options)
             if variant.specialiser is not None:
@@ -405,7 +419,7 @@ class Function:
             found = function.explain(*args, **kwargs)
             sections = [Section("prepared" + (f" {n + 1}" if n else ""), f"{a!r}\n{a.choice}", "summary") for n, a in enumerate(prepared)]
             return Explanation(found.title, (*sections, *found.sections))
-        given = found_in(args, kwargs, bool(self._static))
+        given = self._ragged_in(args, kwargs)
         if given is not None:
             shown: Explanation = self._with_ragged(given, lambda function, a, k: function.explain(*a, **k), lambda found, *_: found)
             return shown
@@ -460,7 +474,7 @@ class Declared:
         self._options = current()
         self._fn = fn
         self._name: str = name or str(getattr(fn, "__name__", "function"))
-        self._traced = trace(fn, specs, kwargs, name=self._name, where=where)
+        self._traced = trace(fn, specs, kwargs, name=self._name, where=relations(where))
         self._specs: dict[Any, Any] = {**dict(enumerate(specs)), **kwargs}
         self._variant = variant_of(self._traced, self._options)
         self._variant.reason = "declared"

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,6 @@ from polyai.runtime import staging
 from polyai.runtime.arguments import Bundle
 from polyai.runtime.bind import address, apart, input_array, no_overlap, output_array
 from polyai.runtime.dispatch import calls_of, make_dispatcher, ticks_of
-from polyai.runtime.helper import Helper
 from polyai.runtime.kernel import Kernel, Parameter
 from polyai.runtime.launch import Runtime
 from polyai.scalar import dtype as dt
@@ -40,11 +39,18 @@ from polyai.sparse import interop
 from polyai.sparse.format import Format
 from polyai.sparse.storage import Storage
 from polyai.sparse.tensor import SparseArray
-from polyai.specialise import FIRST_REVIEW, Specialiser
 from polyai.tensor import nodes as tn
 from polyai.tensor.bodies import size_symbols
 from polyai.tensor.passes import library
 from polyai.term.digest import digest
+from polyai.term.late import late
+
+if TYPE_CHECKING:
+    from polyai import specialise
+    from polyai.runtime.helper import Helper
+    from polyai.specialise import Specialiser
+else:
+    specialise = late("polyai.specialise")
 
 Array = NDArray[Any]
 
@@ -153,7 +159,7 @@ class Variant:
         known = {p.name for p in self.kernel.signature.parameters if p.rank is None} & size_symbols(self.traced.program)
         names = dict.fromkeys(s.symbol for s in self.traced.symbols if s.what == "extent" and s.symbol in known)
         if names:
-            self.specialiser = Specialiser(self, tuple(names), policy, options, helper)
+            self.specialiser = specialise.Specialiser(self, tuple(names), policy, options, helper)
 
     @property
     def general(self) -> Kernel:
@@ -600,7 +606,7 @@ class Variant:
         watched = tuple(sources.symbols[n] for n in self.specialiser.names) if self.specialiser is not None else ()
         spec = dataclasses.replace(spec, watched=watched, bundles=bundles)
         made = make_dispatcher(
-            spec, kernel, self.runtime, slow, finish=finish, token=token, threads=options.num_threads, review=FIRST_REVIEW if watched else 0
+            spec, kernel, self.runtime, slow, finish=finish, token=token, threads=options.num_threads, review=specialise.FIRST_REVIEW if watched else 0
         )
         self.dispatchers.append(made)
         if self.specialiser is not None:

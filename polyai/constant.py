@@ -25,6 +25,7 @@ from polyai import api
 from polyai.errors import AliasError, OptionError
 from polyai.explain import Explanation
 from polyai.frontend.arguments import has_traced, parameter_names
+from polyai.frontend.declare import argument_names
 from polyai.frontend.held import Held
 from polyai.frontend.prepared import by_position
 from polyai.frontend.spec import Relation, Spec
@@ -300,6 +301,7 @@ def jit(
     if inspect.ismethod(fn) and not isinstance(fn.__self__, type):  # its object is an argument like others
         first = {"static": _behind(static), "constant": _behind(constant)}
         return jit(fn.__func__, name=name, dynamic=dynamic, where=where, policy=policy, **first).__get__(fn.__self__)
+    argument_names(dynamic, fn)
     if constant:
         return ConstantFunction(fn, constant, name=name, static=static, dynamic=dynamic, where=where, policy=policy)
     return api.Function(fn, name=name, static=static, dynamic=dynamic, where=where, policy=policy)

@@ -7,6 +7,7 @@ To CSR, to CSC and to dense arrays kernels convert. Other conversions run in Num
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,8 @@ def asformat(
     `sparse_array` for the arguments and errors.
     """
     plain = format in ("csr", "csc") and order is None and index_bits is None and blocksize is None
+    if plain and (type(array), format) in _KNOWN and array.ndim == 2:
+        return _compiled(array, str(format))
     if format == "dense" and order is None and index_bits is None and blocksize is None:
         return sparse.toarray(array) if has_traced((array,), {}) else _DENSE(array)
     if has_traced((array,), {}):
@@ -87,7 +90,10 @@ def asformat(
             )
         return merging.stored_as(array, (0, 1) if format == "csr" else (1, 0))
     if plain and interop.is_sparse(array) and interop.storage_in(array) is None and getattr(array, "format", "") in ("csr", "csc", "coo") and array.ndim == 2:
-        return array.copy() if array.format == format and _is_tidy(array) else _compiled(array, str(format))
+        if array.format == format:
+            return array.copy() if _is_tidy(array) else _compiled(array, str(format))
+        _KNOWN.add((type(array), format))
+        return _compiled(array, str(format))
     if isinstance(array, SparseArray):
         width = index_bits if index_bits is not None else array.format.index_bits
         if array.format == named(format, array.ndim, order, width, blocksize):
@@ -103,13 +109,16 @@ def _blocks(array: Any, wanted: Format, blocksize: tuple[int, int]) -> SparseArr
     for d, (extent, size) in enumerate(zip(array.shape, blocksize)):
         if extent % size:
             raise ShapeError(f"dimension {d} has {extent} elements", f"bsr has blocks of {size} there", "pad it to a multiple")
-    rows = array.tocsr(copy=True)
-    rows.sum_duplicates()
+    rows = array.tocsr()
+    if tuple(blocksize) == (1, 1):  # arrays that SciPy would share, and repeats that it would keep
+        rows = rows.copy()
+        rows.sum_duplicates()
     found = rows.tobsr(tuple(blocksize))
     found.sort_indices()
     runtime().stats.count("conversions")
     width = f"i{wanted.index_bits // 8}"
-    return SparseArray(wanted, array.shape, {"pos1": found.indptr.astype(width), "crd1": found.indices.astype(width), "val": found.data.reshape(-1)})
+    index = {"pos1": found.indptr.astype(width, copy=False), "crd1": found.indices.astype(width, copy=False)}
+    return SparseArray.around(wanted, array.shape, {**index, "val": found.data.reshape(-1)})
 
 
 def _to(order: tuple[int, int], sorted: bool) -> Any:
@@ -129,13 +138,17 @@ def _is_tidy(array: Any) -> bool:
 
 _COMPILED = {(f, s): _to((0, 1) if f == "csr" else (1, 0), s) for f in ("csr", "csc") for s in (False, True)}
 _DENSE = Function(sparse.toarray, name="to_dense")
+_KNOWN: set[tuple[type, object]] = set()
+"""SciPy's classes, and formats that they are not, whose conversions were compiled: what an array is need not be asked again."""
 SAMPLES = 64
 """Neighbours in a list that tell whether it is probably in order."""
+FIRST = 4
+"""Of these, so many are looked at one by one: a list in any order is seldom longer thought to be in order."""
 
 
 def _compiled(array: Any, format: str) -> Any:
     """A SciPy matrix in the order of `format`, by a kernel. A list that seems to be in order takes one pass; the kernel notices if it is not."""
-    if array.format == "coo" and interop.describe(array) is not None and _seems_ordered(array, 0 if format == "csr" else 1):
+    if array.format == "coo" and _seems_ordered(array, 0 if format == "csr" else 1):
         try:
             return _COMPILED[format, True](array)
         except SparseStructureError:
@@ -145,11 +158,21 @@ def _compiled(array: Any, format: str) -> Any:
 
 def _seems_ordered(array: Any, outer: int) -> bool:
     """Whether a few neighbours are in lexicographic order, dimension `outer` first."""
-    first, second = (np.asarray(array.coords[d]) for d in (outer, 1 - outer))
-    if min(len(first), len(second)) < 2:
+    lists = interop.coords_of(array)
+    first, second = lists[outer], lists[1 - outer]
+    if not first.ndim == second.ndim == 1 or first.dtype.kind not in "iu" or second.dtype.kind not in "iu":
+        return False  # the call says what is wrong
+    last = min(len(first), len(second)) - 1
+    if last < 1:
         return True
-    at = np.linspace(0, min(len(first), len(second)) - 2, SAMPLES).astype(np.int64)
-    a, b, c, d = first[at], first[at + 1], second[at], second[at + 1]
+    for n in range(FIRST):
+        at = (last - 1) * n // FIRST
+        if (int(first[at]), int(second[at])) > (int(first[at + 1]), int(second[at + 1])):
+            return False
+    step = max(1, last // SAMPLES)
+    a, b, c, d = first[:last:step], first[1::step], second[:last:step], second[1::step]
+    count = min(len(a), len(b))
+    a, b, c, d = a[:count], b[:count], c[:count], d[:count]
     return bool(((a < b) | ((a == b) & (c <= d))).all())
 
 
@@ -174,11 +197,16 @@ def named(
     if blocksize is not None and rank == 2:
         if len(blocksize) != 2 or min(blocksize) < 1:
             raise ShapeError(f"blocksize={blocksize}", "a block has at least one row and one column", "pass two positive numbers")
-        return fm.bsr(int(blocksize[0]), int(blocksize[1]), index_bits)
+        return _blocked(int(blocksize[0]), int(blocksize[1]), index_bits)
     if format in NAMES and rank == 2:
         made: Format = getattr(fm, format)(index_bits)
         return made
     raise UnsupportedError(f"the format {format!r} for {rank} dimensions", "", f"known are {', '.join(NAMES)}; csc, dcsr, bsr, dia and ell hold matrices only")
+
+
+@cache
+def _blocked(rows: int, columns: int, index_bits: int) -> Format:
+    return fm.shared(fm.bsr(rows, columns, index_bits))
 
 
 def _entries(source: Any, shape: Sequence[int] | None) -> tuple[Sequence[Any], Any, tuple[int, ...]]:

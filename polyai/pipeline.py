@@ -10,21 +10,18 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from polyai.errors import VerifyError
 from polyai.explain import Explanation, Section
 from polyai.loop import memory as loop_memory
 from polyai.loop import nodes as lp
-from polyai.loop import show as loop_show
-from polyai.loop import verify as loop_verify
 from polyai.loop.passes.order import lower_loops
 from polyai.lower import assemble, poly_to_loop, tensor_to_poly
 from polyai.machine import emit, jit
 from polyai.machine.cpu import Target, host
 from polyai.options import Options
 from polyai.poly import nodes as pl
-from polyai.poly import show as poly_show
-from polyai.poly import verify as poly_verify
 from polyai.poly.passes import contract, schedule
 from polyai.runtime import staging
 from polyai.runtime.kernel import Kernel, signature_of
@@ -42,6 +39,7 @@ from polyai.tensor.passes import (
     fold,
     fuse,
     library,
+    merges,
     padding,
     phases,
     reassociate,
@@ -49,14 +47,24 @@ from polyai.tensor.passes import (
     sift,
     walks,
 )
+from polyai.term.late import late
 from polyai.term.node import node, walk
+
+if TYPE_CHECKING:
+    from polyai.loop import show as loop_show
+    from polyai.loop import verify as loop_verify
+    from polyai.poly import show as poly_show
+    from polyai.poly import verify as poly_verify
+else:
+    loop_show, loop_verify = late("polyai.loop.show"), late("polyai.loop.verify")
+    poly_show, poly_verify = late("polyai.poly.show"), late("polyai.poly.verify")
 
 
 @node
 class Build:
     """One compilation so far. `sizes` are typical values of symbols, for costs only: code never depends on them for its
     correctness. `scops` has one entry per straight segment of the program, in order. `aliases`: second names of arguments.
-    `how`: how patterns are assembled, one of `phases.HOW`. `phases`: where a sparse result must be counted or bounded before it is stored,
+    `how`: how patterns are assembled, one of `phases.HOW`. `refit`: nobody waits, so loops may have more versions. `phases`: where a sparse result must be counted or bounded before it is stored,
     the builds of the program's parts; what comes after the mathematics is then in these."""
 
     program: tn.Program
@@ -71,6 +79,7 @@ class Build:
     aliases: tuple[tuple[str, str], ...] = ()
     phase: phases.Phase | None = None
     how: str = "packed"
+    refit: bool = False
     phases: tuple[Build, ...] = ()
 
     @property
@@ -162,7 +171,7 @@ def _tidy(build: Build) -> Build:
     notes: list[str] = []
     near = frozenset(f"{i.name}.crd{n}" for i in build.program.inputs if i.type.format is not None and i.type.format.near for n in range(len(i.type.format.levels)))
     lists = tuple(tuple(f"{i.name}.crd{n}" for n in i.type.format.lists) for i in build.program.inputs if i.type.format is not None and i.type.format.lists)
-    kernel = lower_loops(build.loops, build.target.vector_bits, build.target.registers, notes, build.hints, near, lists)
+    kernel = lower_loops(build.loops, build.target.vector_bits, build.target.registers, notes, build.hints, near, lists, build.refit)
     return replace(build, kernel=kernel, notes=(*build.notes, *notes))
 
 
@@ -178,6 +187,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("restrict", "tensor", _program(lambda b: restrict.run(b.program))),
     Stage("reassociate", "tensor", _program(lambda b: reassociate.run(b.program, b.hints))),
     Stage("fuse", "tensor", _program(lambda b: fuse.run(b.program))),
+    Stage("merges", "tensor", _program(lambda b: merges.run(b.program))),
     Stage("sift", "tensor", _sift),
     Stage("library", "tensor", _library),
     Stage("walks", "tensor", _walks),
@@ -320,13 +330,14 @@ def compile_program(
     verify: bool = False,
     watch: Callable[[Stage, Build, float], None] | None = None,
     how: str = "packed",
+    refit: bool = False,
 ) -> Build:
     """Run the stages in order and return the build after stage `until`.
 
     `watch(stage, build, milliseconds)` is called after every stage. With `verify`, each stage's result is verified.
     Raises UnsupportedError for programs that cannot be compiled, ScheduleError if a schedule or an access is not proved.
     """
-    build = Build(program, tuple(sorted(sizes.items())), options, target, how=how)
+    build = Build(program, tuple(sorted(sizes.items())), options, target, how=how, refit=refit)
     tensor_verify.verify(program)
     for number, stage in enumerate(STAGES):
         if stage.name == FIRST_OF_A_PHASE:

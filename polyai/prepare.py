@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,13 +14,17 @@ from polyai.errors import DTypeError, OptionError, ShapeError
 from polyai.machine.cpu import cores
 from polyai.options import current, options
 from polyai.scalar.dtype import from_numpy
-from polyai.sparse import choose
-from polyai.sparse.inspector import Rows
 from polyai.sparse.interop import is_sparse
-from polyai.sparse.layouts import Layout
 from polyai.sparse.owned import Owned, nearer, owned_csr
 from polyai.sparse.prepared import Candidate, Choice, Prepared
-from polyai.sparse.stats import rows_of
+from polyai.term.late import late
+
+if TYPE_CHECKING:
+    from polyai.sparse import choose, inspector, stats
+    from polyai.sparse.inspector import Rows
+    from polyai.sparse.layouts import Layout
+else:
+    choose, inspector, stats = late("polyai.sparse.choose"), late("polyai.sparse.inspector"), late("polyai.sparse.stats")
 
 KERNELS = ("spmv", "spmm")
 LAYOUTS = ("rows", "near rows", "narrow rows", "slices", "sorted slices", "sliced diagonals", "diagonals")
@@ -74,7 +78,7 @@ def prepare(
     if threads is not None and threads < 1:
         raise OptionError(f"threads={threads}", "at least one is needed", "leave it out for the options' number")
     count = threads if threads is not None else current().num_threads or cores()
-    rows = _summed(rows_of(A))
+    rows = _summed(stats.rows_of(A))
     assert rows.val is not None
     matrix = owned_csr((rows.rows, rows.columns), rows.pos, rows.crd, rows.val)
     found = (choose.for_matrices if use == "spmm" or layout == "near rows" else choose.candidates)(rows, count)
@@ -106,7 +110,7 @@ def _summed(rows: Rows) -> Rows:
     first[1:] = (rows.crd[1:] != rows.crd[:-1]) | (row[1:] != row[:-1])
     values = np.add.reduceat(rows.val, np.flatnonzero(first)).astype(rows.val.dtype)
     pos = np.concatenate([[0], np.cumsum(np.bincount(row[first], minlength=rows.rows))])
-    return Rows(rows.rows, rows.columns, pos, rows.crd[first], values, rows.was_sorted, 0)
+    return inspector.Rows(rows.rows, rows.columns, pos, rows.crd[first], values, rows.was_sorted, 0)
 
 
 def _asked(layout: str, found: tuple[Candidate, ...], rows: Rows) -> Candidate:

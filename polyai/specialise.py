@@ -45,8 +45,9 @@ FIRST_REVIEW = 64
 HOT = 16
 """Calls that a box must have had."""
 
-TRIAL, SLOWER = 32, 1.05
-"""A specialised kernel that after so many calls takes so many times the general kernel's time in its box is withdrawn."""
+TRIAL, SLOWER, DOUBTS = 32, 1.05, 2
+"""A specialised kernel that in so many calls takes so many times the general kernel's time in its box is doubted, and withdrawn after so
+many doubts in a row, each from new calls."""
 
 REMEMBERED = 4096
 """Sizes that a profile holds at most."""
@@ -54,9 +55,9 @@ REMEMBERED = 4096
 GRID = 1 << 14
 """Cells of a selection at most."""
 
-GAIN = 0.1
-"""What a kernel made for exactly one size is assumed to save, as a part of the time, when `learned` chooses edges; a kernel
-for a range saves less at sizes far from its greatest."""
+FITS, GAIN = 0.1, 0.04
+"""What a specialised kernel is assumed to save, as parts of the time, when `learned` chooses edges: FITS for any range, because its
+loops have more versions, and GAIN for exactly one size, less at sizes far from the greatest of a range."""
 
 
 @node
@@ -78,9 +79,9 @@ def helper_command() -> str:
 
 class Special:
     """A box, the guards that say so, and its kernel: None until it is made. `before` and `after` count calls and ticks in the box,
-    of the general kernel until then and of this one since; `withdrawn` says why it does not serve any more."""
+    of the general kernel until then and of this one since, `judged` those of this one that were looked at, `doubts` how often it was slower; `withdrawn` says why it does not serve any more."""
 
-    __slots__ = ("after", "before", "box", "guards", "kernel", "made_in", "origin", "reason", "texts", "withdrawn")
+    __slots__ = ("after", "before", "box", "doubts", "guards", "judged", "kernel", "made_in", "origin", "reason", "texts", "withdrawn")
 
     def __init__(self, box: Box, reason: str, texts: Mapping[str, str]) -> None:
         self.box, self.reason, self.texts = box, reason, texts
@@ -88,6 +89,7 @@ class Special:
         self.guards = tuple(guards_of(box, texts))
         self.origin, self.withdrawn, self.made_in = "", "", 0.0
         self.before, self.after = [0, 0], [0, 0]
+        self.judged, self.doubts = (0, 0), 0
 
     @property
     def live(self) -> bool:
@@ -134,11 +136,13 @@ def boxes(policy: Policy, names: Sequence[str], seen: Mapping[tuple[int, ...], f
     if not seen or isinstance(policy, Never):
         return []
     varying = [k for k in range(len(names)) if len({s[k] for s in seen}) > 1]
+    rest = 0.0
     if isinstance(policy, Learned):
         if len(varying) == 1:
             policy = learned([(s[varying[0]], n) for s, n in seen.items()], compile_seconds, call_seconds)
         else:
             policy = Exact()
+            rest = sum(seen.values())
     found: Counter[Box] = Counter()
     for sizes, calls in seen.items():
         box: list[tuple[str, int, int | None]] = []
@@ -146,6 +150,9 @@ def boxes(policy: Policy, names: Sequence[str], seen: Mapping[tuple[int, ...], f
             low, high = bucket_of(policy, size) if k in varying else (size, size)
             box.append((name, low, high))
         found[tuple(box)] += calls  # type: ignore[assignment]
+    if rest:  # one kernel for all that is not exact
+        sizes = next(iter(seen))
+        found[tuple((name, 1, None) if k in varying else (name, sizes[k], sizes[k]) for k, name in enumerate(names))] = rest  # type: ignore[assignment]
     hot = [(box, calls) for box, calls in found.items() if calls >= HOT and not is_empty(box)]
     return sorted(hot, key=lambda f: (-f[1], [low for _, low, _ in f[0]]))
 
@@ -163,7 +170,7 @@ def learned(histogram: Iterable[tuple[int, float]], compile_seconds: float, call
     mean = sum(s * n for s, n in frequency.items()) / max(1, sum(frequency.values())) or 1.0
 
     def seconds(size: int, high: int) -> float:
-        return call_seconds * size / mean * (1.0 - GAIN * size / high)
+        return call_seconds * size / mean * (1.0 - FITS - GAIN * size / high)
 
     return best_edges({s: n for s, n in frequency.items() if n}, seconds, compile_seconds)
 
@@ -244,12 +251,18 @@ class Specialiser:
             self.want(box, f"{round(calls_of_box)} calls")
 
     def _judge(self) -> None:
-        """Withdraw kernels that turned out slower than the general one was in the same box."""
+        """Withdraw kernels that turned out slower than the general one was in the same box, twice in a row: what other programs do to
+        the machine meanwhile must not decide."""
         counts, changed = self._counts(), False
         for s in self.specials:
             (old, old_ticks), (new, new_ticks) = (self._both(s, counts, live) for live in (False, True))
-            if s.live and old >= TRIAL and new >= TRIAL and new_ticks / new > SLOWER * old_ticks / old:
-                s.withdrawn = f"{new_ticks / new / (old_ticks / old):.2f} times as slow as the general kernel"
+            calls, ticks = new - s.judged[0], new_ticks - s.judged[1]
+            if not s.live or old < TRIAL or calls < TRIAL:
+                continue
+            slower = ticks / calls / (old_ticks / old)
+            s.judged, s.doubts = (new, new_ticks), s.doubts + 1 if slower > SLOWER else 0
+            if s.doubts == DOUBTS:
+                s.withdrawn = f"{slower:.2f} times as slow as the general kernel"
                 self.variant.runtime.stats.count("withdrawn")
                 log("withdrawn", f"{s}: {s.withdrawn}", (("box", s.box),))
                 changed = True

@@ -177,6 +177,16 @@ def test_dense_matrices_have_panels(n: int, hidden: int, out: int, dtype: Any) -
         assert "Panels" in pa.explain(f, x, w)["prepared"]
 
 
+@pytest.mark.parametrize("rows", [1, 2, 5, 8, 13])
+def test_a_known_number_of_rows_reads_panels_in_order(rows: int) -> None:
+    """One row too: its columns are shared among threads, the sum is not cut, and no element is gathered."""
+    f, w = pa.jit(mlp, constant=("w",), dynamic="none"), weights(512, 1024, 256)
+    x = np.random.default_rng(rows).standard_normal((rows, 512)).astype(np.float32)
+    np.testing.assert_allclose(f(x, w), expected(x, w), atol=5e-2)
+    made = pa.explain(f, x, w)
+    assert "sums of" not in made["decisions"] and "floordiv" not in made["tidy"] and "// 16" not in made["tidy"]
+
+
 @pytest.mark.parametrize("threads", [1, 2])
 def test_threads_share_the_panels(threads: int) -> None:
     f, w = pa.jit(mlp, constant=("w",)), weights(256, 512, 128)

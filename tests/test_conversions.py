@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -10,11 +11,14 @@ import pytest
 import scipy.sparse as sp
 
 import polyai as pa
+from polyai import phased
 from polyai.errors import ShapeError, SparseStructureError, UnsupportedError
 from polyai.frontend.trace import trace
 from polyai.lower import grouping
+from polyai.runtime import staging
 from polyai.runtime.kernel import Kernel
 from polyai.runtime.launch import Runtime
+from polyai.sparse.verify import verify
 from tests.lower import staged
 from tests.programs import SparseValue
 
@@ -173,9 +177,11 @@ def test_an_argument_that_changes_between_kernels_does_no_harm(source: str, what
     """An error, or a sound result: never a store outside."""
     original = Runtime.launch
     a = list_of(25, 25, 300, 6) if source == "coo" else tidy(list_of(25, 25, 300, 6), "csr")
+    struck: list[bool] = []
 
     def launch(self: Runtime, kernel: Kernel, *rest: Any) -> Any:
         out = original(self, kernel, *rest)
+        struck.append(True)
         if source == "coo":
             a.coords[what == "columns"][:] = 24
         elif what == "pointers":
@@ -184,6 +190,7 @@ def test_an_argument_that_changes_between_kernels_does_no_harm(source: str, what
             a.indices[:] = 24
         return out
 
+    monkeypatch.setattr(phased, "native", lambda *_: None)  # calls of one kernel after another, in Python
     convert = to("csc")
     convert(a.copy())
     monkeypatch.setattr(Runtime, "launch", launch)
@@ -191,7 +198,75 @@ def test_an_argument_that_changes_between_kernels_does_no_harm(source: str, what
         got = convert(a)
     except SparseStructureError:
         return
+    assert struck
     got.check_format(full_check=True)
+
+
+@pytest.mark.parametrize("source", ["csr", "csc", "coo"])
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+def test_calls_after_the_first_take_the_quick_way(source: str, index: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So do matrices that were pickled: the types of their arrays are equal to NumPy's own and not the same objects."""
+    a = list_of(40, 50, 500, 9, index=index)
+    a = a if source == "coo" else tidy(a, source)
+    for part in ("indptr", "indices"):
+        if source != "coo":
+            setattr(a, part, getattr(a, part).astype(index))
+    for target in {"csr": ("csc",), "csc": ("csr",), "coo": ("csr", "csc")}[source]:
+        want, convert = tidy(a, target), pa.jit(lambda x, target=target: pa.asformat(x, target))
+        convert(a)
+        with monkeypatch.context() as patch:
+            patch.setattr(staging, "run", None)
+            first, second = convert(a), convert(pickle.loads(pickle.dumps(a)))
+        for got in (first, second):
+            same(got, want)
+            assert got.indices.dtype == index and got.has_canonical_format
+        first.data[:] = 0
+        same(second, want)
+
+
+def test_arrays_that_a_kernel_cannot_read_in_place_are_converted_all_the_same() -> None:
+    a = list_of(40, 50, 500, 9)
+    want = tidy(a, "csr")
+    same(pa.asformat(a, "csr"), want)
+    spread = sp.coo_array((a.data, a.coords), shape=a.shape)
+    spread.coords = tuple(np.repeat(c, 2)[::2] for c in a.coords)
+    spread.data = np.repeat(a.data, 2)[::2]
+    assert not spread.data.flags.c_contiguous
+    same(pa.asformat(spread, "csr"), want)
+    short = sp.coo_array((a.data, a.coords), shape=a.shape)
+    short.coords = (a.coords[0][:-1], a.coords[1])
+    with pytest.raises(SparseStructureError, match="entries"):
+        pa.asformat(short, "csr")
+
+
+@pytest.mark.parametrize(("rows", "columns", "count"), [(300, 20_000, 60_000), (20_000, 300, 60_000)])
+@pytest.mark.parametrize("threads", [2, 5])
+def test_several_pieces_begin_where_those_before_them_end(rows: int, columns: int, count: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(grouping, "LEAST", 64)
+    a = list_of(rows, columns, count, 3)
+    with pa.options(num_threads=threads):
+        for target, given in (("csc", tidy(a, "csr")), ("csr", a)):
+            same(pa.jit(lambda x, target=target: pa.asformat(x, target), name=f"pieces_to_{target}")(given), tidy(a, target))
+
+
+@pytest.mark.parametrize("source", ["csr", "csc", "coo"])
+@pytest.mark.parametrize("blocks", [(1, 1), (2, 3), (4, 8)])
+def test_blocks_of_rows_in_any_order_hold_sums_of_what_repeats(source: str, blocks: tuple[int, int]) -> None:
+    listed = list_of(40, 48, 500, 9)
+    a = listed if source == "coo" else tidy(listed, source)
+    if source == "csr":
+        order = np.concatenate([np.arange(b, e)[::-1] for b, e in zip(a.indptr[:-1], a.indptr[1:])])
+        a = sp.csr_array((np.repeat(a.data[order], 2), np.repeat(a.indices[order], 2), a.indptr * 2), shape=a.shape)
+    got = pa.asformat(a, "bsr", blocksize=blocks)
+    verify(got.storage)  # rows of blocks in order, each block once
+    want = tidy(a, "csr").tobsr(blocks)
+    np.testing.assert_array_equal(got.toarray(), want.toarray())
+    assert len(got.storage.arrays["crd1"]) == len(want.indices)
+    assert not np.shares_memory(got.data, a.data)
+    if source == "csr":
+        a.indices[7] = 48
+        with pytest.raises(SparseStructureError, match="indices"):
+            pa.asformat(a, "bsr", blocksize=blocks)
 
 
 @pytest.mark.parametrize("op", ["sum", "product"])

@@ -46,6 +46,27 @@ def test_neither_an_import_nor_a_call_served_from_the_disk_loads_what_only_a_com
     assert in_a_fresh_process(LAYER, tmp_path) == "0 [] [] False"
 
 
+PLAIN = """
+import sys
+import numpy as np
+import scipy.sparse as sp
+import polyai as pa
+A = sp.random_array((40, 40), density=0.1, format="csr", rng=np.random.default_rng(0))
+X = np.ones((40, 8))
+for f, args, wanted in (
+    (lambda A, X: pa.relu(A @ (X @ X.T)), (A, X), np.maximum(A @ (X @ X.T), 0)), (lambda A, B: A + B, (A, A), A + A),
+    (lambda A, B: A * B, (A, A), A * A), (lambda A, B: A @ B, (A, A), A @ A), (lambda A: pa.asformat(A, "csc"), (A,), A),
+    (lambda X: pa.softmax(X, axis=1), (X,), X / 8)):
+    got = pa.jit(f)(*args)
+    assert np.allclose(*(v.toarray() if sp.issparse(v) else v for v in (got, wanted)))
+print("islpy" in sys.modules)
+"""
+
+
+def test_plain_programs_are_compiled_without_isl(tmp_path: Path) -> None:
+    assert in_a_fresh_process(PLAIN, tmp_path).splitlines() == ["False"]
+
+
 def test_an_import_leaves_the_garbage_collector_as_it_was(tmp_path: Path) -> None:
     code = "import gc; {}; before = gc.isenabled(); import polyai; print(before, gc.isenabled(), hasattr(polyai, 'paused'))"
     assert in_a_fresh_process(code.format("gc.enable()"), tmp_path) == "True True False"

@@ -81,3 +81,17 @@ def test_threads_do_not_change_a_bit(rows: int) -> None:
         one = f(x, w, b)
     with pa.options(num_threads=2):
         assert np.array_equal(f(x, w, b), one)
+
+
+@pytest.mark.parametrize("constant", [(), ("w",)])
+def test_products_that_meet_sum_up_in_registers(constant: tuple[str, ...]) -> None:
+    """A gated layer, silu(x @ a) * (x @ b) + x @ c: no sum passes through memory."""
+    rng = np.random.default_rng(11)
+    w = {name: rng.standard_normal((64, 48)).astype(np.float32) for name in "abc"}
+    f = pa.jit(lambda x, w: pa.silu(x @ w["a"]) * (x @ w["b"]) + x @ w["c"], constant=constant)
+    for rows in (13, 0, 1, 6, 7, 40):
+        x = rng.standard_normal((rows, 64)).astype(np.float32)
+        a, b, c = (x.astype(np.float64) @ w[name] for name in "abc")
+        np.testing.assert_allclose(f(x, w), a / (1 + np.exp(-a)) * b + c, rtol=1e-4, atol=5e-3)
+    stores = [line.strip().split(" = ", 1) for line in f.explain(x, w)["tidy"].splitlines() if " = " in line and "let " not in line]
+    assert not [target for target, value in stores if "[" in target and f"{target.split('[')[0]}[" in value]

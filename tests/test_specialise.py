@@ -82,12 +82,13 @@ def test_sizes_that_are_rare_get_none() -> None:
 
 def test_learned_edges_follow_the_histogram() -> None:
     two_peaks = [(10, 1000.0), (11, 900.0), (200, 500.0)]
-    assert learned(two_peaks, compile_seconds=0.001, call_seconds=1e-3) == Edges((10, 11, 200))
-    assert learned(two_peaks, compile_seconds=0.02, call_seconds=1e-3) == Edges((11, 200))
+    assert learned(two_peaks, compile_seconds=0.0004, call_seconds=1e-3) == Edges((10, 11, 200))
+    assert learned(two_peaks, compile_seconds=0.008, call_seconds=1e-3) == Edges((11, 200))
     assert learned(two_peaks, compile_seconds=1e6, call_seconds=1e-3) == Edges((200,))
-    assert boxes(Learned(), ("n",), {(s,): c for s, c in two_peaks}, 0.02, 1e-3)[0][0] == (("n", 1, 11),)
+    assert boxes(Learned(), ("n",), {(s,): c for s, c in two_peaks}, 0.008, 1e-3)[0][0] == (("n", 1, 11),)
     both_vary = {(3, 4): 20.0, (4, 3): 30.0}
-    assert [b for b, _ in boxes(Learned(), ("n", "m"), both_vary, 0.05, 1e-3)] == [(("n", 4, 4), ("m", 3, 3)), (("n", 3, 3), ("m", 4, 4))]
+    assert [b for b, _ in boxes(Learned(), ("n", "m"), both_vary, 0.05, 1e-3)] == [(("n", 1, None), ("m", 1, None)), (("n", 4, 4), ("m", 3, 3)), (("n", 3, 3), ("m", 4, 4))]
+    assert [b for b, _ in boxes(Learned(), ("n", "m", "k"), {(n, 64 - n, 8): 1.0 for n in range(64)}, 0.05, 1e-3)] == [(("n", 1, None), ("m", 1, None), ("k", 8, 8))]
 
 
 def test_a_guard_says_why_not() -> None:
@@ -146,7 +147,7 @@ def test_a_kernel_that_is_slower_is_withdrawn(monkeypatch: pytest.MonkeyPatch) -
     f.warm(pa.f32[5], pa.f32[5])
     box = of(f).specials[0]
     box.before[:] = [specialise.TRIAL, specialise.TRIAL]  # one tick a call: nothing is faster
-    for _ in range(400):
+    for _ in range(1200):
         np.testing.assert_array_equal(f(x(5), x(5)), 3 * x(5))
     assert "times as slow" in box.withdrawn and not box.live and pa.stats()["withdrawn"] == 1
     assert "withdrawn" in str(f.report())
@@ -154,6 +155,26 @@ def test_a_kernel_that_is_slower_is_withdrawn(monkeypatch: pytest.MonkeyPatch) -
     for _ in range(5):
         f(x(5), x(5))
     assert f.report().kernels[1].hits == served
+
+
+def test_a_kernel_that_was_slow_once_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two reviews in a row, each of new calls, have to find it slower."""
+    f = pa.jit(scaled, policy="exact")
+    monkeypatch.setattr(specialise, "HOT", 10**9)
+    for _ in range(3):
+        f(x(5), x(5))
+    f.warm(pa.f32[5], pa.f32[5])
+    box, judge, trial = of(f).specials[0], of(f)._judge, specialise.TRIAL
+    box.before[:] = [trial, 100 * trial]
+    for ticks, doubts in ((200, 1), (100, 0), (200, 1), (50, 0), (200, 1), (200, 2)):
+        assert box.live
+        box.after[0] += trial
+        box.after[1] += ticks * trial
+        judge()
+        assert box.doubts == doubts
+    assert box.withdrawn == "2.00 times as slow as the general kernel" and not box.live
+    judge()
+    assert pa.stats()["withdrawn"] == 1
 
 
 def test_the_background_makes_what_calls_need(caplog: pytest.LogCaptureFixture) -> None:

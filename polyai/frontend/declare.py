@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import inspect
+import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from polyai.errors import GuardError, ShapeError, TraceError
-from polyai.frontend.sizes import Sizes
+from polyai.frontend.sizes import RELATIONS, Sizes
 from polyai.frontend.spec import DimExpr, Relation
 from polyai.shapes import expr as sx
 from polyai.shapes.dim import Dim
@@ -80,6 +83,10 @@ class Declarations:
                 facts = facts.also(zero=(relation.left - relation.right,))
             elif relation.op != "!=":
                 facts = facts.also(nonnegative=(_nonnegative(relation),))
+        for name, d in self.dims.items():
+            alone = tuple(r for r in self.where if sx.symbols(r.left - r.right) == {name})
+            if alone and not _some_value(d, alone):
+                raise ShapeError("the declarations contradict each other", f"no {name} has {'; '.join(map(str, (d, *alone)))}", "drop one of them, or widen a range")
         return facts
 
     def tell(self, sizes: Sizes) -> None:
@@ -117,6 +124,34 @@ class Declarations:
         return {d.name: sorted(d.likely)[len(d.likely) // 2] for d in self.dims.values() if d.likely}
 
 
+TRIED = 4096
+"""Values of a size that are tried, one by one, where all relations with no other size must hold at once."""
+
+
+def _some_value(d: Dim, alone: Sequence[Relation]) -> bool:
+    """False if none of the values of a size fulfils the relations that speak of it alone: all values of a short range are tried, or all
+    remainders, if the relations are about remainders only."""
+    period = math.lcm(d.multiple_of, *(p for r in alone for p in (_period(r.left), _period(r.right)) if p))
+    periodic = all(_period(r.left) and _period(r.right) for r in alone)
+    values = range(d.low, d.low + period if d.high is None or (periodic and d.high >= d.low + period) else d.high + 1, d.multiple_of)
+    if len(values) > TRIED or (d.high is None and not periodic):
+        return True
+    return any(all(RELATIONS[r.op](sx.evaluate(r.left, {d.name: v}), sx.evaluate(r.right, {d.name: v})) for r in alone) for v in values)
+
+
+def _period(size: Size) -> int | None:
+    """After how much of its only symbol a size repeats; None if it does not."""
+    out = 1
+    for monomial, _ in () if isinstance(size, int) else size.terms:
+        for atom in monomial:
+            match atom:
+                case sx.Mod(num, int(den)) if isinstance(num, int) or all(isinstance(a, Sym) for m, _ in num.terms for a in m):
+                    out = math.lcm(out, den)
+                case _:
+                    return None
+    return out
+
+
 def _nonnegative(relation: Relation) -> Size:
     difference = relation.left - relation.right
     return {">=": difference, ">": difference - 1, "<=": -1 * difference, "<": -1 * difference - 1}[relation.op]
@@ -135,6 +170,46 @@ def solved_by(size: Size) -> tuple[str, Solved] | None:
             case _:
                 return None
     return None if found is None else (found[0], Solved(found[1], offset))
+
+
+def relations(where: Any) -> tuple[Relation, ...]:
+    """What `where` holds; one relation may stand alone. Raises ShapeError if it holds none."""
+    if isinstance(where, Relation):
+        return (where,)
+    if isinstance(where, str) or not isinstance(where, Iterable):
+        raise ShapeError(f"where={where!r} holds no relations", "a relation compares sizes made by dim()", "write where=[n <= m], where=[m == n // 2]")
+    return tuple(where)
+
+
+def argument_names(dynamic: Any, fn: Any) -> None:
+    """Raise TraceError if `dynamic` names what is no argument of `fn`."""
+    if not isinstance(dynamic, Mapping):
+        return
+    try:
+        known = inspect.signature(fn).parameters
+    except (TypeError, ValueError):
+        return
+    if any(p.kind is p.VAR_KEYWORD for p in known.values()):
+        return
+    for name in dynamic:
+        root = re.match(r"[^.\[]*", name) if isinstance(name, str) else None
+        if root is None or root[0] not in known:
+            raise TraceError(f"dynamic names {name!r}", f"the arguments are {', '.join(known)}", 'write dynamic={"X": {0: dim("n")}} for an argument X')
+
+
+def chosen_dims(dynamic: DynamicDims, spellings: Iterable[str], rank: int, strict: bool = True) -> dict[int, DimExpr | None]:
+    """The dimensions of an argument that `dynamic` names, and the sizes they are declared as. Raises TraceError if it has no such dimension,
+    unless it is an array of a ragged batch or a prepared matrix (not `strict`), whose dimensions are others."""
+    out: dict[int, DimExpr | None] = {}
+    for text in spellings:
+        dims = dynamic.get(text, ())
+        for d in dims:
+            if not isinstance(d, int) or not -rank <= d < rank:
+                if not strict:
+                    continue
+                raise TraceError(f"dynamic[{text!r}] names dimension {d!r}", f"{text} has {rank} dimensions", "count dimensions from 0, or from -1 backwards")
+            out[d % rank] = dims[d] if isinstance(dims, Mapping) else None
+    return out
 
 
 def named_dims(dynamic: Any) -> list[DimExpr]:

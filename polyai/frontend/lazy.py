@@ -5,18 +5,24 @@ from __future__ import annotations
 import functools
 import sys
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 
 from polyai.errors import TraceError
 from polyai.frontend import elementwise as ew
-from polyai.frontend import functions, indexing, linalg, protocol, reductions, selecting, shaping, sparse
+from polyai.frontend import indexing, linalg, reductions, selecting, shaping, sparse
 from polyai.frontend.core import Composite
 from polyai.frontend.methods import SparseMethods
 from polyai.scalar import dtype as dt
 from polyai.shapes.expr import symbol
 from polyai.sparse import interop
+from polyai.term.late import late
+
+if TYPE_CHECKING:
+    from polyai.frontend import functions, protocol
+else:
+    functions, protocol = late("polyai.frontend.functions"), late("polyai.frontend.protocol")
 
 _BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "lshift", "rshift", "eq", "ne", "lt", "le", "gt", "ge")
 

@@ -20,20 +20,24 @@ import operator
 import re
 from collections.abc import Callable, Mapping
 from functools import reduce
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from polyai.errors import ShapeError, TraceError
 from polyai.frontend.arguments import argument_name, parameter_names
 from polyai.frontend.core import Array
-from polyai.frontend.elementwise import add
-from polyai.frontend.functions import where
+from polyai.frontend.elementwise import add, where
 from polyai.frontend.held import HELD, parts_of, rebuilt
 from polyai.frontend.lazy import LazyArray
 from polyai.frontend.linalg import matmul
 from polyai.frontend.notation import IndexVar, access, comprehension, index, indices, reduction
 from polyai.frontend.term import Term, convert, number
 from polyai.scalar import dtype as dt
-from polyai.sparse.layouts import GAPS, REPEATS
+from polyai.term.late import late
+
+if TYPE_CHECKING:
+    from polyai.sparse import layouts
+else:
+    layouts = late("polyai.sparse.layouts")
 
 
 class PreparedArray(LazyArray):
@@ -127,7 +131,7 @@ class PreparedArray(LazyArray):
         """Every element of x inside the matrix is read, and what a gap would add is selected away: reads need no masks."""
         tracer, parts, n = self.tracer, self.parts, self.extents[0]
         kinds = list(zip(self.numbers[::2], self.numbers[1::2]))
-        for name, counted in (("values", sum(not kind & REPEATS for _, kind in kinds)), ("constants", sum(kind & REPEATS for _, kind in kinds))):
+        for name, counted in (("values", sum(not kind & layouts.REPEATS for _, kind in kinds)), ("constants", sum(kind & layouts.REPEATS for _, kind in kinds))):
             if name in parts:
                 tracer.sizes.unify(parts[name].extents[0], counted, f"diagonals' {name}")
         for name, dim in (("values", 1), ("present", 0)):
@@ -142,12 +146,12 @@ class PreparedArray(LazyArray):
         terms = []
         for offset, has in kinds:
             at = i + offset
-            if has & REPEATS:
+            if has & layouts.REPEATS:
                 value, constants = _term(access(parts["constants"], (constants,))), constants + 1
             else:
                 value, values = _term(access(parts["values"], (values, i))), values + 1
             term = where((at < m) if offset >= 0 else (at >= 0) & (at < m), value * access(x, (at,)), zero)
-            if has & GAPS:
+            if has & layouts.GAPS:
                 bit = convert(access(parts["present"], (i,)), word) & convert(number(1 << gaps, word), word)
                 term, gaps = where(bit != 0, term, zero), gaps + 1
             terms.append(term)

@@ -42,8 +42,6 @@ class RaggedCall(NamedTuple):
 
 def found_in(args: tuple[Any, ...], kwargs: Mapping[str, Any], static: bool) -> RaggedCall | None:
     """The call taken apart; None if no argument is ragged. `static`: some arguments are baked in, so their values are part of the key."""
-    if not any(type(a) is Ragged or type(a) in (tuple, list, dict) for a in (*args, *kwargs.values())):
-        return None
     places: list[tuple[Path, int]] = []
     rows: list[Offsets] = []
     fixed: list[Any] = []

@@ -57,6 +57,7 @@ class Sizes:
         self._ranges: dict[str, tuple[int, int | None]] = {}
         self._known: dict[str, Size] = {}
         self._age: dict[str, int] = {}
+        self.refused: TraceError | None = None  # the last number that could not be given
         self.lift = lift
         self.prove: Callable[[Size, str, Size], Truth] | None = None  # from the declarations, if there are any
 
@@ -183,11 +184,12 @@ class Sizes:
                 "keep it symbolic: arange(n), zeros(n) and slices take sizes as they are; or bound it, x[mask][:10]",
             )
         if hint is None:
-            raise TraceError(
+            self.refused = TraceError(
                 f"the number {self.text(size)} is needed while tracing",
                 "the size is only declared" + (f": {why}" if why else ""),
-                "keep it symbolic: arange(n), fori_loop(0, n, ...) and slices take sizes as they are; or declare a number in its place",
+                "keep it symbolic: arange(n), zeros(n), fori_loop(0, n, ...) and slices take sizes as they are; or declare a number in its place",
             )
+            raise self.refused
         self.unify(size, hint, why)
         return hint
 
@@ -447,6 +449,43 @@ class SizeValue:
     def _divisor(self, b: Size) -> None:
         if not self.sizes.compare(b, ">=", 1, "a size is divided by it"):
             raise ZeroDivisionError(f"a size divided by {self.sizes.described(b)}")
+
+    def __divmod__(self, other: Any) -> Any:
+        return self // other, self % other
+
+    def __rdivmod__(self, other: Any) -> Any:
+        return other // self, other % self
+
+    def __rshift__(self, other: Any) -> Any:
+        return self // (1 << operator.index(other))
+
+    def __lshift__(self, other: Any) -> Any:
+        return self * (1 << operator.index(other))
+
+    def __rrshift__(self, other: Any) -> Any:
+        return other >> self.__index__()
+
+    def __rlshift__(self, other: Any) -> Any:
+        return other << self.__index__()
+
+    def __and__(self, other: Any) -> Any:
+        return self.__index__() & operator.index(other)
+
+    def __or__(self, other: Any) -> Any:
+        return self.__index__() | operator.index(other)
+
+    def __xor__(self, other: Any) -> Any:
+        return self.__index__() ^ operator.index(other)
+
+    __rand__, __ror__, __rxor__ = __and__, __or__, __xor__
+
+    def __round__(self, digits: Any = None) -> Any:
+        return self if digits is None or digits >= 0 else round(self.__index__(), digits)
+
+    def __trunc__(self) -> Any:
+        return self
+
+    __floor__ = __ceil__ = __trunc__
 
     def __neg__(self) -> Any:
         return self.sizes.value(-1 * self.size)

@@ -173,9 +173,13 @@ def dim(name: str, min: int = 0, max: int | None = None, multiple_of: int = 1, *
 
     Raises ShapeError if no value is possible, or for a name that is no identifier.
     """
-    if not name.isidentifier():
+    if not isinstance(name, str) or not name.isidentifier():
         raise ShapeError(f"{name!r} is no name for a size", "it must be an identifier", 'write dim("n")')
     values = (likely,) if isinstance(likely, int) else tuple(likely)
+    for what, value in (("min", min), ("max", 0 if max is None else max), ("multiple_of", multiple_of), *(("likely", v) for v in values)):
+        if not isinstance(value, (int, np.integer)) or isinstance(value, bool):
+            raise ShapeError(f"dim({name!r}) has {what}={value!r}", "sizes are whole numbers", f"write dim({name!r}, min=0, max=4096)")
+    min, max, multiple_of, values = int(min), None if max is None else int(max), int(multiple_of), tuple(map(int, values))
     return DimExpr(sx.symbol(name), frozenset({checked(Dim(name, min, max, multiple_of, values))}))
 
 

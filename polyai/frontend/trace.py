@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from polyai.errors import GuardError, TraceError, UnsupportedError
+from polyai.errors import GuardError, PolyAIError, TraceError, UnsupportedError
 from polyai.frontend import tree
 from polyai.frontend.arguments import Leaf, identifier, leaves, take
 from polyai.frontend.core import Array, Tracer
-from polyai.frontend.declare import DECLARED, Declarations, DynamicDims, named_dims, outside
+from polyai.frontend.declare import DECLARED, Declarations, DynamicDims, chosen_dims, named_dims, outside
 from polyai.frontend.lazy import LazyArray
 from polyai.frontend.merging import RowsWanted
 from polyai.frontend.settle import settled
@@ -157,7 +157,7 @@ class Traced:
         for name in names:
             if name in self.dims and len(names) == 1 and not self.dims[name].admits(values[name]):
                 return outside(self.dims, places, name, values[name])
-        given = (f" by {places[n]}" if n in places and places[n] != self.texts.get(n, n) else "" for n in names)
+        given = (f" by {places[n].rstrip(',')}" if n in places and places[n] != self.texts.get(n, n) else "" for n in names)
         at_hand = ", ".join(f"{self.texts.get(n, n)} = {values[n]}{by}" for n, by in zip(names, given))
         why = "" if broken.why in ("", DECLARED) else f"; relied on by {broken.why}"
         return GuardError(f"the call breaks {broken.text}", at_hand + why, "call it with the sizes that were declared, or use jit, which serves all sizes")
@@ -230,11 +230,17 @@ def _traced(
     found = leaves(fn, args, given, static)
     tracer = Tracer(identifier(name or str(getattr(fn, "__name__", "function"))), LazyArray)
     tracer.rows = rows
-    binder = _Binder(tracer, found, dynamic, where, rows)
+    binder = _Binder(tracer, found, dynamic, where, rows, taken_apart=hasattr(fn, "__signature__"))
     values = {leaf.path: binder.bind(leaf) for leaf in found if leaf.kind != "static"}
     binder.admit()
     called = [_rebuilt((n,), a, values) for n, a in enumerate(args)]
-    result = fn(*called, **{k: _rebuilt((k,), v, values) for k, v in given.items()})
+    try:
+        result = fn(*called, **{k: _rebuilt((k,), v, values) for k, v in given.items()})
+    except TypeError as error:
+        refused = tracer.sizes.refused
+        if refused is None or isinstance(error, PolyAIError):
+            raise
+        raise refused from error  # a library asked for a number, and says something else of the refusal
     out_leaves, shape = tree.flatten(result)
     names: list[str] = []
     outputs = tuple(_output(tracer, v, names) for v in out_leaves)
@@ -332,9 +338,9 @@ class _Binder:
     """Makes the inputs of the program from the leaves of a call."""
 
     def __init__(
-        self, tracer: Tracer, found: list[Leaf], dynamic: str | DynamicDims, where: Sequence[Relation], rows: frozenset[str] = frozenset()
+        self, tracer: Tracer, found: list[Leaf], dynamic: str | DynamicDims, where: Sequence[Relation], rows: frozenset[str] = frozenset(), taken_apart: bool = False
     ) -> None:
-        self.tracer, self.dynamic, self.rows = tracer, dynamic, rows
+        self.tracer, self.dynamic, self.rows, self.taken_apart = tracer, dynamic, rows, taken_apart
         self.slots: list[InputSlot] = []
         self.sources: list[SymbolSource] = []
         extents = [e for leaf in found if leaf.kind == "spec" for e in leaf.value.shape if isinstance(e, DimExpr)]
@@ -410,12 +416,13 @@ class _Binder:
         return name
 
     def _shape(self, name: str, text: str, extents: Sequence[Any], hints: Sequence[int] | None) -> tuple[Size, ...]:
-        return tuple(self._extent(name, text, d, e, None if hints is None else hints[d]) for d, e in enumerate(extents))
+        chosen = None if hints is None else self._chosen(text, name, len(extents))
+        return tuple(self._extent(name, text, d, e, None if hints is None else hints[d], chosen) for d, e in enumerate(extents))
 
-    def _extent(self, name: str, text: str, d: int, extent: Any, hint: int | None) -> Size:
+    def _extent(self, name: str, text: str, d: int, extent: Any, hint: int | None, chosen: dict[int, DimExpr | None] | None) -> Size:
         tracer, input_ = self.tracer, len(self.slots) - 1
         if hint is not None:
-            extent = self._named(text, name, d)
+            extent = None if chosen is None else chosen.get(d)
         taken = self.declared.take(extent.size) if isinstance(extent, DimExpr) else None
         if taken is not None:
             only, solved = taken
@@ -431,26 +438,17 @@ class _Binder:
             tracer.sizes.declare(size, "==", extent.size, DECLARED)
         elif hint is None:
             tracer.sizes.declare(size, "==", int(extent), DECLARED)
-        elif not self._is_dynamic(text, name, d):
+        elif chosen is not None and d not in chosen:
             tracer.sizes.unify(size, hint, "sizes are not dynamic")
         return size
 
-    def _named(self, text: str, name: str, d: int) -> DimExpr | None:
-        """What `dynamic` declares of a dimension."""
-        if isinstance(self.dynamic, str):
-            return None
-        for spelling in (text, name):
-            chosen = self.dynamic.get(spelling)
-            if isinstance(chosen, Mapping) and d in chosen:
-                return chosen[d]
-        return None
-
-    def _is_dynamic(self, text: str, name: str, d: int) -> bool:
+    def _chosen(self, text: str, name: str, rank: int) -> dict[int, DimExpr | None] | None:
+        """The dimensions of an argument that stay symbolic, and what `dynamic` declares of them; None if all do."""
         if isinstance(self.dynamic, str):
             if self.dynamic not in ("all", "none"):
                 raise TraceError(f"dynamic={self.dynamic!r}", "known are 'all', 'none' and a mapping from arguments to dimensions", "use one of these")
-            return self.dynamic == "all"
-        return d in self.dynamic.get(text, ()) or d in self.dynamic.get(name, ())
+            return None if self.dynamic == "all" else {}
+        return chosen_dims(self.dynamic, dict.fromkeys((text, name)), rank, strict=not self.taken_apart)
 
 
 def _python_type(value: Any) -> type:

@@ -15,19 +15,19 @@ down, so they are right for negative operands too.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import reduce
-from typing import Union, assert_never
-
-import islpy as isl
+from functools import cache, reduce
+from typing import TYPE_CHECKING, Union, assert_never
 
 from polyai.errors import VerifyError
 from polyai.loop import build as b
 from polyai.loop import nodes as lp
+from polyai.term.late import late
 from polyai.term.node import node
 
-_OP = isl.ast_expr_op_type
-_EXPR = isl.ast_expr_type
-_NODE = isl.ast_node_type
+if TYPE_CHECKING:
+    import islpy as isl
+else:
+    isl = late("islpy")
 
 
 @node
@@ -70,17 +70,17 @@ Ast = Union[Loop, Branch, Several, Marked, Instance]
 def walk(at: isl.AstNode) -> Ast:
     """An isl AST node and all below it."""
     kind = at.get_type()
-    if kind == _NODE.for_:
+    if kind == isl.ast_node_type.for_:
         return _loop(at)
-    if kind == _NODE.block:
+    if kind == isl.ast_node_type.block:
         children = at.block_get_children()
         return Several(tuple(walk(children.get_at(k)) for k in range(children.n_ast_node())))
-    if kind == _NODE.mark:
+    if kind == isl.ast_node_type.mark:
         return Marked(at.mark_get_id().get_name(), walk(at.mark_get_node()))
-    if kind == _NODE.if_:
+    if kind == isl.ast_node_type.if_:
         orelse = walk(at.if_get_else_node()) if at.if_has_else_node() else None
         return Branch(expression(at.if_get_cond()), walk(at.if_get_then_node()), orelse)
-    if kind == _NODE.user:
+    if kind == isl.ast_node_type.user:
         call = at.user_get_expr()
         name, *args = (call.op_get_arg(k) for k in range(call.op_get_n_arg()))
         return Instance(name.id_get_id().get_name(), tuple(expression(a) for a in args))
@@ -109,7 +109,7 @@ def _loop(at: isl.AstNode) -> Loop:
         return Loop(iterator, int(iterator[1:]), lower, b.add(lower, b.ONE), 1, walk(at.for_get_body()))
     condition = at.for_get_cond()
     bound = expression(condition.op_get_arg(1))
-    upper = bound if condition.op_get_type() == _OP.lt else b.add(bound, b.ONE)
+    upper = bound if condition.op_get_type() == isl.ast_expr_op_type.lt else b.add(bound, b.ONE)
     step = b.number(expression(at.for_get_inc()))
     if step is None:
         raise VerifyError("isl made a loop whose step is no number", iterator)
@@ -120,64 +120,76 @@ def _compare(op: str) -> Callable[[lp.LoopExpr, lp.LoopExpr], lp.LoopExpr]:
     return lambda x, y: b.compare(op, x, y)
 
 
-_OPERATIONS: dict[isl.ast_expr_op_type, Callable[[lp.LoopExpr, lp.LoopExpr], lp.LoopExpr]] = {
-    _OP.add: b.add,
-        _OP.sub: b.sub,
-        _OP.mul: b.mul,
-        _OP.min: b.smallest,
-        _OP.max: b.largest,
-        _OP.div: b.floordiv,
-        _OP.fdiv_q: b.floordiv,
-        _OP.pdiv_q: b.floordiv,
-        _OP.pdiv_r: b.mod,
-        _OP.zdiv_r: b.mod,
-        _OP.and_: b.both,
-        _OP.and_then: b.both,
-        _OP.or_: b.either,
-        _OP.or_else: b.either,
-        _OP.eq: _compare("eq"),
-        _OP.le: _compare("le"),
-        _OP.lt: _compare("lt"),
-        _OP.ge: _compare("ge"),
-        _OP.gt: _compare("gt"),
-}
+@cache
+def _operations() -> dict[isl.ast_expr_op_type, Callable[[lp.LoopExpr, lp.LoopExpr], lp.LoopExpr]]:
+    """The meaning of each operation of two arguments or more."""
+    op = isl.ast_expr_op_type
+    return {
+        op.add: b.add,
+        op.sub: b.sub,
+        op.mul: b.mul,
+        op.min: b.smallest,
+        op.max: b.largest,
+        op.div: b.floordiv,
+        op.fdiv_q: b.floordiv,
+        op.pdiv_q: b.floordiv,
+        op.pdiv_r: b.mod,
+        op.zdiv_r: b.mod,
+        op.and_: b.both,
+        op.and_then: b.both,
+        op.or_: b.either,
+        op.or_else: b.either,
+        op.eq: _compare("eq"),
+        op.le: _compare("le"),
+        op.lt: _compare("lt"),
+        op.ge: _compare("ge"),
+        op.gt: _compare("gt"),
+    }
 
 
 def expression(at: isl.AstExpr) -> lp.LoopExpr:
     """An isl AST expression."""
     kind = at.get_type()
-    if kind == _EXPR.id:
+    if kind == isl.ast_expr_type.id:
         return b.var(at.id_get_id().get_name())
-    if kind == _EXPR.int:
+    if kind == isl.ast_expr_type.int:
         return b.const(at.int_get_val().to_python())
     op = at.op_get_type()
     args = [expression(at.op_get_arg(k)) for k in range(at.op_get_n_arg())]
-    if op == _OP.minus:
+    if op == isl.ast_expr_op_type.minus:
         return b.sub(b.ZERO, args[0])
-    if op in (_OP.cond, _OP.select):
+    if op in (isl.ast_expr_op_type.cond, isl.ast_expr_op_type.select):
         return b.where(*args)
-    meaning = _OPERATIONS.get(op)
+    meaning = _operations().get(op)
     if meaning is None:
         raise VerifyError("isl made an expression that PolyAI does not know", str(op))
     return reduce(meaning, args)
 
 
-def instances(ast: Ast) -> Iterator[Instance]:
-    """The statement instances in the order of the text."""
+def children(ast: Ast) -> tuple[Ast, ...]:
+    """The parts one step below."""
     match ast:
         case Instance():
-            yield ast
+            return ()
         case Loop(body=body) | Marked(_, body):
-            yield from instances(body)
-        case Several(children):
-            for child in children:
-                yield from instances(child)
+            return (body,)
+        case Several(parts):
+            return parts
         case Branch(_, then, orelse):
-            yield from instances(then)
-            if orelse is not None:
-                yield from instances(orelse)
+            return (then,) if orelse is None else (then, orelse)
         case _:
             assert_never(ast)
+
+
+def instances(ast: Ast) -> Iterator[Instance]:
+    """The statement instances in the order of the text."""
+    stack = [ast]
+    while stack:
+        part = stack.pop()
+        if isinstance(part, Instance):
+            yield part
+        else:
+            stack.extend(children(part)[::-1])
 
 
 def apart(ast: Ast) -> list[Ast]:

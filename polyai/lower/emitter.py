@@ -218,7 +218,7 @@ class Emitter:
             )
         )
 
-    def range_site(self, tensor: str, level: int) -> int:
+    def range_site(self, tensor: str, level: int, why: str = "its coordinates are merged with others") -> int:
         owner = self.storage.stored[tensor].type
         d = owner.format.order[level] if owner.format is not None else level
         word = ("row", "column")[d] if owner.rank == 2 else f"dimension {d}"
@@ -226,7 +226,7 @@ class Emitter:
             lp.Site(
                 "SparseStructureError",
                 f"{word} index {{value}} of {tensor} is outside 0 <= index < {show(owner.shape[d])}",
-                "its coordinates are merged with others",
+                why,
                 f"rebuild {tensor}, for example with scipy.sparse",
             )
         )

@@ -4,7 +4,9 @@
     ->
     for piece in 0..pieces parallel:                           pieces of rows that hold about the same number of elements
       for i in first(piece)..first(piece + 1): C.cursors[piece, A.crd1[..]] += 1
-    for g in 0..n: C.pos1[g] = at; for piece in 0..pieces: C.cursors[piece, g], at = at, at + C.cursors[piece, g]
+    for piece in 1..pieces, g in 0..n: C.cursors[piece, g] += C.cursors[piece - 1, g]                                 in lanes
+    for g in 0..n: C.pos1[g], at = at, at + C.cursors[pieces - 1, g]
+    for piece in pieces - 1..1, g in 0..n: C.cursors[piece, g] = C.pos1[g] + C.cursors[piece - 1, g]; C.cursors[0, g] = C.pos1[g]
     for piece in 0..pieces parallel:
       for i in first(piece)..first(piece + 1): store at the piece's own cursor, which moves on
 
@@ -165,23 +167,23 @@ class Groupings:
         begin, end = (self._let(n, b.convert(b.load(pos, (at,), dtype), dt.i64)) for n, at in zip(("begin", "end"), places))
         inside = b.both(b.at_most(begin, end), b.at_most(end, out.size(out.storage.stored[g.source].counts[1])))
         out.emit(lp.Check(inside, out.fibre_site(g.source, 1), end))
-        falls, k = self._register("falls", b.ZERO), out.names.fresh("k")
-        stored_before = lp.MaskedLoad(listed, (b.add(begin, b.const(-1)),), b.compare("lt", b.ZERO, begin), dtype)
-        before = self._register("before", b.where(b.compare("lt", b.ZERO, begin), b.convert(stored_before, dt.i64), b.const(-1)))
-        count = b.load(falls, (), dt.i64)
+        if self.falls:
+            falls, n = out.names.fresh("falls"), out.names.fresh("k")
+            now, here = b.load(falls, (), dtype), b.var(n)
+            out.emit(b.block(lp.Alloc(falls, dtype, (), lp.Space.REGISTER), lp.Store(falls, (), lp.Const(0, dtype))))
+            pair = b.load(listed, (here,), dtype), b.load(listed, (b.add(here, b.const(-1)),), dtype)
+            fell = b.convert(b.apply("le", pair, dt.bool_), dtype)
+            out.emit(lp.For(n, b.largest(b.ONE, begin), end, lp.Store(falls, (), b.apply("add", (now, fell), dtype)), lp.Kind.VECTOR))
+            out.emit(lp.Store(self.falls, (self.number,), b.convert(now, dt.i64)))
+        k = out.names.fresh("k")
         out.levels.append(Level([]))
         out.home[k] = len(out.levels) - 1
         group = self._let("group", b.convert(b.load(listed, (b.var(k),), dtype), dt.i64))
-        if self.falls:
-            out.emit(lp.Store(falls, (), b.add(count, b.convert(b.compare("le", group, b.load(before, (), dt.i64)), dt.i64))))
-            out.emit(lp.Store(before, (), group))
         ok = b.below(group, out.size(g.groups))
         out.emit(lp.Check(ok, out.site(out.index_site(out.scop.statement(g.count).at[0], g.cursors, 0)), group))
         self.instance(g, group, [])
         inner = b.block(*out.levels.pop().stmts)
         out.emit(lp.For(k, begin, end, inner))
-        if self.falls:
-            out.emit(lp.Store(self.falls, (self.number,), count))
 
     def row(self, tensor: str, begin: lp.LoopExpr, end: lp.LoopExpr) -> None:
         """Note, at the begin of a row of the source, whether its first coordinate is above the last one of the row before."""
@@ -226,27 +228,46 @@ class Groupings:
         out.emit(lp.For(piece, b.ZERO, self.pieces[g.name], inner, lp.Kind.PARALLEL, cost=MUCH))
 
     def positions(self, g: po.Grouping) -> None:
-        """Where each slot begins, and each piece in it."""
+        """Where each slot begins, and each piece in it. Loops in lanes sum up the pieces; one loop goes over the slots."""
         out, index, pieces = self.out, self.out.storage.dtype(g.cursors), self.pieces[g.name]
-        r, p = (out.names.fresh(n) for n in ("slot", "piece"))
+        r, p, held = (out.names.fresh(n) for n in ("slot", "piece", "held"))
         running = self._register("running", b.ZERO)
         now = b.load(running, (), dt.i64)
+        rest = b.add(pieces, b.const(-1))
 
-        def step(at: lp.LoopExpr) -> lp.Stmt:
-            held = out.names.fresh("held")
-            counted = lp.Let(held, b.convert(b.load(g.cursors, (at,), index), dt.i64))
-            return b.block(counted, lp.Store(g.cursors, (at,), b.convert(now, index)), lp.Store(running, (), b.add(now, b.var(held))))
+        def counted(piece: lp.LoopExpr) -> tuple[lp.LoopExpr, ...]:
+            return (b.add(b.mul(piece, self.slots), b.var(r)),)
 
-        def begins(array: str) -> lp.Stmt:
-            start = lp.Store(array, (b.var(r),), b.convert(now, index))
-            each = lp.For(p, b.ZERO, pieces, step(b.add(b.mul(b.var(p), self.slots), b.var(r))))
-            return b.block(lp.For(r, b.ZERO, self.slots, b.block(start, each)), lp.Store(array, (self.slots,), b.convert(now, index)))
+        def swept(piece: lp.LoopExpr, body: Callable[[lp.LoopExpr], lp.Stmt]) -> lp.Stmt:
+            return lp.For(p, b.ZERO, rest, lp.For(r, b.ZERO, self.slots, body(piece), lp.Kind.VECTOR))
 
-        pos = f"{g.name}.pos1"
-        start = lp.Store(pos, (b.var(r),), b.convert(now, index))
-        one = b.block(lp.For(r, b.ZERO, self.slots, b.block(start, step(b.var(r)))), lp.Store(pos, (self.slots,), b.convert(now, index)))
-        direct = lp.If(b.compare("eq", pieces, b.ONE), one, begins(pos))
-        out.emit(direct if self.uses_slots == b.FALSE else lp.If(self.uses_slots, begins(self.starts), direct))
+        def plus(to: lp.LoopExpr, a: lp.LoopExpr, c: lp.LoopExpr) -> lp.Stmt:
+            return lp.Store(g.cursors, counted(to), b.apply("add", (a, c), index))
+
+        def number(array: str, at: tuple[lp.LoopExpr, ...]) -> lp.LoopExpr:
+            return b.load(array, at, index)
+
+        def scanned(begins: str) -> lp.Stmt:  # in lanes as far as it goes
+            known = lp.Let(held, b.convert(number(g.cursors, counted(rest)), dt.i64))
+            step = b.block(known, lp.Store(begins, (b.var(r),), b.convert(now, index)), lp.Store(running, (), b.add(now, b.var(held))))
+            after, before = b.add(b.var(p), b.ONE), b.sub(b.sub(rest, b.var(p)), b.ONE)
+            return b.block(
+                swept(b.var(p), lambda at: plus(after, number(g.cursors, counted(at)), number(g.cursors, counted(after)))),
+                lp.For(r, b.ZERO, self.slots, step),
+                lp.Store(begins, (self.slots,), b.convert(now, index)),
+                swept(before, lambda at: plus(b.add(at, b.ONE), number(g.cursors, counted(at)), number(begins, (b.var(r),)))),
+                lp.For(r, b.ZERO, self.slots, lp.Store(g.cursors, (b.var(r),), number(begins, (b.var(r),))), lp.Kind.VECTOR),
+            )
+
+        def each() -> lp.Stmt:  # slots are few
+            at = counted(b.var(p))
+            taken = b.block(lp.Let(held, b.convert(number(g.cursors, at), dt.i64)), lp.Store(g.cursors, at, b.convert(now, index)))
+            moves = lp.For(p, b.ZERO, pieces, b.block(taken, lp.Store(running, (), b.add(now, b.var(held)))))
+            begin = lp.Store(self.starts, (b.var(r),), b.convert(now, index))
+            return b.block(lp.For(r, b.ZERO, self.slots, b.block(begin, moves)), lp.Store(self.starts, (self.slots,), b.convert(now, index)))
+
+        direct = scanned(f"{g.name}.pos1")
+        out.emit(direct if self.uses_slots == b.FALSE else lp.If(self.uses_slots, each(), direct))
         out.emit(lp.Check(b.at_most(now, self._room(g)), out.changed_site(g.name), now))  # positions changed while they were counted
 
     def store(self, g: po.Grouping, body: Callable[[], None]) -> None:

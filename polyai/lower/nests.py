@@ -1,13 +1,18 @@
 """The loops of a schedule: those of plain nests are written here, all others come from isl's code generator.
 
-A nest is plain if its statements are boxes and each of its loops runs over one dim, or over pieces of one dim, that ends at the
-same place for all of them. Its loops are read off::
+A nest is plain if its statements are boxes, below the marks that bind fibres too, and each of its loops runs over one dim, or over
+pieces of one dim, that ends at the same place for all of them. Its loops are read off::
 
     band S[i, j] -> j // 32; T[a, b] -> b // 32      for c0 in 0 .. (n - 1) // 32 + 1
       band S[i, j] -> j; T[a, b] -> b                  for c1 in 32*c0 .. min(n - 1, 32*c0 + 31) + 1
         sequence S, T                                    S(.., c1); T(.., c1)
 
-isl would write the same (the tests compare), after working out in milliseconds for each loop what is plain to see.
+    band U[i, q] -> i                                for c0 in 0 .. n
+      bind A.1                                         mark bind=A.1@1
+        band U[i, q] -> q                                for c1 in 0 .. A_len1
+
+isl would write the same (the tests compare), after working out in milliseconds for each loop what is plain to see. Around loops over
+fibres alone it asks whether any fibre may hold something: that is left out, since each loop asks it of its own fibre.
 """
 
 from __future__ import annotations
@@ -15,23 +20,30 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from itertools import groupby
-from typing import assert_never
-
-import islpy as isl
+from typing import TYPE_CHECKING, assert_never
 
 from polyai.loop import build as b
 from polyai.loop import nodes as lp
-from polyai.lower.ast_walk import Ast, Instance, Loop, Marked, Several, walk
+from polyai.lower.ast_walk import Ast, Branch, Instance, Loop, Marked, Several, walk
 from polyai.poly import nodes as po
 from polyai.poly import tree as st
 from polyai.poly.context import parameters
 from polyai.scalar.expr import Apply, Const, Expr, Var
+from polyai.term.late import late
 
-_LIMIT = re.compile(r"0 <= (\w+) < (\w+)")
+if TYPE_CHECKING:
+    import islpy as isl
+else:
+    isl = late("islpy")
+
+_LIMIT = re.compile(r"0 <= (\w+) < (?:(\w+)|\((\w+) \+ (\d+)\))")
 _NOT_NEGATIVE = re.compile(r"(\w+) >= 0")
 
 Place = tuple[str, int, lp.LoopExpr]
 """A dim, how many of its values one iteration of a loop over it holds, and the loop's iterator. A point holds 1."""
+
+Ends = Mapping[str, lp.LoopExpr]
+"""Where each dim of a box ends: a number, a size, or a size and a number."""
 
 
 def ast_of(scop: po.Scop) -> Ast:
@@ -99,30 +111,44 @@ class _Writer:
         known = {name: end for name, end in ends.items() if end is not None}
         return self._write(tree, 0, known, dict.fromkeys(known, ())) if len(known) == len(ends) else None
 
-    def _ends(self, s: po.Statement) -> dict[str, int | str] | None:
-        """Where each dim of a box ends, a number or a size; None if the domain is no box."""
-        if self.sizes is None or s.fibres:
+    def _ends(self, s: po.Statement) -> dict[str, lp.LoopExpr] | None:
+        """Where each dim of a box ends; None if the domain is no box."""
+        if self.sizes is None:
             return None
-        out: dict[str, int | str] = {}
+        out: dict[str, lp.LoopExpr] = {}
         inside = st.braces(s.domain).partition(":")[2].strip()
         for limit in inside.split(" and ") if inside else ():
             found = _LIMIT.fullmatch(limit)
             if found is None or found[1] in out:
                 return None
-            end = int(found[2]) if found[2].isdecimal() else found[2]
-            if end not in self.sizes and not (isinstance(end, int) and end > 1):
+            plain, symbol, more = found[2], found[3], found[4]
+            if plain is not None and plain.isdecimal():
+                if int(plain) < 2:
+                    return None
+                out[found[1]] = b.const(int(plain))
+            elif (plain or symbol) in self.sizes:
+                out[found[1]] = b.add(b.var(plain or symbol), b.const(int(more or 0)))
+            else:
                 return None
-            out[found[1]] = end
         return out if set(out) == set(s.dims) else None
 
-    def _write(self, tree: st.Tree, depth: int, ends: Mapping[str, Mapping[str, int | str]], around: Mapping[str, tuple[Place, ...]]) -> Ast | None:
+    def _write(self, tree: st.Tree, depth: int, ends: Mapping[str, Ends], around: Mapping[str, tuple[Place, ...]]) -> Ast | None:
         match tree:
             case st.Leaf(name, None):
                 points = {dim: at for dim, size, at in around[name] if size == 1}
                 dims = self.statements[name].dims
                 return Instance(name, tuple(points[d] for d in dims)) if all(d in points for d in dims) else None
-            case st.Leaf() | st.Bind():
+            case st.Leaf():
                 return None
+            case st.Bind(tensor, level, child):
+                known = {name: {**ends[name], **self._lengths(name, tensor, level)} for name in st.statements_of(child)}
+                below = self._write(child, depth, {**ends, **known}, around)
+                asked = [[r.length for r in self.statements[name].nonempty if (r.tensor, r.level) == (tensor, level)] for name in known]
+                if below is None or any(lengths != asked[0] for lengths in asked):
+                    return None
+                for length in asked[0]:
+                    below = Branch(b.compare("ge", b.var(length), b.ONE), below, None)
+                return Marked(f"{po.BIND}={tensor}.{level}@{depth}", below)
             case st.Sequence(children):
                 parts = [self._write(child, depth, ends, around) for child in children]
                 whole = tuple(p for p in parts if p is not None and not isinstance(p, Several))
@@ -144,13 +170,18 @@ class _Writer:
             case _:
                 assert_never(tree)
 
-    def _bounds(self, around: tuple[Place, ...], ends: Mapping[str, int | str], place: Expr) -> tuple[lp.LoopExpr, lp.LoopExpr] | None:
+    def _lengths(self, name: str, tensor: str, level: int) -> Ends:
+        """Where the dims of a statement that walk a fibre end, once its length is known."""
+        return {r.dim: b.var(r.length) for r in self.statements[name].ragged if (r.tensor, r.level) == (tensor, level)}
+
+    def _bounds(self, around: tuple[Place, ...], ends: Ends, place: Expr) -> tuple[lp.LoopExpr, lp.LoopExpr] | None:
         """Of a loop over a dim or over pieces of it, below the loops around; None if it is none, or runs once."""
         dim, size = _piece(place)
         if dim not in ends:
             return None
         end = ends[dim]
-        last: lp.LoopExpr = b.floordiv(b.sub(b.const(end) if isinstance(end, int) else b.var(end), b.ONE), b.const(size))
+        fixed = b.number(end)
+        last = b.floordiv(b.sub(end, b.ONE), b.const(size))
         outer = [p for p in around if p[0] == dim]
         if not outer:
             return None if b.number(last) == 0 else (b.ZERO, b.add(last, b.ONE))
@@ -159,8 +190,8 @@ class _Writer:
             return None
         first = b.mul(b.const(whole // size), at)
         stop = b.add(first, b.const(whole // size - 1))
-        full = isinstance(end, int) and end % whole == 0
-        until = stop if full else b.smallest(last, stop) if size == 1 or isinstance(end, int) else b.smallest(stop, last)
+        full = fixed is not None and fixed % whole == 0
+        until = stop if full else b.smallest(last, stop) if size == 1 or fixed is not None else b.smallest(stop, last)
         return first, b.add(until, b.ONE)
 
 

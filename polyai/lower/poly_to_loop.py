@@ -29,7 +29,7 @@ from polyai.errors import UnsupportedError, VerifyError
 from polyai.loop import build as b
 from polyai.loop import nodes as lp
 from polyai.lower import nests
-from polyai.lower.ast_walk import Ast, Branch, Instance, Loop, Marked, Several, apart, instances, is_straight
+from polyai.lower.ast_walk import Ast, Branch, Instance, Loop, Marked, Several, apart, children, instances, is_straight
 from polyai.lower.bounds import Fibres
 from polyai.lower.emitter import Emitter, Level
 from polyai.lower.exprs import loads_in, operations
@@ -73,6 +73,7 @@ class _Lowering:
         self.parallel_level: int | None = None
         self.packed = Packed(self.out, self.streams, self.fibres)
         self.walked: set[str] = set()  # workspaces whose rows have their loop
+        self.inside: dict[int, tuple[Ast, frozenset[str]]] = {}  # by id of a part of the loops, which is kept, its statements
         self.lanes = 0  # vector and jammed loops around: they hold no parallel one
         for a in scop.arrays:
             if a.role in ("temporary", "workspace") and a.name not in cursors:
@@ -81,8 +82,8 @@ class _Lowering:
     # The kernel
 
     def kernel(self, ast: Ast) -> lp.Kernel:
-        present = {found.statement for found in instances(ast)}  # a statement without points, as with a size 0, has no place
-        self.accessors = {name: self._accessors(name) & present for name in self.pending}
+        present = self._names_in(ast)  # a statement without points, as with a size 0, has no place
+        self.accessors = self._accessors(present)
         self._allocate(0, ast, parallel=False)
         if self.scop.groupings:
             self._in_groups(ast)
@@ -390,13 +391,26 @@ class _Lowering:
 
     # Memory
 
-    def _accessors(self, array: str) -> frozenset[str]:
-        relations = {s.name: {s.write.array, s.target, *(r.array for r in s.reads)} for s in self.scop.statements}
-        return frozenset(name for name, touched in relations.items() if array in touched)
+    def _accessors(self, present: frozenset[str]) -> dict[str, frozenset[str]]:
+        """The statements that access each temporary."""
+        touched: dict[str, set[str]] = {name: set() for name in self.pending}
+        for s in self.scop.statements:
+            for array in {s.write.array, s.target, *(r.array for r in s.reads)} & touched.keys():
+                touched[array].add(s.name)
+        return {array: present & names for array, names in touched.items()}
+
+    def _names_in(self, ast: Ast) -> frozenset[str]:
+        """The statements in a part of the kernel's loops."""
+        known = self.inside.get(id(ast))
+        if known is not None:
+            return known[1]
+        names = frozenset((ast.statement,)) if isinstance(ast, Instance) else frozenset[str]().union(*map(self._names_in, children(ast)))
+        self.inside[id(ast)] = (ast, names)
+        return names
 
     def _allocate(self, depth: int, ast: Ast, *, parallel: bool) -> None:
         """Give memory to the temporaries whose statements all lie in `ast`, at the deepest of the loops they may live in."""
-        here = {found.statement for found in instances(ast)} if self.pending else set()
+        here = self._names_in(ast) if self.pending else frozenset()
         for name in [n for n, d in self.pending.items() if d >= depth and self.accessors[n] <= here]:
             if self.pending[name] > depth and self._deeper(ast, name, self.pending[name]):
                 continue
@@ -432,11 +446,11 @@ class _Lowering:
         """True if one loop below, above `depth`, still holds all statements that access `name`."""
         match ast:
             case Loop(depth=at, body=body):
-                return at < depth and self.accessors[name] <= {f.statement for f in instances(body)}
+                return at < depth and self.accessors[name] <= self._names_in(body)
             case Marked(_, body):
                 return self._deeper(body, name, depth)
             case Several(children):
-                holders = [c for c in children if self.accessors[name] & {f.statement for f in instances(c)}]
+                holders = [c for c in children if self.accessors[name] & self._names_in(c)]
                 return len(holders) == 1 and self._deeper(holders[0], name, depth)
             case Branch(_, then, orelse):
                 return orelse is None and self._deeper(then, name, depth)

@@ -44,6 +44,8 @@ class Body:
     def store(self) -> None:
         """Append the instance."""
         s, out = self.statement, self.out
+        if s.pushes:
+            self._check_coordinates([*s.at, *((s.when,) if s.when is not None else ()), *(e for _, e in s.pushes)])
         if s.when is not None:
             test = self.value(s.when, None)
             out.levels.append(Level([], branch=True))
@@ -77,6 +79,17 @@ class Body:
         for read in dict.fromkeys(n for n in loads_in(s.value) if out.storage.arrays[n.array].taken):
             taken = out.storage.place(read.array, self.indices(read.array, read.indices, None), out.begins)
             out.emit(lp.Store(read.array, taken, zero(read.dtype)))
+
+    def _check_coordinates(self, exprs: list[Expr]) -> None:
+        """Check the coordinates of arguments that decide what is stored, and where: no access does it for those that are only handed on."""
+        out = self.out
+        for load in dict.fromkeys(load for e in exprs for load in loads_in(e)):
+            listed = out.storage.listed(load.array)
+            if listed is not None:
+                tensor, level, extent = listed
+                coordinate = out.let("coordinate", b.convert(self.load(load, None, load.dtype), dt.i64))
+                ok = b.below(coordinate, out.size(extent))
+                out.emit(lp.Check(ok, out.range_site(tensor, level, "it is stored in the result, or left out of it"), coordinate))
 
     def _push(self, cursor: lp.LoopExpr) -> None:
         """Store what the statement pushes at the cursor's position, which must lie in the arrays."""

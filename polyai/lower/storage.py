@@ -93,6 +93,17 @@ class Storage:
         level = None if owner.type.format is None else owner.type.format.levels[number]
         return po.Ragged(owner.name, number) if isinstance(level, Compressed) and level.computed else None
 
+    def listed(self, array: str) -> tuple[str, int, Size] | None:
+        """The tensor, the level and the extent of coordinates that an argument lists: nobody has checked them. None for other arrays."""
+        if array not in self.levels or self.levels[array][1].role != "crd" or self.computed(array) is not None:
+            return None
+        owner, spec = self.levels[array]
+        form = owner.type.format
+        if form is None or form.owned or form.blocked or form.padded:
+            return None
+        level = int(spec.name.rpartition("crd")[2])
+        return owner.name, level, owner.type.shape[form.order[level]]
+
     def is_known_below(self, index: Expr, extent: Size) -> bool:
         """True if `index` reads an element of an array whose elements were all found to be in 0 <= value < extent, or is the
         quotient or the remainder of such an element by a number."""

@@ -588,12 +588,25 @@ def _needless_bases(program: tn.Program) -> Iterator[tuple[str, str]]:
 
 
 def _read_elsewhere(program: tn.Program) -> Iterator[str]:
-    """Tensors whose elements are wanted outside the point that makes them: outputs, bases, and what is read along other indices."""
+    """Tensors whose elements are wanted outside the point that makes them: outputs, bases, what is read along other indices, and products
+    that meet another one, `silu(x @ a) * (x @ b)`: one nest makes one product, and the last one has the meeting in its nest."""
     yield from program.outputs
+    products: dict[str, None] = {}
     for step in _steps(program):
         own = {i.name for i in step.indices}
+        met = {load.array for load in _reads(step)}
+        yield from [name for name in products if name in met][:-1]
+        if _is_product(step):
+            products[step.target] = None
         for load in _reads(step):
             if not all(isinstance(i, Var) and i.name in own for i in load.indices):
                 yield load.array
         if isinstance(step, tn.Scatter) and step.base is not None:
             yield step.base
+
+
+def _is_product(step: tn.Comprehension | tn.Scatter) -> bool:
+    """A dense matrix of sums over two others."""
+    if not isinstance(step, tn.Comprehension) or not isinstance(step.body, tn.Reduce) or step.within or step.body.within or len(step.indices) < 2:
+        return False
+    return len({load.array for load in loads(step.body.body) if len(load.indices) > 1}) > 1

@@ -37,6 +37,7 @@ class Module:
         self.functions: list[str] = []
         self._declared: dict[str, None] = {}
         self._helpers: dict[str, int] = {}
+        self._tasks: dict[str, str] = {}
         self._count = 0
 
     def declare(self, result: str, name: str, params: tuple[str, ...]) -> None:
@@ -48,6 +49,15 @@ class Module:
             self._helpers[name] = 0
             self.functions.append(write())
         self._helpers[name] += 1
+
+    def task(self, name: str, text: str) -> str:
+        """Add the function `name`; the name of one that does the same, if there is one: all that differs between loops of one form comes
+        in through their contexts."""
+        form = text.replace(f"@{name}(", "@(", 1)
+        if form not in self._tasks:
+            self._tasks[form] = name
+            self.functions.append(text)
+        return self._tasks[form]
 
     def fresh(self, stem: str) -> str:
         """A function name not used yet in this module."""

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from polyai.machine.math.library import call as math
 from polyai.machine.num import Num
 from polyai.machine.values import Value, boolean
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType
+from polyai.term.late import late
+
+if TYPE_CHECKING:
+    from polyai.machine.math import library
+else:
+    library = late("polyai.machine.math.library")
 
 Pair = tuple[Num, Num]
 Op = Callable[..., Pair]
@@ -69,14 +75,14 @@ def magnitude(a: Pair) -> Num:
 
 def exp(a: Pair) -> Pair:
     """e^re (cos im + i sin im); a zero imaginary part stays one."""
-    grown = math("exp", a[0])
+    grown = library.call("exp", a[0])
     still = a[1].eq(0.0)
-    re = still.where(grown, grown * math("cos", a[1]))
-    return re, still.where(a[1], grown * math("sin", a[1]))
+    re = still.where(grown, grown * library.call("cos", a[1]))
+    return re, still.where(a[1], grown * library.call("sin", a[1]))
 
 
 def log(a: Pair) -> Pair:
-    return math("log", magnitude(a)), math("arctan2", a[1], a[0])
+    return library.call("log", magnitude(a)), library.call("arctan2", a[1], a[0])
 
 
 def sqrt(a: Pair) -> Pair:
@@ -90,24 +96,24 @@ def sqrt(a: Pair) -> Pair:
 
 
 def sin(a: Pair) -> Pair:
-    return math("sin", a[0]) * math("cosh", a[1]), math("cos", a[0]) * math("sinh", a[1])
+    return library.call("sin", a[0]) * library.call("cosh", a[1]), library.call("cos", a[0]) * library.call("sinh", a[1])
 
 
 def cos(a: Pair) -> Pair:
-    return math("cos", a[0]) * math("cosh", a[1]), -(math("sin", a[0]) * math("sinh", a[1]))
+    return library.call("cos", a[0]) * library.call("cosh", a[1]), -(library.call("sin", a[0]) * library.call("sinh", a[1]))
 
 
 def sinh(a: Pair) -> Pair:
-    return math("sinh", a[0]) * math("cos", a[1]), math("cosh", a[0]) * math("sin", a[1])
+    return library.call("sinh", a[0]) * library.call("cos", a[1]), library.call("cosh", a[0]) * library.call("sin", a[1])
 
 
 def cosh(a: Pair) -> Pair:
-    return math("cosh", a[0]) * math("cos", a[1]), math("sinh", a[0]) * math("sin", a[1])
+    return library.call("cosh", a[0]) * library.call("cos", a[1]), library.call("sinh", a[0]) * library.call("sin", a[1])
 
 
 def tanh(a: Pair) -> Pair:
     """(tanh x + i tan y) / (1 + i tanh x tan y), divided out; far from the origin it is +-1."""
-    t, u = math("tanh", a[0]), math("tan", a[1])
+    t, u = library.call("tanh", a[0]), library.call("tan", a[1])
     below = (t * u) * (t * u) + 1.0
     far = a[0].call("fabs").gt(20.0)
     re = t * (u * u + 1.0) / below
@@ -147,8 +153,8 @@ def reciprocal(a: Pair) -> Pair:
 
 def expm1(a: Pair) -> Pair:
     """Without cancellation: e^x cos y - 1 = expm1(x) - 2 e^x sin(y/2)^2."""
-    grown, half = math("exp", a[0]), math("sin", a[1] * 0.5)
-    return math("expm1", a[0]) - grown * half * half * 2.0, grown * math("sin", a[1])
+    grown, half = library.call("exp", a[0]), library.call("sin", a[1] * 0.5)
+    return library.call("expm1", a[0]) - grown * half * half * 2.0, grown * library.call("sin", a[1])
 
 
 def log1p(a: Pair) -> Pair:
@@ -156,8 +162,8 @@ def log1p(a: Pair) -> Pair:
     re, im = a
     near = (re.call("fabs").lt(0.5)) & (im.call("fabs").lt(0.5))
     size = magnitude((re + 1.0, im))
-    small = math("log1p", re * (re + 2.0) + im * im) * 0.5
-    return near.where(small, math("log", size)), math("arctan2", im, re + 1.0)
+    small = library.call("log1p", re * (re + 2.0) + im * im) * 0.5
+    return near.where(small, library.call("log", size)), library.call("arctan2", im, re + 1.0)
 
 
 def exp2(a: Pair) -> Pair:

@@ -6,11 +6,10 @@ Lanes are inferred bottom up; a scalar that meets a vector is repeated. Sums of 
 
 from __future__ import annotations
 
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from polyai.errors import UnsupportedError, VerifyError
 from polyai.loop import nodes as lp
-from polyai.machine import complex as cx
 from polyai.machine import intrinsics, memory
 from polyai.machine.build import Function
 from polyai.machine.cast import cast
@@ -20,6 +19,12 @@ from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType
 from polyai.scalar.ops import MONOIDS as MONOID_TABLE
 from polyai.scalar.ops import OPS, Monoid
+from polyai.term.late import late
+
+if TYPE_CHECKING:
+    from polyai.machine import complex as cx
+else:
+    cx = late("polyai.machine.complex")
 
 Saved = tuple[dict[str, Value], dict[str, memory.Array | memory.Register], dict[str, str]]
 
@@ -125,6 +130,8 @@ class Scope:
             if ramp is not None:
                 return ramp
         lanes = max(a.lanes for a in args)
+        if op == "lt" and args[0].stride == 1 and args[1].lanes == 1 and args[1].dtype == dt.i64:
+            return boolean(_first_lanes(args[0].re, args[1].re, lanes, self.fn.module.target.vector_bits))
         if op == "where":
             condition, a, b = (widened(flat(a), lanes) for a in args)
             return self._select(cast(condition, dt.bool_).re, cast(a, dtype), cast(b, dtype))
@@ -182,6 +189,18 @@ class Scope:
         for one in rest:
             value = self.apply(monoid.op, [value, one], dtype)
         return value
+
+
+def _first_lanes(base: Num, stop: Num, lanes: int, bits: int) -> Num:
+    """Whether base + k < stop, in each lane k: compared in lanes of the width of the vectors that such masks are for. Where stop - base wraps,
+    no lane is said to be in."""
+    elem = f"i{min(64, max(16, bits // lanes))}"
+    left = stop - base
+    left = left.lt(lanes).where(left, left.const(lanes))
+    left = left.gt(0).where(left, left.const(0))
+    whole = left.resized(elem, True).widened(lanes)
+    steps = ", ".join(f"{elem} {k}" for k in range(lanes))
+    return whole.of(f"icmp slt {whole.kind} <{steps}>, {whole.ref}", "i1")
 
 
 def _contracted(op: str, args: list[Value], lanes: int) -> Num | None:

@@ -7,11 +7,17 @@ pass NaN on. `dtype` is the type the operands share.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from polyai.machine.math.library import call as math
 from polyai.machine.num import Num
-from polyai.machine.types import bits_of
+from polyai.machine.types import bits_of, vector
 from polyai.scalar.dtype import DType
+from polyai.term.late import late
+
+if TYPE_CHECKING:
+    from polyai.machine.math import library
+else:
+    library = late("polyai.machine.math.library")
 
 Rule = Callable[..., Num]
 INFINITE = float("inf")
@@ -67,7 +73,7 @@ def _rounding(name: str) -> Rule:
 
 def _math(name: str) -> Rule:
     def rule(t: DType, *args: Num) -> Num:
-        return math(name, *args)
+        return library.call(name, *args)
 
     return rule
 
@@ -131,7 +137,7 @@ def mod(t: DType, a: Num, b: Num) -> Num:
 
 def float_divmod(a: Num, b: Num) -> tuple[Num, Num]:
     """Floor division and its remainder as NumPy computes them: the remainder exactly, then the quotient from it."""
-    left = math("fmod", a, b)
+    left = library.call("fmod", a, b)
     quotient = (a - left) / b
     other = left.ne(0.0) & (b.lt(0.0) ^ left.lt(0.0))
     left_b, quotient_b = other.where(left + b, left), other.where(quotient - 1.0, quotient)
@@ -157,14 +163,24 @@ def constant_divmod(t: DType, a: Num, divisor: int) -> tuple[Num, Num]:
 
 def power(t: DType, a: Num, b: Num) -> Num:
     if t.is_float:
-        return math("pow", a, b)
+        return library.call("pow", a, b)
     if t.kind == "b":
         return a | ~b
-    return math("ipow" if t.kind == "i" else "upow", a, b)
+    return library.call("ipow" if t.kind == "i" else "upow", a, b)
+
+
+def _in_lanes(a: Num) -> Num:
+    """A scalar as the first lane of the smallest vector."""
+    lanes = 128 // bits_of(a.elem)
+    kind = vector(a.elem, lanes)
+    return Num(a.fn, a.elem, lanes, a.fn.op(f"insertelement {kind} poison, {a.kind} {a.ref}, i64 0"))
 
 
 def _extreme(ordered: str, signed: str, unsigned: str) -> Rule:
     def rule(t: DType, a: Num, b: Num) -> Num:
+        if t.is_float and a.lanes == 1:  # in a vector: comparing scalars goes through the flags, and the choice through integer registers
+            wide = rule(t, _in_lanes(a), _in_lanes(b))
+            return Num(a.fn, a.elem, 1, a.fn.op(f"extractelement {wide.kind} {wide.ref}, i64 0"))
         if t.is_float:
             first = a.of(f"fcmp {ordered} {a.kind} {a.ref}, {b.ref}", "i1").where(a, b)
             return a.isnan().where(a, first)

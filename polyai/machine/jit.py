@@ -53,17 +53,17 @@ def _described(target: Target) -> tuple[str, str]:
     return cpu, llvm.get_host_cpu_features().flatten() if features == HOST else features
 
 
-def _machine(target: Target) -> Any:
-    """What LLVM generates code with; one thread at a time may use it."""
+def _machine(target: Target, opt: int = OPT) -> Any:
+    """What LLVM generates code with, at level `opt`; one thread at a time may use it."""
     llvm = _llvm()
     cpu, features = _described(target)
     found = llvm.Target.from_triple(target.triple)
-    return found.create_target_machine(cpu=cpu, features=features, opt=OPT, reloc="pic", codemodel="small")
+    return found.create_target_machine(cpu=cpu, features=features, opt=opt, reloc="pic", codemodel="small")
 
 
 def _compiled(ir_text: str, target: Target) -> tuple[Any, Any]:
     """The parsed and simplified module, in a context of its own, and the machine to emit it with."""
-    llvm, machine = _llvm(), _machine(target)
+    llvm, machine = _llvm(), _machine(target, 0 if parts.is_straight(ir_text) else OPT)
     try:
         module = llvm.parse_assembly(ir_text, llvm.create_context())
         module.verify()

@@ -96,8 +96,7 @@ def launch(body: Body, s: lp.For, write_loop: WriteLoop) -> None:
     name = fn.module.fresh("pa.task")
     task = Function(fn.module, f"define internal i64 @{name}(ptr %context, i64 %chunk, i64 %thread)")
     _write_task(body, task, s, (lower, rounds, upper, chunks), write_loop)
-    fn.module.functions.append(task.text())
-    result = _run(body, name, chunks)
+    result = _run(body, fn.module.task(name, task.text()), f"%context.{name}", chunks)
     scope.leave(saved)
     body.cursor = cursor
     body.leave_if(fn.op(f"icmp ne i64 {result}, 0"), result)
@@ -148,11 +147,10 @@ def _weight(body: Body, name: str) -> memory.Array:
     return array
 
 
-def _run(body: Body, task: str, chunks: Num) -> str:
-    """Call the pool, or the task itself for one chunk; returns the result."""
+def _run(body: Body, task: str, context: str, chunks: Num) -> str:
+    """Call the pool, or the task itself for one chunk, with its context; returns the result."""
     fn = body.fn
     fork, alone, end = fn.label("pool"), fn.label("alone"), fn.label("ran")
-    context = f"%context.{task}"
     fn.do(f"br i1 {chunks.gt(1).ref}, label %{fork}, label %{alone}")
     fn.start(fork)
     known = fn.enter()

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator, Mapping
 
 from polyai.poly.affine import affine, condition, refuted, weakest
-from polyai.poly.nodes import Relation, isl_name
+from polyai.poly.nodes import Relation, Statement, isl_name
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType
-from polyai.scalar.expr import Apply, Cast, Expr, Load, Var
+from polyai.scalar.expr import Apply, Cast, Const, Expr, Load, Var
 
 Limits = Mapping[str, tuple[str, ...]]
 """Array -> its extents as isl text."""
@@ -109,3 +109,12 @@ def guards_of(
             yield from guards_of(arg, known, guards, masked)
         case _:
             pass
+
+
+def begins_below_zero(index: Expr, statement: Statement) -> bool:
+    """True for `p - 1`, of a dim that runs from 0: the sum of all before, which bounds and counts of fibres are."""
+    match index:
+        case Apply("sub", (Var(name), Const(value))):
+            return value.real > 0 and f"0 <= {name} <" in statement.domain and not any(r.dim == name for r in statement.ragged)
+        case _:
+            return False

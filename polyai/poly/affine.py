@@ -7,15 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
 from functools import reduce
-
-import islpy as isl
+from typing import TYPE_CHECKING
 
 from polyai.errors import VerifyError
 from polyai.poly.nodes import isl_name
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Apply, Cast, Const, Expr, Var
 from polyai.shapes.expr import FloorDiv, Largest, Mod, Size, SizeExpr, Smallest, Sym, show
+from polyai.term.late import late
 from polyai.term.names import Names
+
+if TYPE_CHECKING:
+    import islpy as isl
+else:
+    isl = late("islpy")
 
 _COMPARE = {"eq": "=", "ne": "!=", "lt": "<", "le": "<=", "gt": ">", "ge": ">="}
 

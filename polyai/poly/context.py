@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
-
-import islpy as isl
+from typing import TYPE_CHECKING, TypeVar
 
 from polyai.poly.nodes import Scop
 from polyai.poly.tree import braces, parameter_list
+from polyai.term.late import late
+
+if TYPE_CHECKING:
+    import islpy as isl
+else:
+    isl = late("islpy")
 
 T = TypeVar("T")
 

@@ -12,14 +12,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Collection
+from typing import TYPE_CHECKING
 
-import islpy as isl
-
-from polyai.poly.access import loads_in
 from polyai.poly.context import bounded, domains, relations
+from polyai.poly.evident import known_element, never_repeated
 from polyai.poly.nodes import Scop, Statement
-from polyai.scalar.expr import Cast, Load, Var
+from polyai.term.late import late
 from polyai.term.node import node
+
+if TYPE_CHECKING:
+    import islpy as isl
+else:
+    isl = late("islpy")
 
 QUOTA = 500_000
 
@@ -87,22 +91,12 @@ def flow(scop: Scop, quota: int = QUOTA) -> Deps:
     return dataclasses.replace(through_sums, order=through_sums.order.union(exact))
 
 
-def known_element(statement: Statement) -> bool:
-    """True if dims and sizes alone say which element the statement writes."""
-    return not any(True for e in statement.at for _ in loads_in(e))
-
-
 def _distinct(statement: Statement, pair: isl.Map) -> isl.Map:
     """`pair` without the diagonal, and without pairs whose targets differ because a fibre repeats no coordinate."""
     pair = pair.subtract(isl.Map.identity(pair.get_space()))
-    for place in statement.at:
-        load = place.arg if isinstance(place, Cast) else place
-        if not isinstance(load, Load) or not load.indices or not isinstance(load.indices[-1], Var):
-            continue
-        for ragged in statement.ragged:
-            if ragged.dim == load.indices[-1].name and ragged.unique and not ragged.parents:
-                at = statement.dims.index(ragged.dim)
-                pair = pair.equate(isl.dim_type.in_, at, isl.dim_type.out, at)
+    for dim in never_repeated(statement):
+        at = statement.dims.index(dim)
+        pair = pair.equate(isl.dim_type.in_, at, isl.dim_type.out, at)
     return pair
 
 

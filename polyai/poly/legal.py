@@ -7,31 +7,40 @@ up to the hull occurs among the parameters' values, so a schedule that is legal 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
-from typing import Union, assert_never
-
-import islpy as isl
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, TypeAlias, assert_never
 
 from polyai.errors import ScheduleError, VerifyError
+from polyai.poly import ranges
 from polyai.poly import tree as st
-from polyai.poly.access import guards_of, loads_in, variables_in
+from polyai.poly.access import begins_below_zero, guards_of, loads_in, variables_in
 from polyai.poly.affine import Parameters, affine
 from polyai.poly.context import domains, parameters, relations
 from polyai.poly.deps import Deps
+from polyai.poly.evident import evidently_legal
 from polyai.poly.nodes import JAM, PARALLEL, VECTOR, Array, Merge, Ragged, RaggedDim, Relation, Scop, Statement, hull_of, isl_name
 from polyai.poly.ties import Ties, equal, ties
 from polyai.scalar import dtype as dt
-from polyai.scalar.expr import Apply, Cast, Const, Expr, Load, Var
-from polyai.term.node import walk
+from polyai.scalar.expr import Apply, Cast, Expr, Load, Var
+from polyai.shapes.expr import Size
+from polyai.term.late import late
+
+if TYPE_CHECKING:
+    import islpy as isl
+else:
+    isl = late("islpy")
 
 
-def check(scop: Scop, deps: Deps, bounds: bool = True) -> None:
-    """Everything below: the gate that every scheduled scop passes. `bounds`: also check accesses, which no schedule changes."""
+def check(scop: Scop, deps: Deps | Callable[[], Deps], bounds: bool = True) -> None:
+    """Everything below: the gate that every scheduled scop passes. `bounds`: also check accesses, which no schedule changes.
+    `deps`: the dependences, or what finds them if they are not evident."""
     tree = _tree(scop)
     if bounds:
         in_bounds(scop)
     ragged_arrays_are_indexed_along_their_fibres(scop)
-    legal(scop, deps, tree)
+    every_statement_has_its_leaf_and_its_loops(scop, tree)
+    if not evidently_legal(scop, tree):
+        legal(scop, deps() if callable(deps) else deps, tree)
     no_stranger_in_a_ragged_loop(scop, tree)
     fibres_are_bound_below_their_owners(scop, tree)
 
@@ -57,12 +66,12 @@ def every_statement_has_its_leaf_and_its_loops(scop: Scop, tree: st.Tree) -> Non
         raise ScheduleError(f"the schedule forgets {', '.join(missing)}", "each statement needs a leaf", "add it to the tree")
     if len(placed) != len(scop.statements):
         raise ScheduleError("the schedule has too many leaves", f"statements are {', '.join(sorted(placed))}", "give each statement one leaf")
-    for band in walk(tree):
-        if isinstance(band, st.Band) and sorted(n for n, _ in band.members) != sorted(st.statements_of(band.child)):
+    for band in st.bands_of(tree):
+        if sorted(n for n, _ in band.members) != sorted(st.statements_of(band.child)):
             raise ScheduleError("a loop has no place for a statement inside it", f"it has {', '.join(n for n, _ in band.members)}", "give it one")
 
 
-Pairs = tuple[tuple[str, str, isl.Map], ...]
+Pairs: TypeAlias = "tuple[tuple[str, str, isl.Map], ...]"
 """Dependences by the names of their source and target."""
 
 
@@ -79,7 +88,7 @@ def joined(pairs: Pairs) -> isl.UnionMap:
     return out
 
 
-Carried = Union[isl.UnionMap, None]
+Carried: TypeAlias = "isl.UnionMap | None"
 """The dependences that a loop carries; None if it carries none."""
 
 
@@ -203,18 +212,27 @@ def in_bounds(scop: Scop, domain: isl.UnionSet | None = None) -> None:
 
 
 def _in_question(scop: Scop, s: Statement) -> list[Relation]:
-    """Relations with an index other than a dim that runs as far as the array, or one that memory holds."""
+    """Relations with an index that is not plainly inside the array, other than one that memory holds."""
     arrays = {a.name: a for a in scop.arrays}
-    far = dict(zip(s.dims, s.extents))
     names = {*s.dims, *scop.parameters}
     asked = set()
-    for load in (Load(s.target, s.at, s.value.dtype), *(n for root in s.roots for n in loads_in(root))):
+    for load, guards, _ in ((Load(s.target, s.at, s.value.dtype), (), False), *(found for root in s.roots for found in guards_of(root, names))):
         for index, extent in zip(load.indices, arrays[load.array].extents):
-            plain = isinstance(index, Var) and far.get(index.name) == extent
-            plain = plain or (isinstance(index, Const) and isinstance(extent, int) and 0 <= index.value.real < extent)
-            if not plain and affine(index, names) is not None:
+            if not _is_plain(s, index, extent, guards) and affine(index, names) is not None:
                 asked.add(load.array)
     return [r for r in (s.write, *s.reads) if r.array in asked]
+
+
+def _is_plain(s: Statement, index: Expr, extent: Size | Ragged, guards: tuple[str, ...]) -> bool:
+    """Whether an index is plainly inside an array: a dim that runs as far, or what its range says."""
+    if isinstance(index, Var) and dict(zip(s.dims, s.extents)).get(index.name) == extent:
+        return True
+    return not isinstance(extent, Ragged) and ranges.inside(index, extent, _box(s), guards)
+
+
+def _box(s: Statement) -> dict[str, Size]:
+    """How far the dims run that walk no fibre."""
+    return {dim: extent for dim, extent in zip(s.dims, s.extents) if not isinstance(extent, Ragged)}
 
 
 def _range(scop: Scop, statement: Statement, relation: Relation) -> isl.UnionSet:
@@ -274,10 +292,10 @@ def _is_a_part(scop: Scop, dims: Mapping[str, RaggedDim], load: Load, position: 
 def guarded_loads(statement: Statement, scop: Scop) -> frozenset[Load]:
     """The Loads under `where` that may leave their array where the condition does not hold. Others may be made eagerly.
 
-    Only affine indices count: an index that is read from memory is checked when it is bound.
+    Only affine indices count: an index that is read from memory is checked when it is bound. What plainly leaves is no question for isl.
     """
     listed = dict.fromkeys(held for root in statement.roots for held in _held_back(root, False))
-    return frozenset(load for load in listed if _may_leave(statement, scop, load, ()))
+    return frozenset(load for load in listed if any(begins_below_zero(i, statement) for i in load.indices) or _may_leave(statement, scop, load, ()))
 
 
 def hidden_loads(statement: Statement, scop: Scop) -> frozenset[Load]:
@@ -293,8 +311,10 @@ def _may_leave(statement: Statement, scop: Scop, load: Load, guards: tuple[str, 
     known = {*statement.dims, *scop.parameters}
     array = next(a for a in scop.arrays if a.name == load.array)
     texts = [affine(i, known) for i in load.indices]
-    if all(t is None for t in texts):
+    if all(_is_plain(statement, i, e, guards) for i, e, t in zip(load.indices, array.extents, texts, strict=True) if t is not None):
         return False
+    if not guards and any(ranges.begins_below(i, _box(statement)) for i, t in zip(load.indices, texts, strict=True) if t is not None):
+        return True
     places = [t if t is not None else f"r{p}" for p, t in enumerate(texts)]
     where = " and ".join([*(f"r{p} = 0" for p, t in enumerate(texts) if t is None), *guards])
     head = f"{statement.name}[{', '.join(statement.dims)}] -> {isl_name(load.array)}[{', '.join(places)}]"

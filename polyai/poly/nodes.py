@@ -43,15 +43,19 @@ Marks in the schedule tree, each directly above the band member (a band of one d
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, final
-
-import islpy as isl
+from typing import TYPE_CHECKING, Any, final
 
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType
 from polyai.scalar.expr import Expr, Load, Var
 from polyai.shapes.expr import Size
+from polyai.term.late import late
 from polyai.term.node import node, walk
+
+if TYPE_CHECKING:
+    import islpy as isl
+else:
+    isl = late("islpy")
 
 PARALLEL, VECTOR, JAM, BIND, EXTERN = "parallel", "vector", "jam", "bind", "extern"
 

@@ -8,10 +8,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-
-import islpy as isl
+from typing import TYPE_CHECKING
 
 from polyai.scalar.expr import Apply, Cast, Const, Expr, Var
+from polyai.term.late import late
+
+if TYPE_CHECKING:
+    import islpy as isl
+else:
+    isl = late("islpy")
 
 Ties = Mapping[str, str]
 """Dim of the target -> the dim of the source that it equals in every pair. What holds for all pairs holds for some of them."""

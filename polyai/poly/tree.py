@@ -11,15 +11,19 @@ Grammar::
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Union, assert_never
-
-import islpy as isl
+from typing import TYPE_CHECKING, Union, assert_never
 
 from polyai.errors import VerifyError
 from polyai.poly.affine import affine, expression_of
 from polyai.poly.nodes import BIND, EXTERN, Schedule, Scop, Statement, hull_of, length_of
 from polyai.scalar.expr import Expr
+from polyai.term.late import late
 from polyai.term.node import node
+
+if TYPE_CHECKING:
+    import islpy as isl
+else:
+    isl = late("islpy")
 
 
 @node
@@ -67,6 +71,23 @@ def statements_of(tree: Tree) -> Iterator[str]:
         case Sequence(children):
             for child in children:
                 yield from statements_of(child)
+        case _:
+            assert_never(tree)
+
+
+def bands_of(tree: Tree) -> Iterator[Band]:
+    """The loops, outer ones first."""
+    match tree:
+        case Leaf():
+            return
+        case Band(_, child):
+            yield tree
+            yield from bands_of(child)
+        case Bind(_, _, child):
+            yield from bands_of(child)
+        case Sequence(children):
+            for child in children:
+                yield from bands_of(child)
         case _:
             assert_never(tree)
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import islpy as isl
+from typing import TYPE_CHECKING
 
 from polyai.errors import VerifyError
 from polyai.poly import tree as st
 from polyai.poly.nodes import Ragged, Scop, Statement, isl_name
 from polyai.scalar.expr import Load, Var
 from polyai.scalar.ops import MONOIDS
+from polyai.term.late import late
 from polyai.term.node import walk
+
+if TYPE_CHECKING:
+    import islpy as isl
+else:
+    isl = late("islpy")
 
 
 def verify(scop: Scop) -> None:

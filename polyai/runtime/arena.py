@@ -2,7 +2,8 @@
 
     buffer = base, capacity | ALIGN-aligned bytes            the two words lie just below the address that is handed out
 
-One call holds one buffer at a time. A buffer that is given back waits in a slot for the next call, as long as all waiting
+One call holds one buffer at a time. A buffer of an earlier call that is too small grows to half as much again as is needed, so that sizes
+that rise from call to call seldom meet one, and keeps its pages, which have been touched already. A buffer that is given back waits in a slot for the next call, as long as all waiting
 buffers together stay below a bound; otherwise it is freed.
 """
 
@@ -18,7 +19,10 @@ SLOTS = 8
 LEAST = 1 << 16
 """Bytes of the smallest buffer."""
 
-FREE_LIST = Fields(slots=0, bound=8 * SLOTS, held=8 * SLOTS + 8, malloc=8 * SLOTS + 16, free=8 * SLOTS + 24, most=8 * SLOTS + 32)
+MODEST = 1 << 28
+"""Bytes up to which a buffer that grows gets room to spare."""
+
+FREE_LIST = Fields(slots=0, bound=8 * SLOTS, held=8 * SLOTS + 8, malloc=8 * SLOTS + 16, free=8 * SLOTS + 24, realloc=8 * SLOTS + 32, most=8 * SLOTS + 40)
 """Byte offsets in the arena's memory. `held` counts the bytes of waiting buffers."""
 
 ARENA_BYTES = 128
@@ -81,26 +85,42 @@ nothing:
   ret ptr null
 }}
 
-define internal ptr @arena_grow(ptr %a, ptr %buffer, i64 %needed) {{
+define internal ptr @arena_grow(ptr %a, ptr %buffer, i64 %needed, i1 %spares) {{
 entry:
-  {at("malloc", "most")}
+  {at("malloc", "realloc", "most")}
   %none = icmp eq ptr %buffer, null
-  br i1 %none, label %make, label %drop
-drop:
-  call void @discard(ptr %a, ptr %buffer)
-  br label %make
-make:
-  %small = icmp slt i64 %needed, {LEAST}
-  %bytes = select i1 %small, i64 {LEAST}, i64 %needed
+  %modest = icmp ult i64 %needed, {MODEST}
+  %both = and i1 %modest, %spares
+  %half = lshr i64 %needed, 1
+  %spare = select i1 %both, i64 %half, i64 0
+  %wanted = add i64 %needed, %spare
+  %small = icmp slt i64 %wanted, {LEAST}
+  %bytes = select i1 %small, i64 {LEAST}, i64 %wanted
+  %whole = add i64 %bytes, {2 * ALIGN}
   %limit = load i64, ptr %a.most
   %sane = icmp sle i64 %needed, %limit
-  br i1 %sane, label %ask, label %fail
+  br i1 %sane, label %ask, label %bad
 ask:
+  br i1 %none, label %make, label %again
+make:
   %malloc = load ptr, ptr %a.malloc
-  %whole = add i64 %bytes, {2 * ALIGN}
-  %base = call ptr %malloc(i64 %whole)
-  %bad = icmp eq ptr %base, null
-  br i1 %bad, label %fail, label %good
+  %new = call ptr %malloc(i64 %whole)
+  br label %asked
+again:
+  %realloc = load ptr, ptr %a.realloc
+  %where = getelementptr i8, ptr %buffer, i64 -16
+  %old = load ptr, ptr %where
+  %moved = call ptr %realloc(ptr %old, i64 %whole)
+  br label %asked
+asked:
+  %base = phi ptr [ %new, %make ], [ %moved, %again ]
+  %missing = icmp eq ptr %base, null
+  br i1 %missing, label %bad, label %good
+bad:
+  br i1 %none, label %fail, label %drop
+drop:
+  call void @discard(ptr %a, ptr %buffer)
+  br label %fail
 good:
   %number = ptrtoint ptr %base to i64
   %up = add i64 %number, {ALIGN + 15}
@@ -176,6 +196,7 @@ class Arena:
         self._memory.set(FREE_LIST["bound"], bound)
         self._memory.set(FREE_LIST["most"], installed_memory())
         self._memory.set(FREE_LIST["malloc"], address_of(ctypes.pythonapi.PyMem_RawMalloc))
+        self._memory.set(FREE_LIST["realloc"], address_of(ctypes.pythonapi.PyMem_RawRealloc))
         self._memory.set(FREE_LIST["free"], address_of(ctypes.pythonapi.PyMem_RawFree))
 
     @property

@@ -14,7 +14,7 @@ import struct
 import sys
 from collections.abc import Callable
 from contextvars import ContextVar
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from polyai.errors import VerifyError
 from polyai.runtime.arguments import BIG, Arg, Arguments, Bundle, Guard, Source
@@ -22,11 +22,16 @@ from polyai.runtime.cpython import Text, api_table, builtin, layout_holds
 from polyai.runtime.dispatch_code import CELL, CELL_BYTES, RING, ROOM, TABLE, TABLE_BYTES, Op
 from polyai.runtime.kernel import Kernel
 from polyai.runtime.launch import Runtime
-from polyai.runtime.portable import portable
 from polyai.runtime.shared import Shared
 from polyai.runtime.threads import JOB
 from polyai.scalar.dtype import DType, to_numpy
+from polyai.term.late import late
 from polyai.term.node import node
+
+if TYPE_CHECKING:
+    from polyai.runtime import portable
+else:
+    portable = late("polyai.runtime.portable")
 
 RELEASE_ABOVE = 20_000.0
 """The interpreter lock is released for calls with more work than this, in nanoseconds."""
@@ -207,7 +212,7 @@ def make_dispatcher(
     program.finish(kernel.extern_addresses)
     session = runtime.session((threads or runtime.threads_for(runtime.options)) if kernel.signature.parallel else 1)
     if not layout_holds() or program.room > ROOM:
-        made = portable(program, kernel, runtime, session.threads, slow, finish)
+        made = portable.portable(program, kernel, runtime, session.threads, slow, finish)
         made.__dict__["parts"] = Parts(spec, token, kernel, memory, program)
         return made
     gather = Shared(8 * len(program.gather) + 8)

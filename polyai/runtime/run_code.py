@@ -82,7 +82,8 @@ grow:
   %worth = and i1 %rises, %patient
   br i1 %worth, label %ask, label %done
 ask:
-  %grown = call ptr @arena_grow(ptr %arena, ptr %buffer, i64 %needed)
+  %earlier = icmp ne ptr %taken, null
+  %grown = call ptr @arena_grow(ptr %arena, ptr %buffer, i64 %needed, i1 %earlier)
   %failed = icmp eq ptr %grown, null
   br i1 %failed, label %out, label %retry
 retry:

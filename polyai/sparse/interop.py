@@ -220,7 +220,7 @@ def arrays_of(value: Any, described: Described) -> dict[str, Array]:
         return holder.arrays
     if holder.format == "coo":
         out["pos0"] = np.array([0, nnz], dtype=index)
-        for level, coordinates in enumerate(_coords(holder)):
+        for level, coordinates in enumerate(coords_of(holder)):
             out[f"crd{level}"] = _readable(coordinates, index, nnz)
     elif holder.format == "dia":
         out["crd0"] = _readable(holder.offsets, index, len(holder.offsets))
@@ -300,7 +300,8 @@ def _listed(value: Any) -> Any:
     return as_csr(value)
 
 
-def _coords(value: Any) -> tuple[Array, ...]:
+def coords_of(value: Any) -> tuple[Array, ...]:
+    """The lists of coordinates of a matrix in COO, one for each dimension."""
     found = getattr(value, "coords", None)  # SciPy 1.13 and later
     return tuple(found) if found is not None else (value.row, value.col)
 
@@ -308,7 +309,7 @@ def _coords(value: Any) -> tuple[Array, ...]:
 def _index_arrays(value: Any) -> tuple[Array, ...]:
     if value.format == "dia":
         return (value.offsets,)
-    return _coords(value) if value.format == "coo" else (value.indptr, value.indices)
+    return coords_of(value) if value.format == "coo" else (value.indptr, value.indices)
 
 
 def _bad(what: str, why: str, remedy: str = _REBUILD) -> SparseStructureError:
@@ -334,7 +335,7 @@ def _check(value: Any, kind: str) -> int:
     if kind == "dia":
         return _check_diagonals(value)
     if kind == "coo":
-        arrays = [(f"coords[{d}]", c) for d, c in enumerate(_coords(value))]
+        arrays = [(f"coords[{d}]", c) for d, c in enumerate(coords_of(value))]
     else:
         arrays = [("indptr", value.indptr), ("indices", value.indices)]
     if kind == "bsr":
@@ -397,7 +398,7 @@ def validate_fully(value: Any) -> int:
         return nnz  # any offset is good: what lies outside is not stored
     if kind == "coo":
         extents = value.shape
-        for d, coordinates in enumerate(_coords(value)):
+        for d, coordinates in enumerate(coords_of(value)):
             _in_range(f"coo: coords[{d}]", coordinates, extents[d])
         return nnz
     extent = value.shape[0 if kind == "csc" else -1]
@@ -406,9 +407,9 @@ def validate_fully(value: Any) -> int:
 
 
 def _check_fibres(kind: str, pointers: Array, indices: Array, extent: int) -> None:
-    steps = np.diff(pointers.astype(np.int64, copy=False))
-    if (steps < 0).any():
-        at = int(np.argmax(steps < 0))
+    falls = pointers[1:] < pointers[:-1]
+    if falls.any():
+        at = int(np.argmax(falls))
         raise _bad(f"{kind}: indptr decreases from {pointers[at]} to {pointers[at + 1]} at {at}", "row pointers never decrease")
     _in_range(f"{kind}: indices", indices, extent)
 
@@ -431,7 +432,7 @@ def coordinates(value: Any) -> tuple[Array, ...]:
         assert described is not None
         return walk(described.format, described.shape, arrays_of(value, described)).coordinates
     if value.format == "coo":
-        return tuple(c.astype(np.int64, copy=False) for c in _coords(value))
+        return tuple(c.astype(np.int64, copy=False) for c in coords_of(value))
     nnz = int(value.indptr[-1])
     major = np.repeat(np.arange(len(value.indptr) - 1, dtype=np.int64), np.diff(value.indptr))
     minor = value.indices[:nnz].astype(np.int64, copy=False)
@@ -536,12 +537,12 @@ def made(kind: str, shape: tuple[int, ...], arrays: Mapping[str, Array], is_matr
     import scipy.sparse as sparse
 
     cls = getattr(sparse, f"{kind}_{'matrix' if is_matrix else 'array'}")
-    known = _attributes(cls)
-    if known is None or is_matrix:
-        out = cls((arrays["val"], arrays["crd1"], arrays["pos1"]), shape=shape)
-    else:  # SciPy's constructors look at every array again
+    known = None if is_matrix else _attributes(cls, tidy)
+    if known is not None:  # SciPy's constructors look at every array again
         out = cls.__new__(cls)
         out.__dict__.update(known, _shape=shape, data=arrays["val"], indices=arrays["crd1"], indptr=arrays["pos1"])
+        return out
+    out = cls((arrays["val"], arrays["crd1"], arrays["pos1"]), shape=shape)
     if tidy:
         out.has_canonical_format = True
     return out
@@ -557,11 +558,16 @@ def line(row: Any) -> Any:
 
 
 @cache
-def _attributes(cls: Any) -> dict[str, Any] | None:
-    """What an empty value of a class holds beside its arrays and its shape; None if it holds these in another way."""
-    found = dict(cls((0, 0)).__dict__)
-    found.pop("_has_canonical_format", None)
-    found.pop("_has_sorted_indices", None)
+def _attributes(cls: Any, tidy: bool) -> dict[str, Any] | None:
+    """What an empty value of a class holds beside its arrays and its shape, if it is (not) known to be in order; None if it holds these
+    in another way."""
+    empty = cls((0, 0))
+    if tidy:
+        empty.has_canonical_format = True
+    found = dict(empty.__dict__)
+    if not tidy:
+        found.pop("_has_canonical_format", None)
+        found.pop("_has_sorted_indices", None)
     return found if {"_shape", "data", "indices", "indptr"} <= found.keys() else None
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import Any, NoReturn, final
+from typing import TYPE_CHECKING, Any, NoReturn, final
 
 import numpy as np
 
 from polyai.errors import UnsupportedError
-from polyai.sparse.layouts import Layout
 from polyai.sparse.owned import Owned
 from polyai.term.node import node
+
+if TYPE_CHECKING:
+    from polyai.sparse.layouts import Layout
 
 
 @node

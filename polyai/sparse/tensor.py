@@ -43,11 +43,21 @@ class SparseArray:
         native = {name: np.require(a, a.dtype.newbyteorder("="), ("C", "A")) for name, a in given.items()}
         if "val" not in native:
             raise SparseStructureError("the array val is missing", f"given are {sorted(native)}", 'pass arrays={..., "val": values}')
-        self.format, self.shape = shared(format), tuple(int(n) for n in shape)
-        self.storage = Storage(self.format, self.shape, MappingProxyType(native))
+        self._hold(shared(format), shape, native)
         verify(self.storage)
+
+    def _hold(self, format: Format, shape: Sequence[int], native: Mapping[str, Array]) -> None:
+        self.format, self.shape = format, tuple(int(n) for n in shape)
+        self.storage = Storage(self.format, self.shape, MappingProxyType(dict(native)))
         names = [f"{part}{level}" for level in range(len(format.levels)) for part in ("pos", "crd")]
         self.listed = tuple(native[name] for name in (*names, "val") if name in native)
+
+    @classmethod
+    def around(cls, format: Format, shape: Sequence[int], arrays: Mapping[str, Array]) -> SparseArray:
+        """Around arrays that were just made for it and are as the format, `shared`, says: contiguous, of its types, in order. They are not read."""
+        out = cls.__new__(cls)
+        out._hold(format, shape, arrays)
+        return out
 
     def __reduce__(self) -> tuple[Any, ...]:
         return SparseArray, (self.format, self.shape, dict(self.storage.arrays))

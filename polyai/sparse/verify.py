@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from polyai.errors import SparseStructureError
 from polyai.shapes.expr import Size, evaluate
 from polyai.sparse.format import Block, Format, Inner, Shift, Whole
 from polyai.sparse.interp import walk
+from polyai.sparse.levels.compressed import Compressed
+from polyai.sparse.levels.dense import Dense
 from polyai.sparse.storage import Storage
 
 Array = NDArray[Any]
@@ -21,6 +24,7 @@ def _require(holds: bool, what: str, why: str, remedy: str = "rebuild it with po
         raise SparseStructureError(what, why, remedy)
 
 
+@cache
 def verify_format(format: Format) -> None:
     """Raise SparseStructureError unless the levels make sense in their order."""
     order_is_a_permutation(format)
@@ -156,6 +160,8 @@ def coordinates_are_in_range(storage: Storage) -> None:
 def coordinates_keep_their_order(storage: Storage) -> None:
     """Ordered formats are iterated in lexicographic order of their levels; unique ones meet no coordinate twice."""
     format = storage.format
+    if lists_rise_in_each_fibre(storage):
+        return
     coordinates = walk(format, storage.shape, storage.arrays).coordinates
     step = np.zeros(max(0, len(coordinates[0]) - 1), dtype=np.int64) if coordinates else np.zeros(0, dtype=np.int64)
     for part in reversed(format.taken_apart(coordinates)):
@@ -168,3 +174,21 @@ def coordinates_keep_their_order(storage: Storage) -> None:
         by = np.lexsort([coordinates[d] for d in reversed(format.order)])
         same = np.all([np.diff(c[by]) == 0 for c in coordinates], axis=0)
         _require(not same.any(), f"{format.name} holds a coordinate twice", "its levels are unique")
+
+
+def lists_rise_in_each_fibre(storage: Storage) -> bool:
+    """Whether every level is dense, or a compressed one whose coordinates rise strictly within each fibre: then no two elements are out
+    of order or equal. Reads lists only, not what lies below them. False for formats of other levels, whatever they hold."""
+    format = storage.format
+    for number, level in enumerate(format.levels):
+        if isinstance(level, Dense):
+            continue
+        if not isinstance(level, Compressed) or level.computed or isinstance(format.part(number), Shift):
+            return False
+        crd = storage.arrays[f"crd{number}"]
+        rises = crd[1:] > crd[:-1]
+        begins = storage.arrays[f"pos{number}"][1:-1]
+        rises[begins[(begins > 0) & (begins < len(crd))] - 1] = True
+        if not rises.all():
+            return False
+    return True

@@ -24,13 +24,20 @@ def parts(body: Any) -> tuple[Body, ...]:
 
 def each(body: Body) -> list[Any]:
     """Every node of a body, parents before children, left to right."""
-    out, stack = [], [body]
+    out: list[Any] = []
+    stack: list[Any] = [body]
     while stack:
         item = stack.pop()
         out.append(item)
-        below = parts(item)
-        if below:
-            stack.extend(reversed(below))
+        kind = type(item)
+        if kind is Apply:
+            stack.extend(item.args[::-1])
+        elif kind is Load:
+            stack.extend(item.indices[::-1])
+        elif kind is Cast:
+            stack.append(item.arg)
+        elif kind is Reduce:
+            stack.append(item.body)
     return out
 
 

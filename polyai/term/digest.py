@@ -16,37 +16,53 @@ except ImportError:
 
 def digest(*values: Any) -> str:
     """Hexadecimal digest of nodes, tuples, strings, numbers, None and bytes. Raises TypeError for anything else."""
-    state = blake2b(digest_size=16)
+    parts: list[bytes] = []
     for value in values:
-        _feed(state, value)
-    return state.hexdigest()
+        _feed(parts, value)
+    return blake2b(b"".join(parts), digest_size=16).hexdigest()
 
 
-def _feed(state: Any, value: Any) -> None:
-    if isinstance(value, tuple):
-        state.update(b"(%d" % len(value))
-        for part in value:
-            _feed(state, part)
-    elif is_node(value):
-        cls = type(value)
-        state.update(b"N" + cls.__name__.encode())
-        for name in field_names(cls):
-            _feed(state, getattr(value, name))
-    elif isinstance(value, enum.Enum):
-        state.update(b"e" + repr(value).encode() + b";")
-    elif value is None or isinstance(value, (bool, int)):
-        state.update(repr(value).encode() + b";")
-    elif isinstance(value, float):
-        state.update(b"f" + struct.pack("<d", value))
-    elif isinstance(value, complex):
-        state.update(b"c" + struct.pack("<dd", value.real, value.imag))
-    elif isinstance(value, str):
+def _feed(out: list[bytes], value: Any) -> None:
+    kind = type(value)
+    if kind is str:
         raw = value.encode()
-        state.update(b"s%d:" % len(raw) + raw)
-    elif isinstance(value, bytes):
-        state.update(b"b%d:" % len(value) + value)
-    elif isinstance(value, frozenset):
-        for part in sorted(digest(part) for part in value):
-            state.update(part.encode())
+        out.append(b"s%d:" % len(raw))
+        out.append(raw)
+    elif kind is tuple:
+        out.append(b"(%d" % len(value))
+        for part in value:
+            _feed(out, part)
+    elif kind is int or kind is bool or value is None:
+        out.append(repr(value).encode() + b";")
+    elif is_node(value):
+        out.append(b"N" + kind.__name__.encode())
+        for name in field_names(kind):
+            _feed(out, getattr(value, name))
     else:
-        raise TypeError(f"no stable digest for {type(value).__name__}")
+        out.append(_rare(value))
+
+
+def _rare(value: Any) -> bytes:
+    if isinstance(value, enum.Enum):
+        return b"e" + repr(value).encode() + b";"
+    if isinstance(value, int):
+        return repr(value).encode() + b";"
+    if isinstance(value, float):
+        return b"f" + struct.pack("<d", value)
+    if isinstance(value, complex):
+        return b"c" + struct.pack("<dd", value.real, value.imag)
+    if isinstance(value, bytes):
+        return b"b%d:" % len(value) + value
+    if isinstance(value, frozenset):
+        return "".join(sorted(digest(part) for part in value)).encode()
+    if isinstance(value, str):
+        return _joined(str(value))
+    if isinstance(value, tuple):
+        return _joined(tuple(value))
+    raise TypeError(f"no stable digest for {type(value).__name__}")
+
+
+def _joined(value: Any) -> bytes:
+    out: list[bytes] = []
+    _feed(out, value)
+    return b"".join(out)

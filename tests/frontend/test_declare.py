@@ -13,6 +13,7 @@ from polyai.errors import GuardError, PolyAIError, ShapeError, TraceError
 
 N = pa.dim("n", 1, 64)
 M, K = pa.dim("m"), pa.dim("k")
+K8 = pa.dim("k", 1, 64, multiple_of=8)
 
 
 def x(*shape: int) -> Any:
@@ -86,6 +87,13 @@ CONTRADICTIONS: list[tuple[Callable[[], Any], str]] = [
     (lambda: pa.dim("n", 1, 7, 8), r"dimension n has no possible value"),
     (lambda: pa.dim("n", 1, 7, likely=9), r"the likely value 9 of dimension n is not possible"),
     (lambda: pa.dim("n") // 0, r"a size is divided by 0"),
+    (lambda: pa.compile(lambda b: b, pa.f64[M], where=[M % 4 == 0, M % 6 == 1]), r"contradict each other\n.*no m has 0 <= m; m % 4 == 0; m % 6 == 1"),
+    (lambda: pa.compile(lambda b: b, pa.f64[M], where=[M % 3 != 0, M % 3 != 1, M % 3 != 2]), r"no m has"),
+    (lambda: pa.compile(lambda a: a, pa.f64[K8], where=[K8 % 16 == 4]), r"no k has 1 <= k <= 64, a multiple of 8; k % 16 == 4"),
+    (lambda: pa.compile(lambda a: a, pa.f64[N], where=7), r"where=7 holds no relations"),  # type: ignore[arg-type]
+    (lambda: pa.dim("n", 1.5, 7), r"dim\('n'\) has min=1.5"),  # type: ignore[arg-type]
+    (lambda: pa.dim("n", likely=("8",)), r"likely='8'"),  # type: ignore[arg-type]
+    (lambda: pa.dim(5), r"5 is no name for a size"),  # type: ignore[arg-type]
 ]
 
 
@@ -93,6 +101,56 @@ CONTRADICTIONS: list[tuple[Callable[[], Any], str]] = [
 def test_declarations_that_cannot_be_are_refused(make: Callable[[], Any], text: str) -> None:
     with pytest.raises(ShapeError, match=text):
         make()
+
+
+def test_what_can_hold_together_is_accepted() -> None:
+    f = pa.compile(lambda b: b + 1, pa.f64[M], where=[M % 4 == 0, M % 6 == 2])
+    np.testing.assert_array_equal(f(np.zeros(8)), np.ones(8))
+    with pytest.raises(GuardError, match=r"m % 6 == 2"):
+        f(np.zeros(4))
+    one = pa.compile(lambda b: b + 1, pa.f64[M], where=M % 2 == 0)  # one relation stands for a list of one
+    with pytest.raises(GuardError, match=r"m % 2 == 0"):
+        one(np.zeros(3))
+
+
+@pytest.mark.parametrize(
+    ("dynamic", "text"),
+    [
+        ({"y": {0: N}}, r"dynamic names 'y'\n.*the arguments are a, b"),
+        ({3: {0: N}}, r"dynamic names 3"),
+        ({"a": {2: N}}, r"dynamic\['a'\] names dimension 2\n.*a has 2 dimensions"),
+        ({"a": [-3]}, r"names dimension -3"),
+        ({"a": ["0"]}, r"names dimension '0'"),
+    ],
+)
+def test_dimensions_that_are_none_are_refused(dynamic: Any, text: str) -> None:
+    with pytest.raises(TraceError, match=text):
+        pa.jit(lambda a, b: a @ b, dynamic=dynamic)(x(2, 3), x(3, 2))
+
+
+def test_dimensions_are_counted_backwards_too() -> None:
+    f = pa.jit(lambda a: a + 1, dynamic={"a": {-1: pa.dim("cols", 1, 4)}})
+    for cols in (1, 4, 2):
+        np.testing.assert_array_equal(f(x(3, cols)), x(3, cols) + 1)
+    assert len(f.reasons) == 1
+    with pytest.raises(GuardError, match=r"dimension cols is 5, outside its range\n.*a.shape\[1\]"):
+        f(x(3, 5))
+
+
+@pytest.mark.parametrize("use", [np.zeros, lambda n: 1 << n, lambda n: n & 3, lambda n: [0] * n, lambda n: np.ones((n, 2))])
+def test_a_number_that_a_library_asks_for_is_refused_in_our_words(use: Callable[[Any], Any]) -> None:
+    with pytest.raises(TraceError, match=r"the number n is needed while tracing\n.*only declared"):
+        pa.compile(lambda a: a * np.sum(use(a.shape[0])), pa.f64[N])
+
+
+def test_operators_of_sizes() -> None:
+    """Those that keep a size symbolic, and those that need its value, which a guard then fixes."""
+    symbolic = pa.jit(lambda a: a * (a.shape[0] >> 1) + divmod(a.shape[0], 4)[1] + (a.shape[0] << 2) + round(a.shape[0]))
+    fixed = pa.jit(lambda a: a * (1 << a.shape[0]) + (a.shape[0] & 6) + (a.shape[0] | 1) + (5 ^ a.shape[0]))
+    for n in (1, 5, 8):
+        np.testing.assert_array_equal(symbolic(x(n)), x(n) * (n >> 1) + n % 4 + (n << 2) + n)
+        np.testing.assert_array_equal(fixed(x(n)), x(n) * (1 << n) + (n & 6) + (n | 1) + (5 ^ n))
+    assert len(symbolic.reasons) == 1 and len(fixed.reasons) == 3
 
 
 def test_misuse_of_a_declared_size() -> None:

@@ -105,6 +105,22 @@ def spmm(dtype: DType = dt.f32, index: DType = dt.i32, vector: bool = True) -> K
     return Kernel("spmm", tuple(params), body, SITES)
 
 
+def sddmm(jam: int = 4, rows: Kind = Kind.PARALLEL) -> Kernel:
+    """Y[p] = sum of U[i, e] X[k, e] at the stored elements p = (i, k) of A."""
+    product = op("mul", Load("U", (v("i"), v("e")), dt.f32), Load("X", (v("k"), v("e")), dt.f32))
+    inner = b.block(
+        *column(dt.i32),
+        Alloc("T", dt.f32, (), Space.REGISTER),
+        Store("T", (), Const(0.0, dt.f32)),
+        For("e", b.ZERO, v("w"), acc("T", dt.f32, product), Kind.VECTOR),
+        Store("Y", (b.add(v("A_begin1"), v("q")),), Load("T", (), dt.f32)),
+    )
+    row = b.block(*fibre(dt.i32), For("q", b.ZERO, v("A_len1"), inner, Kind.JAM, jam=jam))
+    params = [size(s) for s in ("A.nnz", "m", "n", "w")] + csr_params(dt.f32, dt.i32)
+    params += [array("U", dt.f32, v("m"), v("w")), array("X", dt.f32, v("n"), v("w")), array("Y", dt.f32, v("A.nnz"), role="output")]
+    return Kernel("sddmm", tuple(params), For("i", b.ZERO, v("m"), row, rows, weight="A.pos1" if rows is Kind.PARALLEL else None, cost=4), SITES)
+
+
 def spmv(dtype: DType = dt.f64, index: DType = dt.i32, start: float = 0.0) -> Kernel:
     """y = start + A @ x, A CSR."""
     value = b.load("A.val", (b.add(v("A_begin1"), v("q")),), dtype)

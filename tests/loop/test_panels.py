@@ -10,6 +10,7 @@ import pytest
 from polyai.loop import build as b
 from polyai.loop.interp import run
 from polyai.loop.nodes import Alloc, Const, For, Kernel, Kind, Load, LoopExpr, Prefetch, Space, Store
+from polyai.loop.passes import ahead, tiles
 from polyai.loop.passes.jam import jam
 from polyai.loop.passes.order import lower_loops
 from polyai.loop.passes.quotients import quotients
@@ -22,9 +23,11 @@ from tests.loop import kernels
 WIDTH = 16
 
 
-def product(depth: int, piece: int = WIDTH, start: int = WIDTH, last: int = WIDTH - 1, rows: int = 6) -> Kernel:
-    """Y[i, j] = sum(k: X[i, k] * P[j // 16, k, j % 16]) in pieces of columns; `start` and `last` spoil the bounds of a piece."""
+def product(depth: int, piece: int = WIDTH, start: int = WIDTH, last: int = WIDTH - 1, rows: int = 6, known: int | None = None) -> Kernel:
+    """Y[i, j] = sum(k: X[i, k] * P[j // 16, k, j % 16]) in pieces of columns; `start` and `last` spoil the bounds of a piece. The number of
+    rows is `known`, or a parameter."""
     m, n, c, i, j, k = (b.var(name) for name in "mncijk")
+    m = m if known is None else b.const(known)
     count = b.floordiv(b.add(n, b.const(piece - 1)), b.const(piece))
     panel = b.load("P", (b.floordiv(j, b.const(piece)), k, b.mod(j, b.const(piece))), dt.f32)
     body = b.block(
@@ -81,6 +84,54 @@ def test_the_last_tile_repeats_a_row() -> None:
     assert text.count("for k in") == 1
 
 
+@pytest.mark.parametrize("m", [*range(21), 37, 64])
+def test_any_rows_in_tiles_of_two_heights(m: int) -> None:
+    """No row is computed in vain but one, once there are 4."""
+    args, want = arguments(m, 33, 5)
+    new = lower_loops(product(5), vector_bits=256, registers=16, refit=True)
+    verify(new, flat=True)
+    assert run(new, args, backwards=True) == 0
+    np.testing.assert_allclose(args["Y"], want, atol=1e-5)
+    high = int(evaluate_rows(m))
+    assert high % tiles.HIGH == 0 and 0 <= high <= m + 1
+    low = tiles.HIGH - tiles.STEP
+    assert high + -(-max(0, m - high) // low) * low <= max(low if m else 0, m + 1)
+
+
+def evaluate_rows(m: int) -> int:
+    args = {"m": m, "Y": np.zeros(1, np.int64)}
+    kernel = Kernel("rows", (kernels.size("m"), kernels.array("Y", dt.i64, b.ONE, role="output")), Store("Y", (b.ZERO,), tiles.high_rows(b.var("m"))))
+    assert run(kernel, args) == 0
+    return int(args["Y"][0])
+
+
+@pytest.mark.parametrize("m", [*range(1, 40), 64, 100, 255, 600])
+def test_known_rows_are_divided_among_fitting_tiles(m: int) -> None:
+    found = tiles.heights(m, 6)
+    covered = sum(height * count for height, count in found)
+    assert m <= covered <= max(m + 1, m * 1.04) or (m == 7 and covered == 8)
+    assert len(found) <= 2 and all(count > 0 for _, count in found)
+    assert covered - m < found[-1][0], "a tile without a row"
+    if m < 40:
+        args, want = arguments(m, 17, 5)
+        new = lower_loops(product(5, known=m), vector_bits=256, registers=16)
+        verify(new, flat=True)
+        assert run(new, args, backwards=True) == 0
+        np.testing.assert_allclose(args["Y"], want, atol=1e-5)
+
+
+def test_a_second_height_is_made_where_it_saves_something() -> None:
+    assert tiles.heights(8, 6) == ((4, 2),) and tiles.heights(13, 6) == ((5, 1), (4, 2))
+    assert tiles.heights(600, 6) == ((6, 100),) == tiles.heights(599, 6)
+    assert tiles.heights(3, 6) == ((3, 1),) and tiles.heights(9, 4) == ((4, 3),)
+
+
+def test_rows_that_are_one_tile_ask_for_what_comes_soon() -> None:
+    """The panel is passed once: there is no other tile to fetch the next one in."""
+    text = show(lower_loops(product(512, known=6), vector_bits=256, registers=16))
+    assert text.count("prefetch") == 1 and f"+ {ahead.DISTANCE // 4}" in text and "next_panel" not in text
+
+
 def test_what_adds_to_memory_is_not_repeated() -> None:
     i, j, k = (b.var(name) for name in "ijk")
     value: LoopExpr = kernels.op("add", Load("Y", (i, j), dt.f32), Load("X", (k, j), dt.f32))
@@ -101,14 +152,14 @@ def test_the_next_panel_is_fetched_if_it_is_large(depth: int, hints: int) -> Non
     assert len(found) == hints and not any(s.near for s in found)
     if hints:
         text = show(kernel)
-        assert f"+ {depth * WIDTH}" in text and "share = 65536 // max((m + 5) // 6, 1)" in text
+        assert f"+ {depth * WIDTH}" in text and "share = (max((m + 5) // 6, 1) + 15) // max((m + 5) // 6, 1)" in text
 
 
 def test_each_line_of_the_next_panel_is_asked_for() -> None:
-    """The lines that hints name over all tiles, as the pass counts them."""
-    depth = 512
-    for m in (1, 6, 12, 13, 40, 256):
+    """The lines that hints name over all tiles, as the pass counts them, and none far behind the panel."""
+    depth, line = 512, 16
+    for m in (1, 6, 12, 13, 40, 256, 5000):
         tiles = -(-m // 6)
-        share = 65536 // tiles
-        lines = {(t * depth + k) * share >> 16 for t in range(tiles) for k in range(depth)}
-        assert max(lines) <= depth and len(lines) >= depth - tiles
+        share = (tiles + line - 1) // tiles
+        named = {(min(t, line) * depth + k) * share // line for t in range(tiles) for k in range(depth)}
+        assert set(range(depth)) <= named and max(named) <= depth * (1 + 2 / line) * max(1, tiles * share / line)

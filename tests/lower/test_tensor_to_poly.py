@@ -99,6 +99,21 @@ def test_what_is_read_elsewhere_is_reduced_into_an_accumulator() -> None:
     assert scop.statement("AXW_upd").target == "AXW"
 
 
+def test_products_that_meet_have_accumulators_but_the_last() -> None:
+    """The meeting is in the nest of the last one, which stays where it is; others would be summed up in memory."""
+    p = program(
+        "gated",
+        [Input("x", dense(n, 8)), Input("a", dense(8, m)), Input("b", dense(8, m))],
+        [
+            define("A", {"i": n, "j": m}, reduce("add", {"k": 8}, mul(at("x", "i", "k"), at("a", "k", "j")))),
+            define("B", {"i": n, "j": m}, reduce("add", {"k": 8}, mul(at("x", "i", "k"), at("b", "k", "j")))),
+            define("Y", {"i": n, "j": m}, mul(at("A", "i", "j"), at("B", "i", "j"))),
+        ],
+        "Y",
+    )
+    assert [s.name for s in lower(p).statements] == ["A_init", "A_upd", "A", "B_init", "B_upd", "Y"]
+
+
 def test_a_gather_may_read_any_row() -> None:
     scop = _scop("gather_embedding")
     assert _reads(scop, "Y") == ["Y[i, j] -> E[r0, j] : 0 <= r0 < c", "Y[i, j] -> ids[i]"]

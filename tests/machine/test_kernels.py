@@ -504,3 +504,35 @@ def test_what_is_no_copy_of_blocks_is_refused(body: lp.Stmt) -> None:
         with pytest.raises(VerifyError, match="loop k copies blocks"):
             verify(lp.Kernel("wrong", params, lp.For("k", const(0), var("n"), body, kind)))
     verify(lp.Kernel("right", params, lp.For("k", const(0), var("n"), lp.Store("Y", (var("k"),), lp.Load("X", (plus(var("k"), var("start")),), dt.f64)), lp.Kind.COPY)))
+
+
+@pytest.mark.parametrize("lanes", [2, 4, 8, 32, 128])
+def test_a_mask_holds_for_the_lanes_below_the_end(lanes: int) -> None:
+    """Also where the end is far away; where the distance wraps, no lane is said to be inside."""
+    inside = op("lt", lp.Ramp(var("base"), 1, lanes), var("stop"), dtype=dt.bool_)
+    store = lp.Store("Y", (lp.Ramp(const(0), 1, lanes),), op("where", inside, const(1, dt.i8), const(0, dt.i8), dtype=dt.i8))
+    run = Compiled(lp.Kernel("mask", (size("n"), size("base"), size("stop"), array("Y", dt.i8, "output")), store))
+    far = 1 << 40
+    for base in (0, 1, 5, far, -far):
+        for distance in (-far, -300, -1, 0, 1, lanes - 1, lanes, lanes + 1, 127, 128, 255, 256, 65536, 1 << 32, far):
+            y = np.full(lanes, 7, np.int8)
+            assert run(lanes, base, base + distance, y) == abi.OK
+            assert (y == (np.arange(lanes) < distance)).all(), (base, distance)
+    lowest, highest = np.iinfo(np.int64).min, np.iinfo(np.int64).max
+    for base, stop in ((lowest, 10), (highest, 10)):
+        y = np.full(lanes, 7, np.int8)
+        assert run(lanes, base, stop, y) == abi.OK
+        assert not y.any()
+
+
+@pytest.mark.parametrize("kind", [dt.f16, dt.f32, dt.f64], ids=str)
+@pytest.mark.parametrize("name", ["max", "min"])
+def test_extremes_of_single_numbers_pass_nan_on(name: str, kind: DType) -> None:
+    numpy_kind = dt.to_numpy(kind)
+    some = np.array([0.0, -1.5, 2.0, np.inf, -np.inf, np.nan], numpy_kind)
+    a, b = (x.ravel().copy() for x in np.meshgrid(some, some))
+    run = Compiled(elementwise(f"{name}.scalar", (kind, kind), kind, lambda x, y: op(name, x, y), 1))
+    got = np.zeros(a.size, numpy_kind)
+    assert run(a.size, a, b, got) == abi.OK
+    with np.errstate(invalid="ignore"):
+        np.testing.assert_array_equal(got, getattr(np, f"{name}imum")(a, b))

@@ -104,3 +104,14 @@ def test_broken_bundles_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         if bytes(data) != good:
             with pytest.raises(load.ObjectError):
                 load.load(bytes(data), (kernel.name,))
+
+
+def test_loops_of_one_form_share_a_task() -> None:
+    rng = np.random.default_rng(0)
+    X, W, V = (rng.standard_normal(s) for s in ((37, 64), (64, 64), (64, 64)))
+    both = pa.jit(lambda X, W, V: (X @ W, X @ V))
+    first, second = both(X, W, V)
+    np.testing.assert_allclose(first, X @ W)
+    np.testing.assert_allclose(second, X @ V)
+    text = both.explain(X, W, V)["code"]
+    assert text.count("define internal i64 @pa.task") == 1 and text.count("ptr @pa.task1, ptr %context.") == 2

@@ -9,6 +9,7 @@ import pytest
 
 from polyai.errors import ScheduleError, VerifyError
 from polyai.lower.tensor_to_poly import lower
+from polyai.poly import legal
 from polyai.poly import tree as st
 from polyai.poly.deps import dependences, flow
 from polyai.poly.legal import check, guarded_loads, hidden_loads, in_bounds, ragged_arrays_are_indexed_along_their_fibres
@@ -169,6 +170,21 @@ def test_a_guard_makes_an_access_provable_and_masks_it() -> None:
     scop = lower(program("shift", [Input("X", dense(n))], [define("Y", {"i": n}, body)], "Y"))
     in_bounds(scop)
     assert guarded_loads(scop.statements[0], scop) == {at("X", after)}
+
+
+def test_what_begins_below_zero_is_guarded_without_a_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`p - 1`, as the bounds of sparse results have it; `p + 1` is asked for."""
+    n = symbol("n")
+    before, after = op("sub", v("i"), lit(1, dt.i64)), op("add", v("i"), lit(1, dt.i64))
+    body = where(op("lt", lit(0, dt.i64), v("i")), at("X", before), lit(0.0))
+    scop = lower(program("before", [Input("X", dense(n))], [define("Y", {"i": n}, body)], "Y"))
+    body = where(op("lt", after, v("n")), at("X", after), lit(0.0))
+    other = lower(program("after", [Input("X", dense(n))], [define("Y", {"i": n}, body)], "Y"))
+    asked: list[object] = []
+    may_leave = legal._may_leave
+    monkeypatch.setattr(legal, "_may_leave", lambda *what: asked.append(what) or may_leave(*what))
+    assert guarded_loads(scop.statements[0], scop) == {at("X", before)} and not asked
+    assert guarded_loads(other.statements[0], other) == {at("X", after)} and asked
 
 
 def test_a_guard_that_lets_one_element_too_many_through_is_refused() -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterator
+from types import SimpleNamespace
 
 import islpy as isl
 import pytest
 
 from polyai.errors import ScheduleError
 from polyai.lower.tensor_to_poly import lower
-from polyai.poly import legal
+from polyai.poly import evident, legal
 from polyai.poly import tree as st
 from polyai.poly.deps import dependences
+from polyai.poly.evident import evidently_legal
 from polyai.poly.passes import schedule
 from polyai.poly.ties import equal, ties
 from polyai.scalar import dtype as dt
@@ -95,6 +97,31 @@ def test_the_checker_refuses_the_same_schedules_with_ties_as_without(name: str, 
 
     candidates = [tree, *list(changed(tree))[:40]]
     with_ties = [verdict(c) for c in candidates]
+    assert all(said == "legal" for c, said in zip(candidates, with_ties) if evidently_legal(done, c))
     monkeypatch.setattr(legal._Checker, "_stays", lambda *_: False)
     assert with_ties == [verdict(c) for c in candidates]
     assert with_ties[0] == "legal" and (len(scop.statements) < 2 or any(v != "legal" for v in with_ties))
+
+
+@pytest.mark.parametrize("likely", [0, 700])
+@pytest.mark.parametrize("name", sorted(PROGRAMS))
+def test_schedules_of_ours_are_evidently_legal(name: str, likely: int) -> None:
+    scop = lower(straight(PROGRAMS[name]().program))
+    done, _ = schedule.scheduled(scop, dict.fromkeys(scop.parameters, likely) if likely else {})
+    assert done.schedule is not None
+    tree = st.read(done, done.schedule)
+    assert evidently_legal(done, tree)
+    legal.legal(done, dependences(done), tree)
+
+
+def test_pieces_of_a_dim_tie_it_only_together() -> None:
+    def tied(*places: str) -> tuple[tuple[str, str], ...]:
+        dims = ("i", "j")
+        one, other = (evident._places(SimpleNamespace(name="S", dims=dims), f"[n] -> {{ S[i, j] -> T[{text}] : i > 0 }}") for text in places)
+        return evident._ties(one, other)
+
+    assert tied("floor((i)/16), j, ((i) mod 16)", "floor((j)/16), i, ((j) mod 16)") == (("i", "j"), ("j", "i"))
+    assert tied("floor((i)/16), ((i) mod 8)", "floor((j)/16), ((j) mod 8)") == ()
+    assert tied("floor((i)/16), ((j) mod 16)", "floor((i)/16), ((i) mod 16)") == ()
+    assert tied("i, (j) + (1)", "j, (j) + (1)") == (("j", "i"),)
+    assert tied("min(i, 3), j", "i, j") == ()

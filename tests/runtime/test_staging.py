@@ -31,7 +31,13 @@ def matrix(n: int = 30, m: int = 30, density: float = 0.2) -> Any:
     return sp.csr_array(np.where(RNG.random((n, m)) < density, RNG.standard_normal((n, m)), 0))
 
 
-OPS: dict[str, Callable[..., Any]] = {"sum": lambda a, b: a + b, "intersection": lambda a, b: a * b, "product": lambda a, b: a @ b, "chain": lambda a, b: a @ b @ a}
+OPS: dict[str, Callable[..., Any]] = {
+    "sum": lambda a, b: a + b,
+    "intersection": lambda a, b: a * b,
+    "product": lambda a, b: a @ b,
+    "chain": lambda a, b: a @ b @ a,
+}
+CHAINS: dict[str, Callable[..., Any]] = {**OPS, "gram": lambda a, b: a.T @ b, "turned": lambda a, b: a + b.T}
 
 
 def plan(bits: int, counts: str = "J") -> staging.Plan:
@@ -242,7 +248,7 @@ def _pointers(a: Any) -> None:
 
 
 @pytest.mark.parametrize("alike", [False, True])
-@pytest.mark.parametrize("op", OPS)
+@pytest.mark.parametrize("op", CHAINS)
 @pytest.mark.parametrize("change", [_more, _outside, _backwards, _rows, _pointers])
 def test_an_operand_that_changes_between_the_phases_is_reported_and_does_no_harm(
     op: str, change: Change, alike: bool, monkeypatch: pytest.MonkeyPatch
@@ -265,7 +271,7 @@ def test_an_operand_that_changes_between_the_phases_is_reported_and_does_no_harm
 
     monkeypatch.setattr(Runtime, "launch", launched)
     monkeypatch.setattr(phased, "native", lambda *_: None)  # calls of one kernel after another, in Python
-    function = pa.jit(OPS[op])
+    function = pa.jit(CHAINS[op])
     function(a, b)
     function(a, b)
     armed[0] = True
@@ -280,7 +286,36 @@ def test_an_operand_that_changes_between_the_phases_is_reported_and_does_no_harm
     assert calls == [1]
     monkeypatch.undo()
     c = matrix()
-    np.testing.assert_allclose(function(c, b).toarray(), OPS[op](c, b).toarray(), atol=1e-12)
+    np.testing.assert_allclose(function(c, b).toarray(), CHAINS[op](c, b).toarray(), atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        lambda a, b: a.T @ b,
+        lambda a, b: a + b.T,
+        lambda a, b: (a + b) @ a,
+        lambda a, b: a * (a @ b),
+        lambda a, b: a + b + a @ b,
+        lambda a, b: (a @ b).T / 3,
+    ],
+)
+@pytest.mark.parametrize("listed", [False, True])
+def test_patterns_that_are_made_of_others_take_the_quick_way(op: Callable[..., Any], listed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One pattern after another, each by kernels that read what was made before: called with nothing in between."""
+    a, b = matrix(), matrix(density=0.1)
+    given = a.tocoo() if listed else a
+    want = op(a, b)
+    function = pa.jit(op)
+    function(given, b)
+    monkeypatch.setattr(staging, "run", None)
+    for _again in range(2):
+        got = function(given, b)
+        got.check_format(full_check=True)
+        assert got.has_canonical_format and got.shape == want.shape
+        np.testing.assert_allclose(got.toarray(), want.toarray(), atol=1e-12)
+        b.data[:] *= 2.0
+        want = op(a, b)
 
 
 def test_a_longer_row_than_was_counted_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

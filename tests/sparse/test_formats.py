@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from polyai.errors import IndexOutOfRangeError, ShapeError, SparseStructureError, UnsupportedError
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Const
-from polyai.sparse.format import Format, coo, csc, csf, csr, dcsr
+from polyai.sparse.format import Format, bsr, coo, csc, csf, csr, dcsr
 from polyai.sparse.interp import can_locate, dense, locate, walk
 from polyai.sparse.level import Can
 from polyai.sparse.levels.compressed import Compressed
@@ -19,7 +19,7 @@ from polyai.sparse.levels.singleton import Singleton
 from polyai.sparse.pack import convert, pack, unpack
 from polyai.sparse.show import show, show_storage
 from polyai.sparse.storage import Storage
-from polyai.sparse.verify import verify, verify_format
+from polyai.sparse.verify import lists_rise_in_each_fibre, verify, verify_format
 
 from .strategies import dense_of, formats_of, tensors
 
@@ -169,3 +169,30 @@ def test_text():
         "  pos0  0 1\n  crd0  1\n  pos1  0 1\n  crd1  2\n  val   4.0\n  [1, 2] = 4.0"
     )
     assert show_storage(pack(coo(1), (9,), (range(9),), np.ones(9)), limit=2).endswith("  [1] = 1.0\n  ... 7 more")
+
+
+@pytest.mark.parametrize("make", [csr, csc, lambda: bsr(2, 3), lambda: csf(2), dcsr, coo])
+def test_order_fibre_by_fibre_is_order(make):
+    """What lists tell by fibre is what a walk of all elements tells, for any lists."""
+    rng = np.random.default_rng(5)
+    found = set()
+    for trial in range(60):
+        dense = (rng.random((6, 6)) < 0.4) * 1.0
+        good = pack(make(), dense.shape, np.nonzero(dense), dense[np.nonzero(dense)])
+        lists = [n for n in good.arrays if n.startswith("crd") and len(good.arrays[n]) > 1]
+        name = lists[trial % len(lists)]
+        changed = good.arrays[name].copy()
+        at = rng.integers(0, len(changed), 2)
+        changed[at] = changed[at[::-1]] if trial % 3 else changed[at[0]]
+        storage = dataclasses.replace(good, arrays={**good.arrays, name: changed})
+        by_fibre = lists_rise_in_each_fibre(storage)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("polyai.sparse.verify.lists_rise_in_each_fibre", lambda _: False)
+            try:
+                verify(storage)
+                by_walk = True
+            except SparseStructureError:
+                by_walk = False
+        assert by_fibre == (by_walk and make is not coo)
+        found.add(by_walk)
+    assert found == {True, False}

@@ -376,3 +376,25 @@ def test_out_takes_no_sparse_result() -> None:
     if not refused("A + B"):
         with pytest.raises(ShapeError, match="out cannot receive a sparse result"):
             FUNCTIONS["A + B"](a, b, out=np.zeros((6, 5)))
+
+
+HANDED_ON: dict[str, Fn] = {
+    "tril": lambda a: pa.tril(a), "triu": lambda a: pa.triu(a), "columns": lambda a: a[:, 10:40], "mask": lambda a: a[:, np.arange(60) % 2 == 0],
+    "permuted": lambda a: a[np.arange(59, -1, -1)], "reshape": lambda a: a.reshape((30, 120)), "kron": lambda a: pa.kron(a, sp.csr_array(np.eye(2))),
+    "transposed": lambda a: pa.asformat(a, "csc"), "stacked": lambda a: pa.vstack([a, a]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("wrong", [2**30, -5, 60])
+@pytest.mark.parametrize("name", HANDED_ON)
+def test_coordinates_that_are_only_handed_on_are_checked(name: str, wrong: int) -> None:
+    """No array is read at them: a result would hold them, or silently lack an element."""
+    good = sp.random_array((60, 60), density=0.1, format="csr", rng=np.random.default_rng(0))
+    function = pa.jit(HANDED_ON[name])
+    want = [plain.toarray() for _ in range(3) if (plain := function(good)) is not None]
+    broken = good.copy()
+    broken.indices[7] = wrong
+    for _ in range(2):
+        with pytest.raises(PolyAIError, match=str(wrong)):
+            function(broken)
+    np.testing.assert_array_equal(function(good).toarray(), want[0])

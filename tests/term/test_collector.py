@@ -26,3 +26,21 @@ def test_it_goes_on_after_an_error_and_stays_off_where_it_was_off():
         assert not gc.isenabled()
     finally:
         gc.enable()
+
+
+class Thing:
+    pass
+
+
+def test_what_was_made_inside_is_old_afterwards_unless_objects_are_frozen():
+    with paused():
+        thing = Thing()
+    assert any(x is thing for x in gc.get_objects(generation=2))
+    gc.freeze()
+    try:
+        frozen = gc.get_freeze_count()
+        with paused():
+            pass
+        assert gc.get_freeze_count() >= frozen > 0
+    finally:
+        gc.unfreeze()

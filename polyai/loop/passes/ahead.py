@@ -1,15 +1,22 @@
 """While tiles of rows are computed from one panel of an operand, the next panel is fetched.
 
     for c in 0..n:                                      for c in 0..n:
-      for i in 0..m step 6:                               let share = 65536 // (m // 6)
+      for i in 0..m step 6:                               let share = 16 / (m / 6), both rounded up
         for j in c * 32..c * 32 + 32 step 16:             for i in 0..m step 6:
           for k in 0..l:                                    for j in c * 32..c * 32 + 32 step 16:
             ... P[ramp(c * l * 32 + k * 32 + ..., 8)]   ->    for k in 0..l:
-                                                                prefetch P[the next panel + line (tile * l + k) * share >> 16]
+                                                                prefetch P[the next panel + (tile * l + k) * share]
 
 Hardware follows each panel, but begins anew where the next one begins, and then memory is all that a tile waits for. So the lines of
-the next panel are asked for one after another, as many in each tile as it takes to have them all after the last. Proves
-nothing and needs no proof: a hint touches no memory and may name any index.
+the next panel are asked for one after another, as far in each tile as it takes to have them all after the last: a hint is one addition
+and one instruction, so it may ask twice for a line, which costs nothing. Rows that are one
+tile, or one row, read each panel once, faster than hardware follows: then each iteration asks for what comes DISTANCE later.
+
+    for c in 0..n:                                      for c in 0..n:
+      for k in 0..l:                                      for k in 0..l:
+        ... P[ramp(c * l * 32 + k * 32, 8)]        ->       prefetch P[c * l * 32 + k * 32 + 4096]
+
+Proves nothing and needs no proof: a hint touches no memory and may name any index.
 """
 
 from __future__ import annotations
@@ -37,7 +44,6 @@ from polyai.loop.nodes import (
     While,
 )
 from polyai.loop.walks import all_exprs, all_stmts, expressions, supply
-from polyai.scalar import dtype as dt
 from polyai.term.names import Names
 from polyai.term.node import node
 
@@ -47,8 +53,8 @@ LEAST = 1 << 14
 """Bytes of a panel that is worth it: a smaller one comes by itself."""
 LINES = 4
 """Most hints in one iteration."""
-SHIFT = 16
-"""Bits of fractions of a line."""
+DISTANCE = 1 << 14
+"""Bytes before an operand that is read once, from one panel into the next."""
 
 Form = dict[str, int]
 """An index as a sum: loop variable -> factor. A loop whose start is such a sum counts from there, others from 0."""
@@ -78,7 +84,7 @@ class _Ahead:
     def __init__(self, types: Mapping[str, int], names: Names) -> None:
         self.types, self.names = types, names
         self.before: dict[int, list[Let]] = {}  # by id of a loop: what is to be known before it
-        self.shares: dict[int, str] = {}
+        self.shares: dict[tuple[int, int], str] = {}
 
     def stmt(self, s: Stmt, env: Mapping[str, Form], loops: tuple[For, ...]) -> Stmt:
         """`s` inside `loops`; `env` holds what is known of names."""
@@ -110,7 +116,7 @@ class _Ahead:
 
     def _innermost(self, loop: For, env: Mapping[str, Form], loops: tuple[For, ...]) -> For:
         trips = b.number(b.sub(loop.upper, loop.lower))
-        if trips is None or loop.step != 1 or len(loops) < 2:
+        if trips is None or loop.step != 1 or not loops:
             return loop
         hints: list[Stmt] = []
         for walk in _walks(loop, env):
@@ -125,36 +131,42 @@ class _Ahead:
         length = form.pop(loop.var, 0)
         inner = [x for x in loops if form.get(x.var) == 1]
         tiles = [x for x in loops if x.step > 1 and x.var not in form]
-        if len(tiles) != 1 or len(inner) > 1 or (inner and loops.index(inner[0]) < loops.index(tiles[0])):
+        if len(tiles) > 1 or len(inner) > 1 or (inner and tiles and loops.index(inner[0]) < loops.index(tiles[0])):
             return []
-        outer = [x for x in loops[: loops.index(tiles[0])] if x.var in form]
+        outer = [x for x in (loops[: loops.index(tiles[0])] if tiles else loops) if x.var in form and x not in inner]
         steps = length // walk.row if inner and inner[0].step == walk.row else 1
         panel = length * trips
         lines = walk.row * size // LINE
         if not outer or form[outer[-1].var] != panel or length != walk.row * steps or panel * size < LEAST or not 1 <= lines <= LINES:
             return []
+        if not tiles:
+            known = [Let(self.names.fresh("later"), b.add(walk.start, b.const(DISTANCE // size)))]
+            self.before.setdefault(id(loop), []).extend(known)
+            at = b.add(b.var(known[0].name), b.mul(b.sub(b.var(loop.var), loop.lower), b.const(length)))
+            return [Prefetch(walk.array, b.add(at, b.const(n * LINE // size)), near=False) for n in range(lines)]
         tile = tiles[0]
-        share = self._share(tile)
+        share = self._share(tile, lines * LINE // size)
         number: LoopExpr = b.floordiv(b.sub(b.var(tile.var), tile.lower), b.const(tile.step))
         place = b.sub(b.var(inner[0].var), inner[0].lower) if inner else b.ZERO
         if inner:
             number = b.add(b.mul(number, b.const(steps)), b.floordiv(place, b.const(inner[0].step)))
-        first = b.sub(b.mul(number, b.const(trips)), loop.lower)
+        number = b.smallest(number, b.const(lines * LINE // size * steps))  # all is asked for by then
         start = b.add(b.sub(walk.start, place), b.const(panel))
-        known = [Let(self.names.fresh("next_panel"), start), Let(self.names.fresh("done"), first)]
+        before = b.sub(b.mul(number, b.const(trips)), loop.lower)
+        known = [Let(self.names.fresh("next_panel"), b.add(start, b.mul(before, b.var(share))))]
         self.before.setdefault(id(loop), []).extend(known)
-        done = b.add(b.var(known[1].name), b.var(loop.var))
-        turn = b.apply("shr", (b.mul(done, b.var(share)), b.const(SHIFT)), dt.i64)
-        at = b.add(b.var(known[0].name), b.mul(turn, b.const(lines * LINE // size)))
+        at = b.add(b.var(known[0].name), b.mul(b.var(loop.var), b.var(share)))
         return [Prefetch(walk.array, b.add(at, b.const(n * LINE // size)), near=False) for n in range(lines)]
 
-    def _share(self, tile: For) -> str:
-        """The name of what part of a line one iteration in a tile has to ask for."""
-        if id(tile) not in self.shares:
-            name = self.shares[id(tile)] = self.names.fresh("share")
+    def _share(self, tile: For, row: int) -> str:
+        """The name of how far the hints of one iteration are behind those of the one before, in elements: `row` of them are asked for once
+        for all tiles."""
+        if (id(tile), row) not in self.shares:
+            name = self.shares[id(tile), row] = self.names.fresh("share")
             count = b.floordiv(b.add(b.sub(tile.upper, tile.lower), b.const(tile.step - 1)), b.const(tile.step))
-            self.before.setdefault(id(tile), []).append(Let(name, b.floordiv(b.const(1 << SHIFT), b.largest(count, b.ONE))))
-        return self.shares[id(tile)]
+            count = b.largest(count, b.ONE)
+            self.before.setdefault(id(tile), []).append(Let(name, b.floordiv(b.add(count, b.const(row - 1)), count)))
+        return self.shares[id(tile), row]
 
 
 def _walks(loop: For, env: Mapping[str, Form]) -> list[_Walk]:

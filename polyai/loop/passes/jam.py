@@ -18,6 +18,11 @@ does its last row several times, with the same result.
     for i in 0..m jam=6:                    for i in 0..m step 6:
       for j in 0..n vector: ...               let i_1 = min(i + 1, m - 1); let i_2 = min(i + 2, m - 1); ...
 
+A number of rows that is known is divided among tiles of fitting heights, see `tiles`; so is any number with `refit`, which costs a
+second version of the tile and is for kernels that nobody waits for.
+
+    for i in 0..13 jam=6:                   for i in 0..5 step 5: ...         for i in 5..13 step 4: ...
+
 An index that grows by a number from one iteration to the next has one name for all copies: `at`, `at + 40`, `at + 80`.
 
 Assumes that the loop carries no dependence but reductions; the scheduler proved it. A loop inside whose bounds depend on the
@@ -50,6 +55,7 @@ from polyai.loop.nodes import (
     Var,
     While,
 )
+from polyai.loop.passes import tiles
 from polyai.loop.passes.depend import depends, reductions, varying
 from polyai.loop.passes.levels import Levels, rebuild
 from polyai.loop.walks import all_exprs, all_stmts, expressions, map_operands, written
@@ -57,8 +63,9 @@ from polyai.scalar import dtype as dt
 from polyai.term.names import Names
 
 
-def jam(kernel: Kernel, notes: list[str] | None = None) -> Kernel:
-    """`kernel` with its JAM loops unrolled and jammed; a loop that cannot be is left serial, which `notes` says."""
+def jam(kernel: Kernel, notes: list[str] | None = None, refit: bool = False) -> Kernel:
+    """`kernel` with its JAM loops unrolled and jammed; a loop that cannot be is left serial, which `notes` says. With `refit`, tiles over
+    any number of rows have two heights."""
     levels = Levels(kernel)
 
     def special(loop: For) -> bool:
@@ -69,7 +76,7 @@ def jam(kernel: Kernel, notes: list[str] | None = None) -> Kernel:
                 notes.append(f"loop {loop.var} is not jammed: it carries a value that is no plain reduction")
             rebuild(dataclasses.replace(loop, kind=Kind.SERIAL, jam=1), levels, special)
             return True
-        _versions(loop, levels, special)
+        _versions(loop, levels, special, refit)
         return True
 
     rebuild(kernel.body, levels, special)
@@ -91,11 +98,11 @@ def is_tile(body: Stmt) -> bool:
     return any(s.kind is Kind.VECTOR and any(isinstance(x, For) for x in all_stmts(s.body)) for s in all_stmts(body) if isinstance(s, For))
 
 
-def _versions(loop: For, levels: Levels, special: Callable[[For], bool]) -> None:
+def _versions(loop: For, levels: Levels, special: Callable[[For], bool], refit: bool) -> None:
     names, changed = varying(loop.body, loop.var), written(loop.body)
     trips = b.number(b.sub(loop.upper, loop.lower))
     if (trips is None or trips > loop.jam) and is_tile(loop.body) and _may_repeat(loop, levels):
-        return _tiles(loop, levels, special)
+        return _tiles(loop, levels, special, refit)
     first = b.number(loop.lower)
     if trips == loop.jam and first is not None:
         work = Copies(loop.var, names, levels.names, tuple(range(trips)), 1, changed)
@@ -125,20 +132,36 @@ def _may_repeat(loop: For, levels: Levels) -> bool:
     return stored.isdisjoint(read) and not reductions(loop.body, levels.registers)
 
 
-def _tiles(loop: For, levels: Levels, special: Callable[[For], bool]) -> None:
+def _tiles(loop: For, levels: Levels, special: Callable[[For], bool], refit: bool) -> None:
     """The loop in whole tiles, the last of which repeats its last iteration."""
     lower, upper = levels.let(f"{loop.var}_from", loop.lower), levels.let(f"{loop.var}_to", loop.upper)
-    names, last = varying(loop.body, loop.var), b.sub(upper, b.ONE)
-    work = Copies(loop.var, names, levels.names, tuple(range(loop.jam)), 1, written(loop.body))
-    rows: list[Stmt] = []
     trips = b.number(b.sub(loop.upper, loop.lower))
-    if trips is None or trips % loop.jam:
-        for c in range(1, loop.jam):
+    if trips is not None:
+        at = lower
+        for height, count in tiles.heights(trips, loop.jam):
+            stop = b.smallest(b.add(at, b.const(height * count)), upper)
+            _tile(loop, height, at, stop, upper, trips % height != 0, levels, special)
+            at = stop
+    elif refit and loop.jam == tiles.HIGH:
+        at = levels.let(f"{loop.var}_rest", b.add(lower, tiles.high_rows(b.sub(upper, lower))))
+        _tile(loop, tiles.HIGH, lower, at, upper, True, levels, special)
+        _tile(loop, tiles.HIGH - tiles.STEP, at, upper, upper, True, levels, special)
+    else:
+        _tile(loop, loop.jam, lower, upper, upper, True, levels, special)
+
+
+def _tile(loop: For, height: int, lower: LoopExpr, upper: LoopExpr, end: LoopExpr, beyond: bool, levels: Levels, special: Callable[[For], bool]) -> None:
+    """Tiles of `height` iterations of the loop from `lower` on. `beyond`: they may reach `end`, whose last iteration is repeated then."""
+    names, last = varying(loop.body, loop.var), b.sub(end, b.ONE)
+    work = Copies(loop.var, names, levels.names, tuple(range(height)), 1, written(loop.body))
+    rows: list[Stmt] = []
+    if beyond:
+        for c in range(1, height):
             row = Let(levels.names.fresh(loop.var), b.smallest(b.add(b.var(loop.var), b.const(c)), last))
             work.values[loop.var, c] = b.var(row.name)
             work.steps.clear()
             rows.append(row)
-    rebuild(For(loop.var, lower, upper, Block((*rows, *work.block(loop.body).stmts)), step=loop.jam), levels, special)
+    rebuild(For(loop.var, lower, upper, Block((*rows, *work.block(loop.body).stmts)), step=height), levels, special)
 
 
 class Copies:

@@ -20,6 +20,7 @@ from polyai.loop.passes.reuse import reuse
 from polyai.loop.passes.runs import Lists, runs
 from polyai.loop.passes.simplify import prune, simplify
 from polyai.loop.passes.spare import spare
+from polyai.loop.passes.staged import staged
 from polyai.loop.passes.stretch import stretch
 from polyai.loop.passes.unmask import unmask
 from polyai.loop.passes.vectorize import vectorize
@@ -34,14 +35,16 @@ def passes(
     sizes: Mapping[str, int] | None = None,
     near: frozenset[str] = frozenset(),
     lists: Lists = (),
+    refit: bool = False,
 ) -> tuple[tuple[str, Pass], ...]:
     """Names and passes. `notes` collects what could not be done; `sizes` are typical values of size parameters; `near`: index arrays
-    whose fibres name what others named shortly before; `lists`: the index arrays of lists of elements."""
+    whose fibres name what others named shortly before; `lists`: the index arrays of lists of elements; `refit`: more versions of tiles."""
     return (
         ("simplify", simplify),
         ("quotients", quotients),
         ("spare", spare),
         ("stretch", lambda kernel: stretch(kernel, sizes or {})),
+        ("staged", lambda kernel: staged(kernel, sizes or {})),
         ("flatten", flatten),
         ("unhinted", lambda kernel: unhinted(kernel, sizes or {})),
         ("privatize", lambda kernel: privatize(kernel, sizes or {})),
@@ -49,7 +52,7 @@ def passes(
         ("runs", lambda kernel: runs(kernel, sizes or {}, lists)),
         ("bind", bind),
         ("promote", promote),
-        ("jam", lambda kernel: jam(kernel, notes)),
+        ("jam", lambda kernel: jam(kernel, notes, refit)),
         ("rebase", rebase),
         ("vectorize", lambda kernel: vectorize(kernel, vector_bits, registers, notes, sizes)),
         ("interleave", lambda kernel: interleave(kernel, sizes)),
@@ -69,8 +72,9 @@ def lower_loops(
     sizes: Mapping[str, int] | None = None,
     near: frozenset[str] = frozenset(),
     lists: Lists = (),
+    refit: bool = False,
 ) -> Kernel:
     """`kernel` as machine code generation takes it: flat, in lanes, without JAM and VECTOR loops."""
-    for _, change in passes(vector_bits, registers, notes, sizes, near, lists):
+    for _, change in passes(vector_bits, registers, notes, sizes, near, lists, refit):
         kernel = change(kernel)
     return kernel

@@ -266,7 +266,7 @@ def _neutral(levels: Levels, plan: _Plan) -> set[str]:
     identities = {name: Const(MONOIDS[monoid].identity(dtype), dtype) for name, monoid, dtype in plan.reduced}
     found: set[str] = set()
     for s in reversed(levels.stack[-1].stmts):
-        if not isinstance(s, (Let, Alloc, Store)):
+        if not isinstance(s, (Let, Alloc, Store, Check)):
             break
         if isinstance(s, Store) and s.array in identities and not s.indices and s.value == identities[s.array]:
             found.add(s.array)

@@ -5,7 +5,7 @@ All of it is read off the index expressions. It only guides the choice of a sche
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from polyai.poly.access import anywhere, loads_in, variables_in
 from polyai.poly.nodes import Ragged, Scop, Statement
@@ -106,10 +106,19 @@ def _parents_first(statement: Statement, wanted: list[str]) -> list[str]:
     return out
 
 
-def facts_of(scop: Scop, hints: Mapping[str, int]) -> dict[str, Facts]:
-    """Facts by statement name. `hints` gives likely values of size symbols."""
-    cursors = {s.target for s in scop.statements if s.pushes}  # move on one by one: no lanes
-    return {s.name: _facts(s, hints, s.target in cursors) for s in scop.statements}
+def facts_of(scop: Scop, hints: Mapping[str, int], known: Mapping[str, Facts] | None = None) -> dict[str, Facts]:
+    """Facts by statement name. `hints` gives likely values of size symbols. `known`: facts, for the same hints, of statements that may
+    be the same; those are taken over."""
+    cursors = _cursors(scop.statements)
+    if known and _cursors(f.statement for f in known.values()) != cursors:
+        known = None
+    old = {id(f.statement): f for f in known.values()} if known else {}
+    return {s.name: old.get(id(s)) or _facts(s, hints, s.target in cursors) for s in scop.statements}
+
+
+def _cursors(statements: Iterable[Statement]) -> set[str]:
+    """Arrays that move on one by one: no lanes."""
+    return {s.target for s in statements if s.pushes}
 
 
 def _facts(s: Statement, hints: Mapping[str, int], is_cursor: bool = False) -> Facts:

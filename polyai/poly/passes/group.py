@@ -15,6 +15,9 @@ from polyai.poly.passes.facts import Facts, conflict, conflicts, reuses
 from polyai.scalar.expr import Apply, Const, Expr, Var
 from polyai.term.node import node
 
+LONG = 64
+"""Iterations from which a reduction in lanes is worth a loop of its own; below, the ends of that loop cost more."""
+
 
 @node
 class Placed:
@@ -238,10 +241,12 @@ def _same_extent(s: Facts, ds: str, t: Facts, dt: str, placed: Placed) -> bool:
 
 
 def _alike(s: Facts, ds: str, t: Facts, dt: str) -> bool:
-    """Sharing does not cost a vector loop: both want it here, or neither, or the one that does is cheap."""
+    """Sharing does not cost a vector loop: both want it here, or neither, or the one that does is cheap. A long sum is not: each
+    addition would wait for the one before."""
     if (ds == s.vector) == (dt == t.vector):
         return True
-    return not (s.dear if ds == s.vector else t.dear)
+    wanting, dim = (s, ds) if ds == s.vector else (t, dt)
+    return not wanting.dear and (dim not in wanting.summed or wanting.trip(dim) < LONG)
 
 
 def atoms(statements: Sequence[Facts]) -> list[tuple[Facts, ...]]:

@@ -52,9 +52,9 @@ class _Operand:
     batch: tuple[str, ...] = ()
 
 
-def run(scop: Scop, hints: Mapping[str, int], vector_bytes: int = 64) -> Scop:
-    """`scop` with copies of such operands; the same scop if there are none."""
-    facts = facts_of(scop, hints)
+def run(scop: Scop, hints: Mapping[str, int], vector_bytes: int = 64, facts: Mapping[str, Facts] | None = None) -> Scop:
+    """`scop` with copies of such operands; the same scop if there are none. `facts`: what is known of its statements."""
+    facts = facts_of(scop, hints, facts)
     work = _Packed(scop, vector_bytes)
     out: list[Statement] = []
     for s in scop.statements:

@@ -38,8 +38,8 @@ SHARE = 16
 
 
 def run(scop: Scop, hints: Mapping[str, int], facts: Mapping[str, Facts] | None = None) -> Scop:
-    """`scop` with long lists cut; the same scop if there are none. `facts`: those of `scop`, if they are at hand."""
-    facts = facts or facts_of(scop, hints)
+    """`scop` with long lists cut; the same scop if there are none. `facts`: what is known of its statements."""
+    facts = facts_of(scop, hints, facts)
     work = _Pieces(scop)
     out: list[Statement] = []
     for s in scop.statements:

@@ -18,18 +18,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
+from functools import cache
+from typing import TYPE_CHECKING
 
 from polyai.errors import ScheduleError
 from polyai.poly import tree as st
-from polyai.poly.context import domains
 from polyai.poly.deps import dependences
 from polyai.poly.legal import check, in_bounds
 from polyai.poly.nodes import Scop
-from polyai.poly.passes import fibre_sums, mark, packed, pieces, recipe, split, start
+from polyai.poly.passes import fibre_sums, packed, pieces, recipe, split
 from polyai.poly.passes.facts import Facts, facts_of
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Var
+from polyai.term.late import late
 from polyai.term.node import walk
+
+if TYPE_CHECKING:
+    from polyai.poly.passes import mark, start
+else:
+    mark, start = late("polyai.poly.passes.mark"), late("polyai.poly.passes.start")
 
 
 def run(scop: Scop, hints: Mapping[str, int] | None = None) -> Scop:
@@ -46,18 +53,16 @@ def scheduled(scop: Scop, hints: Mapping[str, int], scheduler: str = "recipe", v
         return scop, ("nothing to schedule",)
     facts: Mapping[str, Facts] | None = None
     if scheduler == "recipe":
-        given, facts = scop, facts_of(scop, hints)
-        cut = split.run(given, hints, facts)
-        scop = packed.run(fibre_sums.run(pieces.run(cut, hints, facts if cut is given else None)), hints, vector_bytes)
-        facts = facts if scop is given else None
-    domain = domains(scop)
-    in_bounds(scop, domain)
-    deps = dependences(scop, domain=domain)
-    facts = facts_of(scop, hints) if facts is None else facts
+        facts = facts_of(scop, hints)
+        cut = split.run(scop, hints, facts)
+        scop = packed.run(fibre_sums.run(pieces.run(cut, hints, facts)), hints, vector_bytes, facts)
+    in_bounds(scop)
+    deps = cache(lambda: dependences(scop))  # isl is not asked about what is evident
+    facts = facts_of(scop, hints, facts)
     decisions: list[str] = []
 
     def marked(found: tuple[st.Tree, list[str]]) -> tuple[st.Tree, list[str]]:
-        return mark.run(scop, found[0], deps, facts), found[1]
+        return mark.run(scop, found[0], deps(), facts), found[1]
 
     tries: dict[str, Callable[[], tuple[st.Tree, list[str]]]] = {
         "recipe": lambda: recipe.tree(facts, vector_bytes),

@@ -28,6 +28,8 @@ WORTHWHILE = 1 << 17
 """Terms below which one thread is as fast."""
 PIECE = 1 << 15
 """Terms of one partial sum."""
+TASKS = 8
+"""Panels of a matrix, each read in order, that are enough for the threads: columns are shared then, and nothing is split."""
 
 
 def run(scop: Scop, hints: Mapping[str, int], facts: Mapping[str, Facts] | None = None) -> Scop:
@@ -53,7 +55,7 @@ def _cut_of(f: Facts) -> tuple[str, int] | None:
     terms = 1
     for d in f.statement.dims:
         terms *= f.trip(d)
-    if terms < WORTHWHILE:
+    if terms < WORTHWHILE or any(f.trip(d) >= TASKS * width for d, width in f.panels if d in f.free):
         return None
     dim = next((d for d in f.summed if d != f.vector), f.summed[0])
     if isinstance(f.extent(dim), Ragged) or f.trip(dim) < 8:

@@ -9,8 +9,7 @@ them. Assumes nothing and proves nothing: the caller checks the tree.
 from __future__ import annotations
 
 from collections.abc import Mapping
-
-import islpy as isl
+from typing import TYPE_CHECKING
 
 from polyai.errors import ScheduleError
 from polyai.poly import tree as st
@@ -18,7 +17,13 @@ from polyai.poly.context import bounded, domains, parameters
 from polyai.poly.deps import QUOTA, Deps, flow
 from polyai.poly.nodes import Scop, Statement
 from polyai.scalar.expr import Expr, Var
+from polyai.term.late import late
 from polyai.term.node import walk
+
+if TYPE_CHECKING:
+    import islpy as isl
+else:
+    isl = late("islpy")
 
 
 def tree(scop: Scop, quota: int = 8 * QUOTA) -> tuple[st.Tree, list[str]]:
