@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any
 from polyai.binding import Variant, cache_key, compiler_contents, compiler_stamp, cost_hints
 from polyai.errors import GuardError, PolyAIError
 from polyai.explain import Explanation, Section
-from polyai.frontend.arguments import has_traced, in_order, leaves, signature
+from polyai.frontend import objects
+from polyai.frontend.arguments import has_traced, in_order, leaves, parameter_names, signature
 from polyai.frontend.declare import DECLARED, relations
 from polyai.frontend.held import Held
 from polyai.frontend.prepared import by_position, expanded, static_names
@@ -186,7 +187,16 @@ class Function:
         return self._slow(*args, **kwargs)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
-        return self if instance is None else functools.partial(self, instance)
+        """A compiled method; see `Bound`. Where its first parameter is static, or a class, that is baked in."""
+        if instance is None:
+            return self
+        baked = isinstance(instance, type) or not self._static.isdisjoint((0, *parameter_names(self._fn)[:1]))
+        return functools.partial(self, instance) if baked else Bound(self, instance)
+
+    def _on(self, shape: Any) -> Function:
+        """The function over what an object of this shape holds, in the object's place."""
+        key = ("object", shape)
+        return self._expanded.get(key) or self._expanded.setdefault(key, type(self)(objects.method(self._fn, shape), **self._made_with()))
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         """Pickled as Python pickles functions, by name, if a module holds it under its name; else by what it was made from.
@@ -419,6 +429,39 @@ class Function:
 
     def __repr__(self) -> str:
         return f"<polyai function {self._name}: {len(self._all_made())} kernels>"
+
+
+class Bound:
+    """A compiled function as a method of `instance`, whose arrays and numbers are read at each call."""
+
+    def __init__(self, function: Function, instance: Any) -> None:
+        self.__func__, self.__self__ = function, instance
+        self.__name__, self.__doc__ = function._name, function.__doc__
+
+    def _opened(self) -> tuple[Function, Any]:
+        shape, values = objects.opened(self.__self__)
+        return self.__func__._on(shape), values
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        function, values = self._opened()
+        return function(values, *args, **kwargs)
+
+    def explain(self, *args: Any, **kwargs: Any) -> Explanation:
+        """Every stage of the compilation for these arguments."""
+        function, values = self._opened()
+        return function.explain(values, *args, **kwargs)
+
+    def report(self) -> Report:
+        """The kernels of the method, for all objects."""
+        return self.__func__.report()
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why each kernel of the method was made, in order."""
+        return self.__func__.reasons
+
+    def __repr__(self) -> str:
+        return f"<polyai method {self.__name__} of a {type(self.__self__).__name__}>"
 
 
 class Declared:

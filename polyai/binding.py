@@ -245,6 +245,7 @@ class Variant:
         if self.specialiser is not None:
             self.specialiser.observe(values)
         finished = [self._finish(name, results, described, arrays, values) for name in self._outputs]
+        self._give(out, finished)
         return self.traced.rebuild([self._wrapped(o, finished) for o in self._ordered()], values)
 
     def _run_phases(self, values: dict[str, int], arrays: dict[str, Array], described: dict[str, interop.Described], options: Options, out: Any) -> Any:
@@ -256,7 +257,7 @@ class Variant:
             if not self._sort(described, arrays, values):
                 raise
             made = self._stage(arrays, values, given, options)
-        return self._phased(made, described, values)
+        return self._phased(made, described, values, out)
 
     def _stage(self, arrays: Mapping[str, Array], values: dict[str, int], given: Mapping[str, Array], options: Options) -> dict[str, Array]:
         """Run all phases; with the arrays that they make. Patterns are counted where room for their bounds would be too large."""
@@ -298,9 +299,10 @@ class Variant:
 
         return launch
 
-    def _phased(self, made: Mapping[str, Array], described: Mapping[str, interop.Described], values: Mapping[str, int]) -> Any:
+    def _phased(self, made: Mapping[str, Array], described: Mapping[str, interop.Described], values: Mapping[str, int], out: Any = None) -> Any:
         self.served += 1
         finished = [self._finish(name, made, described, made, values) for name in self._outputs]
+        self._give(out, finished)
         return self.traced.rebuild([self._wrapped(o, finished) for o in self._ordered()], values)
 
     # -- patterns that are assembled once
@@ -432,7 +434,7 @@ class Variant:
                     self.runtime.stats.count("copies")
                     changed = True
                 continue
-            if slot.name not in self.traced.needs_unique or slot.name in self._looked_through:
+            if slot.name not in self.traced.needs_unique or not checks_its_order(self._types[slot.name].format):
                 continue
             old = {s: arrays[f"{slot.name}.{s}"] for s in ("pos1", "crd1", "val")}
             new, repeats = interop.sorted_fibres(described[slot.name], old)
@@ -472,10 +474,29 @@ class Variant:
         return results
 
     def _given_outputs(self, out: Any) -> Sequence[Any]:
+        first: dict[int, Any] = {}
+        for position, array in self._places(out):
+            first.setdefault(position, array)
+        return [first[n] for n in range(len(self._outputs))]
+
+    def _places(self, out: Any) -> list[tuple[int, Any]]:
+        """The arrays of `out=`, each with the number of its result: one for each result, or for each place where one is returned."""
         given = out if isinstance(out, (tuple, list)) else (out,)
-        if len(given) != len(self._outputs):
+        returned = [o.position for o in self.traced.outputs if isinstance(o, ArrayOut)]
+        places = range(len(self._outputs)) if len(given) == len(self._outputs) else returned
+        if len(given) != len(places):
             raise ShapeError(f"out has {len(given)} arrays", f"the function has {len(self._outputs)} results", "pass one array per result")
-        return given
+        return list(zip(places, given))
+
+    def _give(self, out: Any, finished: list[Any]) -> None:
+        """Copy what no kernel wrote to the arrays of `out=`: arguments that are returned, and results that are returned twice."""
+        for position, array in () if out is None else self._places(out):
+            value, type_ = finished[position], self._types[self._outputs[position]]
+            if type_.pattern is not None:
+                raise ShapeError("out cannot receive a sparse result", f"{self._outputs[position]} is sparse", "leave out= away")
+            if array is not value:
+                np.copyto(output_array(array, type_.dtype.name, value.shape), value)
+                finished[position] = array
 
     def _finish(
         self, name: str, results: Mapping[str, Array], described: Mapping[str, interop.Described], arrays: Mapping[str, Array], values: Mapping[str, int]
@@ -489,7 +510,7 @@ class Variant:
             return self._assembled(name, arrays, values, described)
         if not self._looks_at_indices(type_.pattern.owner):
             interop.validate_fully(owner.holder)
-        stored = found if found is not None else arrays[f"{name}.val"].copy()
+        stored = found.reshape(arrays[f"{type_.pattern.owner}.val"].shape) if found is not None else arrays[f"{name}.val"].copy()
         if owner.kind == "storage":
             made = interop.with_values(owner.holder, stored, type_.pattern.dims)
             if any(slot.rows == "scipy" and slot.name == type_.pattern.owner for slot in self.traced.inputs):

@@ -10,6 +10,7 @@ each call compares one segment, and then the call raises.
 from __future__ import annotations
 
 import functools
+import inspect
 import operator
 import threading
 import weakref
@@ -279,7 +280,8 @@ def jit(
     """Compile `fn` at its first call, for every size; use as `@jit`, `@jit(static=("axis",))` or `jit(fn)`.
 
     Args:
-        fn: A function of arrays (NumPy, scipy.sparse), numbers, and tuples, lists and dicts of them.
+        fn: A function of arrays (NumPy, scipy.sparse), numbers, and tuples, lists and dicts of them; or a method, which reads such of its
+            object at each call, and assigns none.
         name: What messages and explanations call it.
         static: Names or positions of arguments that are baked into the code, whatever they are.
         dynamic: "all" keeps every size a symbol, "none" fixes all sizes, a mapping from argument names to dimensions chooses, and
@@ -296,7 +298,15 @@ def jit(
     """
     if fn is None:
         return functools.partial(jit, name=name, static=static, dynamic=dynamic, where=where, policy=policy, constant=constant)
+    if inspect.ismethod(fn) and not isinstance(fn.__self__, type):  # its object is an argument like others
+        first = {"static": _behind(static), "constant": _behind(constant)}
+        return jit(fn.__func__, name=name, dynamic=dynamic, where=where, policy=policy, **first).__get__(fn.__self__)
     argument_names(dynamic, fn)
     if constant:
         return ConstantFunction(fn, constant, name=name, static=static, dynamic=dynamic, where=where, policy=policy)
     return api.Function(fn, name=name, static=static, dynamic=dynamic, where=where, policy=policy)
+
+
+def _behind(places: Sequence[str | int]) -> tuple[str | int, ...]:
+    """Names and positions of arguments with one more before them."""
+    return tuple(p + 1 if isinstance(p, int) else p for p in places)

@@ -157,7 +157,7 @@ def _phases(variant: Phased, sources: Sources, types: Mapping[str, tn.TensorType
         for result, p in stage.results:
             if result == f"{plan.fills}.end1" and stage.packed:
                 continue
-            shape = _extents(result, plan, sources)
+            shape = _extents(result, plan, sources, types)
             if shape is None:
                 return None
             results.append((result, BY_NAME[p.dtype], shape))
@@ -175,14 +175,17 @@ def _phases(variant: Phased, sources: Sources, types: Mapping[str, tn.TensorType
     return tuple(out)
 
 
-def _extents(result: str, plan: staging.Plan, sources: Sources) -> tuple[Any, ...] | None:
-    """How large a result of a kernel is, in sources."""
+def _extents(result: str, plan: staging.Plan, sources: Sources, types: Mapping[str, tn.TensorType]) -> tuple[Any, ...] | None:
+    """How large a result of a kernel is, in sources; None along an argument whose blocks or padding hold more than it stores."""
     if result == f"{plan.counts}.pos1":
         return (("made", f"{plan.counts}.ends"),)
     if result in (f"{plan.fills}.crd1", f"{plan.fills}.val"):
         return (("made", tn.nnz_of(plan.fills)),)
     known = plan.shapes.get(result)
     if known is None:
+        return None
+    form = types[known].format if isinstance(known, str) and known in types else None
+    if form is not None and (form.blocked or form.padded):
         return None
     if isinstance(known, str):
         return (("nnz", sources.position[known]) if known in sources.position else ("made", tn.nnz_of(known)),)

@@ -14,6 +14,7 @@ from polyai.options import current
 from polyai.refill import Refill
 from polyai.sparse.owned import frozen
 from polyai.sparse.prepared import Prepared
+from polyai.tensor import deciding
 
 
 class Assembled:
@@ -33,6 +34,7 @@ class Assembled:
             raise UnsupportedError(
                 f"{self._name} assembles no sparse result", "its results are dense, or have the pattern of an argument", "call it as it is"
             )
+        self._deciding = self._decided_by(args, kwargs)
         self._shapes = self._shapes_of(args, kwargs)
         given = self._variant.index_arrays(args, kwargs)
         copies = {id(array): frozen(array) for array in given.values()}  # matrices may share index arrays
@@ -57,6 +59,13 @@ class Assembled:
                     "only values may change between calls",
                     "make a new handle: pattern(fn, ...)",
                 )
+        for name, values in self._decided_by(args, kwargs).items():
+            if not np.array_equal(values, self._deciding[name]):
+                raise SparseStructureError(
+                    f"{name} has other values than when {self._name} was assembled",
+                    "they decide what its results store",
+                    "make a new handle: pattern(fn, ...)",
+                )
         for name, array in given.items():
             if not np.array_equal(array, self._index[name]):
                 raise SparseStructureError(
@@ -77,6 +86,16 @@ class Assembled:
         """The shapes of the sparse arguments."""
         given = self._traced.arguments(args, kwargs)
         return {slot.text: tuple(given[slot.name].shape) for slot in self._traced.inputs if slot.kind == "sparse"}
+
+    def _decided_by(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Copies of the arguments whose values decide what is stored, such as index arrays. Raises UnsupportedError if a sparse one does."""
+        given, names = self._traced.arguments(args, kwargs), deciding.run(self._traced.program)
+        for slot in self._traced.inputs:
+            if slot.name in names and slot.kind == "sparse":
+                raise UnsupportedError(
+                    f"the values of {slot.text} decide what the results of {self._name} store", "they may change between calls", "call it as it is"
+                )
+        return {slot.text: np.array(given[slot.name]) for slot in self._traced.inputs if slot.name in names}
 
     @property
     def nbytes(self) -> int:
@@ -103,8 +122,8 @@ def pattern(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Assembled:
         fn: A function with a sparse result that is not along an argument's pattern: a product or a sum of sparse arrays.
         args, kwargs: Its arguments. Index arrays are compared at each call.
 
-    A call gives what `fn` gives; the index arrays of its results are the handle's, which cannot be written: `C.copy()` has arrays of its
-    own. Raises UnsupportedError if `fn` assembles nothing, SparseStructureError for arguments of another pattern, or whose rows are not in
-    order where they are merged.
+    Dense arguments that decide what is stored (the rows of `A[rows]`) are compared, too. A call gives what `fn` gives; the index arrays of its results are the handle's, which cannot be written: `C.copy()` has arrays of its
+    own. Raises UnsupportedError if `fn` assembles nothing, or the values of a sparse argument decide what is stored,
+    SparseStructureError for arguments of another pattern, or whose rows are not in order where they are merged.
     """
     return Assembled(fn, args, kwargs)

@@ -8,11 +8,13 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+import numpy as np
+
 from polyai.api import Function
 from polyai.frontend import elementwise as ew
 from polyai.frontend import indexing, linalg, notation, pointwise, reductions, selecting, shaping, sparse, spec
 from polyai.frontend.arguments import has_traced, leaves
-from polyai.frontend.core import Composite
+from polyai.frontend.core import Composite, NothingTraced
 from polyai.term.late import late
 
 if TYPE_CHECKING:
@@ -37,7 +39,13 @@ def eager(fn: Callable[P, R]) -> Callable[P, R]:
             return composites.call(fn, args, kwargs) if _composite(args, kwargs) else fn(*args, **kwargs)
         found = leaves(fn, args, kwargs)
         if not builtins.any(leaf.kind in ("array", "sparse", "ragged") for leaf in found):
-            return fn(*args, **kwargs)
+            try:
+                return fn(*args, **kwargs)  # of sizes only
+            except NothingTraced:
+                if not args or not isinstance(args[0], (bool, int, float, complex, list, tuple)):
+                    raise
+            given: Any = (np.asarray(args[0]), *args[1:])  # as NumPy takes them
+            return call(*given, **kwargs)
         fixed = frozenset(leaf.path[0] for leaf in found if leaf.kind == "scalar" and not isinstance(leaf.value, float) and len(leaf.path) == 1)
         function = compiled.get(fixed)
         if function is None:

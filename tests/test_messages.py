@@ -114,8 +114,8 @@ MESSAGES: list[tuple[str, type[Exception], Callable[[], Any], str]] = [
      "  why: every coordinate of graph is named by others, so that it would be searched\n"
      "  try: multiply two of them first, then take the element-wise product"),
     ("a sum in a branch", errors.UnsupportedError, lambda: pa.jit(lambda graph, other: pa.cond(graph.sum() > 0, lambda: graph + other, lambda: graph - other))(graph(), graph()),
-     "a merge makes a sparse array inside then\n  why: its size is known only when the kernel runs, and a region's results have fixed sizes\n"
-     "  try: compute it outside of the region, or make it dense"),
+     "then returns a sparse array, the result of add\n  why: its size is known only when the kernel runs, and a region's results have fixed sizes\n"
+     "  try: compute it outside of the region, or return it dense with .toarray()"),
     ("median", errors.UnsupportedError, lambda: pa.jit(lambda x: np.median(x))(X),
      "median is not compiled\n  why: it has no affine form\n  try: call np.median outside the compiled function"),
     ("a mask in a loop", errors.UnsupportedError, lambda: pa.jit(lambda x: pa.fori_loop(0, 3, lambda i, s: s + pa.sum(pa.cumulative_sum(x[x > 0])), pa.sum(x)))(X),

@@ -158,7 +158,8 @@ def _entered(tracer: Tracer, factors: Sequence[Factor], out: Labels, extents: Ma
     alone = sum(a.is_sparse for a, _ in factors) == 1
     for array, labels in factors:
         found = tracer.selected.get(array.name)
-        if found is None or len(set(labels)) != len(labels) or not (alone or labels[found.dimension : found.dimension + 1] == out[:1]):
+        here = found is not None and found.select.region is tracer.regions[-1]  # a selection holds nothing that could enter a loop or branch
+        if found is None or not here or len(set(labels)) != len(labels) or not (alone or labels[found.dimension : found.dimension + 1] == out[:1]):
             new.append((array, labels))
             continue
         row = f"{labels[found.dimension]}/{len(more)}"

@@ -85,6 +85,10 @@ class Array:
         return self.type.pattern is not None
 
 
+class NothingTraced(TraceError):
+    """A function of arrays was given plain numbers only, outside of a trace."""
+
+
 class Selected:
     """What a sparse array holds of another one: `source` entered along `dimension` by the selection `select`."""
 
@@ -126,6 +130,7 @@ class Tracer:
         self.alike: dict[str, Array] = {}  # by pattern made: the same elements along another pattern, with zeros stored
         self.selected: dict[str, Selected] = {}  # by pattern made
         self.joins: dict[object, str] = {}
+        self.home: dict[str, Region] = {}  # by pattern made: the region that makes it
         self.conversions: dict[tuple[str, tuple[int, ...], int], Array] = {}
         self.meanings: dict[object, str] = {}  # by step without its names: the first array computed so
         self.same: dict[str, str] = {}  # arrays that are computed as an earlier one is
@@ -204,10 +209,9 @@ class Tracer:
             )
         for region in self.regions[self.regions.index(array.region) + 1 :]:
             if array.name not in region.inputs:
-                if array.type.pattern is not None and array.type.pattern.owner != array.name:
+                if array.type.pattern is not None and array.type.pattern.owner != array.name:  # with what it lies along
                     owner = array.type.pattern.owner
-                    region.inputs.setdefault(owner, self.types[owner])
-                    region.taken.setdefault(owner, self.types[owner])
+                    self.use(self._owner(owner))
                 region.inputs[array.name] = array.type
                 region.taken[array.name] = array.type
         return array.name
@@ -249,6 +253,8 @@ class Tracer:
         region = self.regions[-1]
         region.steps.append(step)
         self.types[step.target] = step.type
+        if tn.owns_a_pattern(step):
+            self.home[step.target] = region
         if not isinstance(step, (tn.Join, tn.Select, tn.Spread, tn.Listing)) and (self._read_sparse or step.within):
             found = owners_that_must_be_unique(step, self.types)
             self.needs_unique.update(dict.fromkeys(i.name for i in self.inputs if i.name in found))
@@ -277,13 +283,16 @@ class Tracer:
             return None
         return owner, tuple(pattern.dims)
 
+    def _owner(self, name: str) -> Array:
+        """What owns a pattern: a sparse argument, or what a step made."""
+        return self.array_type(self, self.home.get(name, self.root), name, self.types[name])
+
     def within(self, array: Array, names: Sequence[str]) -> tn.Within:
         """The stored coordinates of a sparse array, said of its pattern's owner."""
         pattern = array.type.pattern
         assert pattern is not None
         if pattern.owner != array.name and len(self.regions) > 1:
-            owner = self.array_type(self, self.root, pattern.owner, self.types[pattern.owner])
-            self.use(owner)
+            self.use(self._owner(pattern.owner))
         return in_owner(pattern, tuple(names)) if names else tn.Within(pattern.owner, ())
 
     # -- values
@@ -303,7 +312,7 @@ class Tracer:
     def stack_of(self, values: Sequence[Any]) -> Array:
         """A list of plain numbers as an array. Lists that hold traced arrays are refused."""
         if any(isinstance(v, (Array, SizeValue, Term)) for v in values):
-            raise TraceError("a list of traced arrays is no array", "", "join them with stack(...) or concat(...)")
+            raise TraceError("a list of traced arrays is no array", "", "join them with stack(...) or concat(...); pass a list of numbers as np.asarray(numbers)")
         return self.capture(np.asarray(values))
 
     def scalar(self, value: Any) -> Term:
@@ -363,10 +372,10 @@ def find_tracer(values: Iterable[Any], function: str) -> Tracer:
     """The trace that the values belong to. Raises TraceError if no value is traced."""
     found = tracer_among(values)
     if found is None:
-        raise TraceError(
+        raise NothingTraced(
             f"{function} needs a traced array",
             "no argument belongs to a function that is being compiled",
-            "call it inside a function decorated with jit",
+            "pass an array, or call it inside a function decorated with jit",
         )
     return found
 

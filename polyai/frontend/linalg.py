@@ -229,8 +229,9 @@ def _sparse_diagonal(tracer: Tracer, a: Array, length: sx.Size, offset: int) -> 
     a = tracer.alike.get(a.name, a)
     i, k = tracer.indices(a.extents)
     on = apply("eq", index_term(i) + offset if offset else index_term(i), index_term(k))
-    picked = apply("where", on, tracer.read(a, (i, k)), 0)
-    whole = tracer.emit("diagonal", (i,), reduced("add", (k,), picked, (tracer.within(a, (i.name, k.name)),)))
+    is_bool = a.type.dtype.kind == "b"
+    picked = apply("where", on, tracer.read(a, (i, k)), False if is_bool else 0)
+    whole = tracer.emit("diagonal", (i,), reduced("or" if is_bool else "add", (k,), picked, (tracer.within(a, (i.name, k.name)),)))
     if length == i.extent:
         return whole
     (j,) = tracer.indices((length,))

@@ -79,7 +79,10 @@ def converted(array: Array, order: tuple[int, ...], bits: int | None = None, *, 
     `sorted` promises that the elements of each row (or column, as `order` says) are stored in order: the kernel checks it.
     """
     tracer = array.tracer
-    if len(tracer.regions) > 1 and array.rank == 2 and (found := tracer.argument(array)) is not None:  # once, not in each round
+    if len(tracer.regions) > 1 and array.region is tracer.root:  # once, not in each round
+        with tracer.outside():
+            return converted(array, order, bits, sorted=sorted)
+    if len(tracer.regions) > 1 and array.rank == 2 and (found := tracer.argument(array)) is not None:
         argument, dims = found
         with tracer.outside():
             return converted(argument if dims == (0, 1) else turned(argument), order, bits, sorted=sorted)
@@ -208,13 +211,12 @@ def entered(array: Array) -> Array:
 
 
 def join(tracer: Tracer, indices: Sequence[tn.Index], clauses: Clauses, order: tuple[int, ...], bits: int) -> tn.Within:
-    """The coordinates `indices` that fulfil all clauses; equal joins are made once."""
+    """The coordinates `indices` that fulfil all clauses; equal joins of one region are made once."""
     place = {i.name: n for n, i in enumerate(indices)}
     shape = tuple(i.extent for i in indices)
-    key = (shape, order, bits, tuple(tuple((w.tensor, tuple(place[v] for v in w.indices)) for w in clause) for clause in clauses))
+    key = (tracer.regions[-1], shape, order, bits, tuple(tuple((w.tensor, tuple(place[v] for v in w.indices)) for w in clause) for clause in clauses))
     name = tracer.joins.get(key)
     if name is None:
-        refuse_in_regions(tracer, "a merge")
         _lists_are_countable(tracer, [shape[d] for d in order[1:]])
         name = tracer.joins[key] = tracer.sparse_name("joined")
         own = tracer.indices(shape)

@@ -20,6 +20,7 @@ import numpy as np
 
 from polyai.errors import UnsupportedError
 from polyai.frontend import keys, merging
+from polyai.frontend.assembling import as_row
 from polyai.frontend.core import Array, Selected, Tracer, index_expr, index_term
 from polyai.frontend.pointwise import broadcast
 from polyai.frontend.term import Term, apply, number, reduced
@@ -43,6 +44,8 @@ def getitem(a: Array, key: tuple[Any, ...]) -> Any:
     """`a[key]` of a sparse matrix: sparse, but for rows, columns and single elements, which are dense. Of SciPy's `spmatrix` a row is
     a matrix of one row, and a column one of one column."""
     tracer = a.tracer
+    if a.rank == 1 and len(key) <= 1:
+        return getitem(as_row(a), (0, *key))
     if a.rank != 2:
         raise UnsupportedError(f"indexing of the sparse {tracer.text(a)} with {a.rank} dimensions", "indexed are matrices", "use .toarray(), or index before the call")
     parts = keys.parts_of(a, key)

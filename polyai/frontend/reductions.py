@@ -110,8 +110,8 @@ def _extreme(monoid: str, x: Any, axis: Any, keepdims: bool) -> Array:
     axes = normalized_axes(axis, a.rank, monoid)
     not_empty(a, axes, monoid)
     if a.type.dtype.kind == "b":
-        logical = "or" if monoid == "max" else "and"
-        return fold(monoid, logical, [dense(a, monoid)], axes, keepdims)
+        keepdims = keepdims or (a.is_matrix and axis is not None)
+        return fold(monoid, "or", [a], axes, keepdims) if monoid == "max" else _all(a, axes, keepdims, monoid)
     if not a.is_sparse:
         return fold(monoid, monoid, [a], axes, keepdims)
     keepdims = keepdims or (a.is_matrix and axis is not None)
@@ -195,8 +195,17 @@ def all(x: Any, axis: Any = None, keepdims: bool = False, *, within: Any = None)
     """Whether no element is zero."""
     if notation.is_reduction(x):
         return notation.reduction("and", x, axis, within)
-    a = dense(_given(x, "all"), "all")
-    return fold("all", "and", [a], normalized_axes(axis, a.rank, "all"), keepdims, lambda e: e if e.dtype.kind == "b" else e != 0)
+    a = _given(x, "all")
+    return _all(a, normalized_axes(axis, a.rank, "all"), keepdims, "all")
+
+
+def _all(a: Array, axes: tuple[int, ...], keepdims: bool, stem: str) -> Array:
+    """Whether no element is zero; of a sparse array, whether as many are stored and not zero as there are."""
+    truth: Rule = lambda e: e if e.dtype.kind == "b" else e != 0  # noqa: E731
+    if not a.is_sparse:
+        return fold(stem, "and", [a], axes, keepdims, truth)
+    total = _elements(a, axes)
+    return fold(stem, "add", [a], axes, keepdims, lambda e: convert(truth(e), dt.i64), lambda n: apply("eq", n, total))
 
 
 def count_nonzero(x: Any, axis: Any = None, keepdims: bool = False) -> Any:

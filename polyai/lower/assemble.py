@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from polyai.errors import UnsupportedError, VerifyError
 from polyai.loop import build as b
 from polyai.loop import nodes as lp
-from polyai.loop.walks import all_stmts, map_operands
+from polyai.loop.walks import all_exprs, all_stmts, map_operands
 from polyai.lower.sizes import size_expr
 from polyai.lower.storage import index_dtype, stored
 from polyai.poly import nodes as po
@@ -158,6 +158,10 @@ class _Assembly:
                 if name in self.used:
                     arrays.append(lp.Param(name, type_.dtype, "input", self.extents(type_)))
                 continue
+            if type_.format is None:  # values along the pattern of another one
+                if name in self.used:
+                    arrays.append(lp.Param(name, type_.dtype, "input", self.shapes.get(name) or self.extents(type_)))
+                continue
             owner = stored(name, type_)
             bits = type_.format.index_bits if type_.format is not None else 64
             arrays += [
@@ -191,9 +195,23 @@ class _Assembly:
 
     def memory(self, stem: str, type_: tn.TensorType) -> str:
         """A new array of the kernel."""
+        return self.space(stem, type_.dtype, self.extents(type_))
+
+    def space(self, stem: str, dtype: dt.DType, extents: tuple[lp.LoopExpr, ...]) -> str:
+        """A new array of the kernel with these extents."""
         name = self.names.fresh(stem)
-        self.allocations.append(lp.Alloc(name, type_.dtype, self.extents(type_), lp.Space.KERNEL))
+        self.allocations.append(lp.Alloc(name, dtype, extents, lp.Space.KERNEL))
         return name
+
+    def result(self, kernel: lp.Kernel, name: str, type_: tn.TensorType) -> str:
+        """Memory for a result of a segment that later steps read. Values along a pattern that the kernel is given are as the segment stores them."""
+        if type_.pattern is None or type_.pattern.owner not in self.inputs:
+            return self.memory(name, type_)
+        extents = next(p.extents for p in kernel.params if p.name == name)
+        assert extents is not None
+        for extent in extents:
+            self.sizes.update((n.name, None) for n in all_exprs(extent) if isinstance(n, lp.Var))
+        return self.space(name, type_.dtype, extents)
 
     # Regions
 
@@ -205,9 +223,10 @@ class _Assembly:
             match part:
                 case tn.Program():
                     given, scop = next(self.pieces)
+                    kernel = self.lower(scop, given)
                     for name in (o for o in given.outputs if all(i.name != o for i in given.inputs)):
-                        where[name] = wanted[name] if name in wanted else self.memory(name, types[name])
-                    out += self.segment(self.lower(scop, given), where)
+                        where[name] = wanted[name] if name in wanted else self.result(kernel, name, types[name])
+                    out += self.segment(kernel, where)
                 case tn.Extern():
                     for name in part.targets:
                         where[name] = wanted[name] if name in wanted else self.memory(name, types[name])

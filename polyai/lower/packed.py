@@ -35,6 +35,8 @@ from polyai.lower.emitter import Emitter, Level
 from polyai.lower.stream import Streams
 from polyai.poly import nodes as po
 from polyai.scalar import dtype as dt
+from polyai.shapes.expr import Size, symbol
+from polyai.shapes.facts import Facts, Truth
 from polyai.tensor import nodes as tn
 from polyai.term.node import node
 
@@ -74,7 +76,7 @@ class Packed:
 
     def begin(self, stream: po.Stream, loop: Loop, name: str, upper: lp.LoopExpr) -> tuple[lp.Var, lp.LoopExpr, lp.LoopExpr]:
         """Begin a part: its number, the rows it has."""
-        if loop.lower != b.ZERO or loop.step != 1 or upper != self.out.size(stream.rows):
+        if loop.lower != b.ZERO or loop.step != 1 or not self._are_all(upper, stream.rows):
             raise VerifyError(f"the rows of {stream.name} are not filled by one loop over all of them")
         chunk = b.var(self.out.names.fresh("chunk"))
         self.out.levels.append(Level([]))
@@ -86,6 +88,17 @@ class Packed:
             start = b.where(b.compare("lt", b.ZERO, first), b.convert(before, dt.i64), b.ZERO)
         self.cursors[stream.name] = self.streams.register(f"{stream.name}_cursor", start)
         return chunk, first, last
+
+    def _are_all(self, upper: lp.LoopExpr, rows: Size) -> bool:
+        """Whether a loop up to `upper` runs over all rows: isl may write a size as another one that the facts make equal."""
+        if upper == self.out.size(rows):
+            return True
+        if not isinstance(upper, (lp.Const, lp.Var)):
+            return False
+        found: Size = symbol(upper.name) if isinstance(upper, lp.Var) else int(upper.value)  # type: ignore[arg-type]
+        zero = (f.size for f in self.out.program.facts if f.relation == "zero")
+        nonnegative = (f.size for f in self.out.program.facts if f.relation == "nonnegative")
+        return Facts((), tuple(nonnegative), tuple(zero)).prove(rows, "==", found) is Truth.YES
 
     def end_row(self, stream: po.Stream, end: lp.LoopExpr) -> None:
         """A row is stored: the next one begins where it ends."""

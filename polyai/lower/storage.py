@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from polyai.errors import VerifyError
+from polyai.errors import UnsupportedError, VerifyError
 from polyai.loop import build as b
 from polyai.loop import nodes as lp
 from polyai.poly import nodes as po
@@ -141,7 +141,11 @@ class Storage:
             return None
         d, fibre = found[-1]
         if fibre.tensor not in self.stored:
-            raise VerifyError(f"{array.name} lies along {fibre.tensor}, whose fibres nobody counted", "patterns that hold arrays are assembled")
+            raise UnsupportedError(
+                f"{array.name} is a sparse array made inside a branch or a loop, and stored there",
+                "how much it holds is known only when the kernel runs; sums over it are compiled, and products with dense arrays",
+                "compute it outside of the region, or make it dense",
+            )
         levels = self.stored[fibre.tensor].type.format
         if levels is None:
             raise VerifyError(f"{fibre.tensor} has no format")

@@ -133,7 +133,7 @@ def run(
             results[f"{plan.fills}.end1"] = positions[1:]
         for name, p in stage.results:
             if name not in results:
-                results[name] = given[name] if name in given else _room(p, plan, values, empty)
+                results[name] = given[name] if name in given else _room(p, plan, values, arrays, empty)
         slots = [values[name] if kind == SIZE else address(results[name] if kind == RESULT else arrays[name]) for kind, name in stage.slots]
         launch(kernels[number], slots, values)
         if stage.packed:
@@ -244,8 +244,9 @@ def _fitting(total: int, plan: Plan) -> int:
     return total
 
 
-def _room(p: Parameter, plan: Plan, values: Mapping[str, int], empty: Empty) -> Array:
-    """Memory for a result of a phase."""
+def _room(p: Parameter, plan: Plan, values: Mapping[str, int], arrays: Mapping[str, Array], empty: Empty) -> Array:
+    """Memory for a result of a phase. Along the pattern of an argument there are as many elements as it has: blocks and padding hold more
+    than is stored."""
     dtype = to_numpy(dt.BY_NAME[p.dtype])
     shape: tuple[int, ...]
     if p.name == f"{plan.counts}.pos1":
@@ -256,7 +257,10 @@ def _room(p: Parameter, plan: Plan, values: Mapping[str, int], empty: Empty) -> 
         known = plan.shapes.get(p.name)
         if known is None:
             raise VerifyError(f"a phase writes {p.name}, of which its plan says nothing")
-        shape = (values[tn.nnz_of(known)],) if isinstance(known, str) else tuple(evaluate(unpacked(s), values) for s in known)
+        if not isinstance(known, str):
+            shape = tuple(evaluate(unpacked(s), values) for s in known)
+        else:
+            shape = arrays[f"{known}.val"].shape if f"{known}.val" in arrays else (values[tn.nnz_of(known)],)
     total = dtype.itemsize
     for extent in shape:
         total *= extent

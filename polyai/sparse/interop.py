@@ -191,10 +191,21 @@ def as_rows(value: Any, order: tuple[int, ...] = ()) -> Any:
     if own is not None:
         if len(own.shape) != 2:
             raise UnsupportedError(f"an array with {len(own.shape)} dimensions", "only matrices have rows", "use einsum, or make it dense")
-        value = to_scipy(replace(own, format=with_fill(own.format, 0)))
+        bits, value = own.format.index_bits, to_scipy(replace(own, format=with_fill(own.format, 0)))
+    else:
+        bits = 64 if any(a.dtype != np.int32 for a in _index_arrays(value)) else 32
     if value.ndim != 2:
         raise UnsupportedError(f"an array with {value.ndim} dimensions", "only matrices have rows", "use einsum, or make it dense")
-    return value.tocsr()
+    return _as_wide(value.tocsr(), bits)
+
+
+def _as_wide(rows: Any, bits: int) -> Any:
+    """A CSR matrix that nobody else has, with indices of as many bits: SciPy's choice depends on what is stored, a kernel's format does not.
+    Wider ones stay if what is stored does not fit."""
+    index = np.dtype(f"i{max(bits, 32) // 8}")
+    if rows.indices.dtype != index and max(rows.nnz, *rows.shape) <= np.iinfo(index).max:
+        rows.indices, rows.indptr = rows.indices.astype(index), rows.indptr.astype(index)
+    return rows
 
 
 def _as_lists(value: Any, order: tuple[int, ...]) -> Storage:

@@ -265,7 +265,7 @@ REFUSED: list[tuple[str, Call, type[PolyAIError], str]] = [
     ("concatenate", lambda A, B: pa.concatenate([A, B.toarray()]), UnsupportedError, "of sparse arrays and the dense"),
     ("searched factor", lambda A, B: pa.einsum("ij,kj,ik,ij->ik", A, B, A @ B.T, B), UnsupportedError, "would be searched"),
     ("product in a branch", lambda A, B: pa.cond(A.sum() > 0, lambda: A @ B.T, lambda: B @ A.T), UnsupportedError, "makes a sparse array inside then"),
-    ("sum in a branch", lambda A, B: pa.cond(A.sum() > 0, lambda a, b: a + b, lambda a, b: a - b, A, B), UnsupportedError, "a merge makes a sparse array inside then"),
+    ("sum in a branch", lambda A, B: pa.cond(A.sum() > 0, lambda a, b: a + b, lambda a, b: a - b, A, B), UnsupportedError, "then returns a sparse array"),
     ("sparse state", lambda A, B: pa.while_loop(lambda x: x.sum() > 0, lambda x: x + B, A), UnsupportedError, "while_loop of the sparse A"),
     ("nnz of dense", lambda A, B: (A @ A.sum(axis=0)).nnz, TraceError, "dense"),
 ]  # fmt: skip

@@ -138,6 +138,9 @@ class _Background:
         """One owner stays sparse: the background, then its stored elements; the others are as large as the result: dense copies."""
         implied = needed(support(step.body, self.types))
         keep = implied[0] if implied else uncovered[0]
+        if self._is_padded(keep):
+            self._append(self._dense_reads(step, uncovered))
+            return
         others = [w for w in uncovered if w != keep]
         if others:
             step = self._dense_reads(step, others)
@@ -170,8 +173,20 @@ class _Background:
             whole = Load(tensor, tuple(var(i) for i in indices), type.dtype)
             kept = stored_at(whole, self.types)
             assert kept is not None
+            if self._is_padded(kept):
+                base = self.names.fresh(f"{tensor}_zeros")
+                self._append(Comprehension(base, type, indices, zero(type.dtype)))
+                exact = {i.name: self.names.fresh(stem(i.name)) for i in indices}
+                monoid = "or" if type.dtype.kind == "b" else "add"
+                self._append(rename(Scatter(self.dense[tensor], type, base, monoid, indices, tuple(var(i) for i in indices), whole, (kept,)), exact))
+                return self.dense[tensor]
             self._map(Comprehension(self.dense[tensor], type, indices, whole), [kept])
         return self.dense[tensor]
+
+    def _is_padded(self, within: Within) -> bool:
+        """Whether what is written along the pattern would be overwritten by its padding: sums take none."""
+        form = self.types[within.tensor].format
+        return form is not None and form.padded
 
     # --- reductions ---
 

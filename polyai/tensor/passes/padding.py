@@ -103,8 +103,9 @@ class _Padding:
         return dataclasses.replace(self.given, inputs=inputs, body=body, outputs=outputs, sizes=(*self.given.sizes, *sizes))
 
     def _inputs(self, given: Input) -> Iterator[Input]:
-        if given.name not in self.owners:
-            yield given
+        along = None if given.type.pattern is None else given.type.pattern.owner
+        if given.name not in self.owners:  # values that were computed along it are where its own are
+            yield given if along not in self.owners else Input(given.name, TensorType(given.type.dtype, self._shape(along)))
             return
         format, shape = self._format(given.name), self._shape(given.name)
         index = dt.BY_NAME[f"i{format.index_bits}"]

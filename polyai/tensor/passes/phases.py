@@ -44,6 +44,7 @@ from polyai.tensor.bodies import (
 from polyai.tensor.nodes import (
     Comprehension,
     Cond,
+    Extern,
     Input,
     Join,
     Listing,
@@ -64,7 +65,7 @@ from polyai.tensor.nodes import (
     targets_of,
     types_of,
 )
-from polyai.tensor.passes import selections
+from polyai.tensor.passes import selections, walks
 from polyai.tensor.passes.counting import Counting
 from polyai.term.node import node
 
@@ -103,7 +104,8 @@ def run(program: Program, *, how: str = "packed") -> tuple[Phase, ...]:
     selected = selections.run(program)
     program = _with_rows_last(selected.program)
     made = {step.target: step for step in program.body if isinstance(step, (Join, Scatter, Spread)) and owns_a_pattern(step)}
-    if not made and not any(isinstance(step, Listing) for step in program.body):
+    types = types_of(program)
+    if not made and not any(isinstance(step, Listing) or walks.reread(step, types) for step in program.body):
         return (Phase(program),)
     return _Cut(program, made, how, selected).phases()
 
@@ -238,6 +240,12 @@ class _Cut(Counting):
         bounding: str = "",
         packed: bool = False,
     ) -> None:
+        needed = self._closure(goals, ready, done, more, counting)
+        if counting or filling or bounding:  # kernels of their own, without loops and branches
+            for step in needed:
+                if isinstance(step, (Extern, Cond, While)) and not ready.keys() >= set(step.targets):
+                    self._add(out, list(step.targets), ready, shared, done)
+                    ready.update(zip(step.targets, step.types))
         self._list(out, self._closure(goals, ready, done, more, counting), ready, shared, done)
         steps = self._closure(goals, ready, done, more, counting)
         exported = [n for s in steps for n in targets_of(s) if n in shared and n not in goals]
@@ -284,16 +292,24 @@ class _Cut(Counting):
         return step.requires if isinstance(step, Scatter) else ()
 
     def _list(self, out: list[Phase], steps: Sequence[Step], ready: dict[str, TensorType], shared: frozenset[str], done: set[str]) -> None:
-        """Have the tensors computed that `steps` read as lists."""
+        """Have the tensors computed that `steps` read as lists, or by a second walk of what they lie along."""
+        inputs = {i.name for i in self.program.inputs}
         for step in steps:
+            for name in sorted(walks.reread(step, self.types) - inputs - ready.keys()):
+                if self._owner_of(name) in inputs | done:  # else they are stored with their pattern
+                    self._add(out, [name], ready, shared, done)
+                    ready[name] = self.types[name]
             if not isinstance(step, Listing) or step.target in ready:
                 continue
-            inputs = {i.name for i in self.program.inputs}
             if step.of not in inputs and step.of not in self.made and step.of not in ready:
                 self._add(out, [step.of], ready, shared, done)
                 ready[step.of] = self.types[step.of]
             ready[step.target] = step.type
             self.aliases[step.target] = f"{step.of}.val" if step.of in inputs or step.of in self.made else step.of
+
+    def _owner_of(self, name: str) -> str:
+        pattern = self.types[name].pattern
+        return "" if pattern is None else pattern.owner
 
     def _is_walked(self, name: str) -> bool:
         """Whether somebody wants the coordinates of a pattern, beside its values."""
@@ -308,6 +324,8 @@ class _Cut(Counting):
         if name in self.program.outputs:
             return True
         for step in self.program.body:
+            if isinstance(step, (Extern, Cond, While)) and name in read_by(step):
+                return True
             roots = (step.body, *(step.at if isinstance(step, Scatter) else ())) if isinstance(step, (Comprehension, Scatter)) else ()
             if any(load.array == name for root in roots for load in loads(root)) or (isinstance(step, Listing) and step.of == name):
                 return True

@@ -35,10 +35,10 @@ from polyai.tensor.nodes import (
     Program,
     Reduce,
     Scatter,
+    Spread,
     Step,
     TensorType,
     nnz_of,
-    owns_a_pattern,
     pushes,
     targets_of,
 )
@@ -59,7 +59,7 @@ def _region(program: Program) -> Program:
     for step in _selections(program):
         program = _Sift(_without_maps(program, nnz_of(step.target)), step).program() or program
     program = run(program)
-    if any(isinstance(step, Listing) or owns_a_pattern(step) for step in program.body):
+    if any(isinstance(step, (Listing, Spread)) or (isinstance(step, Scatter) and pushes(step)) for step in program.body):
         raise UnsupportedError(*selections_in(program.name))
     return program
 
