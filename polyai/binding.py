@@ -35,7 +35,7 @@ from polyai.scalar.dtype import to_numpy
 from polyai.shapes import expr as sx
 from polyai.shapes.bucket import Never, Policy
 from polyai.shapes.expr import Size
-from polyai.sparse import interop
+from polyai.sparse import interop, results
 from polyai.sparse.format import Format, shared, with_fill
 from polyai.sparse.storage import Storage
 from polyai.sparse.tensor import SparseArray
@@ -545,7 +545,7 @@ class Variant:
         parts = {"pos1": arrays[f"{pattern.owner}.pos1"], "crd1": arrays[f"{pattern.owner}.crd1"], "val": stored}
         shape = self._shape(self._types[name].shape, values)
         matrix = any(isinstance(o, ArrayOut) and self._outputs[o.position] == name and o.is_matrix for o in self.traced.outputs)
-        return interop.made(kind, shape, parts, matrix, tidy=True)
+        return results.made(kind, shape, parts, matrix, tidy=True)
 
     def _listed(self, name: str, form: Format, arrays: Mapping[str, Array], values: Mapping[str, int], described: Mapping[str, interop.Described]) -> Any:
         """A result of more than two dimensions: a SparseArray, or SciPy's COO if all sparse arguments are SciPy's."""

@@ -17,8 +17,8 @@ from polyai.errors import ShapeError, SparseStructureError, UnsupportedError
 from polyai.frontend import merging, sparse
 from polyai.frontend.arguments import has_traced
 from polyai.scalar import dtype as dt
+from polyai.sparse import fitting, interop
 from polyai.sparse import format as fm
-from polyai.sparse import interop
 from polyai.sparse.format import Format
 from polyai.sparse.interp import walk
 from polyai.sparse.prepared import Prepared
@@ -158,7 +158,7 @@ def _compiled(array: Any, format: str) -> Any:
 
 def _seems_ordered(array: Any, outer: int) -> bool:
     """Whether a few neighbours are in lexicographic order, dimension `outer` first."""
-    lists = interop.coords_of(array)
+    lists = fitting.coords_of(array)
     first, second = lists[outer], lists[1 - outer]
     if not first.ndim == second.ndim == 1 or first.dtype.kind not in "iu" or second.dtype.kind not in "iu":
         return False  # the call says what is wrong

@@ -23,7 +23,7 @@ from polyai.runtime.launch import Runtime
 from polyai.runtime.phases import Phase, PhasesSpec, make_phases
 from polyai.scalar.dtype import BY_NAME, DType
 from polyai.shapes.code import unpacked
-from polyai.sparse import interop
+from polyai.sparse import interop, results
 from polyai.sparse.format import Format
 from polyai.tensor import nodes as tn
 
@@ -215,4 +215,4 @@ def _scalar(value: Array, *args: Any) -> Any:
 def _finished(kind: str, is_matrix: bool, shape: tuple[Any, ...], positions: Array, crd: Array, val: Array, *args: Any) -> Any:
     """The sparse result of a native call."""
     extents = tuple([e if isinstance(e, int) else args[e[1]].shape[e[2]] for e in shape])
-    return interop.made(kind, extents, {"pos1": positions, "crd1": crd, "val": val}, is_matrix, tidy=True)
+    return results.made(kind, extents, {"pos1": positions, "crd1": crd, "val": val}, is_matrix, tidy=True)

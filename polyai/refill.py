@@ -20,7 +20,7 @@ from polyai.runtime.kernel import Kernel
 from polyai.runtime.launch import Runtime
 from polyai.scalar.dtype import BY_NAME, to_numpy
 from polyai.shapes.expr import evaluate
-from polyai.sparse import interop
+from polyai.sparse import interop, results
 from polyai.tensor import nodes as tn
 
 Array = NDArray[Any]
@@ -122,4 +122,4 @@ class Refill:
             return None
         variant.ticks += variant.runtime.ticks() - began
         variant.served += 1
-        return interop.made(self.kind, self.shape, {**self.parts, "val": made}, self.matrix, tidy=True)
+        return results.made(self.kind, self.shape, {**self.parts, "val": made}, self.matrix, tidy=True)

@@ -28,6 +28,7 @@ from polyai.shapes.guard import Guard as LateGuard
 from polyai.sparse import interop
 from polyai.sparse.format import Format
 from polyai.sparse.level import length_of
+from polyai.sparse.results import line
 from polyai.tensor import nodes as tn
 from polyai.term.late import late
 from polyai.term.node import node
@@ -190,7 +191,7 @@ class Traced:
         for o in self.outputs:
             if isinstance(o, ArrayOut):
                 found = results[o.position]
-                out.append(interop.line(found) if o.line else int(found) if o.number else found)
+                out.append(line(found) if o.line else int(found) if o.number else found)
             elif isinstance(o, SizeOut):
                 out.append(sx.evaluate(o.size, values))
             else:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyai.errors import DTypeError, ShapeError, SparseStructureError
-from polyai.sparse import interop
+from polyai.sparse import interop, results
 
 Array = NDArray[Any]
 
@@ -65,7 +65,7 @@ def block_diagonal(matrices: Sequence[Any], dtype: Any = None) -> BlockDiagonal:
         val = np.concatenate([v if len(v) == n else v[:n] for (_, _, v), n in zip(listed, counts)], dtype=wanted, casting="unsafe")
         _check(pos, given, ends, shapes[:, 1], stored)
         crd = np.add(given, np.repeat(columns[:-1], counts), dtype=index, casting="unsafe")
-    return BlockDiagonal(interop.made("csr", (int(ends[-1]), int(columns[-1])), {"pos1": pos, "crd1": crd, "val": val}, False, False), ends, columns)
+    return BlockDiagonal(results.made("csr", (int(ends[-1]), int(columns[-1])), {"pos1": pos, "crd1": crd, "val": val}, False, False), ends, columns)
 
 
 def _ends(lengths: Array) -> Array:

@@ -31,6 +31,7 @@ from polyai.errors import SparseStructureError, UnsupportedError
 from polyai.scalar.dtype import DType, from_numpy
 from polyai.shapes.expr import evaluate
 from polyai.sparse import pack
+from polyai.sparse.fitting import arrays_fit, bad, coords_of, fibres_fit, in_range
 from polyai.sparse.foreign import adopt, is_foreign, unordered_coo
 from polyai.sparse.format import Format, bsr, csc, csr, dia, rows, with_fill
 from polyai.sparse.interp import walk
@@ -43,11 +44,6 @@ from polyai.sparse.verify import arrays_are_complete, coordinates_are_in_range, 
 Array = NDArray[Any]
 
 _IN_PLACE = ("csr", "csc", "bsr", "dia", "coo")
-_REBUILD = "rebuild it: type(A)((A.data, A.indices, A.indptr), shape=A.shape), then A.check_format(full_check=True)"
-
-_REBUILD_DIA = "rebuild it: scipy.sparse.dia_array((data, offsets), shape=A.shape)"
-
-
 class Described(NamedTuple):
     """What a kernel needs to know of one sparse value.
 
@@ -168,7 +164,7 @@ def _described(value: Any) -> Described | None:
     origin = value.format
     holder = _listed(value)
     kind = holder.format
-    nnz = _check(holder, kind)
+    nnz = arrays_fit(holder, kind)
     shape = tuple(map(int, holder.shape))
     if len(shape) == 1:
         kind = "coo"
@@ -334,20 +330,10 @@ def _listed(value: Any) -> Any:
     return as_csr(value)
 
 
-def coords_of(value: Any) -> tuple[Array, ...]:
-    """The lists of coordinates of a matrix in COO, one for each dimension."""
-    found = getattr(value, "coords", None)  # SciPy 1.13 and later
-    return tuple(found) if found is not None else (value.row, value.col)
-
-
 def _index_arrays(value: Any) -> tuple[Array, ...]:
     if value.format == "dia":
         return (value.offsets,)
     return coords_of(value) if value.format == "coo" else (value.indptr, value.indices)
-
-
-def _bad(what: str, why: str, remedy: str = _REBUILD) -> SparseStructureError:
-    return SparseStructureError(what, why, remedy)
 
 
 def validate(value: Any) -> int:
@@ -361,58 +347,7 @@ def validate(value: Any) -> int:
         arrays_are_complete(own)
         return own.positions()[-1]
     value = _listed(value)
-    return _check(value, value.format)
-
-
-def _check(value: Any, kind: str) -> int:
-    data = value.data
-    if kind == "dia":
-        return _check_diagonals(value)
-    if kind == "coo":
-        arrays = [(f"coords[{d}]", c) for d, c in enumerate(coords_of(value))]
-    else:
-        arrays = [("indptr", value.indptr), ("indices", value.indices)]
-    if kind == "bsr":
-        _check_blocks(data, value.shape)
-    for name, array in (*arrays, ("data", data)):
-        if array.ndim != 1 and (kind, name) != ("bsr", "data"):
-            raise _bad(f"{kind}: {name} has {array.ndim} dimensions", f"its shape is {array.shape}; a list is needed")
-        if name != "data" and array.dtype.kind not in "iu":
-            raise _bad(f"{kind}: {name} has dtype {array.dtype}", "indices are integers", f"A.{name} = A.{name}.astype(np.int32)")
-    if kind == "coo":
-        for name, array in arrays:
-            if len(array) != len(data):
-                raise _bad(f"coo: {name} has {len(array)} entries", f"data has {len(data)}", "rebuild it from lists of equal length")
-        return len(data)
-    indptr, indices = value.indptr, value.indices
-    major = 1 if len(value.shape) == 1 else value.shape[1 if kind == "csc" else 0]
-    major = major // data.shape[1] if kind == "bsr" else major
-    if len(indptr) != major + 1:
-        axis = {"csc": "columns", "bsr": "block rows"}.get(kind, "rows")
-        raise _bad(f"{kind}: indptr has {len(indptr)} entries", f"{major} {axis} need {major + 1}")
-    if indptr[0] != 0:
-        raise _bad(f"{kind}: indptr[0] is {indptr[0]}", "the first row starts at 0")
-    nnz = int(indptr[-1])
-    if not 0 <= nnz <= min(len(indices), len(data)):
-        raise _bad(f"{kind}: indptr[-1] is {nnz}", f"but there are {len(indices)} indices and {len(data)} values")
-    return nnz
-
-
-def _check_diagonals(value: Any) -> int:
-    offsets, data = value.offsets, value.data
-    if offsets.ndim != 1 or offsets.dtype.kind not in "iu":
-        raise _bad(f"dia: offsets has shape {offsets.shape} and dtype {offsets.dtype}", "a list of integers is needed", _REBUILD_DIA)
-    if data.ndim != 2 or len(data) != len(offsets):
-        raise _bad(f"dia: data has shape {data.shape}", f"{len(offsets)} offsets need as many rows", _REBUILD_DIA)
-    return int(value.nnz)
-
-
-def _check_blocks(data: Array, shape: tuple[int, ...]) -> None:
-    if data.ndim != 3 or 0 in data.shape[1:]:
-        raise _bad(f"bsr: data has shape {data.shape}", "it holds blocks: (blocks, rows, columns)")
-    for name, extent, size in zip(("rows", "columns"), shape, data.shape[1:]):
-        if extent % size:
-            raise _bad(f"bsr: blocks of {size} do not divide {extent} {name}", "every block is whole", "pad the matrix to a multiple")
+    return arrays_fit(value, value.format)
 
 
 def validate_fully(value: Any) -> int:
@@ -427,32 +362,17 @@ def validate_fully(value: Any) -> int:
         return own.positions()[-1]
     value = _listed(value)
     kind = value.format
-    nnz = _check(value, kind)
+    nnz = arrays_fit(value, kind)
     if kind == "dia":
         return nnz  # any offset is good: what lies outside is not stored
     if kind == "coo":
         extents = value.shape
         for d, coordinates in enumerate(coords_of(value)):
-            _in_range(f"coo: coords[{d}]", coordinates, extents[d])
+            in_range(f"coo: coords[{d}]", coordinates, extents[d])
         return nnz
     extent = value.shape[0 if kind == "csc" else -1]
-    _check_fibres(kind, value.indptr, value.indices[:nnz], extent // value.data.shape[2] if kind == "bsr" else extent)
+    fibres_fit(kind, value.indptr, value.indices[:nnz], extent // value.data.shape[2] if kind == "bsr" else extent)
     return nnz
-
-
-def _check_fibres(kind: str, pointers: Array, indices: Array, extent: int) -> None:
-    falls = pointers[1:] < pointers[:-1]
-    if falls.any():
-        at = int(np.argmax(falls))
-        raise _bad(f"{kind}: indptr decreases from {pointers[at]} to {pointers[at + 1]} at {at}", "row pointers never decrease")
-    _in_range(f"{kind}: indices", indices, extent)
-
-
-def _in_range(what: str, indices: Array, extent: int) -> None:
-    if not len(indices) or (indices.min() >= 0 and indices.max() < extent):
-        return
-    at = int(np.argmax((indices < 0) | (indices >= extent)))
-    raise _bad(f"{what}[{at}] is {indices[at]}", f"the extent of that dimension is {extent}")
 
 
 def coordinates(value: Any) -> tuple[Array, ...]:
@@ -535,7 +455,7 @@ def sorted_fibres(described: Described, arrays: Mapping[str, Array]) -> tuple[di
     """
     positions, indices = arrays["pos1"], arrays["crd1"]
     extent = evaluate(described.format.level_extents(described.shape)[1], {})
-    _check_fibres(described.kind, positions, indices, extent)
+    fibres_fit(described.kind, positions, indices, extent)
     major = np.repeat(np.arange(len(positions) - 1), np.diff(positions))
     order = np.lexsort((indices, major))
     ascending = indices[order]
@@ -567,45 +487,6 @@ def summed(described: Described) -> Described | None:
     found = describe(tidy)
     assert found is not None
     return found
-
-
-def made(kind: str, shape: tuple[int, ...], arrays: Mapping[str, Array], is_matrix: bool, tidy: bool) -> Any:
-    """A scipy.sparse value around arrays that nobody else has; `tidy` if its coordinates are in order and unique."""
-    import scipy.sparse as sparse
-
-    cls = getattr(sparse, f"{kind}_{'matrix' if is_matrix else 'array'}")
-    known = None if is_matrix else _attributes(cls, tidy)
-    if known is not None:  # SciPy's constructors look at every array again
-        out = cls.__new__(cls)
-        out.__dict__.update(known, _shape=shape, data=arrays["val"], indices=arrays["crd1"], indptr=arrays["pos1"])
-        return out
-    out = cls((arrays["val"], arrays["crd1"], arrays["pos1"]), shape=shape)
-    if tidy:
-        out.has_canonical_format = True
-    return out
-
-
-def line(row: Any) -> Any:
-    """A matrix of one row in CSR as a `coo_array` of one dimension around the same arrays."""
-    import scipy.sparse as sparse
-
-    out = sparse.coo_array((row.data, (row.indices,)), shape=row.shape[1:])
-    out.has_canonical_format = True
-    return out
-
-
-@cache
-def _attributes(cls: Any, tidy: bool) -> dict[str, Any] | None:
-    """What an empty value of a class holds beside its arrays and its shape, if it is (not) known to be in order; None if it holds these
-    in another way."""
-    empty = cls((0, 0))
-    if tidy:
-        empty.has_canonical_format = True
-    found = dict(empty.__dict__)
-    if not tidy:
-        found.pop("_has_canonical_format", None)
-        found.pop("_has_sorted_indices", None)
-    return found if {"_shape", "data", "indices", "indptr"} <= found.keys() else None
 
 
 def result(kind: str, shape: tuple[int, ...], arrays: Mapping[str, Array], like: Any = None) -> Any:
@@ -649,7 +530,7 @@ def with_values(like: Any, values: Array, dims: tuple[int, ...] | None = None) -
         return made
     described = describe(like)
     if described is None:
-        raise _bad(f"{type(like).__name__} is no scipy.sparse value", "its pattern was asked for", "pass a scipy.sparse array")
+        raise bad(f"{type(like).__name__} is no scipy.sparse value", "its pattern was asked for", "pass a scipy.sparse array")
     return result(described.kind, described.shape, {**arrays_of(like, described), "val": values}, like=like)
 
 
