@@ -243,8 +243,10 @@ def test_methods_and_decorators() -> None:
     np.testing.assert_array_equal(chosen(v, True), v + 1)
     np.testing.assert_array_equal(chosen(v, flag=False), v - 1)
     assert chosen.__doc__ == "Documented." and chosen.__name__ == "chosen"
-    with pytest.raises(pa.errors.TraceError, match="params cannot be traced"):
-        Model().static_scale(v)
+    model = Model()
+    np.testing.assert_array_equal(model.static_scale(v), v * 3)
+    model.scale = 5.0
+    np.testing.assert_array_equal(model.static_scale(v), v * 5)
 
 
 def test_results_are_written_where_they_are_wanted() -> None:

@@ -114,8 +114,9 @@ MESSAGES: list[tuple[str, type[Exception], Callable[[], Any], str]] = [
      "  why: every coordinate of graph is named by others, so that it would be searched\n"
      "  try: multiply two of them first, then take the element-wise product"),
     ("a sum in a branch", errors.UnsupportedError, lambda: pa.jit(lambda graph, other: pa.cond(graph.sum() > 0, lambda: graph + other, lambda: graph - other))(graph(), graph()),
-     "then returns a sparse array, the result of add\n  why: its size is known only when the kernel runs, and a region's results have fixed sizes\n"
-     "  try: compute it outside of the region, or return it dense with .toarray()"),
+     "result 0 has two patterns: the result of add, stored where joined is and the result of subtract, stored where joined_1 is\n"
+     "  why: its values lie along one pattern, which is known before the kernel runs\n"
+     "  try: make all of them dense with .toarray(), or compute all of them along one pattern"),
     ("median", errors.UnsupportedError, lambda: pa.jit(lambda x: np.median(x))(X),
      "median is not compiled\n  why: it has no affine form\n  try: call np.median outside the compiled function"),
     ("a mask in a loop", errors.UnsupportedError, lambda: pa.jit(lambda x: pa.fori_loop(0, 3, lambda i, s: s + pa.sum(pa.cumulative_sum(x[x > 0])), pa.sum(x)))(X),

@@ -295,7 +295,7 @@ def test_attention_keeps_no_matrix_of_pairs() -> None:
     text = str(pa.jit(lambda x: pa.attention(x, x, x)).explain(x))
     assert "one parallel loop over" in text and "for q // 64" in text and "jam=4 for q" in text
     memory = text.partition("\nmemory\n")[2].partition("\n\n")[0]
-    assert "weight: f64 x_seen_0_0_False_max1 x 16, one per thread" in memory, memory
+    assert "weight: f64 8 x x_seen_0_0_False_max1 x 16, one per thread" in memory, memory  # steps of eight rows at a time
 
 
 # -- block-diagonal batches

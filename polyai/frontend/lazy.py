@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 import sys
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -329,7 +330,7 @@ class LazyArray(SparseMethods):
         return protocol.function(function, args, kwargs)
 
     def __array_namespace__(self, api_version: str | None = None) -> Any:
-        return functions
+        return importlib.import_module(functions.__name__)
 
     # -- methods
 

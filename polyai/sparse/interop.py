@@ -189,7 +189,7 @@ def as_rows(value: Any, order: tuple[int, ...] = ()) -> Any:
             raise UnsupportedError(f"an array with {len(own.shape)} dimensions", "only matrices have rows", "use einsum, or make it dense")
         bits, value = own.format.index_bits, to_scipy(replace(own, format=with_fill(own.format, 0)))
     else:
-        bits = 64 if any(a.dtype != np.int32 for a in _index_arrays(value)) else 32
+        bits = 64 if value.format in _IN_PLACE and any(a.dtype != np.int32 for a in _index_arrays(value)) else 32
     if value.ndim != 2:
         raise UnsupportedError(f"an array with {value.ndim} dimensions", "only matrices have rows", "use einsum, or make it dense")
     return _as_wide(value.tocsr(), bits)

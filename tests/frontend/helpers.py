@@ -11,12 +11,17 @@ import scipy.sparse as sp
 from polyai.api import variant_of
 from polyai.frontend.trace import ArrayOut, Traced, trace
 from polyai.options import current, options
+from polyai.sparse.interp import walk
+from polyai.sparse.storage import Storage
 from polyai.tensor.interp import SparseValue, run
 from polyai.tensor.verify import verify
 
 
 def sparse_value(matrix: Any) -> SparseValue:
     """A scipy.sparse value as the interpreter takes it."""
+    if isinstance(matrix, Storage):  # an argument that was put in another order
+        found = walk(matrix.format, matrix.shape, matrix.arrays)
+        return SparseValue(tuple(found.coordinates), matrix.values.reshape(-1)[found.positions], matrix.shape)
     coo = sp.coo_array(matrix)
     return SparseValue(tuple(np.asarray(c) for c in coo.coords), coo.data, tuple(coo.shape))
 
@@ -25,7 +30,7 @@ def arguments(traced: Traced, args: tuple[Any, ...], kwargs: dict[str, Any]) -> 
     raw = traced.arguments(args, kwargs)
     values = traced.values(raw)
     traced.check(values)
-    return {k: sparse_value(v) if sp.issparse(v) else v for k, v in raw.items()}, values
+    return {k: sparse_value(v) if sp.issparse(v) or isinstance(v, Storage) else v for k, v in raw.items()}, values
 
 
 ENGINE = "interp"

@@ -14,8 +14,9 @@ import scipy.sparse as sp
 import polyai as pa
 from polyai.api import runtime as runtime_in_force
 from polyai.options import Options
-from polyai.runtime.blocks import LEAST, SLOTS, SPARE, Blocks
+from polyai.runtime.blocks import SLOTS, SPARE, Blocks
 from polyai.runtime.launch import Runtime
+from polyai.runtime.steps import LEAST
 
 BYTES = np.dtype(np.uint8)
 
