@@ -30,7 +30,7 @@ OWNERS = {
     "sympy": ("shapes",),
     "islpy": ("poly", "lower"),
     "llvmlite": ("machine",),
-    "scipy": ("sparse/interop.py", "runtime/externs.py", "scalar/ops.py", "datasets", "demo.py", "machine/math"),
+    "scipy": ("sparse/interop.py", "sparse/results.py", "runtime/externs.py", "scalar/ops.py", "datasets", "demo.py", "machine/math"),
     "matplotlib": ("plot.py",),
 }
 
