@@ -22,7 +22,7 @@ def table(results: dict[str, Any]) -> str:
     for entry in results["summary"]:
         if "seconds" in entry:
             limits.append(f"| {entry['suite']} | {entry['against']} | {entry['figure']} | {entry['target']} |")
-        else:
+        elif entry["figure"] != "-":
             pairs.setdefault((entry["suite"], entry["against"]), {})[entry["threads"]] = entry
     counts = sorted({n for rows in pairs.values() for n in rows})
     head = ["| program | against |" + "".join(f" {n} thread{'s' if n > 1 else ''} |" for n in counts), "|---|---|" + "---:|" * len(counts)]
