@@ -49,6 +49,10 @@ def last_times(A, x):
     return pa.einsum("...a,a->...", A, x)
 
 
+def test_fill_values_are_read() -> None:
+    assert total(Listed(np.zeros((2, 1), int), np.full(1, 5.0), (2, 2), 1.0)) == 8.0
+
+
 @pytest.mark.parametrize("shape", SHAPES, ids=len)
 @pytest.mark.parametrize("index", [np.int32, np.int64])
 def test_coo_of_any_rank_is_read_in_place(shape: tuple[int, ...], index: Any) -> None:
@@ -184,7 +188,6 @@ def test_sparse_array_takes_what_people_have() -> None:
         (lambda: pa.sparse_array(np.ones((2, 2)), "csf", order=(0, 0)), UnsupportedError, "order=(0, 0)"),
         (lambda: pa.sparse_array(np.ones((2, 2)), "coo", order=(1, 0)), UnsupportedError, "order=(1, 0)"),
         (lambda: pa.sparse_array(np.array(["a", "b"])), DTypeError, ""),
-        (lambda: total(Listed(np.zeros((2, 1), int), np.ones(1), (2, 2), 1.0)), UnsupportedError, "absent elements are 1.0"),
         (lambda: total(Listed(np.zeros((2, 2), int), np.ones(1), (2, 2))), SparseStructureError, "do not fit together"),
         (lambda: total(Listed(np.zeros((0, 1), int), np.ones(1), ())), UnsupportedError, "without dimensions"),
         (lambda: last_times(Listed(np.full((2, 1), 7), np.ones(1), (2, 2)), np.ones(2)), SparseStructureError, "7"),
