@@ -23,6 +23,7 @@ from polyai.sparse.format import Format, coo, csc, csr, rows
 from polyai.sparse.levels.compressed import Compressed
 from polyai.sparse.levels.dense import Dense
 from polyai.tensor import nodes as tn
+from polyai.tensor.bodies import least_clauses
 from polyai.tensor.support import Both, Either, Everywhere, Nowhere, Stored, Support
 
 
@@ -258,7 +259,7 @@ def clauses_of(support: Support) -> Clauses | None:
             return ((within,),)
         case Both(parts):
             found = [c for p in parts for c in (clauses_of(p) or ())]
-            return _least(found)
+            return least_clauses(found)
         case Either(parts):
             out: list[tuple[tn.Within, ...]] = [()]
             for part in parts:
@@ -266,14 +267,7 @@ def clauses_of(support: Support) -> Clauses | None:
                 if inner is None:
                     return None
                 out = [tuple(dict.fromkeys((*a, *b))) for a in out for b in inner]
-            return _least(out)
-
-
-def _least(clauses: Sequence[tuple[tn.Within, ...]]) -> Clauses:
-    """Without clauses that another one implies."""
-    sets = [frozenset(c) for c in clauses]
-    kept = [c for n, c in enumerate(clauses) if not any(s < sets[n] or (s == sets[n] and m < n) for m, s in enumerate(sets))]
-    return tuple(kept)
+            return least_clauses(out)
 
 
 def with_readers(clauses: Clauses, readers: Sequence[tn.Within]) -> Clauses:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, assert_never, cast
 
 from polyai.scalar import dtype as dt
@@ -202,6 +202,12 @@ def parts_within(within: Within, joins: Mapping[str, Join]) -> tuple[Within, ...
         return ()
     names = {i.name: v for i, v in zip(join.indices, within.indices)}
     return renamed_withins(join.parts, names)
+
+
+def least_clauses(clauses: Sequence[tuple[Within, ...]]) -> tuple[tuple[Within, ...], ...]:
+    """Clauses of a join without those that another one implies."""
+    sets = [frozenset(c) for c in clauses]
+    return tuple(c for n, c in enumerate(clauses) if not any(s < sets[n] or (s == sets[n] and m < n) for m, s in enumerate(sets)))
 
 
 def left_out(at: Body) -> tuple[Body, Body | None]:

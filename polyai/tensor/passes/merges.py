@@ -12,10 +12,10 @@ Merges of more than MOST parts are left apart: each loop of theirs would ask eve
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from polyai.scalar.expr import Const, Load, Var
-from polyai.tensor.bodies import joins_of, loads, map_regions, reads_of, reduces, rename, replace_loads, zero
+from polyai.tensor.bodies import joins_of, least_clauses, loads, map_regions, reads_of, reduces, rename, replace_loads, zero
 from polyai.tensor.nodes import Body, Comprehension, Join, Program, Step, TensorType, Within, types_of
 from polyai.tensor.passes import fold
 from polyai.tensor.tree import renamed_withins
@@ -109,15 +109,9 @@ def _clauses(outer: Join, inner: Join) -> tuple[tuple[Within, ...], ...] | None:
         if rest and len(told) != 1:
             return None
         out += [tuple(dict.fromkeys((*c, *rest))) for c in told]
-    least = _least(out)
+    least = least_clauses(out)
     read = dict.fromkeys(w for clause in out for w in clause if all(w not in c for c in least))
     return (*least, *((*least[0], w) for w in read))  # what decides nothing is still read
-
-
-def _least(clauses: Sequence[tuple[Within, ...]]) -> tuple[tuple[Within, ...], ...]:
-    """Without clauses that another one implies."""
-    sets = [frozenset(c) for c in clauses]
-    return tuple(c for n, c in enumerate(clauses) if not any(s < sets[n] or (s == sets[n] and m < n) for m, s in enumerate(sets)))
 
 
 def _is_zero_outside(body: Body, join: Join, types: Mapping[str, TensorType]) -> bool:
