@@ -11,8 +11,8 @@ exhausted, largest first; a point whose parts cannot fulfil every clause has no 
     while p0 < A_end: ... body with has0 = true, has1 = false ...
     while p1 < B_end: ... body with has0 = false, has1 = true ...
 
-Two fibres under a body without loops branch in place of asking: patterns of matrices repeat from row to row, and a processor learns
-them, while `p` that depends on a comparison keeps every step waiting for the one before. With branches the
+While all parts have elements, a body without loops is reached by branches in place of questions: patterns of matrices repeat from row
+to row, and a processor learns them, while `p` that depends on a comparison keeps every step waiting for the one before. With branches the
 matrices of our benchmarks take half to all of the time, uniformly random ones 1.1 to 1.4 times as much (decision 12).
 
       if A.crd[p0] == B.crd[p1]: ... both ... elif A.crd[p0] < B.crd[p1]: ... the first ... else: ... the second ...
@@ -150,32 +150,35 @@ class Streams:
             return
         for size in range(len(fibres), 0, -1):
             for point in combinations(everything, size):
-                if len(fibres) == size == 2 and plain:
-                    self._pair(stream, places, counter, iterator, body)
-                elif all(set(clause) & set(point) for clause in source.clauses):
+                if not all(set(clause) & set(point) for clause in source.clauses):
+                    continue
+                if size == len(fibres) > 1 and plain:
+                    self._branches(stream, point, places, counter, iterator, body)
+                else:
                     self._point(stream, point, places, counter, iterator, body)
 
-    def _pair(self, stream: po.Stream, places: list[str], counter: str | None, iterator: str, body: Block) -> None:
-        """The loop while both of two parts have elements left: a branch for each set of them that is at the least coordinate."""
+    def _branches(self, stream: po.Stream, point: tuple[int, ...], places: list[str], counter: str | None, iterator: str, body: Block) -> None:
+        """The loop while all parts in `point` have elements left: a branch for each set of them that is at the least coordinate."""
         source, fibres = stream.source, self.fibres[stream.name]
         assert isinstance(source, po.Merge)
-        first, second = (b.compare("lt", self._read(p), f.end) for p, f in zip(places, fibres))
+        test: lp.LoopExpr = b.TRUE
+        for n in point:
+            test = b.both(test, b.compare("lt", self._read(places[n]), fibres[n].end))
         self.out.levels.append(Level([]))
-        at = [self._let(f"{f.tensor}_at", self._read(p)) for f, p in zip(fibres, places)]
-        found = [self._coordinate(stream, f, a, None) for f, a in zip(fibres, at)]
-        here = [whole for whole, _ in found]
+        at = {n: self._let(f"{fibres[n].tensor}_at", self._read(places[n])) for n in point}
+        found = {n: self._coordinate(stream, fibres[n], at[n], None) for n in point}
 
-        def branch(*holds: int) -> lp.Stmt:
+        def branch(holds: tuple[int, ...]) -> lp.Stmt:
             self.out.levels.append(Level([], branch=True))
             if all(set(clause) & set(holds) for clause in source.clauses):
-                least = here[holds[0]]
+                least, coordinates = found[holds[0]]
                 self._ascends(stream, least)
 
                 def meaning() -> None:
-                    self._name(stream, found[holds[0]][1])
+                    self._name(stream, coordinates)
                     for n, fibre in enumerate(fibres):
                         self.out.virtual[f"{stream.name}.has{n}"] = b.TRUE if n in holds else b.FALSE
-                        self.out.virtual[f"{stream.name}.at{n}"] = b.sub(at[n], fibre.begin)
+                        self.out.virtual[f"{stream.name}.at{n}"] = b.sub(at[n], fibre.begin) if n in at else b.ZERO
                     self._position(stream, counter, iterator)
 
                 self.out.emit(self._taken(body, meaning, counter))
@@ -183,10 +186,18 @@ class Streams:
                 self.out.emit(lp.Store(places[n], (), b.add(at[n], b.ONE)))
             return b.block(*self.out.levels.pop().stmts)
 
-        apart = lp.If(b.compare("lt", *here), branch(0), branch(1))
-        self.out.emit(lp.If(b.compare("eq", *here), branch(0, 1), apart))
+        def compared(holds: tuple[int, ...], left: tuple[int, ...]) -> lp.Stmt:
+            """The branches where `holds` are at the least coordinate of all but those that are `left`."""
+            if not left:
+                return branch(holds)
+            more, *others = left
+            here, least = found[more][0], found[holds[0]][0]
+            apart = lp.If(b.compare("lt", least, here), compared(holds, tuple(others)), compared((more,), tuple(others)))
+            return lp.If(b.compare("eq", least, here), compared((*holds, more), tuple(others)), apart)
+
+        self.out.emit(compared(point[:1], point[1:]))
         inner = b.block(*self.out.levels.pop().stmts)
-        self.out.emit(lp.While(b.both(first, second), inner))
+        self.out.emit(lp.While(test, inner))
 
     def _ascends(self, stream: po.Stream, least: lp.LoopExpr) -> None:
         """Check that the coordinate is larger than the one before, and in range if the body reads there."""
