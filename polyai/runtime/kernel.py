@@ -5,14 +5,19 @@ A kernel that is written down is JSON metadata and object bytes; loading one nee
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from polyai import errors
 from polyai.errors import PolyAIError, VerifyError
-from polyai.loop import nodes as lp
 from polyai.machine.abi import SITE
 from polyai.machine.load import Loaded, load
+from polyai.term.late import late
 from polyai.term.node import node
+
+if TYPE_CHECKING:
+    from polyai.loop import nodes as lp
+else:
+    lp = late("polyai.loop.nodes")
 
 
 @node

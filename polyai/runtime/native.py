@@ -7,14 +7,20 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from polyai.machine.cpu import host, host_key
-from polyai.machine.jit import compile_object
 from polyai.machine.load import Loaded, ObjectError, load
 from polyai.runtime import arena, blocks, cut_code, dispatch_code, run_code, threads
 from polyai.runtime.cache import Cache
 from polyai.runtime.shared import renew_after_fork
 from polyai.term.digest import digest
+from polyai.term.late import late
+
+if TYPE_CHECKING:
+    from polyai.machine import jit
+else:
+    jit = late("polyai.machine.jit")
 
 PARTS: dict[str, tuple[tuple[str, ...], Callable[[], str]]] = {
     "pool": (("worker", "parallel", "spin"), threads.text),
@@ -34,12 +40,12 @@ def _key(source: str) -> tuple[str, str]:
 def compiled(name: str, source: str, entries: tuple[str, ...], cache: Cache) -> Loaded:
     """Code of the runtime's own, by its text: from the cache if it is there and usable."""
     key, text = _key(source)
-    entry = cache.get_or_make(key, lambda: ({"name": name}, compile_object(text, host())))
+    entry = cache.get_or_make(key, lambda: ({"name": name}, jit.compile_object(text, host())))
     try:
         return load(entry.code, entries)
     except ObjectError:
         cache.forget(key)
-        return load(compile_object(text, host()), entries)
+        return load(jit.compile_object(text, host()), entries)
 
 
 def _part(entry: str) -> str:
