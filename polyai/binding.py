@@ -33,7 +33,6 @@ from polyai.sparse import interop
 from polyai.sparse.format import checks_its_order, merges_in_order
 from polyai.tensor import nodes as tn
 from polyai.tensor.bodies import size_symbols
-from polyai.tensor.passes import library
 from polyai.term.late import late
 
 if TYPE_CHECKING:
@@ -41,10 +40,12 @@ if TYPE_CHECKING:
     from polyai.runtime.helper import Helper
     from polyai.sparse import results
     from polyai.specialise import Specialiser
+    from polyai.tensor.passes import library
 else:
     specialise = late("polyai.specialise")
     phased = late("polyai.phased")
     results = late("polyai.sparse.results")
+    library = late("polyai.tensor.passes.library")
 
 Array = NDArray[Any]
 

@@ -20,13 +20,14 @@ from polyai.frontend import functions, spec
 from polyai.frontend.arguments import has_traced, leaves
 from polyai.frontend.core import Composite, NothingTraced
 from polyai.sparse import interop
-from polyai.sparse.tensor import SparseArray
 from polyai.term.late import late
 
 if TYPE_CHECKING:
     from polyai.frontend import composites
+    from polyai.sparse import tensor
 else:
     composites = late("polyai.frontend.composites")
+    tensor = late("polyai.sparse.tensor")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -101,7 +102,7 @@ def _filled(fn: Callable[..., Any]) -> Callable[..., Any]:
         if not interop.is_sparse(x):
             raise TraceError("filled of what is not sparse", f"it is a {type(x).__name__}", "pass a sparse array")
         storage = interop.storage_of(x)
-        return SparseArray(storage.format, storage.shape, storage.arrays, fill_value)
+        return tensor.SparseArray(storage.format, storage.shape, storage.arrays, fill_value)
 
     return filled
 

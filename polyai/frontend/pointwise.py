@@ -14,14 +14,15 @@ from polyai.frontend.term import Rule, Term, apply, number, zero_value
 from polyai.scalar import dtype as dt
 from polyai.shapes.expr import Size
 from polyai.tensor import nodes as tn
-from polyai.tensor.support import support
 from polyai.term.late import late
 
 if TYPE_CHECKING:
     from polyai.frontend import assembling, merging
+    from polyai.tensor import support
 else:
     merging = late("polyai.frontend.merging")
     assembling = late("polyai.frontend.assembling")
+    support = late("polyai.tensor.support")
 
 
 def broadcast(tracer: Tracer, shapes: Sequence[Shape], what: str, arrays: Sequence[Array] = ()) -> Shape:
@@ -254,7 +255,7 @@ def _on_join(tracer: Tracer, stem: str, rule: Rule, operands: list[Array | Term]
     if _is_dense(value, parts, arrays):
         return tracer.emit(stem, indices, value)
     _zero_stays_zero(tracer, stem, value, parts)
-    clauses = merging.clauses_of(support(value.body, tracer.types))
+    clauses = merging.clauses_of(support.support(value.body, tracer.types))
     if not clauses:
         raise UnsupportedError(f"{stem} of sparse arrays is zero everywhere, or nowhere for certain", "its pattern is unknown", "use .toarray()")
     readers = [tracer.within(p, names) for p in parts]

@@ -2,6 +2,7 @@
 
     LaidOut     stands for the arrays `arrays`, which are given to the kernel in its place: `prepared.Prepared`, `frontend.held.Held`
     Batch       rows of different lengths: `ragged.Ragged`
+    Checked     arrays that were checked when it was made: `tensor.SparseArray`
 """
 
 from __future__ import annotations
@@ -22,5 +23,11 @@ class LaidOut:
 
 class Batch:
     """A batch of rows of different lengths."""
+
+    __slots__ = ()
+
+
+class Checked:
+    """A format, a shape and arrays that fit."""
 
     __slots__ = ()
