@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from polyai.errors import VerifyError
-from polyai.explain import Explanation, Section
+from polyai.explanation import Explanation, Section
 from polyai.loop import memory as loop_memory
 from polyai.loop import nodes as lp
 from polyai.loop.passes.order import lower_loops

@@ -20,7 +20,7 @@ from polyai.sparse import interop
 from polyai.sparse.format import Format
 from polyai.sparse.levels.compressed import Compressed
 from polyai.sparse.owned import Owned
-from polyai.sparse.tensor import SparseArray
+from polyai.sparse.stands import Checked
 from polyai.tensor import nodes as tn
 
 
@@ -93,10 +93,11 @@ class Sources:
             if found is None or found.converted or type_.format is None:
                 return None
             index = dt.BY_NAME[f"i{type_.format.index_bits}"]
-            if type(value) is SparseArray:
+            checked = isinstance(value, Checked)
+            if checked:
                 levels = _levels(type_.format)
                 plain = levels and value.format == type_.format and value.data.ndim == 1 and index.bits in (32, 64)
-                return LevelsArg(SparseArray, value.format, type_.dtype, index, value.ndim, levels) if plain else None
+                return LevelsArg(type(value), value.format, type_.dtype, index, value.ndim, levels) if plain else None
             if found.kind not in ("csr", "csc", "bsr", "dia", "coo") or (len(found.shape) != 2 and value.format != "coo"):
                 return None
             block = (type_.format.block(0) or 1, type_.format.block(1) or 1)
@@ -118,7 +119,7 @@ class Sources:
         if not suffix:
             return ("data", self.position[tensor])
         n = self.position[tensor]
-        if type(self.args[n]) is SparseArray and suffix != "val":
+        if isinstance(self.args[n], Checked) and suffix != "val":
             return (suffix[:3], n, int(suffix[3:]))
         if suffix.startswith("pos"):
             return ("pos", n)

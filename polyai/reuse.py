@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from polyai.api import Declared, Function, kernels_again, variant_of
+from polyai.api import Function
+from polyai.declared import Declared
+from polyai.engine import kernels_again, variant_of
 from polyai.errors import SparseStructureError, UnsupportedError
 from polyai.frontend.trace import trace
 from polyai.options import current

@@ -31,6 +31,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Union
 
+from polyai.loop.site import Site as Site
 from polyai.scalar.dtype import DType
 from polyai.scalar.expr import Apply as Apply
 from polyai.scalar.expr import Cast as Cast
@@ -224,18 +225,6 @@ class Param:
     dtype: DType
     role: str
     extents: tuple[LoopExpr, ...] | None = None
-
-
-@node
-class Site:
-    """What a failed Check means to the user: the error class by name, and the parts of its message.
-
-    `what` may contain `{value}`, the culprit's number."""
-
-    error: str
-    what: str
-    why: str = ""
-    remedy: str = ""
 
 
 @node

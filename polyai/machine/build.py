@@ -24,7 +24,7 @@ MAX_INLINED = 300
 """Instructions that inlining one short function may add to a module."""
 
 
-STRAIGHT = 300
+STRAIGHT = 150
 """Lines from which a function without loops is translated as it stands: it runs once in a call, and its many values, all of them alive
 from call to call, take LLVM longer than loops of that length."""
 
