@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyai.errors import DTypeError, PolyAIError, SparseStructureError
+from polyai.frontend import tree
 from polyai.frontend.trace import ArrayOut, Traced
 from polyai.keys import cache_key, cost_hints, rounded
 from polyai.machine.cpu import host_key
@@ -367,20 +368,19 @@ class Variant:
             return None
         if any(s.rows for s in traced.inputs):  # converted at each call
             return None
-        if [s.path for s in traced.inputs] != [(n,) for n in range(len(args))] or traced.out_tree.kind != "leaf":
+        names = self.outcome.names
+        if [s.path for s in traced.inputs] != [(n,) for n in range(len(args))] or not names:
             return None
-        if len(self.outcome.names) != 1 or not isinstance(traced.outputs[0], ArrayOut):
+        if any(not isinstance(o, ArrayOut) for o in traced.outputs) or any(not {n, f"{n}.val"} & self.outcome.written for n in names):
             return None
-        type_ = self._types[self.outcome.names[0]]
-        if not type_.shape or not {self.outcome.names[0], f"{self.outcome.names[0]}.val"} & self.outcome.written:
+        type_ = self._types[names[0]]
+        if (bundles or len(names) > 1 or traced.out_tree != tree.LEAF) and any(self._types[n].pattern is not None for n in names):
             return None
-        sources = Sources(traced, self._types, args, kernel, self.outcome.names[0])
+        sources = Sources(traced, self._types, args, kernel, names)
         spec = sources.spec()
         if spec is None:
             return None
-        finish = None
-        if bundles and type_.pattern is not None:
-            return None
+        finish = self.outcome.finisher()
         if type_.pattern is not None:
             owner = sources.position.get(type_.pattern.owner)
             if owner is None or type_.pattern.dims != tuple(range(type_.rank)):

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polyai.errors import ShapeError
+from polyai.frontend import tree
 from polyai.frontend.trace import ArrayOut, Traced
 from polyai.machine.capacity import installed_memory
 from polyai.runtime.bind import apart, no_overlap, output_array
@@ -30,6 +32,11 @@ else:
     results, storage, tensor = map(late, ("polyai.sparse.results", "polyai.sparse.storage", "polyai.sparse.tensor"))
 
 Array = NDArray[Any]
+
+
+def _rebuilt(traced: Traced, count: int, *given: Any) -> Any:
+    """What a function returns, of its `count` dense results, which come before the arguments."""
+    return traced.rebuild([value if value.ndim else value[()] for value in given[:count]], {})
 
 
 class Outcome:
@@ -89,6 +96,15 @@ class Outcome:
         done = [self._finish(name, made, described, arrays, values) for name in self.names]
         self._give(out, done)
         return self.traced.rebuild([self._wrapped(o, done) for o in self._ordered()], values)
+
+    def finisher(self) -> Callable[..., Any] | None:
+        """What makes what the function returns of its dense results and the arguments, which follow them; None if it returns the array."""
+        if self.traced.out_tree == tree.LEAF and self._types[self.names[0]].shape and not self._is_changed(0):
+            return None
+        return functools.partial(_rebuilt, self.traced, len(self.names))
+
+    def _is_changed(self, position: int) -> bool:
+        return any(isinstance(o, ArrayOut) and o.position == position and (o.number or o.line) for o in self.traced.outputs)
 
     def _give(self, out: Any, finished: list[Any]) -> None:
         """Copy what no kernel wrote to the arrays of `out=`: arguments that are returned, and results that are returned twice."""
