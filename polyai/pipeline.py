@@ -9,7 +9,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING
 
 from polyai.errors import VerifyError
@@ -358,31 +357,17 @@ def _of_phase(build: Build, part: phases.Phase) -> Build:
 
 
 def _overlapped(builds: Sequence[Build], stages: tuple[Stage, ...], verify: bool) -> tuple[Build, ...]:
-    """All `stages` for each build. The last one holds no lock of Python's: another thread does it while the next build is begun."""
-    done: dict[int, Build | Exception] = {}
-
-    def finish(number: int, build: Build) -> None:
-        try:
-            done[number] = _run(build, stages[-1:], stages[-1].name, verify, None)
-        except Exception as error:
-            done[number] = error
-
-    threads = []
-    for number, begun in enumerate(builds):
-        build = _run(begun, stages[:-1], "", verify, None)
-        if number < len(builds) - 1:
-            threads.append(in_background(partial(finish, number, build), "polyai-object"))
-        else:
-            finish(number, build)
-    for thread in threads:
-        thread.join()
-    out = []
-    for number in range(len(builds)):
-        result = done[number]
-        if isinstance(result, Exception):
-            raise result
-        out.append(result)
-    return tuple(out)
+    """All `stages` for each build. The last one holds no lock of Python's: other threads do it while the next build is begun. The last
+    phases, which fill what others count, are the longest, and begin."""
+    generation = jit.Generation(builds[0].target, in_background)
+    done: dict[int, tuple[Build, int]] = {}
+    try:
+        for number in reversed(range(len(builds))):
+            build = _run(builds[number], stages[:-1], "", verify, None)
+            done[number] = build, generation.add(build.ir, last=number == 0)
+    finally:
+        generation.finish()
+    return tuple(replace(build, code=generation.code(module)) for build, module in (done[n] for n in range(len(builds))))
 
 
 def _run(

@@ -65,7 +65,7 @@ def loop(b: Body, s: lp.For, lower: Num, upper: Num) -> None:
     if s.stretch is not None:
         _stretch(b, s, s.stretch, lower, upper)
         return
-    fn.loops = True
+    fn.loops = fn.loops or s.cost > 0
     body, after, before = fn.label("loop"), fn.label("done"), fn.at
     runs = (lower.ref, upper.ref) in b.ascending
     fn.do(f"br label %{body}" if runs else f"br i1 {lower.lt(upper).ref}, label %{body}, label %{after}")
