@@ -7,9 +7,9 @@ are inlined, and the rest is instruction selection. A long module is compiled in
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from functools import lru_cache
-from queue import SimpleQueue
 from typing import Any
 
 from polyai.machine import parts
@@ -73,7 +73,8 @@ class Generation:
 
     def __init__(self, target: Target, background: Background | None = None) -> None:
         self._target, self._background = target, background
-        self._ready: SimpleQueue[tuple[int, Any] | None] = SimpleQueue()
+        self._ready: deque[tuple[int, Any] | None] = deque()
+        self._count = threading.Semaphore(0)  # how many are in it
         self._threads: list[threading.Thread] = []
         self._done: dict[int, bytes | Exception] = {}
         self._modules: list[range] = []
@@ -84,7 +85,7 @@ class Generation:
         texts = parts.split(ir_text)
         self._modules.append(range(begin, begin + len(texts)))
         for number, text in enumerate(texts, begin):  # the longest first: its code is generated while the others are read
-            self._ready.put((number, _compiled(text, self._target)))
+            self._put((number, _compiled(text, self._target)))
             alone = last and number == begin + len(texts) - 1
             if self._background is not None and len(self._threads) < self._target.cores - 1 and not alone:
                 self._threads.append(self._background(self._work, "polyai-object"))
@@ -93,7 +94,7 @@ class Generation:
     def finish(self) -> None:
         """Generate what is left, and wait for the threads. To be called whatever happens: they wait for more till then."""
         for _ in range(len(self._threads) + 1):
-            self._ready.put(None)
+            self._put(None)
         self._work()
         for thread in self._threads:
             thread.join()
@@ -108,8 +109,12 @@ class Generation:
             objects.append(found)
         return bundle(objects)
 
+    def _put(self, what: tuple[int, Any] | None) -> None:
+        self._ready.append(what)
+        self._count.release()
+
     def _work(self) -> None:
-        while (found := self._ready.get()) is not None:
+        while self._count.acquire() and (found := self._ready.popleft()) is not None:
             number, part = found
             try:
                 self._done[number] = _emitted(*part)
