@@ -77,7 +77,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LATE, *_functions.HOMES})
+    return sorted({*globals(), "datasets", *_LATE, *_functions.HOMES})
 
 
 if not TYPE_CHECKING:  # checkers read the imports above

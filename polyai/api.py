@@ -68,6 +68,7 @@ class Function:
         Options(policy=policy or "none")
         self._variants: dict[Any, list[Variant]] = {}
         self._fast: Callable[..., Any] | None = None
+        self._enter: Callable[..., Any] = self._slow  # for calls without keywords: the fast way, if there is one
         self._fast_for: set[Any] = set()
         self._made: list[Variant] = []
         self._broken: dict[Any, list[tuple[str, str, str]]] = {}
@@ -76,9 +77,15 @@ class Function:
         self._plans: dict[Any, Plan] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._fast is not None and (not kwargs or (len(kwargs) == 1 and "out" in kwargs)):
+        if not kwargs:
+            return self._enter(*args)
+        if self._fast is not None and len(kwargs) == 1 and "out" in kwargs:
             return self._fast(*args, **kwargs)
         return self._slow(*args, **kwargs)
+
+    def _go(self, fast: Callable[..., Any] | None) -> None:
+        """From now on calls go this way."""
+        self._fast, self._enter = fast, fast or self._slow
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         """A compiled method; see `Bound`. Where its first parameter is static, or a class, that is baked in."""
@@ -183,9 +190,9 @@ class Function:
         with self._lock:
             self._fast_for.add(what)
             if self._fast is not None or variant.runtime.native.at_hand("dispatch"):
-                self._fast = make() or self._fast
+                self._go(make() or self._fast)
             else:
-                self._fast = self._soon(make, what)
+                self._go(self._soon(make, what))
 
     def _soon(self, make: Callable[[], Callable[..., Any] | None], what: object) -> Callable[..., Any]:
         """What stands for the first dispatcher until another thread has made it: the first call does not wait for its code to be
@@ -200,7 +207,7 @@ class Function:
             thread.join()
             with self._lock:
                 if self._fast is waiting:
-                    self._fast = made[0] if made else None
+                    self._go(made[0] if made else None)
                 if not made:
                     self._fast_for.discard(what)
             return ((made and made[0]) or self._slow)(*args, **kwargs)
@@ -219,7 +226,7 @@ class Function:
         with self._lock, described_once():
             self._fast_for.add(what)
             variant = function._variant(args, {}, options)
-            self._fast = variant.dispatcher(args, self._fast or self._slow, (ACTIVE, active), options, bundles) or self._fast
+            self._go(variant.dispatcher(args, self._fast or self._slow, (ACTIVE, active), options, bundles) or self._fast)
 
     def _key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Options) -> Any:
         key = signature(leaves(self._fn, args, kwargs, self._static))

@@ -99,7 +99,7 @@ class Function:
         self._count = 0
         self._known: dict[str, str] = {}
         self._epoch = 0
-        self.loops = False  # whether there is a loop in it
+        self.loops = False  # whether there is a loop in it that may take time
 
     @property
     def lines(self) -> int:

@@ -7,9 +7,9 @@ are inlined, and the rest is instruction selection. A long module is compiled in
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from functools import lru_cache
-from queue import SimpleQueue
 from typing import Any
 
 from polyai.machine import parts
@@ -63,58 +63,74 @@ def _emitted(llvm: Binding | Library, module: Any, machine: Any) -> bytes:
     return llvm.emit(module, machine)
 
 
-class Begun:
-    """The parts of a module, read and simplified: what is left to do for LLVM asks for no lock of Python's.
+class Generation:
+    """Code generation of modules, by threads beside the one that makes them.
 
-    Reading is many short calls, each of which would wait for the interpreter lock in a thread beside others; code generation is one long
-    one for each part. So whoever has the lock begins, and any thread may finish.
+    Reading a module is many short calls, each of which would wait for the interpreter lock in a thread beside others; generating its code is
+    one long call for each part, without that lock. So who has the text reads it (`add`), and `background` threads, as many as the target
+    has further cores, generate what there is; `finish` lends them a hand.
     """
 
-    def __init__(self, ir_text: str, target: Target) -> None:
-        self._parts = [_compiled(text, target) for text in parts.split(ir_text)]
+    def __init__(self, target: Target, background: Background | None = None) -> None:
+        self._target, self._background = target, background
+        self._ready: deque[tuple[int, Any] | None] = deque()
+        self._count = threading.Semaphore(0)  # how many are in it
+        self._threads: list[threading.Thread] = []
+        self._done: dict[int, bytes | Exception] = {}
+        self._modules: list[range] = []
 
-    def finish(self) -> bytes:
-        """The object file; several, as `load.bundle` puts them together, if there are several parts."""
-        return bundle([_emitted(*part) for part in self._parts])
+    def add(self, ir_text: str, last: bool = False) -> int:
+        """Begin a module; its number, for `code`. `last`: `finish` comes next, which does a part itself."""
+        begin = self._modules[-1].stop if self._modules else 0
+        texts = parts.split(ir_text)
+        self._modules.append(range(begin, begin + len(texts)))
+        for number, text in enumerate(texts, begin):  # the longest first: its code is generated while the others are read
+            self._put((number, _compiled(text, self._target)))
+            alone = last and number == begin + len(texts) - 1
+            if self._background is not None and len(self._threads) < self._target.cores - 1 and not alone:
+                self._threads.append(self._background(self._work, "polyai-object"))
+        return len(self._modules) - 1
+
+    def finish(self) -> None:
+        """Generate what is left, and wait for the threads. To be called whatever happens: they wait for more till then."""
+        for _ in range(len(self._threads) + 1):
+            self._put(None)
+        self._work()
+        for thread in self._threads:
+            thread.join()
+
+    def code(self, module: int) -> bytes:
+        """The object file of a module; several, as `load.bundle` puts them together, if it was long."""
+        objects = []
+        for number in self._modules[module]:
+            found = self._done[number]
+            if isinstance(found, Exception):
+                raise found
+            objects.append(found)
+        return bundle(objects)
+
+    def _put(self, what: tuple[int, Any] | None) -> None:
+        self._ready.append(what)
+        self._count.release()
+
+    def _work(self) -> None:
+        while self._count.acquire() and (found := self._ready.popleft()) is not None:
+            number, part = found
+            try:
+                self._done[number] = _emitted(*part)
+            except Exception as error:
+                self._done[number] = error
 
 
 def compile_object(ir_text: str, target: Target, background: Background | None = None) -> bytes:
     """The relocatable object file of a module, in the format of the target's system; several, as `load.bundle` puts them
     together, if it is long. `background` starts threads for these: as many as the target has cores."""
-    texts = parts.split(ir_text)
-    if background is None or len(texts) == 1 or target.cores == 1:
-        return bundle([_emitted(*_compiled(text, target)) for text in texts])
-    done: dict[int, bytes | Exception] = {}
-    ready: SimpleQueue[tuple[int, Any] | None] = SimpleQueue()
-    threads: list[threading.Thread] = []
+    generation = Generation(target, background)
     try:
-        for number, text in enumerate(texts):  # the longest first: its code is generated while the others are read
-            ready.put((number, _compiled(text, target)))
-            if number < min(len(texts), target.cores) - 1:
-                threads.append(background(lambda: _work(ready, done), "polyai-object"))
+        module = generation.add(ir_text, last=True)
     finally:
-        for _ in range(len(threads) + 1):
-            ready.put(None)
-    _work(ready, done)
-    for thread in threads:
-        thread.join()
-    objects = []
-    for number in range(len(texts)):
-        found = done[number]
-        if isinstance(found, Exception):
-            raise found
-        objects.append(found)
-    return bundle(objects)
-
-
-def _work(ready: SimpleQueue[tuple[int, Any] | None], done: dict[int, bytes | Exception]) -> None:
-    """Generate code for what is ready, one part after another."""
-    while (found := ready.get()) is not None:
-        number, part = found
-        try:
-            done[number] = _emitted(*part)
-        except Exception as error:
-            done[number] = error
+        generation.finish()
+    return generation.code(module)
 
 
 def assembly(ir_text: str, target: Target) -> str:

@@ -82,6 +82,7 @@ class Runtime:
         self._kernels: dict[str, Kernel] = {}
         self._begun: set[str] = set()
         self._parts: dict[str, Any] = {}
+        self._wanted = False  # memory of results that is kept
         renew_after_fork(self)
 
     @property
@@ -130,8 +131,10 @@ class Runtime:
         results do not wait for the code of that to be compiled."""
         if math.prod(shape) * dtype.itemsize < LEAST:
             return np.empty(shape, dtype)
-        self.keep_results()
-        return np.empty(shape, dtype) if self._blocks is None else self._blocks.empty(shape, dtype)
+        if self._blocks is None:
+            self._wanted = True  # once the kernel has run: it needs the processor
+            return np.empty(shape, dtype)
+        return self._blocks.empty(shape, dtype)
 
     def keep_results(self) -> None:
         """From now on, or from when the code of it is compiled, the memory of large results is kept for later ones."""
@@ -233,6 +236,9 @@ class Runtime:
         args = (ctypes.c_int64 * (len(every) + 1))(*every)
         report = (ctypes.c_int64 * 2)()
         code = self._run(kernel.address, args, session.address, report)
+        if self._wanted:
+            self._wanted = False
+            self.keep_results()
         if code != OK:
             raise self._failure(kernel, code, report[0], report[1])
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from polyai.machine.cpu import architecture, host, host_key
 from polyai.machine.load import Loaded, ObjectError, load
@@ -61,16 +61,28 @@ def _key(source: str) -> tuple[str, str]:
     return f"runtime-{digest(text, host_key())}", text
 
 
-def begin(cache: Cache, names: tuple[str, ...]) -> dict[str, jit.Begun]:
-    """Those of these parts that are not in the cache, as far as the interpreter lock is needed to compile them."""
-    missing = {name: text for name in names for key, text in (_key(PARTS[name][1]()),) if not cache.holds(key)}
-    return {name: jit.Begun(text, host()) for name, text in missing.items()}
+def begin(cache: Cache, names: tuple[str, ...]) -> dict[str, jit.Generation]:
+    """Those of these parts that are not in the cache, read: no lock of Python's is needed to finish them."""
+    out = {}
+    for name in names:
+        key, text = _key(PARTS[name][1]())
+        if not cache.holds(key):
+            out[name] = jit.Generation(host())
+            out[name].add(text)
+    return out
 
 
-def compiled(name: str, source: str, entries: tuple[str, ...], cache: Cache, begun: jit.Begun | None = None) -> Loaded:
+def compiled(name: str, source: str, entries: tuple[str, ...], cache: Cache, begun: jit.Generation | None = None) -> Loaded:
     """Code of the runtime's own, by its text: from the cache if it is there and usable."""
     key, text = _key(source)
-    entry = cache.get_or_make(key, lambda: ({"name": name}, begun.finish() if begun is not None else jit.compile_object(text, host())))
+
+    def made() -> tuple[dict[str, Any], bytes]:
+        if begun is None:
+            return {"name": name}, jit.compile_object(text, host())
+        begun.finish()
+        return {"name": name}, begun.code(0)
+
+    entry = cache.get_or_make(key, made)
     try:
         return load(entry.code, entries)
     except ObjectError:
@@ -85,7 +97,7 @@ def _part(entry: str) -> str:
 class Native:
     """Addresses by name; a part is loaded when one of its names is first asked for. Whoever runs this code holds this object."""
 
-    def __init__(self, cache: Cache, begun: dict[str, jit.Begun] | None = None) -> None:
+    def __init__(self, cache: Cache, begun: dict[str, jit.Generation] | None = None) -> None:
         self._cache = cache
         self._begun = begun or {}
         self._lock = threading.Lock()
