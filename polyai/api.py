@@ -13,6 +13,8 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from polyai.binding import Variant
 from polyai.engine import compiler, reported, special, variant_of
 from polyai.errors import PolyAIError
@@ -32,12 +34,12 @@ from polyai.sparse.stands import Batch, LaidOut
 from polyai.term.late import late
 
 if TYPE_CHECKING:
-    from polyai import explanation, warming
+    from polyai import explanation, spread, warming
     from polyai.frontend import objects, ragged_calls, ragged_rows
     from polyai.frontend import prepared as in_trace
     from polyai.frontend.ragged_calls import Plan, RaggedCall
 else:
-    warming = late("polyai.warming")
+    warming, spread = late("polyai.warming"), late("polyai.spread")
     ragged_calls, ragged_rows = late("polyai.frontend.ragged_calls"), late("polyai.frontend.ragged_rows")
     explanation = late("polyai.explanation")
     objects = late("polyai.frontend.objects")
@@ -75,6 +77,7 @@ class Function:
         self._lock = threading.RLock()
         self._expanded: dict[Any, Function] = {}
         self._plans: dict[Any, Plan] = {}
+        self._spread: dict[Any, spread.Calls | None] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not kwargs:
@@ -114,6 +117,14 @@ class Function:
         return {"name": self._name, "static": static, "dynamic": self._dynamic, "where": self._where, "policy": self._policy}
 
     def _slow(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
+        if self._spread and out is None:
+            found = spread.spread(self._fn, args, kwargs, self._static)
+            with contextlib.suppress(TypeError):  # a static value that cannot be a key
+                if found is not None and (calls := self._spread.get(found[0])) is not None:
+                    return calls(found[1])
+        return self._slowly(args, kwargs, out)
+
+    def _slowly(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any = None, is_spread: bool = False) -> Any:
         given = args
         function, args, kwargs = self._with_prepared(args, kwargs)
         if function is not self:
@@ -132,8 +143,10 @@ class Function:
         with described_once():
             variant = self._variant(args, kwargs, options)
             result = variant.run(args, kwargs, options, out)
-        if not kwargs:
+        if variant.takes(args, kwargs) and not is_spread and not any(isinstance(a, np.generic) for a in args):
             self._add_fast(variant, args, options)
+        elif out is None:
+            self._add_spread(variant, args, kwargs, options)
         return result
 
     def _with_prepared(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Function, tuple[Any, ...], dict[str, Any]]:
@@ -193,6 +206,35 @@ class Function:
                 self._go(make() or self._fast)
             else:
                 self._go(self._soon(make, what))
+
+    def _add_spread(self, variant: Variant, args: tuple[Any, ...], kwargs: dict[str, Any], options: Options) -> None:
+        """Have later calls of this structure told by their leaves, from the second one on."""
+        found = spread.spread(self._fn, args, kwargs, self._static)
+        if found is None or len(self._spread) >= MAX_FAST:
+            return
+        structure, leaves = found
+        try:
+            if structure not in self._spread:
+                self._spread[structure] = None
+                return
+        except TypeError:
+            return
+        calls = self._spread[structure] or spread.Calls(structure, variant.traced)
+        active = ACTIVE.get()
+        what = (id(variant), id(active), structure, tuple(map(type, leaves)))
+        if not calls.holds or what in self._fast_for or len(self._fast_for) >= 2 * MAX_FAST:
+            return
+
+        def slow(*given: Any) -> Any:
+            args, kwargs = calls.arguments(given)
+            return self._slowly(args, kwargs, is_spread=True)
+
+        with self._lock:
+            self._fast_for.add(what)
+            made = variant.dispatcher((*leaves, *calls.captured), calls.fast or slow, (ACTIVE, active), options, spread=True)
+            if made is not None:
+                calls.fast = made
+                self._spread[structure] = calls
 
     def _soon(self, make: Callable[[], Callable[..., Any] | None], what: object) -> Callable[..., Any]:
         """What stands for the first dispatcher until another thread has made it: the first call does not wait for its code to be

@@ -192,12 +192,17 @@ class Variant:
             staging.run(self.counted(), made, values, given, self._launcher(options), self.runtime.cuts, self.runtime.empty)
         return made
 
+    def takes(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bool:
+        """Whether the arguments are the program's inputs, one by one."""
+        t = self.traced
+        return not (kwargs or t.captured or t.statics) and [s.path for s in t.inputs] == [(n,) for n in range(len(args))]
+
     def is_plain(self) -> bool:
-        """Whether nothing but types, formats and guards decides which kernels serve a call."""
+        """Whether nothing but types, formats and guards decides which kernels serve a call with the program's inputs as arguments."""
         t = self.traced
         leaf = t.out_tree.kind == "leaf"
         ordered = all(checks_its_order(self._types[name].format) for name in t.merged if name in self._types)  # others came to nothing
-        return leaf and ordered and not (t.captured or t.statics or self._looked_through or self.calls_a_library)
+        return leaf and ordered and not (self._looked_through or self.calls_a_library)
 
     def _run_quickly(self, options: Options, given: Sequence[Any], described: Sequence[interop.Described], values: dict[str, int]) -> Any:
         """Call the kernels of a program with phases for arguments that were looked at."""
@@ -354,22 +359,25 @@ class Variant:
         token: tuple[ContextVar[Any], object],
         options: Options,
         bundles: tuple[Bundle | None, ...] = (),
+        spread: bool = False,
     ) -> Callable[..., Any] | None:
         """A native function for calls like this one; None if the call is not plain enough. With `bundles`: for calls whose arguments
-        hold `args`."""
+        hold `args`. With `spread`: for calls with the program's inputs as arguments, `args`, wherever the user's call has them."""
         traced, kernel = self.traced, self.kernel
+        if not spread and not self.takes(args, {}):
+            return None
         if bundles and (self.is_phased or self.specialiser is not None):
             return None
         if any(isinstance(o, ArrayOut) and o.fill != 0 for o in traced.outputs) or any(f is not None and f.fill_value != 0 for t in self._types.values() if (f := t.format)):
             return None
         if self.is_phased:
             return phased.quick(self, args, functools.partial(self._run_quickly, options), slow, token, self._threads(options))
-        if kernel is None or self.calls_a_library or traced.captured or traced.statics or self._looked_through:
+        if kernel is None or self.calls_a_library or self._looked_through:
             return None
         if any(s.rows for s in traced.inputs):  # converted at each call
             return None
         names = self.outcome.names
-        if [s.path for s in traced.inputs] != [(n,) for n in range(len(args))] or not names:
+        if not names:
             return None
         if any(not isinstance(o, ArrayOut) for o in traced.outputs) or any(not {n, f"{n}.val"} & self.outcome.written for n in names):
             return None
