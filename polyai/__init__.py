@@ -63,22 +63,22 @@ _LATE = {
 """Names that not every program uses, and the modules that are imported for them. The operators are in `frontend.functions`."""
 
 
-def __getattr__(name: str) -> Any:
-    if name == "datasets":
-        return importlib.import_module("polyai.datasets")
-    if name in _LATE:
-        found = getattr(importlib.import_module(f"polyai.{_LATE[name]}"), name)
-    elif name in _functions.HOMES:
-        found = importlib.import_module("polyai.surface").operator(name)
-    else:
-        raise AttributeError(f"module 'polyai' has no attribute {name!r}")
-    globals()[name] = found
-    return found
-
-
 def __dir__() -> list[str]:
     return sorted({*globals(), "datasets", *_LATE, *_functions.HOMES})
 
 
-if not TYPE_CHECKING:  # checkers read the imports above
+if not TYPE_CHECKING:  # checkers read the imports above, and so find names that are not there
+
+    def __getattr__(name: str) -> Any:
+        if name == "datasets":
+            return importlib.import_module("polyai.datasets")
+        if name in _LATE:
+            found = getattr(importlib.import_module(f"polyai.{_LATE[name]}"), name)
+        elif name in _functions.HOMES:
+            found = importlib.import_module("polyai.surface").operator(name)
+        else:
+            raise AttributeError(f"module 'polyai' has no attribute {name!r}")
+        globals()[name] = found
+        return found
+
     __all__ = ["Function", "datasets", "errors", "jit", "options", "policy", *_spec.__all__, *_LATE, *_functions.HOMES]  # noqa: PLE0604

@@ -268,17 +268,19 @@ HOMES = _homes(_TABLE)
 """The module of `frontend` that each function is in, and its name there."""
 
 
-def __getattr__(name: str) -> Any:
-    place = HOMES.get(name)
-    if place is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    home, own = place
-    found = globals()[name] = getattr(importlib.import_module(f"polyai.frontend.{home}"), own)
-    return found
-
-
 def __dir__() -> list[str]:
     return sorted({*globals(), *HOMES})
+
+
+if not TYPE_CHECKING:  # checkers read the imports above
+
+    def __getattr__(name: str) -> Any:
+        place = HOMES.get(name)
+        if place is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        home, own = place
+        found = globals()[name] = getattr(importlib.import_module(f"polyai.frontend.{home}"), own)
+        return found
 
 
 __all__ = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import threading
 from collections.abc import Callable
@@ -69,6 +70,28 @@ def test_results_and_code_do_not_depend_on_threads(monkeypatch: pytest.MonkeyPat
         e = np.exp(h - h.max(axis=-1, keepdims=True))
         np.testing.assert_allclose(got, e / e.sum(axis=-1, keepdims=True), rtol=1e-11)
     assert codes and all(a == b and a.startswith(load.SEVERAL) for a, b in codes)
+
+
+@pytest.mark.parametrize("threads", [True, False])
+def test_modules_share_threads(threads: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "LEAST", 1)
+    _, text = text_of_spmm()
+    short = f'target triple = "{HOST.triple}"\ndefine i64 @f() {{\n  ret i64 7\n}}\n'
+    generation = jit.Generation(HOST, beside if threads else None)
+    numbers = [generation.add(t) for t in (text, short, text)]
+    generation.finish()
+    assert [generation.code(n) for n in numbers] == [jit.compile_object(t, HOST) for t in (text, short, text)]
+
+
+def test_threads_end_after_a_broken_module() -> None:
+    before = threading.active_count()
+    good = f'target triple = "{HOST.triple}"\ndefine i64 @f() {{\n  ret i64 7\n}}\n'
+    generation = jit.Generation(dataclasses.replace(HOST, cores=4), beside)
+    generation.add(good)
+    with pytest.raises(VerifyError, match="invalid LLVM IR"):
+        generation.add(good.replace("i64 7", "i32 7"))
+    generation.finish()
+    assert generation.code(0) and threading.active_count() == before
 
 
 def test_the_linker_of_other_systems_takes_parts(monkeypatch: pytest.MonkeyPatch) -> None:
