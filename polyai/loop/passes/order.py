@@ -22,6 +22,7 @@ from polyai.loop.passes.simplify import prune, simplify
 from polyai.loop.passes.spare import spare
 from polyai.loop.passes.staged import staged
 from polyai.loop.passes.stretch import stretch
+from polyai.loop.passes.twins import twins
 from polyai.loop.passes.unmask import unmask
 from polyai.loop.passes.vectorize import vectorize
 
@@ -45,6 +46,7 @@ def passes(
         ("spare", spare),
         ("stretch", lambda kernel: stretch(kernel, sizes or {})),
         ("staged", lambda kernel: staged(kernel, sizes or {})),
+        ("twins", lambda kernel: twins(kernel, sizes or {}, registers)),
         ("flatten", flatten),
         ("unhinted", lambda kernel: unhinted(kernel, sizes or {})),
         ("privatize", lambda kernel: privatize(kernel, sizes or {})),
