@@ -11,10 +11,10 @@ import scipy.sparse as sp
 from polyai.loop.interp import run
 from polyai.loop.nodes import For, Kernel, Load
 from polyai.loop.passes.order import lower_loops
-from polyai.loop.passes.twins import twins
+from polyai.loop.passes.twins import NEAR, twins
 from polyai.loop.verify import verify
 from polyai.loop.walks import all_exprs, all_stmts, expressions
-from polyai.sparse.samples import rows_alike
+from polyai.sparse.samples import GROUPS, rows_alike
 from tests.loop import kernels
 
 KERNELS = {"spmm": kernels.spmm, "sddmm": kernels.sddmm, "spmv": kernels.spmv}
@@ -53,7 +53,7 @@ def arguments(name: str, a: Any) -> tuple[dict[str, Any], str, np.ndarray]:
 @pytest.mark.parametrize("height", [2, 3, 4])
 @pytest.mark.parametrize("rows", [0, 1, 3, 4, 9, 31, 64])
 def test_the_result_is_that_of_the_rows_one_by_one(name: str, height: int, rows: int) -> None:
-    kernel, hints = KERNELS[name](), {"A_alike1": height}
+    kernel, hints = KERNELS[name](), {"A_alike1": height, "A.nnz": 100}
     for step, change in enumerate((lambda k: twins(k, hints, 16), lambda k: lower_loops(k, vector_bits=256, registers=16, sizes=hints))):
         new = change(kernel)
         verify(new, flat=step == 1)
@@ -100,7 +100,14 @@ def test_loops_over_rows_of_groups_step_by_them() -> None:
     assert 3 in steps
 
 
-@pytest.mark.parametrize("height", [2, 3, 4])
+def test_single_elements_of_large_matrices_are_read_row_by_row() -> None:
+    spmv = kernels.spmv()
+    assert twins(spmv, {"A_alike1": 4, "A.nnz": NEAR}, 16) != spmv
+    assert twins(spmv, {"A_alike1": 4, "A.nnz": 2 * NEAR}, 16) == spmv
+    assert twins(kernels.spmm(), {"A_alike1": 4, "A.nnz": 2 * NEAR}, 16) != kernels.spmm()
+
+
+@pytest.mark.parametrize("height", GROUPS)
 def test_samples_see_groups(height: int) -> None:
     block = sp.csr_array(np.ones((height, 2)))
     whole = sp.csr_array(sp.kron(sp.random_array((200, 100), density=0.1, rng=np.random.default_rng(0)), block))

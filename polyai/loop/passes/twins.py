@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Mapping
 
 from polyai.loop import build as b
@@ -53,6 +54,7 @@ from polyai.loop.nodes import (
 )
 from polyai.loop.passes.depend import varying
 from polyai.loop.passes.jam import Copies
+from polyai.loop.passes.stretch import value as typical
 from polyai.loop.walks import all_exprs, all_stmts, expressions, map_operands, map_stmt, supply, written
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType
@@ -61,6 +63,9 @@ from polyai.term.node import node
 
 _COMPARED = 4
 """Vectors of coordinates that are compared at once."""
+NEAR = 1 << 20
+"""Stored elements up to which it pays where single elements are read. What is stored then comes from a cache; from memory it comes faster
+in the order in which it lies there, row by row."""
 
 
 @node
@@ -116,7 +121,7 @@ class _Twins:
     def _grouped(self, loop: For, rows: int) -> For:
         """A loop over rows, in groups of so many."""
         fibre = self._fibre(loop)
-        if fibre is None or loop.step != 1 or not _reads_what_it_names(loop.body, fibre) or not _rows_are_apart(loop.body):
+        if fibre is None or loop.step != 1 or not _rows_are_apart(loop.body) or not self._pays(loop.body, fibre):
             return loop
         first, alike = b.var(self.names.fresh(f"{loop.var}_first")), self.names.fresh("alike")
         left = b.smallest(b.add(first, b.const(rows)), loop.upper)
@@ -127,6 +132,13 @@ class _Twins:
             If(b.load(alike, (), dt.bool_), self._together(loop, first, rows, fibre), For(loop.var, first, left, loop.body)),
         ))  # fmt: skip
         return dataclasses.replace(loop, var=first.name, step=rows, body=steps)
+
+    def _pays(self, body: Stmt, fibre: _Fibre) -> bool:
+        """Whether a coordinate of the fibre names a row that is read, or an element, where the fibres lie near."""
+        names = {s.name for s in all_stmts(body) if isinstance(s, Let) and any(isinstance(x, Load) and x.array == fibre.crd for x in all_exprs(s.value))}
+        loads = (x for s in all_stmts(body) for e in expressions(s) for x in all_exprs(e) if isinstance(x, Load))
+        read = [len(x.indices) for x in loads if any(isinstance(y, Var) and y.name in names for i in x.indices for y in all_exprs(i))]
+        return max(read, default=0) > 1 or (bool(read) and (typical(fibre.stored, self.sizes) or NEAR + 1) <= NEAR)
 
     def _fibre(self, loop: For) -> _Fibre | None:
         """The one fibre that a row has, if that is how the loop begins."""
@@ -169,7 +181,7 @@ class _Twins:
         def keep(test: LoopExpr) -> Store:
             return Store(alike, (), b.both(b.load(alike, (), dt.bool_), test))
 
-        lengths = (b.compare("eq", b.sub(y, x), length) for x, y in zip(places[1:], places[2:]))
+        lengths = (b.compare("eq", b.sub(y, x), length) for x, y in itertools.pairwise(places[1:]))
         sound = functools.reduce(b.both, (b.at_most(x, fibre.stored) for x in (places[0], length, places[-1])))  # none wraps around then
         return Block((
             *(Let(p.name, place(n)) for n, p in enumerate(places)),
@@ -201,17 +213,6 @@ class _Twins:
             Let(length.name, b.sub(b.convert(at[1], dt.i64), begin)),
             *copies.block(body).stmts,
         ))  # fmt: skip
-
-
-def _reads_what_it_names(body: Stmt, fibre: _Fibre) -> bool:
-    """Whether a coordinate of the fibre says which element or row of another array is read."""
-    names = {
-        s.name
-        for s in all_stmts(body)
-        if isinstance(s, Let) and any(isinstance(x, Load) and x.array == fibre.crd for x in all_exprs(s.value))
-    }  # fmt: skip
-    loads = (x for s in all_stmts(body) for e in expressions(s) for x in all_exprs(e) if isinstance(x, Load))
-    return any(isinstance(y, Var) and y.name in names for x in loads for i in x.indices for y in all_exprs(i))
 
 
 def _rows_are_apart(body: Stmt) -> bool:

@@ -59,7 +59,7 @@ def _level_of(f: Facts) -> int | None:
     rows = top if top.parents else below[0] if below and below[0].parents == (top.dim,) else None
     if rows is None or any(d in f.serial for d in rows.parents) or any(rows.dim in variables_in(e) for e in f.statement.at):
         return None
-    if any(d not in rows.parents and d != f.vector for d in f.free) or rows.dim == f.vector:
+    if any(d not in rows.parents and d != f.vector for d in f.free):
         return None
     return rows.level if math.prod(f.trip(d) for d in rows.parents) < FEW else None
 

@@ -1,0 +1,72 @@
+"""Matrices of a few long rows: what a row stores is shared by the threads, against SciPy in float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+
+import polyai as pa
+from polyai.errors import PolyAIError
+
+COLUMNS = 200_000
+
+
+def long_rows(rows: int, dtype: Any = np.float64) -> Any:
+    """CSR; of several rows one is empty, one holds one element."""
+    a = sp.random_array((rows, COLUMNS), density=0.5, format="lil", rng=np.random.default_rng(rows), dtype=np.float64)
+    if rows > 2:
+        a[1, :] = 0
+        a[2, 1:] = 0
+    out = sp.csr_array(a).astype(dtype)
+    out.sort_indices()
+    return out
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("rows", [1, 2, 5, 15])
+def test_products_with_a_vector(rows: int, dtype: Any) -> None:
+    a, x = long_rows(rows, dtype), np.random.default_rng(1).standard_normal(COLUMNS).astype(dtype)
+    wanted = a.astype(np.float64) @ x.astype(np.float64)
+    f = pa.jit(lambda a, x: a @ x)
+    found = []
+    for threads in (1, 2):
+        with pa.options(num_threads=threads):
+            found.append(f(a, x))
+        np.testing.assert_allclose(found[-1], wanted, rtol=1e-9 if dtype == np.float64 else 2e-3, atol=1e-9 if dtype == np.float64 else 2e-2)
+    np.testing.assert_array_equal(*found)  # the pieces do not depend on how many threads there are
+    assert "for t in 0..8 parallel" in str(f.explain(a, x))
+
+
+def test_rows_that_are_reduced() -> None:
+    a = long_rows(3)
+    np.testing.assert_allclose(pa.jit(lambda a: pa.sum(a, axis=1))(a), a.sum(axis=1))
+    np.testing.assert_allclose(pa.jit(lambda a: pa.max(a, axis=1))(a), a.max(axis=1).toarray().ravel())
+
+
+def test_numbers_that_are_none_stay_in_their_rows() -> None:
+    a, x = long_rows(5), np.ones(COLUMNS)
+    x[a.indices[3]] = np.nan
+    x[a.indices[-1]] = np.inf
+    with np.errstate(invalid="ignore"):
+        wanted = a @ x
+    np.testing.assert_allclose(pa.jit(lambda a, x: a @ x)(a, x), wanted)
+
+
+def test_other_matrices_run_the_same_code() -> None:
+    f = pa.jit(lambda a, x: a @ x)
+    f(long_rows(1), np.ones(COLUMNS))
+    for a in (sp.random_array((300, 70), density=0.1, format="csr", rng=np.random.default_rng(0)), sp.csr_array((0, 4)), sp.csr_array((3, 0)), sp.csr_array((2, 9))):
+        x = np.random.default_rng(2).standard_normal(a.shape[1])
+        np.testing.assert_allclose(f(a, x), a @ x)
+
+
+@pytest.mark.parametrize("value", [-1, COLUMNS])
+def test_a_coordinate_out_of_range_is_reported(value: int) -> None:
+    f, a = pa.jit(lambda a, x: a @ x), long_rows(1)
+    f(a, np.ones(COLUMNS))
+    a.indices[a.nnz // 2] = value
+    with pytest.raises(PolyAIError, match="column index"):
+        f(a, np.ones(COLUMNS))
