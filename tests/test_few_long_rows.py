@@ -55,6 +55,21 @@ def test_numbers_that_are_none_stay_in_their_rows() -> None:
     np.testing.assert_allclose(pa.jit(lambda a, x: a @ x)(a, x), wanted)
 
 
+def test_steps_that_read_what_others_left_along_a_row() -> None:
+    """A softmax and attention over few long rows: each element meets its own weight."""
+    a, n = long_rows(3), 4
+    a.data[:] = np.random.default_rng(3).standard_normal(a.nnz)
+    q, k, v = (np.random.default_rng(m).standard_normal((m, n)) for m in (3, COLUMNS, COLUMNS))
+    found, weights = pa.jit(lambda q, k, v, a: pa.sparse_attention(q, k, v, mask=a))(q, k, v, a), pa.jit(lambda a: pa.softmax(a, axis=1))(a)
+    for i in range(3):
+        row = slice(a.indptr[i], a.indptr[i + 1])
+        columns = a.indices[row]
+        if len(columns):
+            weight = np.exp(k[columns] @ q[i] / np.sqrt(n))
+            np.testing.assert_allclose(found[i], weight @ v[columns] / weight.sum(), rtol=1e-8, atol=1e-12)
+            np.testing.assert_allclose(weights.data[row], np.exp(a.data[row]) / np.exp(a.data[row]).sum(), rtol=1e-8)
+
+
 def test_other_matrices_run_the_same_code() -> None:
     f = pa.jit(lambda a, x: a @ x)
     f(long_rows(1), np.ones(COLUMNS))

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-PLACES = 64
-"""Groups of rows that are looked at."""
+PLACES, LEAST = 64, 16
+"""Groups of rows that are looked at, and how many there must be: another version of a loop is not worth its while for fewer."""
 GROUPS = (4,)
 """How many neighbouring rows may list the same coordinates, the most first. Two or three share too little: a register tile that low is
 no faster than rows one by one, and matrices of meshes, where three unknowns share a node, lose the order in which they are stored."""
@@ -24,7 +24,7 @@ def rows_alike(pos: NDArray[Any], crd: NDArray[Any]) -> int:
     rows = len(pos) - 1
     for height in GROUPS:
         groups = rows // height
-        if groups < 1:
+        if groups < LEAST:
             continue
         first = np.unique(np.linspace(0, groups - 1, min(PLACES, groups)).astype(np.int64)) * height
         begins = pos[first[:, None] + np.arange(height + 1)].astype(np.int64)

@@ -14,7 +14,7 @@ from polyai.loop.passes.order import lower_loops
 from polyai.loop.passes.twins import NEAR, twins
 from polyai.loop.verify import verify
 from polyai.loop.walks import all_exprs, all_stmts, expressions
-from polyai.sparse.samples import GROUPS, rows_alike
+from polyai.sparse.samples import GROUPS, LEAST, rows_alike
 from tests.loop import kernels
 
 KERNELS = {"spmm": kernels.spmm, "sddmm": kernels.sddmm, "spmv": kernels.spmv}
@@ -115,10 +115,16 @@ def test_samples_see_groups(height: int) -> None:
     assert rows_alike(whole.indptr, whole.indices) == height
 
 
+def test_few_rows_have_no_groups() -> None:
+    a = sp.csr_array(np.ones((4 * LEAST, 3)))
+    assert rows_alike(a.indptr, a.indices) == 4
+    assert rows_alike(a.indptr[: 4 * LEAST], a.indices) == 1
+
+
 @pytest.mark.parametrize("pos", [[], [0], [0, 0], [0, 0, 0, 0, 0], [0, 1, 2, 3, 4], [0, 9, 18, 27, 36], [5, 4, 3, 2, 1], [-4, -3, -2, -1, 0], [-(2**31), 2**31 - 1, 0, 3, 2**31 - 1]])
 def test_samples_read_nothing_outside(pos: list[int]) -> None:
     crd = np.array([0, 1, 2, 3], np.int32)
-    assert rows_alike(np.array(pos, np.int32), crd) == 1
+    assert rows_alike(np.array(pos * 16, np.int32), crd) == 1
 
 
 def test_rows_without_groups_have_none() -> None:

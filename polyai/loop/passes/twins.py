@@ -176,13 +176,14 @@ class _Twins:
             return b.load(fibre.crd, (b.add(places[n], at),), fibre.coordinate)
 
         def same(at: LoopExpr) -> LoopExpr:
-            return functools.reduce(b.both, (b.apply("eq", (listed(0, at), listed(n, at)), dt.bool_) for n in range(1, rows)))
+            tests: list[LoopExpr] = [b.apply("eq", (listed(0, at), listed(n, at)), dt.bool_) for n in range(1, rows)]
+            return functools.reduce(b.both, tests)
 
         def keep(test: LoopExpr) -> Store:
             return Store(alike, (), b.both(b.load(alike, (), dt.bool_), test))
 
         lengths = (b.compare("eq", b.sub(y, x), length) for x, y in itertools.pairwise(places[1:]))
-        sound = functools.reduce(b.both, (b.at_most(x, fibre.stored) for x in (places[0], length, places[-1])))  # none wraps around then
+        sound = b.both(b.both(b.at_most(places[0], fibre.stored), b.at_most(length, fibre.stored)), b.at_most(places[-1], fibre.stored))  # none wraps around then
         return Block((
             *(Let(p.name, place(n)) for n, p in enumerate(places)),
             Let(length.name, b.sub(places[1], places[0])),
