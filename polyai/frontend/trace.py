@@ -24,7 +24,7 @@ from polyai.shapes import expr as sx
 from polyai.shapes.dim import Dim
 from polyai.shapes.expr import Size
 from polyai.shapes.guard import Guard as LateGuard
-from polyai.sparse import interop
+from polyai.sparse import interop, samples
 from polyai.sparse.format import Format
 from polyai.sparse.level import length_of
 from polyai.tensor import nodes as tn
@@ -404,6 +404,8 @@ class _Binder:
             made = self._sparse(leaf, described.shape, described.shape, described.dtype, described.format, described.is_matrix, described.nnz, dict(described.lengths))
             for level in described.format.counted:
                 tracer.sizes.hints[f"{tn.nnz_of(made.name)}{level}"] = interop.positions(described, level)
+            if described.kind in ("csr", "csc") and (alike := samples.rows_alike(described.holder.indptr, described.holder.indices)) > 1:
+                tracer.sizes.hints[f"{made.name}_alike1"] = alike
             return made
         spec: Spec = value
         if spec.format is not None:

@@ -24,6 +24,7 @@ from polyai.loop.passes.simplify import prune, simplify
 from polyai.loop.passes.spare import spare
 from polyai.loop.passes.staged import staged
 from polyai.loop.passes.stretch import stretch
+from polyai.loop.passes.twins import twins
 from polyai.loop.passes.unmask import unmask
 from polyai.loop.passes.vectorize import vectorize
 
@@ -49,6 +50,7 @@ def passes(
         ("gathered", lambda kernel: gathered(kernel, known)),
         ("stretch", lambda kernel: stretch(kernel, known)),
         ("staged", lambda kernel: staged(kernel, known)),
+        ("twins", lambda kernel: twins(kernel, known, registers)),
         ("flatten", flatten),
         ("unhinted", lambda kernel: unhinted(kernel, known)),
         ("pieces", lambda kernel: pieces(kernel, known)),
