@@ -235,6 +235,8 @@ class _Lowering:
 
         if isinstance(stream.source, po.Merge):
             self.streams.merge(stream, counter, loop.iterator, body, plain=is_straight(loop.body))
+        elif isinstance(stream.source, po.Located):
+            self.streams.locate(stream, counter, loop.iterator, body)
         elif (counted := self._only_counted(loop.body, stream)) is not None:
             statement, values = counted
             register = self.streams.register(f"{stream.name}_held", b.ZERO)
@@ -303,6 +305,7 @@ class _Lowering:
         if packed is not None:
             row_start = self.out.let(f"{packed.name}_start", b.load(self.packed.cursors[packed.name], (), dt.i64))
             self.fibres.packed[packed.name] = (b.var(name), row_start)
+            self.streams.rows[packed.name] = b.var(name)
         begins, pending = dict(self.out.begins), dict(self.pending)
         many = kind in (lp.Kind.VECTOR, lp.Kind.JAM)
         self.lanes += many

@@ -32,6 +32,14 @@ stored a moment ago would have to be waited for.
 Its coordinates come out sorted, by counting trailing zeros:
 
     for each word of the root: while it has bits: take the lowest; ... down to an element: body; clear what was taken
+
+Where a row is only asked for the coordinates of a fibre, it needs no order: it holds a number for each element, that of the last row
+that updated it. What the fibre lists is set before the updates; everything else gathers sums that nobody reads, which costs less
+than to ask of each product whether somebody wants it.
+
+    for p: w[M.crd[p]] = 0
+    ... w[at] += value; row_of[at] = i + 1 ...
+    for p: let c = M.crd[p]; if row_of[c] == i + 1: body
 """
 
 from __future__ import annotations
@@ -62,6 +70,11 @@ def bits_of(workspace: str, depth: int) -> str:
     return f"{workspace}.bits{depth}"
 
 
+def row_of(workspace: str) -> str:
+    """The name of the array that says which row updated each element last, of a workspace whose elements are looked for."""
+    return f"{workspace}.row"
+
+
 def walks_all(source: po.Merge) -> bool:
     """True if a merge ends only when all its parts are exhausted: then the coordinates that it gives tell whether these are in order."""
     return all(len(clause) == len(source.parts) for clause in source.clauses)
@@ -86,6 +99,8 @@ class Streams:
         self.fibres: dict[str, list[Fibre]] = {}  # by merge: its parts' fibres at hand
         self.here: dict[str, tuple[str, str]] = {}  # by workspace: the registers of the number of the word at hand, and of the word
         self.last: dict[str, str] = {}  # by merge at hand: the register of the coordinate before
+        self.rows: dict[str, lp.LoopExpr] = {}  # by packed stream: the row at hand
+        self.located = {s.source.workspace: s for s in out.scop.streams if isinstance(s.source, po.Located)}
         updates: dict[str, set[str | None]] = {}
         for s in out.scop.statements:
             updates.setdefault(s.target, set()).add(s.monoid)
@@ -320,6 +335,10 @@ class Streams:
         length = workspace.extents[-1]
         assert not isinstance(length, po.Ragged)
         extent = self.out.size(length)
+        if workspace.name in self.located:
+            self.out.emit(lp.Alloc(workspace.name, workspace.dtype, (extent,), lp.Space.THREAD, zero=True))
+            self.out.emit(lp.Alloc(row_of(workspace.name), self._numbers(workspace.name), (extent,), lp.Space.THREAD, zero=True))
+            return
         self.out.emit(lp.Alloc(workspace.name, workspace.dtype, (extent,), lp.Space.THREAD, zero=workspace.name in self.sums))
         words = extent
         for depth in range(DEPTH):
@@ -377,6 +396,52 @@ class Streams:
         self._set_above(workspace, depth + 1, word, above)
         then = b.block(*self.out.levels.pop().stmts)
         self.out.emit(lp.If(b.compare("eq", old, b.ZERO), then))
+
+    # --- workspaces whose elements are looked for ---------------------------------------------------------------------------
+
+    def _numbers(self, workspace: str) -> dt.DType:
+        """The type of the numbers of rows: as wide as index arrays are, which have an element for each row."""
+        (tensor, _) = self.located[workspace].source.parts[0]  # type: ignore[union-attr]
+        return dt.i32 if self.out.storage.stored[tensor].index.bytes <= 4 else dt.i64
+
+    def _number(self, workspace: str) -> lp.LoopExpr:
+        """What says that the row at hand updated an element: no row has the number 0."""
+        return b.convert(b.add(self.rows[self.located[workspace].name], b.ONE), self._numbers(workspace))
+
+    def update_located(self, workspace: str, at: lp.LoopExpr, value: lp.LoopExpr, op: str | None, dtype: dt.DType) -> None:
+        """The row's element `at` becomes `value` combined by `op` with what it was set to, and is there; without `op` it is set."""
+        at = self._let("w", at)
+        if op is None:
+            self.out.emit(lp.Store(workspace, (at,), value))
+            return
+        if workspace not in self.out.unread:
+            self.out.emit(lp.Store(workspace, (at,), b.apply(op, (b.load(workspace, (at,), dtype), value), dtype)))
+        self.out.emit(lp.Store(row_of(workspace), (at,), self._number(workspace)))
+
+    def locate(self, stream: po.Stream, counter: str | None, iterator: str, body: Block) -> None:
+        """The loop over the coordinates of a fibre that a workspace row holds."""
+        source, fibre, out = stream.source, self.fibres[stream.name][0], self.out
+        assert isinstance(source, po.Located)
+        (coordinates,) = fibre.coordinates
+        out.used.add(coordinates)
+        number = self._let("number", self._number(source.workspace))
+        place = out.names.fresh(f"{fibre.tensor}_p")
+        out.levels.append(Level([]))
+        out.home[place] = len(out.levels) - 1
+        here = self._let(f"{fibre.tensor}_crd", b.convert(b.load(coordinates, (b.var(place),), out.storage.dtype(coordinates)), dt.i64))
+        out.emit(lp.Check(b.below(here, out.size(stream.extent)), out.range_site(fibre.tensor, fibre.level), here))
+        held = b.load(row_of(source.workspace), (here,), self._numbers(source.workspace))
+
+        def meaning() -> None:
+            out.virtual[f"{stream.name}.next{stream.level}"] = here
+            out.virtual[f"{stream.name}.at0"] = b.sub(b.var(place), fibre.begin)
+            self._position(stream, counter, iterator)
+
+        out.emit(lp.If(b.compare("eq", held, number), self._taken(body, meaning, counter)))
+        inner = b.block(*out.levels.pop().stmts)
+        out.emit(lp.For(place, fibre.begin, fibre.end, inner))
+
+    # --- what a workspace row holds -----------------------------------------------------------------------------------------
 
     def drain(self, stream: po.Stream, counter: str | None, iterator: str, body: Block) -> None:
         """The loops over what a workspace row holds, which empty it."""

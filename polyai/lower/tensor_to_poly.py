@@ -8,7 +8,8 @@
 
 A result that other nests read, or that leaves the program, is reduced into `T_acc` and copied: `contract` then keeps the
 accumulator in a register. A scatter copies its base, unless nobody else needs it, and updates in place. A scatter without a base
-updates a workspace; within its pattern, statements walk what the workspace's rows hold. Within a join they walk the merge of its
+updates a workspace; within its pattern, statements walk what the workspace's rows hold. Where only an intersection with another
+pattern reads it, that pattern is walked, and its coordinates are looked for in the row. Within a join they walk the merge of its
 parts, and read a part where it is stored, else zero:
 
     C[i,j] = A[i,j] * 2 + B[i,j]  within J(i,j) = A(i,j) | B(i,j)
@@ -75,6 +76,7 @@ class _Lowering:
         self.shared = set(_read_elsewhere(program))
         self.joins = joins_of(program)
         self.selects = selects_of(program)
+        self.located = {part.tensor: join for join in self.joins.values() for part in join.parts if self._is_a_row(part.tensor)}
         self.streams: dict[str, poly.Stream] = {}
         self.groupings: list[poly.Grouping] = []
         self.joined = Joined(self.types, self.joins, self.streams, self._values)
@@ -214,13 +216,22 @@ class _Lowering:
                     f"convert it first: asformat({part.tensor}, ...)",
                 )
         level = self._format(step.target).merged
+        for workspace in parts:
+            if workspace.tensor in self.located:
+                (walked,) = (p for p in parts if p is not workspace)
+                self._stream(step, poly.Located((walked.tensor, level), workspace.tensor))
+                return
         numbers = {part: n for n, part in enumerate(parts)}
         source = poly.Merge(
             tuple((part.tensor, level) for part in parts), tuple(tuple(numbers[w] for w in clause) for clause in step.clauses)
         )
         self._stream(step, source)
 
-    def _stream(self, step: tn.Join | tn.Scatter, source: poly.Merge | poly.Drain) -> None:
+    def _is_a_row(self, tensor: str) -> bool:
+        """Whether a matrix that the program makes is not stored: it has one row at a time, a workspace."""
+        return tensor not in self.program.assembled and any(isinstance(s, tn.Scatter) and s.base is None and s.target == tensor for s in self.program.body)
+
+    def _stream(self, step: tn.Join | tn.Scatter, source: poly.Merge | poly.Drain | poly.Located) -> None:
         """Declare what walks of the target's pattern read."""
         name, form = step.target, self._format(step.target)
         level = form.merged
@@ -231,6 +242,8 @@ class _Lowering:
         if isinstance(source, poly.Merge):
             for n in range(len(source.parts)):
                 found += [(f"{name}.at{n}", dt.i64), (f"{name}.has{n}", dt.bool_)]
+        elif isinstance(source, poly.Located):
+            found.append((f"{name}.at0", dt.i64))
         for array, dtype in found:
             self.arrays[array] = poly.Array(array, dtype, along, "stream")
 
@@ -249,10 +262,22 @@ class _Lowering:
             return
         extents = tuple(step.type.shape[d] for d in form.order)
         self.arrays[step.target] = poly.Array(step.target, step.type.dtype, extents, "workspace")
+        if (join := self.located.get(step.target)) is not None:
+            self._set_where_wanted(step, join)
         frame = self._frame(step.indices, step.within)
         at = tuple(self._expr(frame, step.at[d]) for d in form.order)
         self._add(step.target, frame, step.target, at, self._expr(frame, step.body, step.type.dtype), step.monoid)
-        self._stream(step, poly.Drain(step.target))
+        if join is None:
+            self._stream(step, poly.Drain(step.target))
+
+    def _set_where_wanted(self, step: tn.Scatter, join: tn.Join) -> None:
+        """Set the elements of a row that somebody asks for, before they are updated."""
+        assert step.monoid is not None
+        (walked,) = (p for p in join.parts if p.tensor != step.target)
+        frame = self._frame(join.indices, (walked,))
+        order = self._format(step.target).order
+        at = self._dense_at(frame, tuple(join.indices[d] for d in order))
+        self._add(f"{step.target}_init", frame, step.target, at, Const(MONOIDS[step.monoid].identity(step.type.dtype), step.type.dtype), None)
 
     def _regrouped(self, step: tn.Scatter) -> None:
         """Each element goes where the cursor of its group stands, which moves on: groups fill up in the order of the walk."""
