@@ -18,20 +18,19 @@ Each phase is a program of its own. Between two of them the caller reads how muc
 computes again what is cheap; what is not is handed on as an output of the first phase that needs it. A join is assembled only
 if something is stored along it: within a sum it is merged where it stands.
 
-A product of which only an intersection with another pattern is read, `M * (A @ B)`, is not stored either: one kernel fills the
-intersection from a row of the product.
+A product of which only an intersection with another pattern is read, `M * (A @ B)`, is not stored either (see `located`): one
+kernel fills the intersection from a row of the product.
 
     bound J:  J.pos1[p: n + 1] i64 = as many points as A @ B adds up
     fill J:   C[i, j] f64 += A[i, k] * B[k, j] ...;  J = join M(i, j) & C(i, j);  D[i, j within J(i, j)] = M[i, j] * C[i, j]
 
-Where patterns are known, it is a sum along the intersection. Proves legality: a phase holds what its outputs depend on, in program
-order.
+Proves legality: a phase holds what its outputs depend on, in program order.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from polyai.errors import UnsupportedError
 from polyai.scalar import dtype as dt
@@ -73,7 +72,7 @@ from polyai.tensor.nodes import (
     targets_of,
     types_of,
 )
-from polyai.tensor.passes import selections, walks
+from polyai.tensor.passes import located, selections, walks
 from polyai.tensor.passes.counting import Counting
 from polyai.term.node import node
 
@@ -94,8 +93,9 @@ class Phase:
     requires: tuple[Guard, ...] = ()
 
 
-HOW = ("packed", "counted", "again")
-"""How patterns are assembled: within bounds, by counting first, or not at all, since they were assembled before."""
+HOW = ("packed", "kept", "counted", "again")
+"""How patterns are assembled: within bounds, so also those that need not be stored, by counting first, or not at all, since they were
+assembled before."""
 
 
 def run(program: Program, *, how: str = "packed") -> tuple[Phase, ...]:
@@ -142,7 +142,7 @@ class _Cut(Counting):
         self.types, self.names = {**types_of(program), **self.arrays}, names_of(program)
         self.lists = {step.target: step for step in program.body if isinstance(step, Listing)}
         self.aliases: dict[str, str] = {}
-        self.located = {} if how == "counted" else dict(self._located())
+        self.located = located.rows(program) if how == "packed" else {}
         self.assembled = [name for name in made if name not in self.located and self._is_assembled(name)]
 
     def phases(self) -> tuple[Phase, ...]:
@@ -166,36 +166,6 @@ class _Cut(Counting):
             isinstance(s, Join) and any(w.tensor == name for w in s.parts) for s in self.program.body if s is not self.made[name]
         )
         return walked_elsewhere or bool(stored)
-
-    def _located(self) -> Iterator[tuple[str, str]]:
-        """(scatter, join): products by rows that are read by one intersection with a pattern that is there, element by element: nobody
-        else needs their coordinates, so that they are not stored."""
-        steps, inputs = self.program.body, {i.name for i in self.program.inputs}
-        for name, step in self.made.items():
-            if not isinstance(step, Scatter) or step.monoid is None or step.grouped or name in self.program.outputs or not self._has_row_loop(name):
-                continue
-            readers = [s for s in steps if s is not step and name in read_by(s)]
-            joins = [s for s in readers if isinstance(s, Join)]
-            if len(joins) != 1 or not self._is_assembled(join := joins[0].target) or not self._has_row_loop(join):
-                continue
-            clauses, form = joins[0].clauses, step.type.format
-            walked = [w for clause in clauses for w in clause if w.tensor != name]
-            if len(clauses) != 2 or len(walked) != 1 or any(len(c) != 1 for c in clauses) or form is None or form.merged != 1 or len(form.order) != 2:
-                continue
-            (mask,) = walked
-            there = mask.tensor in inputs and (other := self.types[mask.tensor].format) is not None and other.merged == 1 and other.order == form.order
-            if not there or self.types[join].format.order != form.order:  # type: ignore[union-attr]
-                continue
-            inside = [s for s in steps if s is not joins[0] and join in read_by(s)]
-            if all(self._is_by_element(s, join, {*inputs, name, join}) for s in (*inside, *(r for r in readers if r is not joins[0]))):
-                yield name, join
-
-    def _is_by_element(self, step: Step, owner: str, there: set[str]) -> bool:
-        """Whether a step stores one element for each of a pattern, in its order, from what is there and from such elements."""
-        if not isinstance(step, Comprehension) or step.type.pattern is None or step.type.pattern.owner != owner or next(reduces(step.body), None) is not None:
-            return False
-        along = {n for n, t in self.types.items() if n != owner and t.pattern is not None and t.pattern.owner == owner}
-        return [w.tensor for w in step.within] == [owner] and reads_of(step) <= there | along
 
     def _phases(self, shared: frozenset[str]) -> tuple[Phase, ...]:
         """The phases if the tensors `shared` are handed on by the first phase that computes them."""
@@ -228,7 +198,7 @@ class _Cut(Counting):
                 values = self._values(step)
                 self._add(out, [values.target], ready, shared, done, more=[values], filling=name)
                 continue
-            packed = self.how == "packed" and self._has_row_loop(name)
+            packed = self.how in ("packed", "kept") and self._has_row_loop(name)
             if packed:
                 bounds = self._bound(name, next((row for row, join in self.located.items() if join == name), ""))
                 self._add(out, [bounds[-1].target], ready, shared, done, more=bounds, bounding=name)
