@@ -29,7 +29,7 @@ def stored(a: Any) -> np.ndarray:
 
 def agrees(got: Any, mask: Any, a: Any, b: Any) -> None:
     """The elements that the mask and the product both store, sorted, those that are zero too."""
-    pairs = stored(a).astype(int) @ stored(b).astype(int) > 0
+    pairs = stored(a).astype(np.float32) @ stored(b).astype(np.float32) > 0
     want = mask.toarray() * (a.toarray() @ b.toarray())
     assert got.has_sorted_indices and got.has_canonical_format
     np.testing.assert_array_equal(stored(got), stored(mask) & pairs)
