@@ -401,7 +401,7 @@ class _Cut(Counting):
                 elif walks and along.isdisjoint(targets_of(step)):
                     gone.update(targets_of(step))
             if owns_a_pattern(step):
-                if computable and (isinstance(step, Select) or self.located.get(step.target) == name):
+                if computable and (isinstance(step, Select) or (isinstance(step, Scatter) and self.located.get(step.target) == name)):
                     known.update(targets_of(step))
                 continue
             if isinstance(step, (Cond, While)):  # the others ran before
