@@ -165,7 +165,7 @@ def _contract(build: Build) -> Build:
 
 
 def _loops(build: Build) -> Build:
-    return replace(build, kernel=assemble.assemble(build.program, build.scops, poly_to_loop.lower))
+    return replace(build, kernel=assemble.assemble(build.program, build.scops, partial(poly_to_loop.lower, hints=build.hints)))
 
 
 def _tidy(build: Build) -> Build:

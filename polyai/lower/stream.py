@@ -49,12 +49,14 @@ from itertools import combinations
 
 from polyai.loop import build as b
 from polyai.loop import nodes as lp
+from polyai.loop.walks import all_stmts, decided
 from polyai.lower.emitter import Emitter, Level
 from polyai.lower.exprs import loads_in
 from polyai.poly import nodes as po
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Expr
 from polyai.tensor.bodies import zero
+from polyai.term.node import node
 
 DEPTH = 3
 """Levels of bitmaps over a workspace row: one word of the root stands for 64 ** DEPTH elements."""
@@ -87,6 +89,17 @@ class Fibre:
         self.tensor, self.level, self.coordinates, self.begin, self.end = tensor, level, coordinates, begin, end
 
 
+@node
+class Repeat:
+    """What the row of a workspace at hand has of the row before, which is stored from `begin` to `end`: its coordinates, each `step`
+    further on, if that is not negative. `listed`: whose coordinates they are."""
+
+    step: lp.LoopExpr
+    begin: lp.LoopExpr
+    end: lp.LoopExpr
+    listed: tuple[str, int]
+
+
 Here = tuple[lp.LoopExpr, tuple[lp.LoopExpr, ...]]
 """A coordinate as one number, and the coordinates of each level."""
 
@@ -99,6 +112,7 @@ class Streams:
         self.fibres: dict[str, list[Fibre]] = {}  # by merge: its parts' fibres at hand
         self.here: dict[str, tuple[str, str]] = {}  # by workspace: the registers of the number of the word at hand, and of the word
         self.last: dict[str, str] = {}  # by merge at hand: the register of the coordinate before
+        self.repeats: dict[str, Repeat] = {}  # by workspace whose rows may repeat the one before
         self.rows: dict[str, lp.LoopExpr] = {}  # by packed stream: the row at hand
         self.located = {s.source.workspace: s for s in out.scop.streams if isinstance(s.source, po.Located)}
         updates: dict[str, set[str | None]] = {}
@@ -351,6 +365,14 @@ class Streams:
     def update(self, workspace: str, at: lp.LoopExpr, value: lp.LoopExpr, op: str | None, dtype: dt.DType) -> None:
         """The row's element `at` becomes `value`, combined by `op` with what it holds, if it holds something."""
         at = self._let("w", at)
+        repeat = self.repeats.get(workspace)
+        if repeat is not None and op is not None:
+            self.out.levels.append(Level([], branch=True))
+            self.mark(workspace, at)
+            marked = b.block(*self.out.levels.pop().stmts)
+            self.out.emit(lp.If(b.compare("lt", repeat.step, b.ZERO), marked))
+            self.out.emit(lp.Store(workspace, (at,), b.apply(op, (b.load(workspace, (at,), dtype), value), dtype)))
+            return
         held, mine = self._turn_to(workspace, at)
         if op is not None and workspace in self.sums:
             value = b.apply(op, (b.load(workspace, (at,), dtype), value), dtype)
@@ -457,8 +479,37 @@ class Streams:
             if source.workspace in self.sums:
                 self.out.emit(lp.Store(source.workspace, (at,), zero(self.out.storage.arrays[source.workspace].dtype)))
 
+        repeat = self.repeats.pop(source.workspace, None)
+        if repeat is not None:
+            self._decide(repeat)
+            again = self._again(stream, repeat, found)
+            self.out.levels.append(Level([], branch=True))
         self._put_back(source.workspace)
         self._bitmap(source.workspace, self.out.size(stream.extent), found)
+        if repeat is not None:
+            marked = b.block(*self.out.levels.pop().stmts)
+            self.out.emit(lp.If(b.compare("lt", repeat.step, b.ZERO), marked, again))
+
+    def _decide(self, repeat: Repeat) -> None:
+        """Loops that mark what they add up only in rows of their own become one with marks and one without."""
+        fresh = b.compare("lt", repeat.step, b.ZERO)
+        here = self.out.levels[-1].stmts
+        for n, stmt in enumerate(here):
+            if isinstance(stmt, lp.For) and any(isinstance(s, lp.If) and s.condition == fresh for s in all_stmts(stmt)):
+                here[n] = lp.If(fresh, decided(stmt, fresh, True), decided(stmt, fresh, False))
+
+    def _again(self, stream: po.Stream, repeat: Repeat, found: Callable[[lp.LoopExpr], None]) -> lp.Stmt:
+        """`found` for the coordinates of the row before, moved on."""
+        out, crd, place = self.out, f"{stream.name}.crd{stream.level}", self.out.names.fresh("p")
+        out.levels.append(Level([], branch=True))
+        out.levels.append(Level([]))
+        out.home[place] = len(out.levels) - 1
+        at = self._let("again", b.add(b.convert(b.load(crd, (b.var(place),), out.storage.dtype(crd)), dt.i64), repeat.step))
+        out.emit(lp.Check(b.below(at, out.size(stream.extent)), out.range_site(*repeat.listed), at))
+        found(at)
+        inner = b.block(*out.levels.pop().stmts)
+        out.emit(lp.For(place, repeat.begin, repeat.end, inner))
+        return b.block(*out.levels.pop().stmts)
 
     def count(self, stream: po.Stream, register: str, factor: lp.LoopExpr) -> None:
         """register += factor * how many elements the row holds, which empties it."""
