@@ -22,7 +22,8 @@ from polyai.lower.emitter import Emitter
 from polyai.lower.exprs import loads_in
 from polyai.lower.grouping import Groupings
 from polyai.lower.statement import Body, counted_from_the_end
-from polyai.lower.stream import Fibre, Streams, walks_all
+from polyai.lower.stream import Streams, walks_all
+from polyai.lower.workspace import Fibre
 from polyai.poly import nodes as po
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Apply, Cast, Expr, Load, Var

@@ -24,7 +24,8 @@ from collections.abc import Mapping
 from polyai.loop import build as b
 from polyai.loop import nodes as lp
 from polyai.lower.emitter import Emitter, Level
-from polyai.lower.stream import Repeat, Streams
+from polyai.lower.stream import Streams
+from polyai.lower.workspace import Repeat
 from polyai.poly import nodes as po
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Cast, Expr, Load
