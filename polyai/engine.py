@@ -83,12 +83,16 @@ def variant_of(traced: Traced, options: Options, policy: str | None = None) -> V
     return variant
 
 
+_OTHER = {"again": -1, "counted": -2, "kept": -3}
+"""What stands for the number of a kernel in the keys of a program's other kernels."""
+
+
 def kernels_again(traced: Traced, options: Options, how: str = "again") -> tuple[Kernel, ...]:
-    """The kernels that compute new values of patterns which the program assembled before ("again"), or that count a pattern's
-    fibres before they store them ("counted")."""
+    """The kernels that compute new values of patterns which the program assembled before ("again"), that count a pattern's
+    fibres before they store them ("counted"), or that store every pattern for those who ask again ("kept")."""
     engine = runtime()
     hints = cost_hints(traced.program, traced.hints)
-    key = staging.key_of(cache_key(traced.program, hints, options, host_key()), -1 if how == "again" else -2)
+    key = staging.key_of(cache_key(traced.program, hints, options, host_key()), _OTHER[how])
     with _LOCK:
         found = _found(engine, key)
         if found is None:

@@ -34,6 +34,7 @@ from polyai.tensor.passes import (
     fold,
     fuse,
     library,
+    located,
     merges,
     padding,
     phases,
@@ -167,7 +168,7 @@ def _contract(build: Build) -> Build:
 
 
 def _loops(build: Build) -> Build:
-    return replace(build, kernel=assemble.assemble(build.program, build.scops, poly_to_loop.lower))
+    return replace(build, kernel=assemble.assemble(build.program, build.scops, partial(poly_to_loop.lower, hints=build.hints)))
 
 
 def _tidy(build: Build) -> Build:
@@ -192,6 +193,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("fuse", "tensor", _program(lambda b: fuse.run(b.program))),
     Stage("merges", "tensor", _program(lambda b: merges.run(b.program))),
     Stage("sift", "tensor", _sift),
+    Stage("located", "tensor", _program(lambda b: located.run(b.program) if b.how == "packed" else b.program)),
     Stage("library", "tensor", _library),
     Stage("walks", "tensor", _walks),
     Stage("padding", "tensor", _program(lambda b: padding.run(b.program))),
@@ -249,6 +251,7 @@ def compile_kernels(
             "library": [[sizes_expr.show(e) for e in product] for product in library.products(part.program)],
             "least_work": library.least_work(build.target.vector_bits),
             "aliases": dict(part.aliases),
+            "located": how == "packed" and bool(located.rows(build.program)),
         }
         if part.phase is not None:
             types = {**tn.types_of(build.program), **tn.types_of(part.phase.program)}

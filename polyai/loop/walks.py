@@ -227,6 +227,21 @@ def arrays_of(stmt: Stmt) -> set[str]:
     return out
 
 
+def decided(stmt: Stmt, condition: LoopExpr, holds: bool) -> Stmt:
+    """`stmt` where it is known whether `condition` holds: the branches on it are gone."""
+    match stmt:
+        case Block(stmts):
+            return Block(tuple(decided(s, condition, holds) for s in stmts))
+        case For(body=body) | While(body=body):
+            return dataclasses.replace(stmt, body=decided(body, condition, holds))
+        case If(test, then, orelse):
+            if test == condition:
+                return decided(then if holds else orelse or Block(()), condition, holds)
+            return If(test, decided(then, condition, holds), None if orelse is None else decided(orelse, condition, holds))
+        case _:
+            return stmt
+
+
 def with_names(stmt: Stmt, names: Mapping[str, str]) -> Stmt:
     """`stmt` with other names for some arrays."""
 
