@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from polyai.errors import ShapeError, UnsupportedError
+from polyai.frontend import reductions
 from polyai.frontend.assembling import kron as sparse_kron
 from polyai.frontend.assembling import without
 from polyai.frontend.contraction import Labels, contract, masked_pattern, masked_product
@@ -238,11 +239,13 @@ def _sparse_diagonal(tracer: Tracer, a: Array, length: sx.Size, offset: int) -> 
     return tracer.emit("diagonal", (j,), tracer.read(whole, (index_term(j) - offset if offset < 0 else j,)))
 
 
-def kron(x1: Any, x2: Any) -> Any:
-    """The Kronecker product of two matrices: [n, m] and [p, q] give [n * p, m * q]. Sparse if both are; else both must be dense."""
+def kron(x1: Any, x2: Any, format: str | None = None) -> Any:
+    """The Kronecker product of two matrices: [n, m] and [p, q] give [n * p, m * q]. Sparse if both are; else both must be dense.
+    `format`: "csr" or "csc", of a sparse one."""
     tracer, (a, b) = _arrays("kron", x1, x2)
     if a.is_sparse and b.is_sparse:
-        return sparse_kron(a, b)
+        out: Any = sparse_kron(a, b)
+        return out.asformat(format)
     dense(a, "kron with a dense matrix")
     dense(b, "kron with a dense matrix")
     if a.rank != 2 or b.rank != 2:
@@ -267,12 +270,10 @@ def diag(x: Any, k: int = 0) -> Any:
 
 
 def trace(x: Any, offset: int = 0) -> Any:
-    """The sum of the diagonal of the last two dimensions."""
-    tracer, (a,) = _arrays("trace", x)
+    """The sum of the diagonal of the last two dimensions, of the type of a `sum`."""
+    _, (a,) = _arrays("trace", x)
     line = diagonal(a, offset)
-    *batch, i = tracer.indices(line.extents)
-    value = reduced("add", (i,), tracer.read(line, (*batch, i)))
-    return tracer.emit("trace", batch, value, strong=True)
+    return reductions.sum(line, line.rank - 1)
 
 
 def cross(x1: Any, x2: Any, axis: int = -1) -> Any:

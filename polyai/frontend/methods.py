@@ -47,7 +47,7 @@ class SparseMethods(Array):
     sqrt, sign, expm1, log1p = ew.sqrt, ew.sign, ew.expm1, ew.log1p
     sin, tan, sinh, tanh = ew.sin, ew.tan, ew.sinh, ew.tanh
     arcsin, arctan, arcsinh, arctanh = ew.asin, ew.atan, ew.asinh, ew.atanh
-    floor, ceil, trunc, rint = ew.floor, ew.ceil, ew.trunc, ew.round
+    floor, ceil, trunc, rint = ew.floor, ew.ceil, ew.trunc, ew.rint
     deg2rad, rad2deg = ew.deg2rad, ew.rad2deg
 
     def toarray(self) -> Any:
@@ -104,7 +104,7 @@ class SparseMethods(Array):
     def _to(self, name: str) -> Any:
         if self.format == name:
             return self
-        if name in ("csr", "csc") and merging.reorders(self):
+        if name in ("csr", "csc") and self.is_sparse:
             return merging.stored_as(self, (0, 1) if name == "csr" else (1, 0))
         raise UnsupportedError(
             f"conversion of {self.tracer.text(self)} to {name} while tracing", "patterns are not rebuilt by kernels", "convert before the call"
