@@ -141,7 +141,7 @@ class Program:
     def _reduce(self, a: str, p: str, q: str) -> None:
         axis = self.r.choice((0, 1, None))
         f = self.r.choice(("sum", "sum", "mean", "count_nonzero", "argmax", "argmin", "getnnz", "trace", "diagonal", "max", "min"))
-        if f == "trace" or axis is None and f not in ("diagonal",):
+        if f == "trace" or (axis is None and f not in ("diagonal",)):
             self._put(self.numbers, (), f"P.norm({a})" if self.r.random() < 0.15 else f"{a}.{f}()")
         elif f == "diagonal":
             if p == q:

@@ -12,7 +12,7 @@ import numpy as np
 
 from polyai.errors import TraceError
 from polyai.frontend import elementwise as ew
-from polyai.frontend import indexing, linalg, reductions, selecting, shaping, sparse
+from polyai.frontend import indexing, linalg, reductions, selecting, shaping, sparse, stored
 from polyai.frontend.core import Composite
 from polyai.frontend.methods import SparseMethods
 from polyai.scalar import dtype as dt
@@ -182,7 +182,10 @@ class LazyArray(SparseMethods):
     def __contains__(self, item: Any) -> bool:
         self._no_value("bool")
 
-    def __setitem__(self, key: Any, value: Any) -> NoReturn:
+    def __setitem__(self, key: Any, value: Any) -> None:
+        listed = self.tracer.data_of.get(id(self))
+        if listed is not None:
+            return stored.assigned(*listed, key, value)
         raise TraceError(
             f"{self.tracer.text(self)}[...] = ... while tracing", "traced arrays are not changed in place", "write x = x.at[...].set(value)"
         )
@@ -353,15 +356,20 @@ class LazyArray(SparseMethods):
         return ew.imag(self)
 
     def conj(self) -> Any:
-        return ew.conj(self)
+        return ew.conj(self) if self.type.dtype.is_complex else self
 
     conjugate = conj
 
     def astype(self, dtype: Any, copy: bool = True) -> Any:
         return ew.astype(self, dtype)
 
-    def copy(self) -> Any:
-        return self
+    def copy(self, order: Any = None) -> Any:
+        """An array of its own: what is put into one (`B.data = ...`) is not in the other."""
+        if not self.is_sparse:
+            return self
+        out = self.tracer.array_type(self.tracer, self.region, self.name, self.type, self.weak, self.is_matrix)
+        self.tracer.copies[id(out)] = out
+        return out
 
     def reshape(self, *shape: Any) -> Any:
         return shaping.reshape(self, *shape)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from polyai.errors import GuardError, PolyAIError, TraceError, UnsupportedError
-from polyai.frontend import tree
+from polyai.frontend import reductions, sparse, tree
 from polyai.frontend.arguments import Leaf, identifier, leaves, take
 from polyai.frontend.core import Array, Composite, Tracer
 from polyai.frontend.declare import DECLARED, Declarations, DynamicDims, chosen_dims, named_dims, outside
@@ -317,6 +317,11 @@ def _with_requirements(step: tn.Step, tracer: Tracer) -> tn.Step:
 
 def _output(tracer: Tracer, value: Any, names: list[str]) -> ArrayOut | SizeOut | ConstOut:
     if isinstance(value, SizeValue):
+        made = [n for n in sx.symbols(value.size) if n.removesuffix(".nnz") in tracer.home]
+        if made and value.size == sx.symbol(made[0]):  # known when it has been assembled
+            owner = tracer.array_type(tracer, tracer.root, made[0].removesuffix(".nnz"), tracer.types[made[0].removesuffix(".nnz")])
+            names.append(tracer.use(reductions.sum(sparse.ones_where_stored(owner), dtype=np.int64)))
+            return ArrayOut(len(names) - 1, number=True)
         if not tracer.sizes.is_decided(value.size):
             return SizeOut(value.size)
         names.append(tracer.use(tracer.size_array(tracer.sizes.resolve(value.size))))
