@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyai import api
-from polyai.errors import AliasError, OptionError
+from polyai.errors import AliasError, OptionError, TraceError
 from polyai.explain import Explanation
 from polyai.frontend.arguments import has_traced, parameter_names
 from polyai.frontend.declare import argument_names
@@ -298,6 +298,8 @@ def jit(
     """
     if fn is None:
         return functools.partial(jit, name=name, static=static, dynamic=dynamic, where=where, policy=policy, constant=constant)
+    if not callable(fn):
+        raise TraceError(f"jit of {fn!r}", f"it is a {type(fn).__name__}, no function", "write jit(lambda A, x: A @ x), or @jit above a function")
     if inspect.ismethod(fn) and not isinstance(fn.__self__, type):  # its object is an argument like others
         first = {"static": _behind(static), "constant": _behind(constant)}
         return jit(fn.__func__, name=name, dynamic=dynamic, where=where, policy=policy, **first).__get__(fn.__self__)

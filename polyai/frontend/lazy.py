@@ -6,6 +6,7 @@ import functools
 import importlib
 import sys
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -55,6 +56,14 @@ def _matrix_product(left: Any, right: Any) -> bool:
         elif interop.is_sparse(value):
             return sparse.is_scipy_matrix(value)
     return False
+
+
+def _asked_by_scipy() -> str | None:
+    """The function of scipy.sparse that asks for a value; None if it is somebody else."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] == __name__.partition(".")[0]:
+        frame = frame.f_back
+    return protocol.scipy_asks(frame)
 
 
 @_beside_composites
@@ -124,11 +133,24 @@ class LazyArray(SparseMethods):
             self.tracer.sizes.add(name, self.tracer.text(self), int(hint), low=-(2**63))
         return type(hint)(self.tracer.sizes.number(symbol(name), f"{wanted} of it was taken"))
 
+    def __format__(self, spec: str) -> str:
+        if spec:
+            self._no_value("format")
+        return repr(self)
+
     def _no_value(self, wanted: str) -> NoReturn:
+        asked = _asked_by_scipy()
+        if asked is not None:
+            raise TraceError(
+                f"{'a constructor' if asked == '__init__' else asked + '()'} of scipy.sparse on {self.tracer.text(self)} while tracing",
+                "its values are known only when the kernel runs",
+                "write operators (A @ x, A * x), methods of A, or polyai's functions; stored values are put into a copy: B = A.copy(); B.data = ...",
+            )
         remedies = {
             "bool": "use where(condition, a, b), or cond for a whole branch",
             "float": "keep it an array, or mark the argument static",
             "int": "mark the argument static, or use a size taken from a shape",
+            "format": "print it outside the compiled function",
             "array": "use polyai's functions, or compute it outside the compiled function",
         }
         raise TraceError(

@@ -317,7 +317,7 @@ def sddmm(q: Any, k: Any, mask: Any, scale: Any = None) -> Any:
     """(q @ k.T) at the coordinates stored in the sparse `mask` times its values; scaled if `scale` is given. Stored where mask is."""
     tracer, (a, b, m) = _arrays("sddmm", q, k, mask)
     if not m.is_sparse:
-        raise ShapeError("the mask of sddmm is dense", tracer.shape_text(m), "use matmul(q, k.T) * mask")
+        raise ShapeError("the mask of sddmm is dense", f"{tracer.shape_text(m)}; the order is sddmm(q, k, mask)", "pass a sparse mask, or use matmul(q, k.T) * mask")
     factors: list[tuple[Array, Labels]] = [(m, ("i", "j")), (a, ("i", "k")), (b, ("j", "k"))]
     if scale is not None:
         factors.append((tracer.array(scale), ()))

@@ -35,6 +35,7 @@ def member(a: Array, name: str) -> Any:
     if name == "data":
         vector = listing(pointwise_stored("data", lambda e: e, a))  # of an array of this program: arguments are not handed on
         a.tracer.along[vector.name] = a
+        a.tracer.texts[vector.name] = f"{a.tracer.text(a)}.data"
         return vector
     if form.name == "coo":
         found = selecting.coordinates(a)[:-1]
@@ -66,7 +67,7 @@ def put(a: Array, value: Any) -> None:
             raise UnsupportedError(
                 f"the data of {text} are assigned from a vector that does not lie along its pattern",
                 "known are vectors that are computed element by element of its own lists (B.data, B.indices), of numbers, and of what these gather",
-                "write it so, or with operators on the matrix: B * x[:, None]",
+                "write it so, or with functions of the matrix: B * x[:, None], sddmm(U, V, B), map_stored",
             )
     elif isinstance(value, (bool, int, float, complex)):
         whole = pointwise_stored("data", lambda e: convert(value, a.type.dtype), a)
