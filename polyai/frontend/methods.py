@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -62,11 +62,11 @@ class SparseMethods(Array):
 
     def getrow(self, i: Any) -> Any:
         """Row `i` as a matrix of one row."""
-        return self[[i]]
+        return cast(Any, self)[[i]]
 
     def getcol(self, j: Any) -> Any:
         """Column `j` as a matrix of one column."""
-        return self[:, [j]]
+        return cast(Any, self)[:, [j]]
 
     indices = property(lambda self: self._listed("indices"))
     indptr = property(lambda self: self._listed("indptr"))
