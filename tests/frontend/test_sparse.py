@@ -258,7 +258,6 @@ REFUSED: list[tuple[str, Call, type[PolyAIError], str]] = [
     ("1 / A", lambda A, B: 1.0 / A, UnsupportedError, "toarray"),
     ("A[None]", lambda A, B: A[None], UnsupportedError, "None as an index of the sparse A"),
     ("A.reshape", lambda A, B: A.reshape(2, 3, 5), UnsupportedError, "reshape of the sparse A"),
-    ("argmax", lambda A, B: A.argmax(axis=0, keepdims=True), UnsupportedError, "argmax of the sparse A"),
     ("tocoo", lambda A, B: A.tocoo(), UnsupportedError, "convert before the call"),
     ("stretched", lambda A, B: A * pa.zeros((2, A.shape[0], A.shape[1])), UnsupportedError, "stretches the sparse A"),
     ("A == B", lambda A, B: A == B, UnsupportedError, "implicit zero becomes True"),
