@@ -11,7 +11,7 @@ from polyai.errors import ShapeError, TraceError, UnsupportedError
 from polyai.frontend import merging
 from polyai.frontend.assembling import as_row, filtered
 from polyai.frontend.core import Array, Shape, Tracer, find_tracer
-from polyai.frontend.sizes import SizeValue
+from polyai.frontend.size_value import SizeValue
 from polyai.frontend.term import Rule, Term, apply, number, zero_value
 from polyai.scalar import dtype as dt
 from polyai.shapes.expr import Size
