@@ -110,13 +110,23 @@ def _versions(loop: For, levels: Levels, special: Callable[[For], bool], refit: 
         return rebuild(work.block(loop.body), levels, special)
     sizes = widths(loop.jam, is_tile(loop.body))
     if trips is not None:
-        sizes = [s for s in sizes if s <= trips] or [1]
+        sizes = _taken(sizes, trips)
     lower, upper = levels.let(f"{loop.var}_from", loop.lower), levels.let(f"{loop.var}_to", loop.upper)
     at = lower
     for size, stop in zip(sizes, [*levels.positions(loop.var, lower, upper, sizes[:-1]), upper]):
         body = Copies(loop.var, names, levels.names, tuple(range(size)), REST if size < loop.jam else 1, changed).block(loop.body)
         rebuild(For(loop.var, at, stop, body, step=size), levels, special)
         at = stop
+
+
+def _taken(sizes: list[int], trips: int) -> list[int]:
+    """The versions that `trips` iterations take: 16 iterations in fours need none for the rest."""
+    out = []
+    for size in sizes:
+        if trips >= size:
+            out.append(size)
+            trips %= size
+    return out or [1]
 
 
 def _may_repeat(loop: For, levels: Levels) -> bool:
