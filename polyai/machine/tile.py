@@ -11,6 +11,9 @@
 What differs between such loops is where they read and how far apart, which is handed over; so the products of a network have one function
 for each height of a tile, which can afford to be unrolled: what counts, compares and branches once for a few multiply-adds takes part of the
 cycles that these have. Sums are added up in the order of the loop, each product in one rounding with its sum, as everywhere.
+
+The last rows of a tile may be one row several times (see `loop.passes.jam`). That shows in where they are read, so the call chooses
+a function that computes fewer of them and hands out the sums of the last one for the others.
 """
 
 from __future__ import annotations
@@ -34,6 +37,8 @@ COPIES = 4
 """Iterations written one after another."""
 SUMS = 8
 """Vectors that a loop has to add to: with fewer, the sums wait for themselves, and a call costs as much."""
+LEAST = 4
+"""Rows that fill the pipelines: a lower tile takes the same time."""
 SHORT = 16
 """Loops of fewer iterations stay where they are."""
 
@@ -92,16 +97,50 @@ def tile(b: Body, s: lp.For, lower: Num, upper: Num) -> bool:
     given = _Given(b, s, lower)
     streams = [given.place(x.array, x.index, x.slope) for x in form.streams]
     hints = [(given.place(x.array, x.index, x.slope), x.near) for x in form.hints]
+    rows = _rows(form, streams)
+    if rows and not hints:  # a hint that asks for nothing new: one function fewer
+        hints = [(given.same(streams[form.sums[0].vector]), False)]
     given.close()
-    key = (kind, tuple((x.scalar, x.vector) for x in form.sums), tuple(x.lanes for x in form.streams), tuple(streams), tuple(hints))
-    name = fn.module.shared(NAME, key, lambda name: _function(fn, name, form, given, streams, hints))
+    name = _shared(fn, form, given, streams, hints, len(rows), len(rows))
+    target = f"@{name}"
+    for height in _heights(len(rows)):
+        lower_one = _shared(fn, form, given, streams, hints, len(rows), height)
+        last = given.pointers[rows[height - 1]]
+        same = [fn.op(f"icmp eq ptr {given.pointers[p]}, {last}") for p in rows[height:]]
+        alike = same[0]
+        for one in same[1:]:
+            alike = fn.op(f"and i1 {alike}, {one}")
+        target = fn.op(f"select i1 {alike}, ptr @{lower_one}, ptr {target}")
     rounds = upper - lower
     args = [f"ptr {held}", f"i64 {rounds.ref}", *(f"ptr {p}" for p in given.pointers), *(f"i64 {x}" for x in given.slopes)]
-    fn.do(f"call void @{name}({', '.join(args)})")
+    fn.do(f"call void {target}({', '.join(args)})")
     fn.written()
     for place, register in zip(places, registers):
         fn.do(f"store {kind} {fn.op(f'load {kind}, ptr {place}, align 32')}, ptr {register.slots[0]}")
     return True
+
+
+def _heights(rows: int) -> tuple[int, ...]:
+    """How many rows the functions for fewer rows compute, the most first: tiles of any number of rows are of these heights, nearly."""
+    return tuple(h for h in (rows * 5 // 6, rows * 2 // 3) if LEAST <= h < rows)
+
+
+def _shared(fn: Function, form: _Form, given: _Given, streams: Sequence[_Place], hints: Sequence[tuple[_Place, bool]], rows: int, height: int) -> str:
+    """The name of the function that computes `height` of `rows` rows."""
+    sums = tuple((x.scalar, x.vector) for x in form.sums)
+    key = (form.dtype, form.lanes, sums, tuple(x.lanes for x in form.streams), tuple(streams), tuple(hints), rows, height)
+    return fn.module.shared(NAME, key, lambda name: _function(fn, name, form, given, streams, hints, rows, height))
+
+
+def _rows(form: _Form, streams: Sequence[_Place]) -> list[int]:
+    """The pointers of the rows of a tile, if it is one: each of them meets the same vectors, and is read at a place of its own."""
+    vectors = list(dict.fromkeys(x.vector for x in form.sums))
+    scalars = list(dict.fromkeys(x.scalar for x in form.sums))
+    pointers = [streams[n].pointer for n in scalars]
+    whole = [(row, vector) for row in scalars for vector in vectors]
+    if whole != [(x.scalar, x.vector) for x in form.sums] or len(set(pointers)) < len(pointers) or any(streams[n].offset for n in scalars):
+        return []
+    return pointers
 
 
 NAME = "pa.tile"
@@ -269,12 +308,17 @@ class _Given:
         self._first.append((array, index, slope))
         return _Place(len(self.pointers) - 1, 0, self._slope(slope))
 
+    def same(self, place: _Place) -> _Place:
+        """The place of another one, which does not grow."""
+        self.pointers.append(self.pointers[place.pointer])
+        return _Place(len(self.pointers) - 1, 0, self._parameter("0"))
+
     def _slope(self, slope: lp.LoopExpr) -> int | str:
         """A number, or the name of a parameter."""
         known = lb.number(slope)
-        if known is not None:
-            return known
-        ref = self.b.scope.index(slope).re.ref
+        return known if known is not None else self._parameter(self.b.scope.index(slope).re.ref)
+
+    def _parameter(self, ref: str) -> str:
         if ref not in self.slopes:
             self.slopes.append(ref)
         return f"%slope{self.slopes.index(ref)}"
@@ -295,17 +339,23 @@ class _Place:
 # The function
 
 
-def _function(caller: Function, name: str, form: _Form, given: _Given, streams: Sequence[_Place], hints: Sequence[tuple[_Place, bool]]) -> str:
+def _function(
+    caller: Function, name: str, form: _Form, given: _Given, streams: Sequence[_Place], hints: Sequence[tuple[_Place, bool]], rows: int, height: int
+) -> str:
+    """The text of the function; with rows, those from `height` on get the sums of the one before."""
     params = ["ptr %sums", "i64 %rounds", *(f"ptr %p{n}" for n in range(len(given.pointers))), *(f"i64 %slope{n}" for n in range(len(given.slopes)))]
     fn = Function(caller.module, f"define internal void @{name}({', '.join(params)})")
     elem, lanes = ty.element(form.dtype), form.lanes
     kind = ty.vector(elem, lanes)
     places = [fn.op(f"getelementptr {kind}, ptr %sums, i64 {n}") for n in range(len(form.sums))]
-    held = [Num(fn, elem, lanes, fn.op(f"load {kind}, ptr {p}, align 32")) for p in places]
+    kept = len(places) // rows * height if rows else len(places)
+    held = [Num(fn, elem, lanes, fn.op(f"load {kind}, ptr {p}, align 32")) for p in places[:kept]]
     whole = fn.op(f"and i64 %rounds, {-COPIES}")
     held = _loop(fn, form, "0", whole, COPIES, held, streams, hints)
     held = _loop(fn, form, whole, "%rounds", 1, held, streams, hints)
-    for p, value in zip(places, held):
+    across = len(places) // max(rows, 1)
+    for n, p in enumerate(places):
+        value = held[n if n < kept else kept - across + n % across]
         fn.do(f"store {kind} {value.ref}, ptr {p}, align 32")
     fn.do("ret void")
     return fn.text()
@@ -351,7 +401,7 @@ def _loop(
         for place, near in hints:
             fn.module.declare("void", "llvm.prefetch.p0", ("ptr", "i32", "i32", "i32"))
             fn.do(f"call void @llvm.prefetch.p0(ptr {at(place, copy)}, i32 0, i32 {3 if near else 2}, i32 1)")
-        for n, x in enumerate(form.sums):
+        for n, x in enumerate(form.sums[: len(sums)]):
             sums[n] = value(x.scalar).fma(value(x.vector), sums[n])
     following = fn.op(f"add nsw i64 {k}, {copies}")
     more = fn.op(f"icmp slt i64 {following}, {end}")
