@@ -95,7 +95,7 @@ def tile(b: Body, s: lp.For, lower: Num, upper: Num) -> bool:
     for place, register in zip(places, registers):
         fn.do(f"store {kind} {fn.op(f'load {kind}, ptr {register.slots[0]}')}, ptr {place}, align 32")
     given = _Given(b, s, lower)
-    streams = [given.place(x.array, x.index, x.slope) for x in form.streams]
+    streams = [given.place(x.array, x.index, x.slope, handed=x.lanes > 1) for x in form.streams]
     hints = [(given.place(x.array, x.index, x.slope), x.near) for x in form.hints]
     rows = _rows(form, streams)
     if rows and not hints:  # a hint that asks for nothing new: one function fewer
@@ -296,26 +296,27 @@ class _Given:
             if isinstance(x, lp.Let) and lb.dtype_of(x.value) == dt.i64:
                 b.scope.values[x.name] = b.scope.expr(x.value)
 
-    def place(self, array: str, index: lp.LoopExpr, slope: lp.LoopExpr) -> _Place:
+    def place(self, array: str, index: lp.LoopExpr, slope: lp.LoopExpr, handed: bool = False) -> _Place:
+        """Where `array` is read. `handed`: the slope is a parameter even if it is a number, so that a function serves operands of any width."""
         for number, (other, first, by) in enumerate(self._first):
             apart = lb.number(lb.sub(index, first))
             if other == array and by == slope and apart is not None:
-                return _Place(number, apart, self._slope(slope))
+                return _Place(number, apart, self._slope(slope, handed))
         held = self.b.scope.array(array)
         assert isinstance(held, memory.Array)
         at = self.b.scope.index(index).re
         self.pointers.append(self.b.fn.op(f"getelementptr {ty.memory(held.dtype)}, ptr {held.ref}, i64 {at.ref}"))
         self._first.append((array, index, slope))
-        return _Place(len(self.pointers) - 1, 0, self._slope(slope))
+        return _Place(len(self.pointers) - 1, 0, self._slope(slope, handed))
 
     def same(self, place: _Place) -> _Place:
         """The place of another one, which does not grow."""
         self.pointers.append(self.pointers[place.pointer])
         return _Place(len(self.pointers) - 1, 0, self._parameter("0"))
 
-    def _slope(self, slope: lp.LoopExpr) -> int | str:
+    def _slope(self, slope: lp.LoopExpr, handed: bool) -> int | str:
         """A number, or the name of a parameter."""
-        known = lb.number(slope)
+        known = None if handed else lb.number(slope)
         return known if known is not None else self._parameter(self.b.scope.index(slope).re.ref)
 
     def _parameter(self, ref: str) -> str:
