@@ -36,6 +36,7 @@ def stmt(b: Body, s: lp.Stmt) -> None:
             _if(b, condition, then, orelse)
         case lp.Let(name, value):
             scope.values[name] = written(scope.expr(value))
+            b.named[name] = value
         case lp.Alloc():
             _alloc(b, s)
         case lp.Store(array, indices, value, mask):

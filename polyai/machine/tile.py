@@ -158,7 +158,7 @@ def _register(b: Body, name: str) -> memory.Register:
 
 def _form(b: Body, s: lp.For) -> _Form | None:
     """What the loop does, if that is nothing but adding products of what it reads to SUMS vectors or more."""
-    trips = lb.number(lb.sub(s.upper, s.lower))
+    trips = _most(b, s)
     if s.kind is not lp.Kind.SERIAL or s.step != 1 or s.stretch is not None or (trips is not None and trips < SHORT):
         return None
     steps = lb.statements(s.body)
@@ -171,6 +171,18 @@ def _form(b: Body, s: lp.For) -> _Form | None:
     found = work.form
     registers = {x.register for x in found.sums}
     return found if len(registers) == len(found.sums) and found.lanes > 1 else None
+
+
+def _most(b: Body, s: lp.For) -> int | None:
+    """The number of iterations, or what it is at most, if that is known: a piece of a sum ends at its own end or before."""
+    end, more = s.upper, 0
+    if isinstance(end, lp.Apply) and end.op == "add" and (last := lb.number(end.args[1])) is not None:
+        end, more = end.args[0], last
+    if isinstance(end, lp.Var):
+        end = b.named.get(end.name, end)
+    ends = end.args if isinstance(end, lp.Apply) and end.op == "min" else (end,)
+    known = [n for n in (lb.number(lb.sub(lb.add(e, lb.const(more)), s.lower)) for e in ends) if n is not None]
+    return min(known, default=None)
 
 
 class _Reader:

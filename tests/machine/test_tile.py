@@ -121,5 +121,14 @@ def test_a_loop_written_by_hand() -> None:
     assert Compiled(kernel)(0, x, p, y) == 0 and not y.any()
 
 
+def test_pieces_of_a_sum_that_are_short_stay_loops() -> None:
+    """A product of few rows streams its matrix, a few rows of it at a time: calls would cost more than they do."""
+    few = pa.jit(lambda a, w: a @ w)
+    a, w = np.ones((5, 2048), np.float32), np.ones((2048, 2048), np.float32)
+    with pa.options(blas="never"):
+        explained = few.explain(a, w)
+    assert "at a time, in runs of" in str(explained["decisions"]) and not functions(str(explained["code"]))
+
+
 def test_the_statement_writer_uses_them() -> None:
     assert stmt.tile is tile
