@@ -8,8 +8,8 @@
       ...                                               pa.tile1: rounds of COPIES iterations, then the rest one by one
       prefetch P[next + k * share]
 
-What differs between such loops is where they read and how far apart, which is handed over; so the products of a network have one function
-for each height of a tile, which can afford to be unrolled: what counts, compares and branches once for a few multiply-adds takes part of the
+So are loops over panels of an operand, the next of which is fetched meanwhile (see `loop.passes.ahead`). What differs between such loops is where they
+read, which is handed over; so the products of a network have one function for each height of a tile, which can afford to be unrolled: what counts, compares and branches once for a few multiply-adds takes part of the
 cycles that these have. Sums are added up in the order of the loop, each product in one rounding with its sum, as everywhere.
 
 The last rows of a tile may be one row several times (see `loop.passes.jam`). That shows in where they are read, so the call chooses
@@ -95,11 +95,9 @@ def tile(b: Body, s: lp.For, lower: Num, upper: Num) -> bool:
     for place, register in zip(places, registers):
         fn.do(f"store {kind} {fn.op(f'load {kind}, ptr {register.slots[0]}')}, ptr {place}, align 32")
     given = _Given(b, s, lower)
-    streams = [given.place(x.array, x.index, x.slope, handed=x.lanes > 1) for x in form.streams]
+    streams = [given.place(x.array, x.index, x.slope) for x in form.streams]
     hints = [(given.place(x.array, x.index, x.slope), x.near) for x in form.hints]
     rows = _rows(form, streams)
-    if rows and not hints:  # a hint that asks for nothing new: one function fewer
-        hints = [(given.same(streams[form.sums[0].vector]), False)]
     given.close()
     name = _shared(fn, form, given, streams, hints, len(rows), len(rows))
     target = f"@{name}"
@@ -170,7 +168,15 @@ def _form(b: Body, s: lp.For) -> _Form | None:
             return None
     found = work.form
     registers = {x.register for x in found.sums}
-    return found if len(registers) == len(found.sums) and found.lanes > 1 else None
+    if len(registers) < len(found.sums) or found.lanes < 2 or not found.hints:
+        return None
+    return found if all(_is_given(b, x) for x in found.streams if x.lanes > 1) else None
+
+
+def _is_given(b: Body, x: _Stream) -> bool:
+    """Whether vectors are read from an operand of the kernel, one after another: a panel of it. Of others, a call gains less than it costs."""
+    array = b.scope.array(x.array)
+    return isinstance(array, memory.Array) and array.stable and lb.number(x.slope) is not None
 
 
 def _most(b: Body, s: lp.For) -> int | None:
@@ -308,30 +314,25 @@ class _Given:
             if isinstance(x, lp.Let) and lb.dtype_of(x.value) == dt.i64:
                 b.scope.values[x.name] = b.scope.expr(x.value)
 
-    def place(self, array: str, index: lp.LoopExpr, slope: lp.LoopExpr, handed: bool = False) -> _Place:
-        """Where `array` is read. `handed`: the slope is a parameter even if it is a number, so that a function serves operands of any width."""
+    def place(self, array: str, index: lp.LoopExpr, slope: lp.LoopExpr) -> _Place:
+        """Where `array` is read."""
         for number, (other, first, by) in enumerate(self._first):
             apart = lb.number(lb.sub(index, first))
             if other == array and by == slope and apart is not None:
-                return _Place(number, apart, self._slope(slope, handed))
+                return _Place(number, apart, self._slope(slope))
         held = self.b.scope.array(array)
         assert isinstance(held, memory.Array)
         at = self.b.scope.index(index).re
         self.pointers.append(self.b.fn.op(f"getelementptr {ty.memory(held.dtype)}, ptr {held.ref}, i64 {at.ref}"))
         self._first.append((array, index, slope))
-        return _Place(len(self.pointers) - 1, 0, self._slope(slope, handed))
+        return _Place(len(self.pointers) - 1, 0, self._slope(slope))
 
-    def same(self, place: _Place) -> _Place:
-        """The place of another one, which does not grow."""
-        self.pointers.append(self.pointers[place.pointer])
-        return _Place(len(self.pointers) - 1, 0, self._parameter("0"))
-
-    def _slope(self, slope: lp.LoopExpr, handed: bool) -> int | str:
+    def _slope(self, slope: lp.LoopExpr) -> int | str:
         """A number, or the name of a parameter."""
-        known = None if handed else lb.number(slope)
-        return known if known is not None else self._parameter(self.b.scope.index(slope).re.ref)
-
-    def _parameter(self, ref: str) -> str:
+        known = lb.number(slope)
+        if known is not None:
+            return known
+        ref = self.b.scope.index(slope).re.ref
         if ref not in self.slopes:
             self.slopes.append(ref)
         return f"%slope{self.slopes.index(ref)}"

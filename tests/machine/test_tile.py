@@ -29,11 +29,11 @@ def ran(kernel: lp.Kernel, m: int, n: int, depth: int) -> tuple[np.ndarray, np.n
     return args["Y"], want
 
 
-@pytest.mark.parametrize("depth", [15, 16, 17, 19, 64])
+@pytest.mark.parametrize("depth", [64, 256, 257, 259])
 @pytest.mark.parametrize("m", [1, 2, 4, 5, 6, 7, 8, 10, 13, 37])
 def test_the_bits_of_the_loop(depth: int, m: int, monkeypatch: pytest.MonkeyPatch) -> None:
     found, want = ran(made(depth), m, 33, depth)
-    np.testing.assert_allclose(found, want, atol=1e-4)
+    np.testing.assert_allclose(found, want, atol=1e-3)
     monkeypatch.setattr(tile, "tile", lambda *_: False)
     plain, _ = ran(made(depth), m, 33, depth)
     np.testing.assert_array_equal(found, plain)
@@ -44,24 +44,24 @@ def functions(text: str) -> list[str]:
 
 
 def test_loops_of_one_form_share_their_functions() -> None:
-    """One function for each height, and none for short loops."""
-    text = emit.emit(made(64), cpu.host())
+    """One function for each height, and none for short panels."""
+    text = emit.emit(made(256), cpu.host())
     assert len(functions(text)) == 1 + len(tile._heights(6)) == 3
     twice = pa.jit(lambda x, w, v: (x @ w) @ v, constant=("w", "v"))
-    w, v = np.ones((64, 64), np.float32), np.ones((64, 96), np.float32)
-    code = str(twice.explain(np.ones((37, 64), np.float32), w, v)["code"])
+    w, v = np.ones((256, 256), np.float32), np.ones((256, 512), np.float32)
+    code = str(twice.explain(np.ones((37, 256), np.float32), w, v)["code"])
     assert code.count("call void %") == 2 and len(functions(code)) == 3, "two products, one set of functions"
-    assert not functions(emit.emit(made(15), cpu.host()))
-    assert len(functions(emit.emit(made(64, known=12), cpu.host()))) == 1, "no row is read twice, so there is one height"
+    assert not functions(emit.emit(made(64), cpu.host()))
+    assert len(functions(emit.emit(made(256, known=12), cpu.host()))) == 1, "no row is read twice, so there is one height"
 
 
 @pytest.mark.parametrize("rows", [1, 3, 4, 5, 6])
 def test_rows_that_are_read_twice_are_computed_once(rows: int) -> None:
     """The function for fewer rows is chosen by where rows are read, not by how many there are."""
-    text = emit.emit(made(64), cpu.host())
+    text = emit.emit(made(256), cpu.host())
     assert text.count("icmp eq ptr") == 3 and text.count("select i1") >= 2
-    found, want = ran(made(64), rows, 16, 64)
-    np.testing.assert_allclose(found, want, atol=1e-4)
+    found, want = ran(made(256), rows, 16, 256)
+    np.testing.assert_allclose(found, want, atol=1e-3)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -78,14 +78,16 @@ def test_operands_of_any_width(dtype: Any, shape: tuple[int, int, int], threads:
             np.testing.assert_allclose(found, want, atol=k * 8 * np.finfo(dtype).eps)
 
 
-def sums(count: int, value: Any, extra: tuple[lp.Stmt, ...] = (), dtype: Any = dt.f32) -> lp.Kernel:
+def sums(count: int, value: Any, extra: tuple[lp.Stmt, ...] = (), dtype: Any = dt.f32, hint: bool = True) -> lp.Kernel:
     """T_n = T_n + value(n) for each of n rows of X, over k below n, stored to Y."""
     lanes = 8
     names = [f"T{n}" for n in range(count)]
     body = b.block(*extra, *(lp.Store(x, (), op("add", lp.Load(x, (), dtype), value(n))) for n, x in enumerate(names)))
     start = [s for x in names for s in (lp.Alloc(x, dtype, (), lp.Space.REGISTER, lanes), lp.Store(x, (), lp.Const(0.0, dtype)))]
     end = [lp.Store("Y", (lp.Ramp(const(lanes * n), 1, lanes),), lp.Load(x, (), dtype)) for n, x in enumerate(names)]
-    loop = lp.For("k", b.ZERO, var("n"), body)
+    if hint:
+        body = b.block(body, lp.Prefetch("P", plus(times(var("k"), var("n")), const(64)), near=False))
+    loop = lp.For("k", b.ZERO, var("n"), b.block(*b.statements(body)))
     return lp.Kernel("sums", (size("n"), array("X", dtype), array("P", dtype), array("Y", dtype, "output")), b.block(*start, loop, *end))
 
 
@@ -102,6 +104,8 @@ OTHERS = {
     "no product": sums(8, lambda n: vector(const(8))),
     "two vectors": sums(8, lambda n: op("mul", vector(const(8)), vector(const(8)))),
     "an index that does not grow evenly": sums(8, lambda n: op("mul", scalar(n), vector(var("k")))),
+    "no hint": sums(8, lambda n: op("mul", scalar(n), vector(const(8))), hint=False),
+    "vectors that lie apart": sums(8, lambda n: op("mul", scalar(n), vector(var("n")))),
     "a store among the steps": sums(8, lambda n: op("mul", scalar(n), vector(const(8))), (lp.Store("Y", (var("k"),), lp.Const(0.0, dt.f32)),)),
 }
 
