@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from polyai.errors import DTypeError, VerifyError
 from polyai.scalar import dtype as dt
@@ -34,8 +35,13 @@ from polyai.tensor.nodes import (
     targets_of,
     types_of,
 )
-from polyai.tensor.show import show_body, show_step
 from polyai.tensor.tree import each
+from polyai.term.late import late
+
+if TYPE_CHECKING:
+    from polyai.tensor import show
+else:
+    show = late("polyai.tensor.show")
 
 
 class Scope:
@@ -75,7 +81,7 @@ def verify(program: Program, region_sizes: frozenset[str] = frozenset()) -> None
     for number, step in enumerate(program.body):
         for check in CHECKS:
             for problem in check(step, scope):
-                _broken(program, f"step {number}, {', '.join(targets_of(step))}", check.__name__, f"{problem}\n       {show_step(step)}")
+                _broken(program, f"step {number}, {', '.join(targets_of(step))}", check.__name__, f"{problem}\n       {show.show_step(step)}")
         scope.define(step)
         scope.indices.update(indices_of(step))
         for region in _regions(step):
@@ -235,7 +241,7 @@ def ranks_match(step: Step, scope: Scope) -> Iterator[str]:
     known = scope.visible(step)
     for load in _loads(step):
         if len(load.indices) != known[load.array].rank:
-            yield f"{show_body(load)}: {load.array} has rank {known[load.array].rank}"
+            yield f"{show.show_body(load)}: {load.array} has rank {known[load.array].rank}"
     match step:
         case Comprehension():
             shape = tuple(i.extent for i in step.indices)
@@ -274,7 +280,7 @@ def dtypes_agree_with_the_table(step: Step, scope: Scope) -> Iterator[str]:
     if isinstance(step, (Scatter, Select, Spread)):
         for at in step.at if isinstance(step, Scatter) else _roots(step):
             if not at.dtype.is_integer:
-                yield f"place {show_body(at)} is {at.dtype}, not an integer"
+                yield f"place {show.show_body(at)} is {at.dtype}, not an integer"
         if isinstance(step, Scatter) and step.monoid is not None and step.monoid not in MONOIDS:
             yield f"{step.monoid} is not a monoid"
         if isinstance(step, Scatter) and step.grouped and (step.base is not None or len(step.within) != 1 or {a.name for a in step.at if isinstance(a, Var)} != {i.name for i in step.indices}):
@@ -290,10 +296,10 @@ def _dtypes(body: Body, known: dict[str, TensorType]) -> Iterator[str]:
                 yield f"variable {name} is {dtype}, not i64"
         case Load(array, indices, dtype):
             if dtype != known[array].dtype:
-                yield f"{show_body(body)} is read as {dtype}, {array} holds {known[array].dtype}"
+                yield f"{show.show_body(body)} is read as {dtype}, {array} holds {known[array].dtype}"
             for index in indices:
                 if not index.dtype.is_integer:
-                    yield f"index {show_body(index)} is {index.dtype}, not an integer"
+                    yield f"index {show.show_body(index)} is {index.dtype}, not an integer"
                 yield from _dtypes(index, known)
         case Cast(arg):
             yield from _dtypes(arg, known)
@@ -321,16 +327,16 @@ def _operation(body: Apply) -> Iterator[str]:
     try:
         result = result_type(body.op, *given)
     except DTypeError as problem:
-        yield f"{show_body(body)}: {problem.what}"
+        yield f"{show.show_body(body)}: {problem.what}"
         return
     if result != body.dtype:
-        yield f"{show_body(body)} is {result} by the table, the node says {body.dtype}"
+        yield f"{show.show_body(body)} is {result} by the table, the node says {body.dtype}"
     wanted = given[1:] if body.op == "where" else given
     target = body.dtype if entry.operands == "result" or body.op == "where" else wanted[0]
     if entry.operands != "each" or body.op == "where":
         for dtype in wanted:
             if dtype != target:
-                yield f"{show_body(body)}: operands are {', '.join(map(str, given))}; {target} is expected"
+                yield f"{show.show_body(body)}: operands are {', '.join(map(str, given))}; {target} is expected"
 
 
 def withins_name_stored_coordinates(step: Step, scope: Scope) -> Iterator[str]:
@@ -409,7 +415,7 @@ def joins_are_of_patterns_only(step: Step, scope: Scope) -> Iterator[str]:
     """A join or a selection holds no values to read."""
     for load in _loads(step):
         if load.array in scope.without_values:
-            yield f"{show_body(load)} reads the pattern {load.array}, which holds no values"
+            yield f"{show.show_body(load)} reads the pattern {load.array}, which holds no values"
 
 
 def _owned(within: Within, scope: Scope) -> Within:
@@ -495,7 +501,7 @@ def sparse_reads_are_within_their_pattern(step: Step, scope: Scope) -> Iterator[
         inside |= {part for w in inside for part in parts_within(w, scope.joins)}
         for node in each(root):
             if isinstance(node, Load) and scope.visible(step)[node.array].is_sparse and stored_at(node, scope.visible(step)) not in inside:
-                yield f"{show_body(node)} is read where it may not be stored"
+                yield f"{show.show_body(node)} is read where it may not be stored"
 
 
 CANONICAL: tuple[Check, ...] = (a_reduction_stands_only_at_the_top, sparse_reads_are_within_their_pattern)
@@ -512,7 +518,7 @@ def _canonical_steps(program: Program) -> None:
     for number, step in enumerate(program.body):
         for check in CANONICAL:
             for problem in check(step, scope):
-                _broken(program, f"step {number}, {', '.join(targets_of(step))}", check.__name__, f"{problem}\n       {show_step(step)}")
+                _broken(program, f"step {number}, {', '.join(targets_of(step))}", check.__name__, f"{problem}\n       {show.show_step(step)}")
         scope.define(step)
         for region in _regions(step):
             _canonical_steps(region)
