@@ -64,12 +64,23 @@ class Case:
 class Target:
     """The aim of a suite: geometric mean over cases of peer time / PolyAI time >= ratio, and no case below `floor`.
 
-    `peer` may be "best of X, Y": the fastest of them on each case, by its median."""
+    `peer` may be "best of X, Y": the fastest of them on each case, by its median. `only`: the aim speaks of cases whose names hold one of
+    these texts; the others are shown all the same."""
 
     peer: str
     ratio: float
     floor: float = 0.0
     threads: tuple[int, ...] = ()
+    only: tuple[str, ...] = ()
+
+    @property
+    def named(self) -> str:
+        """The peer, and the cases that the aim speaks of."""
+        return self.peer + (f" ({', '.join(self.only)})" if self.only else "")
+
+    def holds_for(self, case: str) -> bool:
+        """Whether the aim speaks of a case."""
+        return not self.only or any(text in case for text in self.only)
 
 
 @dataclass(frozen=True)
@@ -261,7 +272,7 @@ def judge(target: Target, results: Sequence[Result]) -> list[Verdict]:
     for count in sorted({r.threads for r in results}):
         if target.threads and count not in target.threads:
             continue
-        ratios = {r.case: r.ratio(target.peer) for r in results if r.threads == count}
+        ratios = {r.case: r.ratio(target.peer) for r in results if r.threads == count and target.holds_for(r.case)}
         known = {case: ratio for case, ratio in ratios.items() if not math.isnan(ratio)}
         where = min(known, key=lambda c: known[c]) if known else ""
         out.append(Verdict(target, count, len(known), geomean(list(known.values())), known.get(where, math.nan), where))

@@ -55,7 +55,7 @@ def suite_markdown(title: str, peers: Sequence[str], results: Sequence[Result], 
     if verdicts:
         rows = [
             [
-                v.target.peer,
+                v.target.named,
                 str(v.threads),
                 str(v.cases),
                 ratio(v.mean),
@@ -100,7 +100,7 @@ def entry_of(title: str, verdict: Verdict) -> dict[str, Any]:
     v = verdict
     return {
         "suite": title,
-        "against": v.target.peer,
+        "against": v.target.named,
         "threads": v.threads,
         "cases": str(v.cases),
         "figure": ratio(v.mean),

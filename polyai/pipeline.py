@@ -69,7 +69,7 @@ else:
 class Build:
     """One compilation so far. `sizes` are typical values of symbols, for costs only: code never depends on them for its
     correctness. `scops` has one entry per straight segment of the program, in order. `aliases`: second names of arguments.
-    `how`: how patterns are assembled, one of `phases.HOW`. `refit`: nobody waits, so loops may have more versions. `phases`: where a sparse result must be counted or bounded before it is stored,
+    `how`: how patterns are assembled, one of `phases.HOW`. `phases`: where a sparse result must be counted or bounded before it is stored,
     the builds of the program's parts; what comes after the mathematics is then in these."""
 
     program: tn.Program
@@ -84,7 +84,6 @@ class Build:
     aliases: tuple[tuple[str, str], ...] = ()
     phase: phases.Phase | None = None
     how: str = "packed"
-    refit: bool = False
     phases: tuple[Build, ...] = ()
 
     @property
@@ -176,7 +175,7 @@ def _tidy(build: Build) -> Build:
     notes: list[str] = []
     near = frozenset(f"{i.name}.crd{n}" for i in build.program.inputs if i.type.format is not None and i.type.format.near for n in range(len(i.type.format.levels)))
     lists = tuple(tuple(f"{i.name}.crd{n}" for n in i.type.format.lists) for i in build.program.inputs if i.type.format is not None and i.type.format.lists)
-    kernel = lower_loops(build.loops, build.target.vector_bits, build.target.registers, notes, build.hints, near, lists, build.refit)
+    kernel = lower_loops(build.loops, build.target.vector_bits, build.target.registers, notes, build.hints, near, lists)
     return replace(build, kernel=kernel, notes=(*build.notes, *notes))
 
 
@@ -338,14 +337,13 @@ def compile_program(
     verify: bool = False,
     watch: Callable[[Stage, Build, float], None] | None = None,
     how: str = "packed",
-    refit: bool = False,
 ) -> Build:
     """Run the stages in order and return the build after stage `until`.
 
     `watch(stage, build, milliseconds)` is called after every stage. With `verify`, each stage's result is verified.
     Raises UnsupportedError for programs that cannot be compiled, ScheduleError if a schedule or an access is not proved.
     """
-    build = Build(program, tuple(sorted(sizes.items())), options, target, how=how, refit=refit)
+    build = Build(program, tuple(sorted(sizes.items())), options, target, how=how)
     tensor_verify.verify(program)
     for number, stage in enumerate(STAGES):
         if stage.name == FIRST_OF_A_PHASE:

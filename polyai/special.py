@@ -27,7 +27,7 @@ from polyai.term.node import walk
 def compiled(job: Job) -> Entry:
     """The entry for a job. Raises UnsupportedError if its kernel cannot have the general one's parameters."""
     stages = {s.name: s for s in pipeline.STAGES}
-    build = pipeline.compile_program(job.program, dict(job.sizes), job.options, pipeline.target_for(job.options), until="tidy", verify=job.options.verify, refit=True)
+    build = pipeline.compile_program(job.program, dict(job.sizes), job.options, pipeline.target_for(job.options), until="tidy", verify=job.options.verify)
     if build.phases:
         raise UnsupportedError(f"{job.program.name} has no specialised form", "it counts a sparse result before it fills it", "use the general kernel")
     kernel = as_general(build.loops, job.parameters)

@@ -12,7 +12,7 @@ import numpy as np
 
 from polyai.errors import TraceError, UnsupportedError
 from polyai.frontend.core import Array, Composite
-from polyai.frontend.sizes import SizeValue
+from polyai.frontend.size_value import SizeValue
 from polyai.frontend.spec import DTypeSpec, FormatSpec, Spec
 from polyai.frontend.term import Term
 from polyai.scalar.dtype import DType

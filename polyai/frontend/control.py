@@ -14,7 +14,7 @@ from polyai.frontend import tree
 from polyai.frontend.core import Array, Region, Tracer, dense, find_tracer, to_size
 from polyai.frontend.elementwise import astype
 from polyai.frontend.pointwise import pointwise, pointwise_stored
-from polyai.frontend.sizes import SizeValue
+from polyai.frontend.size_value import SizeValue
 from polyai.frontend.term import apply, convert
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType

@@ -14,7 +14,8 @@ import numpy as np
 
 from polyai.errors import ShapeError, TraceError, UnsupportedError
 from polyai.frontend.linearity import owners_that_must_be_unique
-from polyai.frontend.sizes import Sizes, SizeValue
+from polyai.frontend.size_value import SizeValue
+from polyai.frontend.sizes import Sizes
 from polyai.frontend.term import Term, term
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType

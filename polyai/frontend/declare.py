@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from polyai.errors import GuardError, ShapeError, TraceError
-from polyai.frontend.sizes import RELATIONS, Sizes
+from polyai.frontend.known import RELATIONS
+from polyai.frontend.sizes import Sizes
 from polyai.frontend.spec import DimExpr, Relation
 from polyai.shapes import expr as sx
 from polyai.shapes.dim import Dim
@@ -98,7 +99,7 @@ class Declarations:
             if d.max is not None:
                 sizes.declare(size, "<=", d.max, DECLARED)
             if d.multiple_of > 1:
-                sizes.multiples[size] = d.multiple_of
+                sizes.known.divisible(size, d.multiple_of)
                 sizes.declare(sx.mod(size, d.multiple_of), "==", 0, DECLARED)
         for relation in self.where:
             sizes.declare(relation.left, relation.op, relation.right, DECLARED)

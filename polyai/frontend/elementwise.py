@@ -9,7 +9,7 @@ from typing import Any
 from polyai.errors import DTypeError, UnsupportedError
 from polyai.frontend.core import Array, find_tracer, tracer_among
 from polyai.frontend.pointwise import broadcast, operand, places, pointwise, toarray
-from polyai.frontend.sizes import SizeValue
+from polyai.frontend.size_value import SizeValue
 from polyai.frontend.spec import as_dtype
 from polyai.frontend.term import Term, apply, convert, logical_or_bits, number, power
 from polyai.scalar import dtype as dt

@@ -12,7 +12,7 @@ from polyai.frontend.core import Array, Tracer, dense, find_tracer, index_term, 
 from polyai.frontend.elementwise import astype
 from polyai.frontend.pointwise import broadcast_sizes
 from polyai.frontend.shaping import given, reshape
-from polyai.frontend.sizes import SizeValue
+from polyai.frontend.size_value import SizeValue
 from polyai.frontend.term import Term, apply, convert, number
 from polyai.shapes import expr as sx
 from polyai.shapes.expr import Size

@@ -17,7 +17,7 @@ from typing import Any, cast
 
 from polyai.errors import ShapeError, TraceError
 from polyai.frontend.core import Array, Tracer, find_tracer, index_expr, to_size
-from polyai.frontend.sizes import SizeValue
+from polyai.frontend.size_value import SizeValue
 from polyai.frontend.term import Term, convert, reduced
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Apply, Cast, Expr, Load, Var

@@ -9,7 +9,7 @@ import numpy as np
 
 from polyai.errors import ShapeError, TraceError, UnsupportedError
 from polyai.frontend.core import Array, Shape, Tracer, find_tracer
-from polyai.frontend.sizes import SizeValue
+from polyai.frontend.size_value import SizeValue
 from polyai.frontend.term import Rule, Term, apply, number, zero_value
 from polyai.scalar import dtype as dt
 from polyai.shapes.expr import Size

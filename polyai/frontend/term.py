@@ -13,7 +13,7 @@ from typing import Any, cast
 import numpy as np
 
 from polyai.errors import DTypeError, TraceError
-from polyai.frontend.sizes import SizeValue
+from polyai.frontend.size_value import SizeValue
 from polyai.scalar import dtype as dt
 from polyai.scalar.build import const, limits, python_value
 from polyai.scalar.dtype import DType

@@ -17,7 +17,8 @@ from polyai.frontend.elementwise import astype
 from polyai.frontend.lazy import LazyArray
 from polyai.frontend.pointwise import pointwise_stored
 from polyai.frontend.settle import settled
-from polyai.frontend.sizes import Guard, SizeValue
+from polyai.frontend.size_value import SizeValue
+from polyai.frontend.sizes import Guard
 from polyai.frontend.spec import DimExpr, Relation, Spec
 from polyai.frontend.term import Term
 from polyai.scalar import dtype as dt
@@ -283,7 +284,7 @@ def _finished(tracer: Tracer, binder: _Binder, found: list[Leaf], outputs: Any, 
         if f"{slot.name}.value" in taken:
             binder.sources.append(SymbolSource(f"{slot.name}.value", slot_number, "value"))
     steps = tuple(_with_requirements(step, tracer) for step in tracer.root.steps)
-    program = settled(tn.Program(tracer.root.name, tuple(inputs), steps, tuple(names), sizes.all_facts()), sizes)
+    program = settled(tn.Program(tracer.root.name, tuple(inputs), steps, tuple(names), sizes.known.all_facts()), sizes)
     made = {name for step in program.body for name in tn.targets_of(step)}
     merged = {**tracer.merged, **{source: None for target, source in tracer.copied.items() if target in made}}
     unique = tracer.needs_unique.keys() | merged.keys()

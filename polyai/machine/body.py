@@ -22,11 +22,14 @@ class Body:
         self.cursor = "0"
         self.thread = "0"
         self.buffers: dict[int, memory.Array] = {}
+        self.named: dict[str, lp.LoopExpr] = {}  # what names of indices stand for
         self.ascending: frozenset[tuple[str, str]] = frozenset()  # (x, y): values of which a branch around says x < y
 
     def nested(self, task: Function) -> Body:
         """The body of a task inside this one."""
-        return Body(task, {}, in_task=True)
+        inner = Body(task, {}, in_task=True)
+        inner.named = dict(self.named)
+        return inner
 
     def field(self, name: str) -> str:
         """The address of a field of the Runtime record."""

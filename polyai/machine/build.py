@@ -5,7 +5,7 @@ Text is an order of magnitude faster to make than objects of a builder library, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 
 from polyai.machine.cpu import Target
 from polyai.machine.types import mangled, vector
@@ -38,6 +38,7 @@ class Module:
         self._declared: dict[str, None] = {}
         self._helpers: dict[str, int] = {}
         self._tasks: dict[str, str] = {}
+        self._shared: dict[Hashable, str] = {}
         self._count = 0
 
     def declare(self, result: str, name: str, params: tuple[str, ...]) -> None:
@@ -58,6 +59,13 @@ class Module:
             self._tasks[form] = name
             self.functions.append(text)
         return self._tasks[form]
+
+    def shared(self, stem: str, key: Hashable, write: Callable[[str], str]) -> str:
+        """The name of the function that `key` describes; the first one who asks writes its text, with the name it is given."""
+        if key not in self._shared:
+            name = self._shared[key] = self.fresh(stem)
+            self.functions.append(write(name))
+        return self._shared[key]
 
     def fresh(self, stem: str) -> str:
         """A function name not used yet in this module."""

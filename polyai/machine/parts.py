@@ -21,8 +21,8 @@ _NAME = re.compile(r'@"?([\w.$]+)')
 _STRAIGHT = re.compile(r"^define .* #2 \{$", re.MULTILINE)
 """A function that `build.STRAIGHT` says is translated as it stands."""
 _HELPER = re.compile(r'^define internal [^@]*@"?([\w.$]+)')
-TASK = "pa.task"
-"""How the names of tasks begin: they are no helpers, though other modules do not see them."""
+SHARED = ("pa.task", "pa.tile")
+"""How the names of tasks and of register tiles begin: they are no helpers, though other modules do not see them."""
 
 
 @node
@@ -76,7 +76,7 @@ def read(text: str) -> tuple[list[Function], str]:
                 head = _HELPER.match(lines[0])
                 found = _NAME.search(lines[0])
                 assert found is not None
-                helper = head is not None and not found[1].startswith(TASK)
+                helper = head is not None and not found[1].startswith(SHARED)
                 functions.append(Function(found[1], whole, len(lines), helper, frozenset(_NAME.findall(whole)) - {found[1]}, lines[0].endswith(" #2 {")))
                 lines = []
     return functions, "\n".join(rest)

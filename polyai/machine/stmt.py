@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from polyai.errors import VerifyError
 from polyai.loop import nodes as lp
-from polyai.machine import abi, memory, parallel
+from polyai.machine import abi, memory, parallel, tile
 from polyai.machine.body import Body
 from polyai.machine.build import RARE
 from polyai.machine.cast import cast
@@ -33,13 +33,16 @@ def stmt(b: Body, s: lp.Stmt) -> None:
             elif s.kind in (lp.Kind.COPY, lp.Kind.STREAM):
                 copying.copy(b, s, scope.index(s.lower).re, scope.index(s.upper).re)
             else:
-                loop(b, s, scope.index(s.lower).re, scope.index(s.upper).re)
+                lower, upper = scope.index(s.lower).re, scope.index(s.upper).re
+                if not tile.tile(b, s, lower, upper):
+                    loop(b, s, lower, upper)
         case lp.While(condition, body):
             _while(b, condition, body)
         case lp.If(condition, then, orelse):
             _if(b, condition, then, orelse)
         case lp.Let(name, value):
             scope.values[name] = written(scope.expr(value))
+            b.named[name] = value
         case lp.Alloc():
             _alloc(b, s)
         case lp.Store(array, indices, value, mask):

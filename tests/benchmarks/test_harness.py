@@ -102,6 +102,15 @@ def test_targets_need_the_mean_and_the_floor() -> None:
     assert (verdicts[0].worst, verdicts[0].where, verdicts[0].cases) == (0.5, "b", 2)
 
 
+def test_a_target_speaks_of_the_cases_it_names() -> None:
+    results = [result("steady/a", [1.0], [4.0]), result("first/a", [1.0], [0.5])]
+    target = Target("mkl", 2.0, only=("steady",))
+    (verdict,) = judge(target, results)
+    assert verdict.met and verdict.cases == 1 and target.named == "mkl (steady)"
+    assert not judge(Target("mkl", 2.0), results)[0].met
+    assert not judge(Target("mkl", 2.0, only=("other",)), results)[0].met
+
+
 def test_a_target_without_figures_is_not_met() -> None:
     assert not judge(Target("torch", 0.1), [result("a", [1.0], [1.0])])[0].met
 

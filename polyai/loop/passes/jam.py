@@ -15,11 +15,12 @@ Before::                                After::
 A tile of rows has no versions for the rest, each of which would pass over the operand that the rows share again: the last tile
 does its last row several times, with the same result.
 
-    for i in 0..m jam=6:                    for i in 0..m step 6:
-      for j in 0..n vector: ...               let i_1 = min(i + 1, m - 1); let i_2 = min(i + 2, m - 1); ...
+    for i in 0..m jam=6:                    let each = the rows of a tile, if all have about as many
+      for j in 0..n vector: ...             for i in 0..m step 6:
+                                              let first = i // 6 * each; let last = min(first + each, m) - 1
+                                              let i_1 = min(first + 1, last); let i_2 = min(first + 2, last); ...
 
-A number of rows that is known is divided among tiles of fitting heights, see `tiles`; so is any number with `refit`, which costs a
-second version of the tile and is for kernels that nobody waits for.
+A number of rows that is known is divided among tiles of fitting heights, see `tiles`.
 
     for i in 0..13 jam=6:                   for i in 0..5 step 5: ...         for i in 5..13 step 4: ...
 
@@ -63,9 +64,8 @@ from polyai.scalar import dtype as dt
 from polyai.term.names import Names
 
 
-def jam(kernel: Kernel, notes: list[str] | None = None, refit: bool = False) -> Kernel:
-    """`kernel` with its JAM loops unrolled and jammed; a loop that cannot be is left serial, which `notes` says. With `refit`, tiles over
-    any number of rows have two heights."""
+def jam(kernel: Kernel, notes: list[str] | None = None) -> Kernel:
+    """`kernel` with its JAM loops unrolled and jammed; a loop that cannot be is left serial, which `notes` says."""
     levels = Levels(kernel)
 
     def special(loop: For) -> bool:
@@ -76,7 +76,7 @@ def jam(kernel: Kernel, notes: list[str] | None = None, refit: bool = False) -> 
                 notes.append(f"loop {loop.var} is not jammed: it carries a value that is no plain reduction")
             rebuild(dataclasses.replace(loop, kind=Kind.SERIAL, jam=1), levels, special)
             return True
-        _versions(loop, levels, special, refit)
+        _versions(loop, levels, special)
         return True
 
     rebuild(kernel.body, levels, special)
@@ -98,11 +98,11 @@ def is_tile(body: Stmt) -> bool:
     return any(s.kind is Kind.VECTOR and any(isinstance(x, For) for x in all_stmts(s.body)) for s in all_stmts(body) if isinstance(s, For))
 
 
-def _versions(loop: For, levels: Levels, special: Callable[[For], bool], refit: bool) -> None:
+def _versions(loop: For, levels: Levels, special: Callable[[For], bool]) -> None:
     names, changed = varying(loop.body, loop.var), written(loop.body)
     trips = b.number(b.sub(loop.upper, loop.lower))
     if (trips is None or trips > loop.jam) and is_tile(loop.body) and _may_repeat(loop, levels):
-        return _tiles(loop, levels, special, refit)
+        return _tiles(loop, levels, special)
     first = b.number(loop.lower)
     if trips == loop.jam and first is not None:
         work = Copies(loop.var, names, levels.names, tuple(range(trips)), 1, changed)
@@ -110,13 +110,23 @@ def _versions(loop: For, levels: Levels, special: Callable[[For], bool], refit: 
         return rebuild(work.block(loop.body), levels, special)
     sizes = widths(loop.jam, is_tile(loop.body))
     if trips is not None:
-        sizes = [s for s in sizes if s <= trips] or [1]
+        sizes = _taken(sizes, trips)
     lower, upper = levels.let(f"{loop.var}_from", loop.lower), levels.let(f"{loop.var}_to", loop.upper)
     at = lower
     for size, stop in zip(sizes, [*levels.positions(loop.var, lower, upper, sizes[:-1]), upper]):
         body = Copies(loop.var, names, levels.names, tuple(range(size)), REST if size < loop.jam else 1, changed).block(loop.body)
         rebuild(For(loop.var, at, stop, body, step=size), levels, special)
         at = stop
+
+
+def _taken(sizes: list[int], trips: int) -> list[int]:
+    """The versions that `trips` iterations take: 16 iterations in fours need none for the rest."""
+    out = []
+    for size in sizes:
+        if trips >= size:
+            out.append(size)
+            trips %= size
+    return out or [1]
 
 
 def _may_repeat(loop: For, levels: Levels) -> bool:
@@ -132,7 +142,7 @@ def _may_repeat(loop: For, levels: Levels) -> bool:
     return stored.isdisjoint(read) and not reductions(loop.body, levels.registers)
 
 
-def _tiles(loop: For, levels: Levels, special: Callable[[For], bool], refit: bool) -> None:
+def _tiles(loop: For, levels: Levels, special: Callable[[For], bool]) -> None:
     """The loop in whole tiles, the last of which repeats its last iteration."""
     lower, upper = levels.let(f"{loop.var}_from", loop.lower), levels.let(f"{loop.var}_to", loop.upper)
     trips = b.number(b.sub(loop.upper, loop.lower))
@@ -142,12 +152,29 @@ def _tiles(loop: For, levels: Levels, special: Callable[[For], bool], refit: boo
             stop = b.smallest(b.add(at, b.const(height * count)), upper)
             _tile(loop, height, at, stop, upper, trips % height != 0, levels, special)
             at = stop
-    elif refit and loop.jam == tiles.HIGH:
-        at = levels.let(f"{loop.var}_rest", b.add(lower, tiles.high_rows(b.sub(upper, lower))))
-        _tile(loop, tiles.HIGH, lower, at, upper, True, levels, special)
-        _tile(loop, tiles.HIGH - tiles.STEP, at, upper, upper, True, levels, special)
     else:
-        _tile(loop, loop.jam, lower, upper, upper, True, levels, special)
+        _even_tiles(loop, lower, upper, levels, special)
+
+
+def _even_tiles(loop: For, lower: LoopExpr, upper: LoopExpr, levels: Levels, special: Callable[[For], bool]) -> None:
+    """As few tiles as can be, of about as many iterations each: what a tile has less than the others repeats its last one."""
+    height = loop.jam
+    names, rest = varying(loop.body, loop.var), b.sub(upper, lower)
+    each = levels.let(f"{loop.var}_each", tiles.each(rest, height))
+    work = Copies(loop.var, names, levels.names, tuple(range(height)), 1, written(loop.body))
+    start, stop = levels.names.fresh(f"{loop.var}_start"), levels.names.fresh(f"{loop.var}_last")
+    number = b.floordiv(b.sub(b.var(loop.var), lower), b.const(height))
+    rows: list[Stmt] = [
+        Let(start, b.add(lower, b.mul(number, each))),
+        Let(stop, b.sub(b.smallest(b.add(b.var(start), each), upper), b.ONE)),
+    ]
+    work.steps.clear()
+    work.values[loop.var, 0] = b.var(start)
+    for c in range(1, height):
+        row = Let(levels.names.fresh(loop.var), b.smallest(b.add(b.var(start), b.const(c)), b.var(stop)))
+        work.values[loop.var, c] = b.var(row.name)
+        rows.append(row)
+    rebuild(For(loop.var, lower, upper, Block((*rows, *work.block(loop.body).stmts)), step=height), levels, special)
 
 
 def _tile(loop: For, height: int, lower: LoopExpr, upper: LoopExpr, end: LoopExpr, beyond: bool, levels: Levels, special: Callable[[For], bool]) -> None:

@@ -38,10 +38,9 @@ def passes(
     sizes: Mapping[str, int] | None = None,
     near: frozenset[str] = frozenset(),
     lists: Lists = (),
-    refit: bool = False,
 ) -> tuple[tuple[str, Pass], ...]:
     """Names and passes. `notes` collects what could not be done; `sizes` are typical values of size parameters; `near`: index arrays
-    whose fibres name what others named shortly before; `lists`: the index arrays of lists of elements; `refit`: more versions of tiles."""
+    whose fibres name what others named shortly before; `lists`: the index arrays of lists of elements."""
     known = dict(sizes or {})
     return (
         ("simplify", simplify),
@@ -59,7 +58,7 @@ def passes(
         ("runs", lambda kernel: runs(kernel, known, lists)),
         ("bind", bind),
         ("promote", promote),
-        ("jam", lambda kernel: jam(kernel, notes, refit)),
+        ("jam", lambda kernel: jam(kernel, notes)),
         ("rebase", rebase),
         ("vectorize", lambda kernel: vectorize(kernel, vector_bits, registers, notes, sizes)),
         ("interleave", lambda kernel: interleave(kernel, sizes)),
@@ -79,9 +78,8 @@ def lower_loops(
     sizes: Mapping[str, int] | None = None,
     near: frozenset[str] = frozenset(),
     lists: Lists = (),
-    refit: bool = False,
 ) -> Kernel:
     """`kernel` as machine code generation takes it: flat, in lanes, without JAM and VECTOR loops."""
-    for _, change in passes(vector_bits, registers, notes, sizes, near, lists, refit):
+    for _, change in passes(vector_bits, registers, notes, sizes, near, lists):
         kernel = change(kernel)
     return kernel

@@ -44,15 +44,9 @@ def _cost(tiles: Heights) -> float:
     return sum(count * (max(height, LEAST) + PASS) for height, count in tiles)
 
 
-HIGH, STEP = 6, 2
-"""The larger height of tiles over any number of rows, and by how much the smaller one differs from it."""
-
-
-def high_rows(rows: LoopExpr) -> LoopExpr:
-    """How many of any number of `rows` go into tiles of HIGH rows, so that tiles of HIGH - STEP rows cover the rest best.
-
-    Every even number from 4 on is a sum of sixes and fours: rows / 2, rounded up, is 3 * sixes + 2 * fours with 0, 1 or 2 fours,
-    and twice as much modulo 3 says how many. One row or two have no six."""
-    pairs = b.floordiv(b.add(rows, b.ONE), b.const(2))
-    fours = b.mod(b.mul(pairs, b.const(2)), b.const(3))
-    return b.mul(b.const(2), b.largest(b.sub(pairs, b.mul(fours, b.const(2))), b.ZERO))
+def each(rows: LoopExpr, most: int) -> LoopExpr:
+    """How many of any number of `rows` go into each tile of at most `most`, if there are as few tiles as can be: 13 rows in tiles of 6 are
+    5, 5 and 3, of which the code generator computes no more than it must."""
+    count = b.floordiv(b.add(rows, b.const(most - 1)), b.const(most))
+    count = b.largest(count, b.ONE)
+    return b.floordiv(b.add(rows, b.sub(count, b.ONE)), count)

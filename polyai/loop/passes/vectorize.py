@@ -285,6 +285,9 @@ def _is_short(body: Stmt) -> bool:
 
 def _branches(loop: For, levels: Levels, at: LoopExpr, upper: LoopExpr, plan: _Plan) -> None:
     """What is left, less than one vector, as branches inside each other: where a loop ends is guessed wrong more often."""
+    left = b.number(b.sub(upper, at))
+    if left is not None and left <= 0:
+        return
     names = varying(loop.body, loop.var) | {name for name, _, _ in plan.reduced} | {s.name for s in all_stmts(loop.body) if isinstance(s, Let)}
     levels.push()
     levels.emit(Let(loop.var, at))
