@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from polyai.errors import GuardError, PolyAIError, TraceError, UnsupportedError
-from polyai.frontend import reductions, sparse, tree
+from polyai.frontend import tree
 from polyai.frontend.arguments import Leaf, identifier, leaves, take
 from polyai.frontend.core import Array, Composite, Tracer
 from polyai.frontend.declare import DECLARED, Declarations, DynamicDims, chosen_dims, named_dims, outside
@@ -34,12 +34,14 @@ from polyai.term.late import late
 from polyai.term.node import node
 
 if TYPE_CHECKING:
-    from polyai.frontend import filled, merging
+    from polyai.frontend import filled, merging, reductions, sparse
     from polyai.sparse import results as lines_of
 else:
     filled = late("polyai.frontend.filled")
     merging = late("polyai.frontend.merging")
     lines_of = late("polyai.sparse.results")
+    reductions = late("polyai.frontend.reductions")
+    sparse = late("polyai.frontend.sparse")
 
 
 @node
