@@ -35,7 +35,7 @@ from polyai.scalar.dtype import to_numpy
 from polyai.shapes import expr as sx
 from polyai.shapes.bucket import Never, Policy
 from polyai.shapes.expr import Size
-from polyai.sparse import interop, results
+from polyai.sparse import interop, ordering, results
 from polyai.sparse.format import Format, shared, with_fill
 from polyai.sparse.storage import Storage
 from polyai.sparse.tensor import SparseArray
@@ -376,11 +376,11 @@ class Variant:
                 if found.converted or slot.rows:
                     stats.count("conversions")
                 if slot.name in self.traced.merged and not merges_in_order(type_.format):
-                    tidy = interop.summed(found)
+                    tidy = ordering.summed(found)
                     if tidy is not None:
                         stats.count("copies")
                         value, found = tidy.holder, tidy
-                if slot.name in self._looked_through and interop.has_duplicates(found.holder):
+                if slot.name in self._looked_through and ordering.has_duplicates(found.holder):
                     raise _repeated(slot.text)
                 described[slot.name] = found
                 for suffix, array in interop.arrays_of(value, found).items():
@@ -426,7 +426,7 @@ class Variant:
         changed = False
         for slot in self.traced.inputs:
             if slot.name in self.traced.merged and slot.name not in self.traced.needs_unique:
-                summed = interop.summed(described[slot.name])
+                summed = ordering.summed(described[slot.name])
                 if summed is not None:
                     described[slot.name] = summed
                     values[tn.nnz_of(slot.name)] = summed.nnz
@@ -437,7 +437,7 @@ class Variant:
             if slot.name not in self.traced.needs_unique or not checks_its_order(self._types[slot.name].format):
                 continue
             old = {s: arrays[f"{slot.name}.{s}"] for s in ("pos1", "crd1", "val")}
-            new, repeats = interop.sorted_fibres(described[slot.name], old)
+            new, repeats = ordering.sorted_fibres(described[slot.name], old)
             if repeats:
                 raise _repeated(slot.text)
             if not np.array_equal(new["crd1"], old["crd1"]):
