@@ -1,7 +1,7 @@
 """Sparse arrays built and converted by hand: what no kernel does on its own, since it costs more than most kernels.
 
-To CSR, to CSC and to dense arrays kernels convert. Other conversions run in NumPy, sorting once, level by level, and count as
-`conversions` in `polyai.stats()`.
+To CSR, to CSC, to BSR and to dense arrays kernels convert. Other conversions run in NumPy, sorting once, level by level, and count
+as `conversions` in `polyai.stats()`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from polyai.api import Function, runtime
-from polyai.errors import ShapeError, SparseStructureError, UnsupportedError
+from polyai.errors import IndexOutOfRangeError, ShapeError, SparseStructureError, UnsupportedError
 from polyai.frontend import merging, sparse
 from polyai.frontend.arguments import has_traced
 from polyai.scalar import dtype as dt
@@ -21,6 +21,8 @@ from polyai.sparse import fitting, interop
 from polyai.sparse import format as fm
 from polyai.sparse.format import Format
 from polyai.sparse.interp import walk
+from polyai.sparse.levels.compressed import Compressed
+from polyai.sparse.levels.dense import Dense
 from polyai.sparse.prepared import Prepared
 from polyai.sparse.tensor import SparseArray
 
@@ -74,9 +76,8 @@ def asformat(
 
     Inside a compiled function, and for SciPy's matrices in CSR, CSC or COO, "csr" and "csc" are compiled and give SciPy's arrays;
     rows come out sorted, coordinates that repeat add up. "dense" gives a NumPy array, compiled as well. Anything else gives a
-    `SparseArray`, made in NumPy (blocks of SciPy's matrices: in SciPy) and counted as a conversion; one that has the format already is
-    returned as it is. See
-    `sparse_array` for the arguments and errors.
+    `SparseArray`; one that has the format already is returned as it is. Blocks ("bsr") of SciPy's matrices are compiled, too; what else is
+    asked for is made in NumPy and counted as a conversion. See `sparse_array` for the arguments and errors.
     """
     plain = format in ("csr", "csc") and order is None and index_bits is None and blocksize is None
     if plain and (type(array), format) in _KNOWN and array.ndim == 2:
@@ -99,26 +100,44 @@ def asformat(
         if array.format == named(format, array.ndim, order, width, blocksize):
             return array
     if format == "bsr" and blocksize is not None and order is None and interop.is_sparse(array) and interop.storage_in(array) is None and array.ndim == 2:
-        return _blocks(array, named(format, 2, None, index_bits if index_bits is not None else _bits(array.shape, array.nnz), blocksize), blocksize)
+        wanted = named(format, 2, None, index_bits if index_bits is not None else _bits(array.shape, array.nnz), blocksize)
+        if blocksize[0] * array.shape[1] * array.dtype.itemsize <= DENSE_ROWS:
+            return _in_blocks(array, wanted, (int(blocksize[0]), int(blocksize[1])))
     return sparse_array(array, format, order=order, index_bits=index_bits, blocksize=blocksize)
 
 
-def _blocks(array: Any, wanted: Format, blocksize: tuple[int, int]) -> SparseArray:
-    """A SciPy matrix in blocks, by SciPy, which trusts index arrays: these are checked before."""
-    interop.validate_fully(array)
+def _in_blocks(array: Any, wanted: Format, blocksize: tuple[int, int]) -> SparseArray:
+    """A SciPy matrix in blocks, by kernels: its rows, cut into blocks of rows, are walked twice, for the blocks that they touch and for the
+    values in these."""
     for d, (extent, size) in enumerate(zip(array.shape, blocksize)):
         if extent % size:
             raise ShapeError(f"dimension {d} has {extent} elements", f"bsr has blocks of {size} there", "pad it to a multiple")
-    rows = array.tocsr()
-    if tuple(blocksize) == (1, 1):  # arrays that SciPy would share, and repeats that it would keep
-        rows = rows.copy()
-        rows.sum_duplicates()
-    found = rows.tobsr(tuple(blocksize))
-    found.sort_indices()
-    runtime().stats.count("conversions")
-    width = f"i{wanted.index_bits // 8}"
-    index = {"pos1": found.indptr.astype(width, copy=False), "crd1": found.indices.astype(width, copy=False)}
-    return SparseArray.around(wanted, array.shape, {**index, "val": found.data.reshape(-1)})
+    rows = _compiled(array, "csr") if array.format in ("coo", "csc") else interop.as_rows(array)
+    described = interop.describe(rows)
+    assert described is not None
+    arrays = interop.arrays_of(rows, described)
+    height, width = blocksize
+    cut = {"pos2": arrays["pos1"], "crd2": arrays["crd1"], "val": arrays["val"]}
+    view = SparseArray.around(_cut_rows(described.format.index_bits), (array.shape[0] // height, height, array.shape[1]), cut)
+    try:
+        found = _to_blocks(height, width)(view)
+    except (SparseStructureError, IndexOutOfRangeError):
+        interop.validate_fully(rows)  # which speaks of the matrix that was given
+        raise
+    made, index = found.storage.arrays, f"i{wanted.index_bits // 8}"
+    pos, crd = (made[name].astype(index, copy=False) for name in ("pos1", "crd1"))
+    return SparseArray.around(wanted, array.shape, {"pos1": pos, "crd1": crd, "val": made["val"]})
+
+
+@cache
+def _cut_rows(index_bits: int) -> Format:
+    """CSR whose rows are cut into blocks: the same arrays as a tensor of (block, place inside, column)."""
+    return fm.shared(Format("rows in blocks", (0, 1, 2), (Dense(), Dense(), Compressed()), index_bits))
+
+
+@cache
+def _to_blocks(height: int, width: int) -> Any:
+    return Function(lambda rows: merging.in_blocks(rows, (height, width)), name=f"to {height}x{width} blocks")
 
 
 def _to(order: tuple[int, int], sorted: bool) -> Any:
@@ -142,6 +161,8 @@ _KNOWN: set[tuple[type, object]] = set()
 """SciPy's classes, and formats that they are not, whose conversions were compiled: what an array is need not be asked again."""
 SAMPLES = 64
 """Neighbours in a list that tell whether it is probably in order."""
+DENSE_ROWS = 1 << 30
+"""Bytes of a row of blocks up to which each thread may hold one dense while it is put together: of wider matrices NumPy makes blocks."""
 FIRST = 4
 """Of these, so many are looked at one by one: a list in any order is seldom longer thought to be in order."""
 

@@ -23,8 +23,10 @@ from polyai.runtime.launch import Runtime
 from polyai.runtime.phases import Phase, PhasesSpec, make_phases
 from polyai.scalar.dtype import BY_NAME, DType
 from polyai.shapes.code import unpacked
+from polyai.shapes.expr import Size, evaluate, show, symbols
 from polyai.sparse import interop, results
-from polyai.sparse.format import Format
+from polyai.sparse.format import Format, shared
+from polyai.sparse.tensor import SparseArray
 from polyai.tensor import nodes as tn
 
 Slow = Callable[..., Any]
@@ -52,7 +54,10 @@ def quick(variant: Phased, args: tuple[Any, ...], run: Run, slow: Slow, token: t
     traced = variant.traced
     if not variant.is_plain() or [s.path for s in traced.inputs] != [(n,) for n in range(len(args))] or any(s.rows for s in traced.inputs):
         return None
-    if any(isinstance(e, int) for i in traced.program.inputs for e in i.type.shape):
+    extents = {(s.input, s.dim): s.symbol for s in traced.symbols if s.what == "extent"}
+    asked = {name for g in traced.guards for name in symbols(g.left) | symbols(g.right)}
+    fixed = [(n, d) for n, i in enumerate(traced.program.inputs) for d, e in enumerate(i.type.shape) if isinstance(e, int)]
+    if any(extents.get(place) not in asked for place in fixed):  # nothing compares them
         return None
     looked = _looked_at(variant, args, run, slow, token)
     return native(variant, args, looked or slow, token, threads) or looked
@@ -114,14 +119,23 @@ def native(variant: Phased, args: tuple[Any, ...], slow: Slow, token: tuple[Cont
     kinds = [sources.argument(n, value) for n, value in enumerate(args)]
     guards = [sources.guard(g) for g in traced.guards]
     shape = [sources.size(e) for e in types[output].shape]
-    if phases is None or None in kinds or None in guards or not all(isinstance(e, int) or (e is not None and e[0] == "dim") for e in shape):
+    if phases is None or None in kinds or None in guards:
         return None
+    known_shape = all(isinstance(e, int) or (e is not None and e[0] == "dim") for e in shape)
     made = {name for phase in phases for name, *_ in phase.results}
-    if pattern is None:
-        outputs: tuple[str, ...] = (output,)
-        finish: Callable[..., Any] | None = None if types[output].shape else _scalar
+    form = types[pattern.owner].format if pattern is not None and pattern.owner in types else None
+    if pattern is not None and form is not None and form.tail and pattern.owner not in sources.position:
+        dims = {s: source[1:] for s, source in sources.symbols.items() if source[0] == "dim"}
+        if any(not symbols(e) <= dims.keys() for e in types[output].shape):
+            return None
+        outputs: tuple[str, ...] = (f"{pattern.owner}.pos1", f"{pattern.owner}.crd1", f"{output}.val")
+        finish: Callable[..., Any] | None = functools.partial(_in_blocks, shared(form), types[output].shape, dims)
+    elif not known_shape:
+        return None
+    elif pattern is None:
+        outputs = (output,)
+        finish = None if types[output].shape else _scalar
     else:
-        form = types[pattern.owner].format if pattern.owner in types else None
         if pattern.owner in sources.position or types[output].rank != 2 or form is None or form.name not in ("csr", "csc"):
             return None
         kind = form.name if pattern.dims == (0, 1) else {"csr": "csc", "csc": "csr"}[form.name]
@@ -157,7 +171,7 @@ def _phases(variant: Phased, sources: Sources, types: Mapping[str, tn.TensorType
         for result, p in stage.results:
             if result == f"{plan.fills}.end1" and stage.packed:
                 continue
-            shape = _extents(result, plan, sources, types)
+            shape = _extents(result, plan, sources, types, made)
             if shape is None:
                 return None
             results.append((result, BY_NAME[p.dtype], shape))
@@ -175,7 +189,9 @@ def _phases(variant: Phased, sources: Sources, types: Mapping[str, tn.TensorType
     return tuple(out)
 
 
-def _extents(result: str, plan: staging.Plan, sources: Sources, types: Mapping[str, tn.TensorType]) -> tuple[Any, ...] | None:
+def _extents(
+    result: str, plan: staging.Plan, sources: Sources, types: Mapping[str, tn.TensorType], made: Mapping[str, tuple[Any, ...]]
+) -> tuple[Any, ...] | None:
     """How large a result of a kernel is, in sources; None along an argument whose blocks or padding hold more than it stores."""
     if result == f"{plan.counts}.pos1":
         return (("made", f"{plan.counts}.ends"),)
@@ -189,7 +205,7 @@ def _extents(result: str, plan: staging.Plan, sources: Sources, types: Mapping[s
         return None
     if isinstance(known, str):
         return (("nnz", sources.position[known]) if known in sources.position else ("made", tn.nnz_of(known)),)
-    sizes = [sources.size(unpacked(s)) for s in known]
+    sizes = [made.get(show(size), sources.size(size)) for size in map(unpacked, known)]
     return None if None in sizes else tuple(_number(s) for s in sizes)
 
 
@@ -210,6 +226,12 @@ def _source(sources: Sources, made: Mapping[str, tuple[Any, ...]], kind: int, na
 def _scalar(value: Array, *args: Any) -> Any:
     """The result of no dimensions of a native call."""
     return value[()]
+
+
+def _in_blocks(form: Format, shape: tuple[Size, ...], dims: Mapping[str, tuple[int, int]], positions: Array, crd: Array, val: Array, *args: Any) -> Any:
+    """The result of a native call that is stored in dense blocks, as an array of its levels."""
+    values = {symbol: args[n].shape[d] for symbol, (n, d) in dims.items()}
+    return SparseArray.around(form, [evaluate(e, values) for e in shape], {"pos1": positions, "crd1": crd, "val": val.reshape(-1)})
 
 
 def _finished(kind: str, is_matrix: bool, shape: tuple[Any, ...], positions: Array, crd: Array, val: Array, *args: Any) -> Any:

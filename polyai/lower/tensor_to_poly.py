@@ -182,23 +182,35 @@ class _Lowering:
         an element leaves zero there.
         """
         owner = owner_within(step.within[0], self.types).tensor
-        order = self._format(owner).order
+        inner = self._frame((*step.indices, *reduce.over), reduce.within)
+        points = inner, self._dense_at(inner, step.indices), self._expr(inner, reduce.body, reduce.dtype)
+        self._through_rows(step, name, step.indices, step.within, points, reduce.monoid, owner in self.program.complete)
+
+    def _through_rows(
+        self,
+        step: tn.Comprehension | tn.Scatter,
+        name: str,
+        indices: tuple[tn.Index, ...],
+        within: tuple[tn.Within, ...],
+        points: tuple[_Frame, tuple[Expr, ...], Expr],
+        monoid: str,
+        complete: bool,
+    ) -> None:
+        """`points`, each with a place and a value, add up in dense rows, from which what lies along a pattern is taken."""
+        inner, places, value = points
+        dtype, order = value.dtype, self._format(owner_within(within[0], self.types).tensor).order
         dims = tuple(step.type.pattern.dims.index(d) for d in order) if step.type.pattern is not None else order
         row = self.array_names.fresh(f"{step.target}_row")
-        indices = tuple(step.indices[d] for d in dims)
-        identity = Const(MONOIDS[reduce.monoid].identity(reduce.dtype), reduce.dtype)
-        taken = owner in self.program.complete and identity == zero(reduce.dtype)
-        self.arrays[row] = poly.Array(row, reduce.dtype, tuple(step.type.shape[d] for d in dims), "temporary", taken)
-        first, inner, last = (
-            self._frame(step.indices, step.within),
-            self._frame((*step.indices, *reduce.over), reduce.within),
-            self._frame(step.indices, step.within),
-        )
+        in_row = tuple(indices[d] for d in dims)
+        identity = Const(MONOIDS[monoid].identity(dtype), dtype)
+        taken = complete and identity == zero(dtype)
+        self.arrays[row] = poly.Array(row, dtype, tuple(step.type.shape[d] for d in dims), "temporary", taken)
+        first, last = (self._frame(indices, within) for _ in range(2))
         if not taken:
-            self._add(f"{step.target}_init", first, row, self._dense_at(first, indices), identity, None)
-        self._add(f"{step.target}_upd", inner, row, self._dense_at(inner, indices), self._expr(inner, reduce.body, reduce.dtype), reduce.monoid)
-        value = convert(Load(row, self._dense_at(last, indices), reduce.dtype), step.type.dtype)
-        self._add(step.target, last, name, self._at(last, step.indices, step.type), value, None)
+            self._add(f"{step.target}_init", first, row, self._dense_at(first, in_row), identity, None)
+        self._add(f"{step.target}_upd", inner, row, tuple(places[d] for d in dims), value, monoid)
+        stored = convert(Load(row, self._dense_at(last, in_row), dtype), step.type.dtype)
+        self._add(step.target, last, name, self._at(last, indices, step.type), stored, None)
 
     def _join(self, step: tn.Join) -> None:
         """A join has no statement: it is what those within it walk."""
@@ -309,7 +321,21 @@ class _Lowering:
         pushes = tuple((f"{name}.{part}", self._expr(frame, body, dtype)) for part, body, dtype in found if f"{name}.{part}" in self.program.outputs)
         self._add(name, frame, cursor, at, following, None, pushes, when)
 
+    def _along(self, step: tn.Scatter) -> None:
+        """A scatter along a pattern: its rows are dense meanwhile. Whole blocks of them are cleared, so that no other part is touched."""
+        pattern = step.type.pattern
+        assert pattern is not None and step.monoid is not None
+        indices = tuple(tn.Index(f"{step.target}_d{d}", extent) for d, extent in enumerate(step.type.shape))
+        within = (tn.Within(pattern.owner, tuple(indices[pattern.dims.index(d)].name for d in range(len(indices)))),)
+        self._declare(step.target, step.type, "output" if step.target in self.program.outputs else "temporary")
+        inner = self._frame(step.indices, step.within)
+        points = inner, tuple(self._expr(inner, a) for a in step.at), self._expr(inner, step.body, step.type.dtype)
+        self._through_rows(step, step.target, indices, within, points, step.monoid, False)
+
     def _scatter(self, step: tn.Scatter) -> None:
+        if tn.lies_along(step):
+            self._along(step)
+            return
         if step.base is None:
             self._sparse_scatter(step)
             return

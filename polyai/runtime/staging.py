@@ -14,6 +14,7 @@ What a phase hands on is an array of the call: memory of NumPy's, named as kerne
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
@@ -27,7 +28,7 @@ from polyai.runtime.kernel import Kernel, Parameter
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import to_numpy
 from polyai.shapes.code import packed, unpacked
-from polyai.shapes.expr import evaluate
+from polyai.shapes.expr import evaluate, symbol
 from polyai.shapes.guard import Guard
 from polyai.tensor import nodes as tn
 from polyai.term.node import node
@@ -87,10 +88,20 @@ def described(program: tn.Program, counts: str, fills: str, types: Mapping[str, 
     for output in program.outputs:
         if output not in special:
             pattern = own[output].pattern
-            shapes[output] = [packed(s) for s in own[output].shape] if pattern is None else pattern.owner
+            blocks = () if pattern is None else _blocks(types[pattern.owner])
+            if blocks and pattern is not None:  # all elements of the dense blocks that are stored
+                shapes[output] = [packed(symbol(tn.nnz_of(pattern.owner))), packed(math.prod(blocks))]
+            else:
+                shapes[output] = [packed(s) for s in own[output].shape] if pattern is None else pattern.owner
     wanted = [[packed(g.left), g.relation, packed(g.right), g.text, g.why] for g in requires]
     runs = made is not None and made.format is not None and made.format.name == "spread" and bool(counts)
     return {"requires": wanted, "runs": runs, "of": of, "counts": counts, "fills": fills, "rows": rows, "index_bits": bits, "shapes": shapes, "within": list(within)}
+
+
+def _blocks(type: tn.TensorType) -> tuple[Any, ...]:
+    """The extents of the dense levels below the listed ones, of a pattern that is made."""
+    form = type.format
+    return () if form is None or not form.tail or form.parts else tuple(type.shape[d] for d in form.order[len(form.levels) - form.tail :])
 
 
 def plan_of(kernel: Kernel) -> Plan | None:

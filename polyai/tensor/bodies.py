@@ -30,6 +30,7 @@ from polyai.tensor.nodes import (
     While,
     Within,
     nnz_of,
+    lies_along,
     owns_a_pattern,
     targets_of,
 )
@@ -302,6 +303,8 @@ def read_by(step: Step) -> set[str]:
                         out.add(n.array)
                     elif type(n) is Reduce:
                         out.update(w.tensor for w in n.within)
+            if isinstance(step, Scatter) and lies_along(step) and step.type.pattern is not None:
+                out.add(step.type.pattern.owner)
             return out | ({step.base} if isinstance(step, Scatter) and step.base is not None else set())
         case Join():
             return {w.tensor for w in step.parts}

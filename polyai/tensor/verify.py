@@ -246,8 +246,8 @@ def sparse_targets_are_stored_within_their_owner(step: Step, scope: Scope) -> It
         if sorted(type.pattern.dims) != list(range(owner.rank)) or type.rank != owner.rank:
             yield f"the pattern of {name} is no permutation of the dimensions of {type.pattern.owner}"
             return
-        if isinstance(step, Scatter):
-            yield f"{name} is scattered into, so it is dense"
+        if isinstance(step, Scatter) and (step.base is not None or step.monoid is None or step.grouped):
+            yield f"{name} is scattered into, so it is dense, or begins at nothing and combines what meets"
     match step:
         case Comprehension():
             if step.type.pattern is None and step.within:

@@ -7,7 +7,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from polyai.errors import UnsupportedError
 from polyai.scalar import dtype as dt
@@ -66,6 +68,9 @@ class Counting:
             if not isinstance(place, Var) or place.name not in {i.name for i in own.indices}:
                 raise UnsupportedError(f"{name} is filled out of the order of its rows", "its points do not give a row each", "report this program")
             at = next(i for i in own.indices if i.name == place.name)
+            begins = self._begins_of_rows(name, row, own, at)
+            if begins is not None:
+                return (begins,)
             over = tuple(i for i in own.indices if i is not at)
             whole, over, kept, each = self._whole_fibres(own, at, over)
             points = self._row_sum(f"{name}.points", at, over, kept, each)
@@ -107,6 +112,28 @@ class Counting:
             rest = tuple(i for i in over if i.name != inner)
             return (length,), rest, tuple(w for w in step.within if w is not walk), Load(length.target, (Var(outer, dt.i64),), dt.i64)
         return (), over, step.within, _ONE
+
+    def _begins_of_rows(self, name: str, row: Index, step: Scatter, at: Index) -> Comprehension | None:
+        """Points that are all that consecutive rows of a tensor store begin where the first of these rows does:
+
+            T.pos1[p: n + 1] = A.pos2[p * 4]      points within A(i, i_in, j), with i_in < 4
+        """
+        if len(step.within) != 1 or len(step.indices) != len(step.within[0].indices):
+            return None
+        (walk,) = step.within
+        type = self.types[walk.tensor]
+        form = type.format
+        if form is None or form.owned or form.parts or form.rank < 3 or len(form.levels) != form.rank or form.levels[-1].name != "compressed":
+            return None
+        *outer, _ = (type.shape[d] for d in form.order)
+        if walk.indices[form.order[0]] != at.name or not all(level.full for level in form.levels[:-1]) or not all(isinstance(e, int) for e in outer[1:]):
+            return None
+        count = math.prod(e for e in outer[1:] if isinstance(e, int))
+        positions = f"{walk.tensor}.pos{len(form.levels) - 1}"
+        self.types[positions] = TensorType(dt.BY_NAME[f"i{form.index_bits}"], (row.extent * count + 1,))
+        index = Index(self.names.fresh("p"), row.extent + 1)
+        begin = Load(positions, (apply("mul", dt.i64, var(index), Const(count, dt.i64)),), self.types[positions].dtype)
+        return Comprehension(f"{name}.pos1", TensorType(dt.i64, (index.extent,)), (index,), convert(begin, dt.i64))
 
     def _has_positions(self, tensor: str) -> bool:
         """True if an array of its own says where each of its rows begins."""
@@ -242,6 +269,26 @@ class Counting:
         if isinstance(step, Scatter) and (later or self._is_wanted(name)):
             out.append(along(f"{name}.val", step.type.dtype, None))
         return out
+
+
+def skeleton(step: Scatter) -> Scatter:
+    """Which dense blocks a scatter touches, whose target stores whole blocks: its pattern without them.
+
+        C[i // 4, i % 4, j // 8, j % 8] += A[i, j]   ->   C[i // 4, j // 8] |= True
+    """
+    form = step.type.format
+    assert form is not None
+    kept = sorted(form.order[: form.rank - form.tail])
+    levels, order = form.levels[: len(kept)], tuple(kept.index(d) for d in form.order[: len(kept)])
+    shape = tuple(step.type.shape[d] for d in kept)
+    type = TensorType(dt.bool_, shape, replace(form, name="csr" if order == (0, 1) else "csc", order=order, levels=levels), Pattern(step.target, tuple(range(len(kept)))))
+    return replace(step, type=type, monoid="or", at=tuple(step.at[d] for d in kept), body=Const(True, dt.bool_))
+
+
+def along_blocks(step: Scatter) -> Scatter:
+    """The values of a scatter along its own pattern, once that is assembled."""
+    type = TensorType(step.type.dtype, step.type.shape, None, step.type.pattern)
+    return replace(step, target=f"{step.target}.val", type=type)
 
 
 def _sum(terms: Iterable[Body]) -> Body:
