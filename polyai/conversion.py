@@ -6,14 +6,15 @@ as `conversions` in `polyai.stats()`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
 import numpy as np
 
+from polyai import reformat
 from polyai.api import Function, runtime
-from polyai.errors import IndexOutOfRangeError, ShapeError, SparseStructureError, UnsupportedError
+from polyai.errors import ShapeError, SparseStructureError, UnsupportedError
 from polyai.frontend import merging, sparse
 from polyai.frontend.arguments import has_traced
 from polyai.scalar import dtype as dt
@@ -21,8 +22,6 @@ from polyai.sparse import fitting, interop
 from polyai.sparse import format as fm
 from polyai.sparse.format import Format
 from polyai.sparse.interp import walk
-from polyai.sparse.levels.compressed import Compressed
-from polyai.sparse.levels.dense import Dense
 from polyai.sparse.prepared import Prepared
 from polyai.sparse.tensor import SparseArray
 
@@ -90,7 +89,7 @@ def asformat(
                 f"asformat({format!r}) inside a compiled function", 'compiled are "csr", "csc" and "dense"', "convert the argument before the call"
             )
         return merging.stored_as(array, (0, 1) if format == "csr" else (1, 0))
-    if plain and interop.is_sparse(array) and interop.storage_in(array) is None and getattr(array, "format", "") in ("csr", "csc", "coo") and array.ndim == 2:
+    if plain and _is_scipy_matrix(array) and array.format in ("csr", "csc", "coo"):
         if array.format == format:
             return array.copy() if _is_tidy(array) else _compiled(array, str(format))
         _KNOWN.add((type(array), format))
@@ -99,45 +98,69 @@ def asformat(
         width = index_bits if index_bits is not None else array.format.index_bits
         if array.format == named(format, array.ndim, order, width, blocksize):
             return array
-    if format == "bsr" and blocksize is not None and order is None and interop.is_sparse(array) and interop.storage_in(array) is None and array.ndim == 2:
-        wanted = named(format, 2, None, index_bits if index_bits is not None else _bits(array.shape, array.nnz), blocksize)
-        if blocksize[0] * array.shape[1] * array.dtype.itemsize <= DENSE_ROWS:
-            return _in_blocks(array, wanted, (int(blocksize[0]), int(blocksize[1])))
+    if _is_scipy_matrix(array):
+        if plain:
+            return _compiled(_rows(array), str(format))
+        found = _by_kernels(array, named(format, 2, order, index_bits if index_bits is not None else _bits(array.shape, array.nnz), blocksize))
+        if found is not None:
+            return found
     return sparse_array(array, format, order=order, index_bits=index_bits, blocksize=blocksize)
 
 
-def _in_blocks(array: Any, wanted: Format, blocksize: tuple[int, int]) -> SparseArray:
-    """A SciPy matrix in blocks, by kernels: its rows, cut into blocks of rows, are walked twice, for the blocks that they touch and for the
-    values in these."""
-    for d, (extent, size) in enumerate(zip(array.shape, blocksize)):
-        if extent % size:
-            raise ShapeError(f"dimension {d} has {extent} elements", f"bsr has blocks of {size} there", "pad it to a multiple")
-    rows = _compiled(array, "csr") if array.format in ("coo", "csc") else interop.as_rows(array)
-    described = interop.describe(rows)
-    assert described is not None
-    arrays = interop.arrays_of(rows, described)
-    height, width = blocksize
-    cut = {"pos2": arrays["pos1"], "crd2": arrays["crd1"], "val": arrays["val"]}
-    view = SparseArray.around(_cut_rows(described.format.index_bits), (array.shape[0] // height, height, array.shape[1]), cut)
-    try:
-        found = _to_blocks(height, width)(view)
-    except (SparseStructureError, IndexOutOfRangeError):
-        interop.validate_fully(rows)  # which speaks of the matrix that was given
-        raise
-    made, index = found.storage.arrays, f"i{wanted.index_bits // 8}"
-    pos, crd = (made[name].astype(index, copy=False) for name in ("pos1", "crd1"))
-    return SparseArray.around(wanted, array.shape, {"pos1": pos, "crd1": crd, "val": made["val"]})
+def _is_scipy_matrix(array: Any) -> bool:
+    return interop.is_sparse(array) and interop.storage_in(array) is None and array.ndim == 2
 
 
-@cache
-def _cut_rows(index_bits: int) -> Format:
-    """CSR whose rows are cut into blocks: the same arrays as a tensor of (block, place inside, column)."""
-    return fm.shared(Format("rows in blocks", (0, 1, 2), (Dense(), Dense(), Compressed()), index_bits))
+def _by_kernels(array: Any, wanted: Format) -> SparseArray | None:
+    """A matrix in another format of PolyAI's by kernels; None if there are none for it."""
+    if wanted.rank != 2 or wanted.fill_value != 0:
+        return None
+    if wanted.blocked:
+        block = wanted.block(0), wanted.block(1)
+        if wanted != fm.bsr(*block, wanted.index_bits) or block[0] * array.shape[1] * array.dtype.itemsize > reformat.DENSE_ROWS:
+            return None
+        return reformat.in_blocks(_rows(array), tuple(map(int, array.shape)), wanted, block)
+    kind = next((k for k, f in _MADE.items() if wanted == f(wanted)), None)
+    if kind is None:
+        return None
+    outer = wanted.order[0]
+    shape = tuple(map(int, array.shape))
+    rows, _ = reformat.arrays_of(_rows(array, tidy=True) if outer == 0 else _compiled(_rows(array), "csc"))
+    if kind in ("csr", "csc"):
+        return reformat.around(wanted, shape, rows)
+    if kind == "coo":
+        return reformat.listed(rows, wanted, shape)
+    if kind in ("dcsr", "csf", "csl"):
+        return reformat.tree(rows, wanted, shape)
+    longest = int(np.diff(rows["pos1"]).max(initial=0))
+    if longest * shape[0] > reformat.LARGEST_FILL * max(len(rows["crd1"]), 1):
+        return None
+    return reformat.slotted(rows, wanted, shape, longest)
 
 
-@cache
-def _to_blocks(height: int, width: int) -> Any:
-    return Function(lambda rows: merging.in_blocks(rows, (height, width)), name=f"to {height}x{width} blocks")
+_MADE: dict[str, Callable[[Format], Format]] = {
+    "csr": lambda f: fm.csr(f.index_bits),
+    "csc": lambda f: fm.csc(f.index_bits),
+    "coo": lambda f: fm.coo(2, f.index_bits),
+    "dcsr": lambda f: fm.dcsr(f.index_bits),
+    "csf": lambda f: fm.csf(2, f.index_bits, f.order),
+    "csl": lambda f: fm.csl(2, f.index_bits, f.order),
+    "ell": lambda f: fm.ell(f.index_bits),
+}
+"""Formats of matrices that rows (or columns) in order are made into, with the width and the order of another one."""
+
+
+def _rows(array: Any, tidy: bool = False) -> Any:
+    """A matrix as SciPy's CSR; with `tidy` a new one, in order, that holds each coordinate once. Kinds without kernels count as conversions."""
+    if array.format == "bsr":
+        array = reformat.out_of_blocks(array)
+    elif array.format in ("coo", "csc"):
+        return _compiled(array, "csr")
+    elif array.format != "csr":
+        array = reformat.from_elsewhere(array)
+    if not tidy:
+        return array
+    return array.copy() if _is_tidy(array) else _compiled(array, "csr")
 
 
 def _to(order: tuple[int, int], sorted: bool) -> Any:
@@ -161,8 +184,6 @@ _KNOWN: set[tuple[type, object]] = set()
 """SciPy's classes, and formats that they are not, whose conversions were compiled: what an array is need not be asked again."""
 SAMPLES = 64
 """Neighbours in a list that tell whether it is probably in order."""
-DENSE_ROWS = 1 << 30
-"""Bytes of a row of blocks up to which each thread may hold one dense while it is put together: of wider matrices NumPy makes blocks."""
 FIRST = 4
 """Of these, so many are looked at one by one: a list in any order is seldom longer thought to be in order."""
 

@@ -342,7 +342,7 @@ def compile_program(
     for number, stage in enumerate(STAGES):
         if stage.name == FIRST_OF_A_PHASE:
             parts = phases.run(build.program, how=build.how)
-            if len(parts) > 1 or parts[0].fills or build.how == "again":
+            if len(parts) > 1 or parts[0].fills or parts[0].aliases or build.how == "again":
                 begun = [_of_phase(build, part) for part in parts]
                 if watch is None and until == STAGES[-1].name:
                     return replace(build, phases=_overlapped(begun, STAGES[number:], verify))

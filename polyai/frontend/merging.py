@@ -211,6 +211,21 @@ def in_blocks(rows: Any, blocksize: tuple[int, int]) -> Array:
     return tracer.add_step(tn.Scatter(name, type, None, monoid, points, at, tracer.read(given, points).body, within))
 
 
+def out_of_blocks(blocks: Any, blocksize: tuple[int, int]) -> Array:
+    """A matrix stored as dense blocks, blocks[i, i_in, j, j_in], by rows. Blocks are in order and each is there once, which is seen to."""
+    tracer = find_tracer((blocks,), "out_of_blocks")
+    given = tracer.array(blocks)
+    height, width = blocksize
+    down, inside, across, beside = given.extents
+    tracer.sizes.require(inside, "==", height, "out_of_blocks", "give blocks of as many rows")
+    tracer.sizes.require(beside, "==", width, "out_of_blocks", "give blocks of as many columns")
+    points = tracer.indices((down, height, across, width))
+    i, r, j, c = (index_term(p) for p in points)
+    at = tracer.indices((down * height, across * width))
+    within = (tracer.within(given, [p.name for p in points]),)
+    return regrouped(given, points, at, (i * height + r, j * width + c), tracer.read(given, points), within, (0, 1), "rows")
+
+
 def regrouped(
     source: Array,
     points: Sequence[tn.Index],

@@ -35,7 +35,7 @@ from polyai.scalar.expr import Apply, Cast, Const, Expr, Load, Var
 from polyai.scalar.ops import MONOIDS
 from polyai.shapes.expr import Size, symbol
 from polyai.tensor import nodes as tn
-from polyai.tensor.bodies import joins_of, left_out, loads, owner_within, selects_of, size_symbols, stored_at, zero
+from polyai.tensor.bodies import joins_of, left_out, loads, owner_within, row_in_blocks, selects_of, size_symbols, stored_at, zero
 from polyai.term.names import Names
 from polyai.term.node import map_children, record
 
@@ -303,15 +303,18 @@ class _Lowering:
         if f"{name}.val" in self.program.outputs:
             self.arrays[f"{name}.val"] = poly.Array(f"{name}.val", step.type.dtype, (stored,), "output")
         cursor = f"{name}.cursor"
-        self.arrays[cursor] = poly.Array(cursor, dt.i64, (rows,), "temporary")
-        start = self._frame((tn.Index(f"{name}_row", rows),), ())
-        place = self._dense_at(start, (tn.Index(f"{name}_row", rows),))
-        self._add(f"{name}_cursor", start, cursor, place, convert(Load(f"{name}.pos1", place, index), dt.i64), None)
+        cut = row_in_blocks(step, row) if step.within else None  # rows that two dims give have a cursor for each pair, so that both are seen to be free
+        lines = (tn.Index(f"{name}_row", rows),) if cut is None else tuple(tn.Index(f"{name}_row{n}", i.extent) for n, i in enumerate(cut))
+        self.arrays[cursor] = poly.Array(cursor, dt.i64, tuple(i.extent for i in lines), "temporary")
+        start = self._frame(lines, ())
+        place = self._dense_at(start, lines)
+        whole = place[0] if cut is None else Apply("add", (Apply("mul", (place[0], Const(cast("int", cut[1].extent), dt.i64)), dt.i64), place[1]), dt.i64)
+        self._add(f"{name}_cursor", start, cursor, place, convert(Load(f"{name}.pos1", (whole,), index), dt.i64), None)
         frame = self._frame(step.indices, step.within)
         places, conditions = zip(*(left_out(a) for a in step.at))
         known = [self._expr(frame, c) for c in conditions if c is not None]
         when = None if not known else reduce(lambda a, c: Apply("and", (a, c), dt.bool_), known)
-        at = (self._expr(frame, places[row], dt.i64),)
+        at = (self._expr(frame, places[row], dt.i64),) if cut is None else self._dense_at(frame, cut)
         one: Expr = Const(1, dt.i64)
         if when is not None and not step.within:  # without a branch on data: what is not wanted is stored over, until the row is full
             after = Load(f"{name}.pos1", (Apply("add", (at[0], one), dt.i64),), index)

@@ -29,8 +29,8 @@ from polyai.tensor.nodes import (
     TensorType,
     While,
     Within,
-    nnz_of,
     lies_along,
+    nnz_of,
     owns_a_pattern,
     targets_of,
 )
@@ -209,6 +209,16 @@ def least_clauses(clauses: Sequence[tuple[Within, ...]]) -> tuple[tuple[Within, 
     """Clauses of a join without those that another one implies."""
     sets = [frozenset(c) for c in clauses]
     return tuple(c for n, c in enumerate(clauses) if not any(s < sets[n] or (s == sets[n] and m < n) for m, s in enumerate(sets)))
+
+
+def row_in_blocks(step: Scatter, dimension: int) -> tuple[Index, Index] | None:
+    """(i, j) if the place along a dimension is i * n + j, for index variables with 0 <= j < n: then each pair has its own."""
+    match step.at[dimension]:
+        case Apply("add", (Apply("mul", (Var(outer), Const(size))), Var(inner))):
+            found = {i.name: i for i in step.indices}
+            if outer in found and inner in found and outer != inner and found[inner].extent == size:
+                return found[outer], found[inner]
+    return None
 
 
 def left_out(at: Body) -> tuple[Body, Body | None]:

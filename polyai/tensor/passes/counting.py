@@ -21,6 +21,7 @@ from polyai.tensor.bodies import (
     from_size,
     left_out,
     rename,
+    row_in_blocks,
     stem,
     substitute,
     var,
@@ -222,11 +223,44 @@ class Counting:
         step = self.made[name]
         assert isinstance(step, Scatter) and step.type.format is not None
         place = step.at[step.type.format.order[0]]
+        known = self._begins_in_blocks(name, row, step)
+        if known is not None:
+            return (known,)
         if isinstance(place, Var) and not step.within and any(i.name == place.name for i in step.indices):
             counts = self._counted_row_by_row(name, step, place.name)
             return counts, self._positions(name, row, counts)
         counted = self._counted_in_any_order(name, step, row)
         return (*counted, self._positions(name, row, counted[-1]))
+
+    def _begins_in_blocks(self, name: str, row: Index, step: Scatter) -> Comprehension | None:
+        """Where rows begin that get all that dense blocks store, one row for each of their rows:
+
+            T.pos1[p: n + 1] = (A.pos1[p // 4] * 4 + (p % 4) * (A.pos1[p // 4 + 1] - A.pos1[p // 4])) * 8      A in blocks of 4 x 8
+        """
+        assert step.type.format is not None
+        cut = row_in_blocks(step, step.type.format.order[0])
+        if cut is None or len(step.within) != 1 or len(step.indices) != len(step.within[0].indices):
+            return None
+        (walk,), (outer, inner) = step.within, cut
+        type = self.types[walk.tensor]
+        form = type.format
+        if form is None or form.parts or len(form.levels) != form.rank or not form.tail or form.levels[1].name != "compressed" or len(form.levels) != 2 + form.tail:
+            return None
+        extents = [type.shape[d] for d in form.order[2:]]
+        names = [walk.indices[d] for d in form.order]
+        if names[0] != outer.name or inner.name not in names[2:] or not all(isinstance(e, int) for e in extents):
+            return None
+        height = type.shape[walk.indices.index(inner.name)]
+        assert isinstance(height, int)
+        width = math.prod(e for e in extents if isinstance(e, int)) // height
+        self.types[f"{walk.tensor}.pos1"] = TensorType(dt.BY_NAME[f"i{form.index_bits}"], (outer.extent + 1,))
+        at = Index(self.names.fresh("p"), row.extent + 1)
+        block, place = (apply(op, dt.i64, var(at), Const(height, dt.i64)) for op in ("floordiv", "mod"))
+        after = apply("min", dt.i64, apply("add", dt.i64, block, Const(1, dt.i64)), from_size(outer.extent))
+        begin, end = (convert(Load(f"{walk.tensor}.pos1", (x,), self.types[f"{walk.tensor}.pos1"].dtype), dt.i64) for x in (block, after))
+        before = apply("add", dt.i64, apply("mul", dt.i64, begin, Const(height, dt.i64)), apply("mul", dt.i64, place, apply("sub", dt.i64, end, begin)))
+        body = apply("mul", dt.i64, before, Const(width, dt.i64))
+        return Comprehension(f"{name}.pos1", TensorType(dt.i64, (at.extent,)), (at,), body)
 
     def _counted_row_by_row(self, name: str, step: Scatter, row: str) -> Comprehension:
         """How many elements each row gets, of a pattern whose rows are touched one after another."""
