@@ -101,7 +101,7 @@ def asformat(
     if _is_scipy_matrix(array):
         if plain:
             return _compiled(_rows(array), str(format))
-        found = _by_kernels(array, named(format, 2, order, index_bits if index_bits is not None else _bits(array.shape, array.nnz), blocksize))
+        found = _by_kernels(array, named(format, 2, order, index_bits if index_bits is not None else _bits(array.shape, interop.validate(array)), blocksize))
         if found is not None:
             return found
     return sparse_array(array, format, order=order, index_bits=index_bits, blocksize=blocksize)
@@ -160,7 +160,10 @@ def _rows(array: Any, tidy: bool = False) -> Any:
         array = reformat.from_elsewhere(array)
     if not tidy:
         return array
-    return array.copy() if _is_tidy(array) else _compiled(array, "csr")
+    if not _is_tidy(array):
+        return _compiled(array, "csr")
+    interop.validate_fully(array)
+    return array.copy()
 
 
 def _to(order: tuple[int, int], sorted: bool) -> Any:
