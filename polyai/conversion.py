@@ -100,8 +100,11 @@ def asformat(
             return array
     if _is_scipy_matrix(array):
         if plain:
-            return _compiled(_rows(array), str(format))
-        found = _by_kernels(array, named(format, 2, order, index_bits if index_bits is not None else _bits(array.shape, interop.validate(array)), blocksize))
+            return _rows(array, tidy=True) if format == "csr" else _compiled(_rows(array), "csc")
+        described = interop.describe(array)
+        assert described is not None
+        bits = index_bits if index_bits is not None else _bits(described.shape, described.nnz * described.format.fill)
+        found = _by_kernels(array, described, named(format, 2, order, bits, blocksize), blocksize)
         if found is not None:
             return found
     return sparse_array(array, format, order=order, index_bits=index_bits, blocksize=blocksize)
@@ -111,15 +114,19 @@ def _is_scipy_matrix(array: Any) -> bool:
     return interop.is_sparse(array) and interop.storage_in(array) is None and array.ndim == 2
 
 
-def _by_kernels(array: Any, wanted: Format) -> SparseArray | None:
+def _by_kernels(array: Any, described: interop.Described, wanted: Format, blocksize: tuple[int, int] | None) -> SparseArray | None:
     """A matrix in another format of PolyAI's by kernels; None if there are none for it."""
+    if wanted.blocked:
+        height, width = blocksize or (wanted.block(0), wanted.block(1))
+        known = wanted is _blocked(height, width, wanted.index_bits) or wanted == fm.bsr(height, width, wanted.index_bits)
+        if not known or height * array.shape[1] * array.dtype.itemsize > reformat.DENSE_ROWS:
+            return None
+        if array.format != "csr":
+            array, described = (rows := _rows(array)), interop.describe(rows)
+        return reformat.in_blocks(array, described, wanted, (height, width))
     if wanted.rank != 2 or wanted.fill_value != 0:
         return None
-    if wanted.blocked:
-        block = wanted.block(0), wanted.block(1)
-        if wanted != fm.bsr(*block, wanted.index_bits) or block[0] * array.shape[1] * array.dtype.itemsize > reformat.DENSE_ROWS:
-            return None
-        return reformat.in_blocks(_rows(array), tuple(map(int, array.shape)), wanted, block)
+    wanted = fm.shared(wanted)
     kind = next((k for k, f in _MADE.items() if wanted == f(wanted)), None)
     if kind is None:
         return None
@@ -153,10 +160,10 @@ _MADE: dict[str, Callable[[Format], Format]] = {
 def _rows(array: Any, tidy: bool = False) -> Any:
     """A matrix as SciPy's CSR; with `tidy` a new one, in order, that holds each coordinate once. Kinds without kernels count as conversions."""
     if array.format == "bsr":
-        array = reformat.out_of_blocks(array)
-    elif array.format in ("coo", "csc"):
+        return reformat.out_of_blocks(array)
+    if array.format in ("coo", "csc"):
         return _compiled(array, "csr")
-    elif array.format != "csr":
+    if array.format != "csr":
         array = reformat.from_elsewhere(array)
     if not tidy:
         return array

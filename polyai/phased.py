@@ -23,7 +23,7 @@ from polyai.runtime.launch import Runtime
 from polyai.runtime.phases import Phase, PhasesSpec, make_phases
 from polyai.scalar.dtype import BY_NAME, DType
 from polyai.shapes.code import unpacked
-from polyai.shapes.expr import Size, evaluate, show, symbols
+from polyai.shapes.expr import Size, Sym, evaluate, show, symbols
 from polyai.sparse import interop, results
 from polyai.sparse.format import Format, shared
 from polyai.sparse.tensor import SparseArray
@@ -118,10 +118,10 @@ def native(variant: Phased, args: tuple[Any, ...], slow: Slow, token: tuple[Cont
     phases = _phases(variant, sources, types, threads)
     kinds = [sources.argument(n, value) for n, value in enumerate(args)]
     guards = [sources.guard(g) for g in traced.guards]
-    shape = [sources.size(e) for e in types[output].shape]
+    shape = [_size(sources, e) for e in types[output].shape]
     if phases is None or None in kinds or None in guards:
         return None
-    known_shape = all(isinstance(e, int) or (e is not None and e[0] == "dim") for e in shape)
+    known_shape = all(isinstance(e, int) or (e is not None and e[0] in ("dim", "times")) for e in shape)
     made = {name for phase in phases for name, *_ in phase.results}
     form = types[pattern.owner].format if pattern is not None and pattern.owner in types else None
     if pattern is not None and form is not None and form.tail and pattern.owner not in sources.position:
@@ -129,7 +129,7 @@ def native(variant: Phased, args: tuple[Any, ...], slow: Slow, token: tuple[Cont
         if any(not symbols(e) <= dims.keys() for e in types[output].shape):
             return None
         outputs: tuple[str, ...] = (f"{pattern.owner}.pos1", f"{pattern.owner}.crd1", f"{output}.val")
-        finish: Callable[..., Any] | None = functools.partial(_in_blocks, shared(form), types[output].shape, dims)
+        finish: Callable[..., Any] | None = functools.partial(_in_blocks, shared(form), types[output].shape, dims, {})
     elif not known_shape:
         return None
     elif pattern is None:
@@ -178,7 +178,7 @@ def _phases(variant: Phased, sources: Sources, types: Mapping[str, tn.TensorType
             made[result] = ("made", result)
         slots = [_source(sources, made, *slot) for slot in stage.slots]
         within = [_source(sources, made, staging.SIZE, tn.nnz_of(n)) for n in plan.within]
-        rows = sources.size(plan.rows) if name else 0
+        rows = _size(sources, plan.rows) if name else 0
         if None in slots or None in within or rows is None:
             return None
         widths = [dtype.bytes for result, dtype, shape in results if shape == (("made", tn.nnz_of(name)),)]
@@ -209,6 +209,15 @@ def _extents(
     return None if None in sizes else tuple(_number(s) for s in sizes)
 
 
+def _size(sources: Sources, size: Size) -> Any:
+    """A size as a source, or an int; None if it is no number and no multiple of one symbol."""
+    if isinstance(size, int) or len(size.terms) != 1 or size.terms[0][1] < 2:
+        return sources.size(size)
+    parts, factor = size.terms[0]
+    found = sources.symbols.get(parts[0].name) if len(parts) == 1 and isinstance(parts[0], Sym) else None
+    return None if found is None or found[0] != "dim" else ("times", found, factor)
+
+
 def _number(size: Any) -> tuple[Any, ...]:
     return ("const", size) if isinstance(size, int) else size
 
@@ -228,13 +237,26 @@ def _scalar(value: Array, *args: Any) -> Any:
     return value[()]
 
 
-def _in_blocks(form: Format, shape: tuple[Size, ...], dims: Mapping[str, tuple[int, int]], positions: Array, crd: Array, val: Array, *args: Any) -> Any:
-    """The result of a native call that is stored in dense blocks, as an array of its levels."""
-    values = {symbol: args[n].shape[d] for symbol, (n, d) in dims.items()}
-    return SparseArray.around(form, [evaluate(e, values) for e in shape], {"pos1": positions, "crd1": crd, "val": val.reshape(-1)})
+def _in_blocks(
+    form: Format, shape: tuple[Size, ...], dims: Mapping[str, tuple[int, int]], known: dict[tuple[int, ...], tuple[int, ...]], positions: Array, crd: Array, val: Array, *args: Any
+) -> Any:
+    """The result of a native call that is stored in dense blocks, as an array of its levels. `known`: the shape of the last one, by the sizes
+    it follows from."""
+    at = tuple([args[n].shape[d] for n, d in dims.values()])
+    extents = known.get(at)
+    if extents is None:
+        known.clear()
+        extents = known[at] = tuple(evaluate(e, dict(zip(dims, at))) for e in shape)
+    return SparseArray.around(form, extents, {"pos1": positions, "crd1": crd, "val": val.reshape(-1)})
+
+
+def _extent(size: Any, args: Sequence[Any]) -> int:
+    if isinstance(size, int):
+        return size
+    return _extent(size[1], args) * size[2] if size[0] == "times" else args[size[1]].shape[size[2]]  # type: ignore[no-any-return]
 
 
 def _finished(kind: str, is_matrix: bool, shape: tuple[Any, ...], positions: Array, crd: Array, val: Array, *args: Any) -> Any:
     """The sparse result of a native call."""
-    extents = tuple([e if isinstance(e, int) else args[e[1]].shape[e[2]] for e in shape])
+    extents = tuple([_extent(e, args) for e in shape])
     return results.made(kind, extents, {"pos1": positions, "crd1": crd, "val": val}, is_matrix, tidy=True)

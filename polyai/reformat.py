@@ -46,16 +46,16 @@ def arrays_of(matrix: Any) -> tuple[Rows, int]:
     return interop.arrays_of(matrix, described), described.format.index_bits
 
 
-def in_blocks(rows: Any, shape: tuple[int, ...], wanted: Format, blocksize: tuple[int, int]) -> SparseArray:
-    """A CSR matrix in dense blocks; what repeats adds up. Raises ShapeError unless blocks divide the shape, SparseStructureError for
+def in_blocks(rows: Any, described: interop.Described, wanted: Format, blocksize: tuple[int, int]) -> SparseArray:
+    """A CSR matrix, and what is known of it, in dense blocks; what repeats adds up. Raises ShapeError unless blocks divide the shape, SparseStructureError for
     index arrays that are out of order or out of range."""
+    shape, arrays = described.shape, interop.arrays_of(rows, described)
     for d, (extent, size) in enumerate(zip(shape, blocksize)):
         if extent % size:
             raise ShapeError(f"dimension {d} has {extent} elements", f"bsr has blocks of {size} there", "pad it to a multiple")
-    arrays, bits = arrays_of(rows)
     height, width = blocksize
     cut = {"pos2": arrays["pos1"], "crd2": arrays["crd1"], "val": arrays["val"]}
-    view = SparseArray.around(_cut_rows(bits), (shape[0] // height, height, shape[1]), cut)
+    view = SparseArray.around(_cut_rows(described.format.index_bits), (shape[0] // height, height, shape[1]), cut)
     found = _in_words(lambda: _to_blocks(height, width)(view), rows)
     return around(wanted, shape, found.storage.arrays)
 
@@ -95,10 +95,10 @@ def _as_csr(arrays: Rows, shape: tuple[int, ...]) -> SparseArray:
 
 
 def around(wanted: Format, shape: tuple[int, ...], arrays: Any) -> SparseArray:
-    """A SparseArray of these arrays, with index arrays as wide as the format wants them."""
+    """A SparseArray of these arrays, with index arrays as wide as the format, a shared one, wants them."""
     width = np.dtype(f"i{wanted.index_bits // 8}")
     made = {name: a if name == "val" or a.dtype == width else a.astype(width) for name, a in arrays.items()}
-    return SparseArray.around(fm.shared(wanted), shape, made)
+    return SparseArray.around(wanted, shape, made)
 
 
 def _in_words(convert: Callable[[], Any], matrix: Any) -> Any:

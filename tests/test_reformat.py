@@ -67,8 +67,7 @@ def test_every_pair_of_formats(source: str, target: str) -> None:
             assert got.nnz == tidy(a, "csr").nnz
 
 
-@pytest.mark.parametrize("index", [np.int32, np.int64])
-@pytest.mark.parametrize("dtype", [np.bool_, np.int8, np.uint16, np.int64, np.float32, np.complex64, np.complex128])
+@pytest.mark.parametrize(("dtype", "index"), [(np.bool_, np.int32), (np.int8, np.int64), (np.int64, np.int32), (np.float32, np.int32), (np.complex128, np.int64)])
 def test_types_stay(dtype: Any, index: Any) -> None:
     listed = list_of(40, 48, 500, 9, dtype, index)
     for source, names in {"csr": ("bsr 4x3", "coo", "dcsr", "ell"), "bsr": ("csr", "csc"), "csc": ("csf by columns",)}.items():
@@ -124,14 +123,20 @@ def test_later_calls_are_native_and_give_new_arrays() -> None:
     assert taller.shape == (80, 96) and pa.stats()["compiles"] == after["compiles"]
 
 
-@pytest.mark.parametrize("target", ["bsr 4x3", "coo", "dcsr", "ell", "csr", "csc"])
-@pytest.mark.parametrize("source", ["csr", "bsr", "csc", "coo"])
-@pytest.mark.parametrize("what", ["index above", "index below", "pointer", "falling pointers", "short values"])
+BREAKS = ("index above", "index below", "short values", "pointer", "falling pointers")
+BROKEN = [
+    (source, target, what)
+    for source in ("csr", "bsr", "csc", "coo")
+    for target in ("bsr 4x3", "coo", "dcsr", "ell", "csr", "csc")
+    for what in BREAKS[: 3 if source == "coo" else None]
+    if source != target
+]
+
+
+@pytest.mark.parametrize(("source", "target", "what"), BROKEN)
 def test_malformed_arrays_are_errors(source: str, target: str, what: str) -> None:
     """In memory that ends where no one may read."""
     a = stored_as(tidy(list_of(40, 48, 500, 9), "csr").tocoo(), source, np.int32)
-    if source == target or (source == "coo" and "pointer" in what):
-        pytest.skip("a copy, or without pointers")
     lists = {n: fenced(np.array(getattr(a, n))) for n in ("indptr", "indices")} if source != "coo" else {n: fenced(np.array(c)) for n, c in zip(("indices", "rows"), a.coords[::-1])}
     data = fenced(a.data)
     if what == "index above":

@@ -84,15 +84,15 @@ def described(program: tn.Program, counts: str, fills: str, types: Mapping[str, 
     if made is not None and made.format is not None:
         rows, bits = packed(made.shape[made.format.order[0]]), made.format.index_bits
     special = {f"{counts}.pos1", f"{fills}.crd1", f"{fills}.val", f"{fills}.end1"}
-    shapes = {}
+    shapes: dict[str, Any] = {}
     for output in program.outputs:
         if output not in special:
             pattern = own[output].pattern
             blocks = () if pattern is None else _blocks(types[pattern.owner])
-            if blocks and pattern is not None:  # all elements of the dense blocks that are stored
-                shapes[output] = [packed(symbol(tn.nnz_of(pattern.owner))), packed(math.prod(blocks))]
-            else:
-                shapes[output] = [packed(s) for s in own[output].shape] if pattern is None else pattern.owner
+            if pattern is None:
+                shapes[output] = [packed(s) for s in own[output].shape]
+            else:  # of dense blocks that are stored, all elements
+                shapes[output] = [packed(symbol(tn.nnz_of(pattern.owner))), packed(math.prod(blocks))] if blocks else pattern.owner
     wanted = [[packed(g.left), g.relation, packed(g.right), g.text, g.why] for g in requires]
     runs = made is not None and made.format is not None and made.format.name == "spread" and bool(counts)
     return {"requires": wanted, "runs": runs, "of": of, "counts": counts, "fills": fills, "rows": rows, "index_bits": bits, "shapes": shapes, "within": list(within)}
