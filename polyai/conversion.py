@@ -1,7 +1,7 @@
 """Sparse arrays built and converted by hand: what no kernel does on its own, since it costs more than most kernels.
 
-To CSR, to CSC, to BSR and to dense arrays kernels convert. Other conversions run in NumPy, sorting once, level by level, and count
-as `conversions` in `polyai.stats()`.
+Kernels convert SciPy's matrices (`reformat`, and the grouped scatters of `merging`). Other conversions run in NumPy, sorting once, level
+by level, and count as `conversions` in `polyai.stats()`.
 """
 
 from __future__ import annotations
@@ -73,10 +73,10 @@ def asformat(
 ) -> Any:
     """`array` in another format.
 
-    Inside a compiled function, and for SciPy's matrices in CSR, CSC or COO, "csr" and "csc" are compiled and give SciPy's arrays;
-    rows come out sorted, coordinates that repeat add up. "dense" gives a NumPy array, compiled as well. Anything else gives a
-    `SparseArray`; one that has the format already is returned as it is. Blocks ("bsr") of SciPy's matrices are compiled, too; what else is
-    asked for is made in NumPy and counted as a conversion. See `sparse_array` for the arguments and errors.
+    Of SciPy's matrices, and inside a compiled function, "csr" and "csc" give SciPy's arrays; rows come out sorted, coordinates that
+    repeat add up. "dense" gives a NumPy array. Anything else gives a `SparseArray`, outside of compiled functions; one that has the
+    format already is returned as it is. Kernels convert SciPy's CSR, CSC, COO and BSR into all formats but "dia". What no kernel
+    converts counts as a conversion: SciPy reads DIA, LIL and DOK by rows, NumPy makes the rest. See `sparse_array` for the arguments and errors.
     """
     plain = format in ("csr", "csc") and order is None and index_bits is None and blocksize is None
     if plain and (type(array), format) in _KNOWN and array.ndim == 2:
