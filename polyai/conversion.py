@@ -122,7 +122,10 @@ def _by_kernels(array: Any, described: interop.Described, wanted: Format, blocks
         if not known or height * array.shape[1] * array.dtype.itemsize > reformat.DENSE_ROWS:
             return None
         if array.format != "csr":
-            array, described = (rows := _rows(array)), interop.describe(rows)
+            array = _rows(array)
+            found = interop.describe(array)
+            assert found is not None
+            described = found
         return reformat.in_blocks(array, described, wanted, (height, width))
     if wanted.rank != 2 or wanted.fill_value != 0:
         return None

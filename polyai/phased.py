@@ -55,9 +55,9 @@ def quick(variant: Phased, args: tuple[Any, ...], run: Run, slow: Slow, token: t
     if not variant.is_plain() or [s.path for s in traced.inputs] != [(n,) for n in range(len(args))] or any(s.rows for s in traced.inputs):
         return None
     extents = {(s.input, s.dim): s.symbol for s in traced.symbols if s.what == "extent"}
-    asked = {name for g in traced.guards for name in symbols(g.left) | symbols(g.right)}
-    fixed = [(n, d) for n, i in enumerate(traced.program.inputs) for d, e in enumerate(i.type.shape) if isinstance(e, int)]
-    if any(extents.get(place) not in asked for place in fixed):  # nothing compares them
+    asked = {(show(g.left), g.right) for g in traced.guards if g.relation == "=="}
+    fixed = [((n, d), e) for n, i in enumerate(traced.program.inputs) for d, e in enumerate(i.type.shape) if isinstance(e, int)]
+    if any((extents.get(place), e) not in asked for place, e in fixed):  # nothing compares them
         return None
     looked = _looked_at(variant, args, run, slow, token)
     return native(variant, args, looked or slow, token, threads) or looked
