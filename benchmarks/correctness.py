@@ -39,7 +39,7 @@ from benchmarks.harness import relative_excess
 from benchmarks.matrices import Matrix
 from benchmarks.reference import Bounded
 from benchmarks.suites.operands import normal, rng, typed
-from polyai import api
+from polyai import engine
 from polyai.datasets.files import as_matrix
 from polyai.errors import PolyAIError, SparseStructureError
 
@@ -412,7 +412,7 @@ def memory(rows: int = 16384) -> list[Check]:
     for name in ("csr", "csc", "coo"):
         value = STORAGES[name].make(A)
         for threads in (1, 2):
-            arena = api.runtime().arena
+            arena = engine.runtime().arena
             with pa.options(num_threads=threads):
                 arena.trim()
                 FUNCTIONS[_attention](value, *dense)

@@ -1,159 +1,55 @@
 """The front door: compile Python functions over NumPy and scipy.sparse arrays, call them, look inside.
 
-Everything here is a thin layer over `frontend.trace`, `pipeline` and `runtime`. The process keeps one Runtime per cache
-directory; the compiler itself is imported only when something has to be compiled.
+Everything here is a thin layer over `frontend.trace`, `engine` and `binding`.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
 import sys
 import threading
-import time
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polyai.binding import Variant, cache_key, compiler_contents, compiler_stamp, cost_hints
-from polyai.errors import GuardError, PolyAIError
-from polyai.explain import Explanation, Section
-from polyai.frontend import objects
+import numpy as np
+
+from polyai.binding import Variant
+from polyai.engine import compiler, reported, special, variant_of
+from polyai.errors import PolyAIError
 from polyai.frontend.arguments import has_traced, in_order, leaves, parameter_names, signature
 from polyai.frontend.declare import DECLARED, relations
-from polyai.frontend.held import Held
-from polyai.frontend.prepared import by_position, expanded, static_names
 from polyai.frontend.sizes import Guard
-from polyai.frontend.spec import Relation, Spec
+from polyai.frontend.spec import Relation
 from polyai.frontend.trace import Traced, trace
-from polyai.machine.cpu import host_key
+from polyai.keys import cost_hints
 from polyai.options import ACTIVE, Options, current, options
 from polyai.report import RecompileWarning, Report, advice, log
-from polyai.runtime import staging
 from polyai.runtime.arguments import Bundle
-from polyai.runtime.kernel import Kernel
-from polyai.runtime.launch import Runtime
 from polyai.runtime.shared import in_background
 from polyai.shapes import expr as sx
-from polyai.shapes.bucket import Never, parse
 from polyai.sparse.interop import described_once
-from polyai.sparse.prepared import Prepared
-from polyai.sparse.ragged import Ragged
-from polyai.term.collector import paused
+from polyai.sparse.stands import Batch, LaidOut
 from polyai.term.late import late
 
 if TYPE_CHECKING:
-    from polyai import specialise, warming
-    from polyai.frontend import ragged_calls, ragged_rows
+    from polyai import explanation, spread, warming
+    from polyai.frontend import objects, ragged_calls, ragged_rows
+    from polyai.frontend import prepared as in_trace
     from polyai.frontend.ragged_calls import Plan, RaggedCall
-    from polyai.runtime import archive, helper
-    from polyai.runtime.archive import Imported
-    from polyai.runtime.helper import Helper
 else:
-    specialise, warming, archive, helper = map(late, ("polyai.specialise", "polyai.warming", "polyai.runtime.archive", "polyai.runtime.helper"))
+    warming, spread = late("polyai.warming"), late("polyai.spread")
     ragged_calls, ragged_rows = late("polyai.frontend.ragged_calls"), late("polyai.frontend.ragged_rows")
+    explanation = late("polyai.explanation")
+    objects = late("polyai.frontend.objects")
+    in_trace = late("polyai.frontend.prepared")
 
 MAX_FAST = 8
 """How many native dispatchers one function tries before it looks a call up in Python."""
 
-LAID_OUT = (Prepared, Held)
-"""Arguments that stand for several arrays."""
-
-_LOCK = threading.RLock()
-_RUNTIMES: dict[tuple[str | None, int, int], Runtime] = {}
-_HELPERS: dict[Runtime, Helper] = {}
-
-
-def runtime() -> Runtime:
-    """The process's runtime for the options in force: one per cache directory."""
-    options = current()
-    key = (options.cache_dir, options.cache_bytes, options.result_bytes)
-    found = _RUNTIMES.get(key)
-    if found is None:
-        with _LOCK:
-            found = _RUNTIMES.setdefault(key, Runtime(options))
-    return found
-
-
-def _compiler() -> Any:
-    """The compiler, imported when the first kernel has to be made."""
-    return importlib.import_module("polyai.pipeline")
-
-
-def _special() -> Any:
-    """The compiler of specialised kernels."""
-    return importlib.import_module("polyai.special")
-
-
-def variant_of(traced: Traced, options: Options, policy: str | None = None) -> Variant:
-    """The variant of a trace: its kernel from memory, from disk, or compiled now. `policy` None: as the options say."""
-    engine = runtime()
-    if not traced.program.body:
-        return Variant(traced, (), engine)
-    hints = cost_hints(traced.program, traced.hints)
-    key = cache_key(traced.program, hints, options, host_key())
-    start, before = time.perf_counter(), engine.stats["disk_hits"]
-    with _LOCK:
-        kernels = _found(engine, key)
-        origin = "disk" if engine.stats["disk_hits"] > before else "memory"
-        if kernels is None:
-            with paused():
-                compiler = _compiler()  # first: two threads that import take turns at every file
-                engine.prepare()
-                kernels, origin = compiler.compile_kernels(traced.program, hints, options, key, engine), "compiled"
-    variant = Variant(traced, kernels, engine)
-    variant.counted = functools.partial(kernels_again, traced, options, "counted")
-    variant.origin, variant.made_in = origin, time.perf_counter() - start
-    chosen = parse(policy or options.policy)
-    if not isinstance(chosen, Never):
-        variant.specialise(chosen, options, helper_of(engine))
-    return variant
-
-
-def kernels_again(traced: Traced, options: Options, how: str = "again") -> tuple[Kernel, ...]:
-    """The kernels that compute new values of patterns which the program assembled before ("again"), or that count a pattern's
-    fibres before they store them ("counted")."""
-    engine = runtime()
-    hints = cost_hints(traced.program, traced.hints)
-    key = staging.key_of(cache_key(traced.program, hints, options, host_key()), -1 if how == "again" else -2)
-    with _LOCK:
-        found = _found(engine, key)
-        if found is None:
-            with paused():
-                made: tuple[Kernel, ...] = _compiler().compile_kernels(traced.program, hints, options, key, engine, how=how)
-            return made
-    return found
-
-
-def _found(engine: Runtime, key: str) -> tuple[Kernel, ...] | None:
-    """All kernels of a program from memory or disk; None if one is missing."""
-    first = engine.find(key)
-    if first is None:
-        return None
-    plan = staging.plan_of(first)
-    rest = [engine.find(staging.key_of(key, n)) for n in range(1, 1 if plan is None else plan.of)]
-    found = [first, *(k for k in rest if k is not None)]
-    return tuple(found) if len(found) == len(rest) + 1 else None
-
-
 def _made_again(cls: type[Function], fn: Callable[..., Any], options: dict[str, Any]) -> Function:
     return cls(fn, **options)
-
-
-def reported(name: str, variants: Sequence[Variant]) -> Report:
-    """The report of a function with these kernels."""
-    found = [v.reports() for v in variants]
-    return Report(name, tuple(k for kernels, _ in found for k in kernels), sum(fast for _, fast in found), runtime().stats.notes)
-
-
-def helper_of(engine: Runtime) -> Helper:
-    """The process that makes specialised kernels for a runtime."""
-    with _LOCK:
-        if engine not in _HELPERS:
-            _HELPERS[engine] = helper.Helper(specialise.helper_command(), engine.stats)
-        return _HELPERS[engine]
 
 
 class Function:
@@ -174,17 +70,25 @@ class Function:
         Options(policy=policy or "none")
         self._variants: dict[Any, list[Variant]] = {}
         self._fast: Callable[..., Any] | None = None
+        self._enter: Callable[..., Any] = self._slow  # for calls without keywords: the fast way, if there is one
         self._fast_for: set[Any] = set()
         self._made: list[Variant] = []
         self._broken: dict[Any, list[tuple[str, str, str]]] = {}
         self._lock = threading.RLock()
         self._expanded: dict[Any, Function] = {}
         self._plans: dict[Any, Plan] = {}
+        self._spread: dict[Any, spread.Calls | None] = {}
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._fast is not None and (not kwargs or (len(kwargs) == 1 and "out" in kwargs)):
+        if not kwargs:
+            return self._enter(*args)
+        if self._fast is not None and len(kwargs) == 1 and "out" in kwargs:
             return self._fast(*args, **kwargs)
         return self._slow(*args, **kwargs)
+
+    def _go(self, fast: Callable[..., Any] | None) -> None:
+        """From now on calls go this way."""
+        self._fast, self._enter = fast, fast or self._slow
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         """A compiled method; see `Bound`. Where its first parameter is static, or a class, that is baked in."""
@@ -213,6 +117,14 @@ class Function:
         return {"name": self._name, "static": static, "dynamic": self._dynamic, "where": self._where, "policy": self._policy}
 
     def _slow(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
+        if self._spread and out is None:
+            found = spread.spread(self._fn, args, kwargs, self._static)
+            with contextlib.suppress(TypeError):  # a static value that cannot be a key
+                if found is not None and (calls := self._spread.get(found[0])) is not None:
+                    return calls(found[1])
+        return self._slowly(args, kwargs, out)
+
+    def _slowly(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any = None, is_spread: bool = False) -> Any:
         given = args
         function, args, kwargs = self._with_prepared(args, kwargs)
         if function is not self:
@@ -231,18 +143,20 @@ class Function:
         with described_once():
             variant = self._variant(args, kwargs, options)
             result = variant.run(args, kwargs, options, out)
-        if not kwargs:
+        if variant.takes(args, kwargs) and not is_spread and not any(isinstance(a, np.generic) for a in args):
             self._add_fast(variant, args, options)
+        elif out is None:
+            self._add_spread(variant, args, kwargs, options)
         return result
 
     def _with_prepared(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Function, tuple[Any, ...], dict[str, Any]]:
         """The function over the arrays of prepared matrices, and its arguments; the function itself if there are none."""
-        if kwargs and any(type(a) in LAID_OUT for a in kwargs.values()):
-            args, kwargs = by_position(self._fn, args, kwargs)
+        if kwargs and any(isinstance(a, LaidOut) for a in kwargs.values()):
+            args, kwargs = in_trace.by_position(self._fn, args, kwargs)
         flat: list[Any] = []
         codes: tuple[Any, ...] = ()
         for a in args:
-            if type(a) in LAID_OUT:
+            if isinstance(a, LaidOut):
                 flat += a.arrays
                 codes += (a.code,)
             else:
@@ -252,15 +166,15 @@ class Function:
             return self, args, kwargs
         function = self._expanded.get(codes)
         if function is None:
-            made = expanded(self._fn, codes)
-            static = static_names(self._fn, self._static)
+            made = in_trace.expanded(self._fn, codes)
+            static = in_trace.static_names(self._fn, self._static)
             fresh = Function(made, name=self._name, static=static, dynamic=self._dynamic, where=self._where, policy=self._policy)
             function = self._expanded.setdefault(codes, fresh)
         return function, tuple(flat), kwargs
 
     def _ragged_in(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> RaggedCall | None:
         """The call taken apart if an argument is ragged, or holds something that is."""
-        if not any(type(a) is Ragged or type(a) in (tuple, list, dict) for a in (*args, *kwargs.values())):
+        if not any(isinstance(a, Batch) or type(a) in (tuple, list, dict) for a in (*args, *kwargs.values())):
             return None
         return ragged_calls.found_in(args, kwargs, bool(self._static))
 
@@ -271,7 +185,7 @@ class Function:
             key = (given.key, plan.tables)
             function = self._expanded.get(key)
             if function is None:
-                static = static_names(self._fn, self._static)
+                static = in_trace.static_names(self._fn, self._static)
                 made = Function(plan.spread(self._fn), name=self._name, static=static, dynamic=self._dynamic, where=self._where, policy=self._policy)
                 function = self._expanded.setdefault(key, made)
             try:
@@ -289,9 +203,38 @@ class Function:
         with self._lock:
             self._fast_for.add(what)
             if self._fast is not None or variant.runtime.native.at_hand("dispatch"):
-                self._fast = make() or self._fast
+                self._go(make() or self._fast)
             else:
-                self._fast = self._soon(make, what)
+                self._go(self._soon(make, what))
+
+    def _add_spread(self, variant: Variant, args: tuple[Any, ...], kwargs: dict[str, Any], options: Options) -> None:
+        """Have later calls of this structure told by their leaves, from the second one on."""
+        found = spread.spread(self._fn, args, kwargs, self._static)
+        if found is None or len(self._spread) >= MAX_FAST:
+            return
+        structure, leaves = found
+        try:
+            if structure not in self._spread:
+                self._spread[structure] = None
+                return
+        except TypeError:
+            return
+        calls = self._spread[structure] or spread.Calls(structure, variant.traced)
+        active = ACTIVE.get()
+        what = (id(variant), id(active), structure, tuple(map(type, leaves)))
+        if not calls.holds or what in self._fast_for or len(self._fast_for) >= 2 * MAX_FAST:
+            return
+
+        def slow(*given: Any) -> Any:
+            args, kwargs = calls.arguments(given)
+            return self._slowly(args, kwargs, is_spread=True)
+
+        with self._lock:
+            self._fast_for.add(what)
+            made = variant.dispatcher((*leaves, *calls.captured), calls.fast or slow, (ACTIVE, active), options, spread=True)
+            if made is not None:
+                calls.fast = made
+                self._spread[structure] = calls
 
     def _soon(self, make: Callable[[], Callable[..., Any] | None], what: object) -> Callable[..., Any]:
         """What stands for the first dispatcher until another thread has made it: the first call does not wait for its code to be
@@ -306,7 +249,7 @@ class Function:
             thread.join()
             with self._lock:
                 if self._fast is waiting:
-                    self._fast = made[0] if made else None
+                    self._go(made[0] if made else None)
                 if not made:
                     self._fast_for.discard(what)
             return ((made and made[0]) or self._slow)(*args, **kwargs)
@@ -318,14 +261,14 @@ class Function:
         """Put a native dispatcher for calls with prepared matrices, `given`, that hold the arguments `args` of `function`."""
         active = ACTIVE.get()
         what = (id(function), id(active), tuple(map(type, args)))
-        if what in self._fast_for or len(self._fast_for) >= MAX_FAST or any(type(a) is Held for a in given):
+        if what in self._fast_for or len(self._fast_for) >= MAX_FAST or any(isinstance(a, LaidOut) and a.key is None for a in given):
             return
         options = current()
-        bundles = tuple(Bundle(Prepared, a.key, len(a.arrays)) if type(a) is Prepared else None for a in given)
+        bundles = tuple(Bundle(type(a), a.key, len(a.arrays)) if isinstance(a, LaidOut) and a.key is not None else None for a in given)
         with self._lock, described_once():
             self._fast_for.add(what)
             variant = function._variant(args, {}, options)
-            self._fast = variant.dispatcher(args, self._fast or self._slow, (ACTIVE, active), options, bundles) or self._fast
+            self._go(variant.dispatcher(args, self._fast or self._slow, (ACTIVE, active), options, bundles) or self._fast)
 
     def _key(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], options: Options) -> Any:
         key = signature(leaves(self._fn, args, kwargs, self._static))
@@ -391,7 +334,7 @@ class Function:
             variant = function._variant(given, named, options)
             if variant.specialiser is not None:
                 known = variant.traced.values(variant.traced.arguments(given, named))
-                variant.specialiser.want(tuple((n, known[n], known[n]) for n in variant.specialiser.names), "warmed", _special().compiled)
+                variant.specialiser.want(tuple((n, known[n], known[n]) for n in variant.specialiser.names), "warmed", special().compiled)
         return self.report()
 
     def _all_made(self) -> list[Variant]:
@@ -411,20 +354,20 @@ class Function:
         """The relations between sizes that the kernels rely on."""
         return tuple(dict.fromkeys(g for v in self._all_made() for g in v.traced.guards))
 
-    def explain(self, *args: Any, **kwargs: Any) -> Explanation:
+    def explain(self, *args: Any, **kwargs: Any) -> explanation.Explanation:
         """Every stage of the compilation for these arguments, or for specs. Compiles, does not run."""
-        prepared = [a for a in (*args, *kwargs.values()) if type(a) in LAID_OUT]
+        prepared = [a for a in (*args, *kwargs.values()) if isinstance(a, LaidOut)]
         if prepared:
             function, args, kwargs = self._with_prepared(args, kwargs)
             found = function.explain(*args, **kwargs)
-            sections = [Section("prepared" + (f" {n + 1}" if n else ""), f"{a!r}\n{a.choice}", "summary") for n, a in enumerate(prepared)]
-            return Explanation(found.title, (*sections, *found.sections))
+            sections = [explanation.Section("prepared" + (f" {n + 1}" if n else ""), f"{a!r}\n{a.choice}", "summary") for n, a in enumerate(prepared)]
+            return explanation.Explanation(found.title, (*sections, *found.sections))
         given = self._ragged_in(args, kwargs)
         if given is not None:
-            shown: Explanation = self._with_ragged(given, lambda function, a, k: function.explain(*a, **k), lambda found, *_: found)
+            shown: explanation.Explanation = self._with_ragged(given, lambda function, a, k: function.explain(*a, **k), lambda found, *_: found)
             return shown
         traced = self._trace(args, kwargs)
-        explained: Explanation = _compiler().explain_program(traced.program, cost_hints(traced.program, traced.hints), current(), traced.guards, traced.decided)
+        explained: explanation.Explanation = compiler().explain_program(traced.program, cost_hints(traced.program, traced.hints), current(), traced.guards, traced.decided)
         return explained
 
     def __repr__(self) -> str:
@@ -446,7 +389,7 @@ class Bound:
         function, values = self._opened()
         return function(values, *args, **kwargs)
 
-    def explain(self, *args: Any, **kwargs: Any) -> Explanation:
+    def explain(self, *args: Any, **kwargs: Any) -> explanation.Explanation:
         """Every stage of the compilation for these arguments."""
         function, values = self._opened()
         return function.explain(values, *args, **kwargs)
@@ -464,105 +407,6 @@ class Bound:
         return f"<polyai method {self.__name__} of a {type(self.__self__).__name__}>"
 
 
-class Declared:
-    """A function compiled ahead of its calls for declared sizes; see `compile`."""
-
-    def __init__(
-        self, fn: Callable[..., Any], specs: tuple[Any, ...], kwargs: Mapping[str, Any], name: str | None, where: Sequence[Relation] = ()
-    ) -> None:
-        functools.update_wrapper(self, fn)
-        self._options = current()
-        self._fn = fn
-        self._name: str = name or str(getattr(fn, "__name__", "function"))
-        self._traced = trace(fn, specs, kwargs, name=self._name, where=relations(where))
-        self._specs: dict[Any, Any] = {**dict(enumerate(specs)), **kwargs}
-        self._variant = variant_of(self._traced, self._options)
-        self._variant.reason = "declared"
-        self._fast: Callable[..., Any] | None = None
-        self._fast_for: set[Any] = set()
-        self._lock = threading.RLock()
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._fast is not None and not kwargs:
-            return self._fast(*args)
-        return self._slow(*args, **kwargs)
-
-    def _slow(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
-        specs = tuple(self._specs[n] for n in range(len(args)) if n in self._specs)
-        wanted = signature_of_specs(self._fn, specs, {k: self._specs[k] for k in kwargs if k in self._specs})
-        given = signature_of_values(self._fn, args, kwargs)
-        if wanted != given or len(args) + len(kwargs) != len(self._specs):
-            raise GuardError(
-                f"the arguments of {self._name} are not those it was compiled for", f"declared {wanted}, given {given}", "pass arguments of the declared kinds"
-            )
-        self._traced.check(self._traced.values(self._traced.arguments(args, kwargs)))
-        options = current()
-        result = self._variant.run(args, kwargs, options, out)
-        if not kwargs and out is None:
-            active = ACTIVE.get()
-            what = (id(active), tuple(map(type, args)))
-            if what not in self._fast_for and len(self._fast_for) < MAX_FAST:
-                with self._lock:
-                    self._fast_for.add(what)
-                    self._fast = self._variant.dispatcher(args, self._fast or self._slow, (ACTIVE, active), options) or self._fast
-        return result
-
-    def report(self) -> Report:
-        """The kernel of this function: how it was made, how often and how long it ran."""
-        return reported(self._name, [self._variant])
-
-    @property
-    def guards(self) -> tuple[Guard, ...]:
-        """The relations between sizes that every call is checked for."""
-        return self._traced.guards
-
-    def __repr__(self) -> str:
-        return f"<polyai function {self._name}, compiled for {', '.join(map(str, self._specs.values()))}>"
-
-
-def signature_of_specs(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[str, ...]:
-    """The kinds of arguments described by specs, in words."""
-    return tuple(
-        f"{leaf.text}: {_kind(leaf.value.dtype.name, len(leaf.value.shape), leaf.value.format)}" for leaf in leaves(fn, args, kwargs) if isinstance(leaf.value, Spec)
-    )
-
-
-def signature_of_values(fn: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> tuple[str, ...]:
-    """The kinds of arguments given, in the same words."""
-    words = []
-    for found in leaves(fn, args, kwargs):
-        kind = signature([found])[0]
-        if found.kind == "array":
-            words.append(f"{found.text}: {_kind(_name_of(found.value), found.value.ndim, None)}")
-        elif found.kind == "sparse":
-            words.append(f"{found.text}: {_kind(kind[2].name, kind[4], kind[3])}")
-        elif found.kind == "scalar":
-            words.append(f"{found.text}: a Python {type(found.value).__name__}")
-    return tuple(words)
-
-
-def _name_of(value: Any) -> str:
-    from_numpy = importlib.import_module("polyai.scalar.dtype").from_numpy
-    name: str = from_numpy(value.dtype).name
-    return name
-
-
-def _kind(dtype: str, rank: int, format: Any) -> str:
-    return f"{format.name if format is not None else 'dense'} {dtype} with {rank} dimensions" + (
-        f", {format.index_bits}-bit indices" if format is not None else ""
-    )
-
-
-def compile(fn: Callable[..., Any], *specs: Any, name: str | None = None, where: Sequence[Relation] = (), **kwargs: Any) -> Declared:
-    """Compile `fn` now, for arguments described by specs such as `csr[n, m]` and `f32[m, 64]` with `n = dim("n")`.
-
-    `where` promises relations between the sizes: `[n <= m, m == n // 2]`; each call is checked for them.
-    Returns a function that never compiles again. It raises GuardError for a call outside what was declared. Raises ShapeError
-    for declarations that contradict each other, or a size that no argument gives a value to.
-    """
-    return Declared(fn._fn if isinstance(fn, Function) else fn, specs, kwargs, name, where)
-
-
 def policy(name: str, *, kernels: int = 8) -> options:
     """`with policy("learned"): ...`: sizes that occur often get kernels of their own, at most `kernels` for each general one.
 
@@ -572,54 +416,3 @@ def policy(name: str, *, kernels: int = 8) -> options:
     Raises OptionError for anything else. For one function: `jit(policy=...)`.
     """
     return options(policy=name, specialised_kernels=kernels)
-
-
-def explain(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Explanation:
-    """Every stage of the compilation of `fn` for these arguments or specs: text, HTML, timings."""
-    made = fn if isinstance(fn, Function) else Function(fn._fn if isinstance(fn, Declared) else fn)
-    return made.explain(*args, **kwargs)
-
-
-def stats() -> dict[str, int]:
-    """Counters of this process: `compiles`, `cache_hits`, `calls`, `externs` (calls of a library), `copies`, and more."""
-    counts = runtime().report()
-    out = {"compiles": 0, "copies": 0, "conversions": 0, **counts}
-    out["cache_hits"] = counts.get("memory_hits", 0) + counts.get("disk_hits", 0)
-    out["externs"] = sum(n for name, n in counts.items() if name.startswith("calls of "))
-    return out
-
-
-def cache_info() -> dict[str, Any]:
-    """Where compiled code is kept on disk, how many entries and bytes are there, and the bound."""
-    cache = runtime().cache
-    entries = cache.entries()
-    return {
-        "directory": str(cache.directory) if cache.directory is not None else None,
-        "entries": len(entries),
-        "bytes": sum(e.bytes for e in entries),
-        "limit": runtime().options.cache_bytes,
-        "kernels": entries,
-    }
-
-
-def cache_clear() -> int:
-    """Remove every entry of the disk cache; returns how many there were."""
-    return runtime().cache.clear()
-
-
-def cache_export(path: str | Path) -> int:
-    """Write every compiled kernel of this machine and this version to one file; how many.
-
-    Another process, or another machine with the same processor features, reads it with `cache_import` and starts without
-    compiling. Raises OSError if the file cannot be written.
-    """
-    return archive.write(Path(path), runtime().cache, compiler_stamp(), compiler_contents())
-
-
-def cache_import(path: str | Path) -> Imported:
-    """Take the kernels of a file that `cache_export` wrote into the cache; how many were taken, and how many refused and why.
-
-    Entries are checked one by one; what is damaged or made for another machine or by another version is refused. Machine
-    code is run later: import only files from those you trust. Raises OptionError for a file that is no such archive.
-    """
-    return archive.read(Path(path), runtime().cache, compiler_stamp(), compiler_contents())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from numpy.typing import NDArray
 
@@ -26,8 +26,13 @@ from polyai.shapes.code import unpacked
 from polyai.shapes.expr import Size, Sym, evaluate, show, symbols
 from polyai.sparse import interop, results
 from polyai.sparse.format import Format, shared
-from polyai.sparse.tensor import SparseArray
 from polyai.tensor import nodes as tn
+from polyai.term.late import late
+
+if TYPE_CHECKING:
+    from polyai.sparse import tensor
+else:
+    tensor = late("polyai.sparse.tensor")
 
 Slow = Callable[..., Any]
 Run = Callable[[Sequence[Any], Sequence[interop.Described], dict[str, int]], Any]
@@ -52,7 +57,7 @@ class Phased(Protocol):
 def quick(variant: Phased, args: tuple[Any, ...], run: Run, slow: Slow, token: tuple[ContextVar[Any], object], threads: int) -> Slow | None:
     """A function for calls like this one; what it does not take goes to `slow`. None if the call is not plain enough."""
     traced = variant.traced
-    if not variant.is_plain() or [s.path for s in traced.inputs] != [(n,) for n in range(len(args))] or any(s.rows for s in traced.inputs):
+    if not variant.is_plain() or any(s.rows for s in traced.inputs):
         return None
     extents = {(s.input, s.dim): s.symbol for s in traced.symbols if s.what == "extent"}
     asked = {(show(g.left), g.right) for g in traced.guards if g.relation == "=="}
@@ -247,7 +252,7 @@ def _in_blocks(
     if extents is None:
         known.clear()
         extents = known[at] = tuple(evaluate(e, dict(zip(dims, at))) for e in shape)
-    return SparseArray.around(form, extents, {"pos1": positions, "crd1": crd, "val": val.reshape(-1)})
+    return tensor.SparseArray.around(form, extents, {"pos1": positions, "crd1": crd, "val": val.reshape(-1)})
 
 
 def _extent(size: Any, args: Sequence[Any]) -> int:

@@ -13,8 +13,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from polyai.errors import VerifyError
-from polyai.explain import Explanation, Section
-from polyai.loop import memory as loop_memory
 from polyai.loop import nodes as lp
 from polyai.loop.passes.order import lower_loops
 from polyai.lower import assemble, poly_to_loop, tensor_to_poly
@@ -28,9 +26,7 @@ from polyai.runtime.kernel import Kernel, signature_of
 from polyai.runtime.launch import Runtime
 from polyai.runtime.shared import in_background
 from polyai.shapes import expr as sizes_expr
-from polyai.tensor import cost as tensor_costs
 from polyai.tensor import nodes as tn
-from polyai.tensor import show as tensor_show
 from polyai.tensor import verify as tensor_verify
 from polyai.tensor.passes import (
     blocks,
@@ -39,6 +35,7 @@ from polyai.tensor.passes import (
     fold,
     fuse,
     library,
+    located,
     merges,
     padding,
     phases,
@@ -51,13 +48,21 @@ from polyai.term.late import late
 from polyai.term.node import node, walk
 
 if TYPE_CHECKING:
+    from polyai import explanation
+    from polyai.loop import memory as loop_memory
     from polyai.loop import show as loop_show
     from polyai.loop import verify as loop_verify
     from polyai.poly import show as poly_show
     from polyai.poly import verify as poly_verify
+    from polyai.tensor import cost as tensor_costs
+    from polyai.tensor import show as tensor_show
 else:
     loop_show, loop_verify = late("polyai.loop.show"), late("polyai.loop.verify")
     poly_show, poly_verify = late("polyai.poly.show"), late("polyai.poly.verify")
+    explanation = late("polyai.explanation")
+    loop_memory = late("polyai.loop.memory")
+    tensor_costs = late("polyai.tensor.cost")
+    tensor_show = late("polyai.tensor.show")
 
 
 @node
@@ -164,7 +169,7 @@ def _contract(build: Build) -> Build:
 
 
 def _loops(build: Build) -> Build:
-    return replace(build, kernel=assemble.assemble(build.program, build.scops, poly_to_loop.lower))
+    return replace(build, kernel=assemble.assemble(build.program, build.scops, partial(poly_to_loop.lower, hints=build.hints)))
 
 
 def _tidy(build: Build) -> Build:
@@ -189,6 +194,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("fuse", "tensor", _program(lambda b: fuse.run(b.program))),
     Stage("merges", "tensor", _program(lambda b: merges.run(b.program))),
     Stage("sift", "tensor", _sift),
+    Stage("located", "tensor", _program(lambda b: located.run(b.program) if b.how == "packed" else b.program)),
     Stage("library", "tensor", _library),
     Stage("walks", "tensor", _walks),
     Stage("padding", "tensor", _program(lambda b: padding.run(b.program))),
@@ -246,6 +252,7 @@ def compile_kernels(
             "library": [[sizes_expr.show(e) for e in product] for product in library.products(part.program)],
             "least_work": library.least_work(build.target.vector_bits),
             "aliases": dict(part.aliases),
+            "located": how == "packed" and bool(located.rows(build.program)),
         }
         if part.phase is not None:
             types = {**tn.types_of(build.program), **tn.types_of(part.phase.program)}
@@ -259,13 +266,13 @@ def compile_kernels(
     return tuple(reversed(out))
 
 
-def explain_program(program: tn.Program, sizes: Mapping[str, int], options: Options, guards: Iterable[object], decided: Iterable[tuple[str, str, str]] = ()) -> Explanation:
+def explain_program(program: tn.Program, sizes: Mapping[str, int], options: Options, guards: Iterable[object], decided: Iterable[tuple[str, str, str]] = ()) -> explanation.Explanation:
     """Compile a program and keep what every stage made of it, as text."""
-    sections: list[Section] = []
+    sections: list[explanation.Section] = []
 
     def watch(stage: Stage, build: Build, milliseconds: float) -> None:
         kind = "code" if stage.form in ("llvm", "object") else "stage"
-        sections.append(Section(stage.name, stage.show(build), kind, milliseconds))
+        sections.append(explanation.Section(stage.name, stage.show(build), kind, milliseconds))
 
     build = compile_program(program, sizes, options, target_for(options), verify=True, watch=watch)
     total = sum(s.milliseconds or 0.0 for s in sections)
@@ -273,16 +280,16 @@ def explain_program(program: tn.Program, sizes: Mapping[str, int], options: Opti
     notes = tuple(dict.fromkeys(n for part in build.parts for n in part.notes))
     chosen = "\n".join(f"{name}: {text}, at least 0" + ("" if bound == text else f", at most {bound}") for name, text, bound in decided)
     summary = (
-        Section("mathematics", tensor_show.show(program), "stage"),
-        Section("guards", "\n".join(map(str, guards)) or "none: every size is served"),
-        *((Section("sizes that data decide", chosen),) if chosen else ()),
-        Section("decisions", "\n".join(notes) or "none"),
-        Section("costs", known),
-        Section("memory", "\n".join(memory_plan(part.loops) for part in build.parts)),
+        explanation.Section("mathematics", tensor_show.show(program), "stage"),
+        explanation.Section("guards", "\n".join(map(str, guards)) or "none: every size is served"),
+        *((explanation.Section("sizes that data decide", chosen),) if chosen else ()),
+        explanation.Section("decisions", "\n".join(notes) or "none"),
+        explanation.Section("costs", known),
+        explanation.Section("memory", "\n".join(memory_plan(part.loops) for part in build.parts)),
     )
     scheduled = sum(len(part.scops) for part in build.parts)
     title = f"{program.name}: {scheduled} scheduled part(s), compiled in {total:.1f} ms"
-    return Explanation(title, (*summary, *sections))
+    return explanation.Explanation(title, (*summary, *sections))
 
 
 def cost_table(program: tn.Program, sizes: Mapping[str, int]) -> str:
@@ -358,31 +365,17 @@ def _of_phase(build: Build, part: phases.Phase) -> Build:
 
 
 def _overlapped(builds: Sequence[Build], stages: tuple[Stage, ...], verify: bool) -> tuple[Build, ...]:
-    """All `stages` for each build. The last one holds no lock of Python's: another thread does it while the next build is begun."""
-    done: dict[int, Build | Exception] = {}
-
-    def finish(number: int, build: Build) -> None:
-        try:
-            done[number] = _run(build, stages[-1:], stages[-1].name, verify, None)
-        except Exception as error:
-            done[number] = error
-
-    threads = []
-    for number, begun in enumerate(builds):
-        build = _run(begun, stages[:-1], "", verify, None)
-        if number < len(builds) - 1:
-            threads.append(in_background(partial(finish, number, build), "polyai-object"))
-        else:
-            finish(number, build)
-    for thread in threads:
-        thread.join()
-    out = []
-    for number in range(len(builds)):
-        result = done[number]
-        if isinstance(result, Exception):
-            raise result
-        out.append(result)
-    return tuple(out)
+    """All `stages` for each build. The last one holds no lock of Python's: other threads do it while the next build is begun. The last
+    phases, which fill what others count, are the longest, and begin."""
+    generation = jit.Generation(builds[0].target, in_background)
+    done: dict[int, tuple[Build, int]] = {}
+    try:
+        for number in reversed(range(len(builds))):
+            build = _run(builds[number], stages[:-1], "", verify, None)
+            done[number] = build, generation.add(build.ir, last=number == 0)
+    finally:
+        generation.finish()
+    return tuple(replace(build, code=generation.code(module)) for build, module in (done[n] for n in range(len(builds))))
 
 
 def _run(

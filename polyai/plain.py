@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,15 +20,15 @@ from polyai.sparse import interop
 from polyai.sparse.format import Format
 from polyai.sparse.levels.compressed import Compressed
 from polyai.sparse.owned import Owned
-from polyai.sparse.tensor import SparseArray
+from polyai.sparse.stands import Checked
 from polyai.tensor import nodes as tn
 
 
 class Sources:
     """Says where each number of a call with the arguments `args` comes from. `types` are those of all tensors of the program."""
 
-    def __init__(self, traced: Traced, types: Mapping[str, tn.TensorType], args: tuple[Any, ...], kernel: Kernel | None = None, output: str = "") -> None:
-        self.traced, self.types, self.kernel, self.output, self.args = traced, types, kernel, output, args
+    def __init__(self, traced: Traced, types: Mapping[str, tn.TensorType], args: tuple[Any, ...], kernel: Kernel | None = None, outputs: Sequence[str] = ()) -> None:
+        self.traced, self.types, self.kernel, self.outputs, self.args = traced, types, kernel, outputs, args
         self.position = {slot.name: n for n, slot in enumerate(traced.inputs)}
         self.second: dict[str, str] = {} if kernel is None else kernel.extra.get("aliases", {})
         self.symbols: dict[str, tuple[Any, ...]] = {}
@@ -44,27 +44,30 @@ class Sources:
         assert self.kernel is not None
         kinds = [self.argument(n, value) for n, value in enumerate(self.args)]
         guards = [self.guard(g) for g in self.traced.guards]
-        name = self.output
-        pattern = self.types[name].pattern
-        if pattern is not None and pattern.owner not in self.position:
+        patterns = [self.types[name].pattern for name in self.outputs]
+        if any(pattern is not None and pattern.owner not in self.position for pattern in patterns):
             return None
-        shape = [self.size(e) for e in self.types[name].shape] if pattern is None else self._stored(pattern.owner)
-        slots = [self._slot(p, name) for p in self.kernel.signature.parameters]
-        if None in kinds or None in guards or None in shape or None in slots:
+        shapes = [self._shape(name) for name in self.outputs]
+        slots = [self._slot(p) for p in self.kernel.signature.parameters]
+        if None in kinds or None in guards or any(None in shape for shape in shapes) or None in slots:
             return None
         work = tuple(
             (*self._stored(owner)[:2], ("const", 2)) if self._padded(owner) else (source, ("const", 2 * self._fill(owner)))
             for s, source in self.symbols.items()
             if s.endswith(".nnz") and (owner := s.removesuffix(".nnz"))
         )
-        dense = tuple(e if isinstance(e, tuple) else ("const", e) for e in shape)
+        dense = [tuple(e if isinstance(e, tuple) else ("const", e) for e in shape) for shape in shapes if shape]
         return DispatchSpec(
             tuple(k for k in kinds if k is not None),
             tuple(s for s in slots if s is not None),
-            (Output(self.types[name].dtype, tuple(shape)),),
+            tuple(Output(self.types[name].dtype, tuple(shape)) for name, shape in zip(self.outputs, shapes)),
             tuple(g for g in guards if g is not None),
-            (*work, dense) if dense else work,
+            (*work, *dense),
         )
+
+    def _shape(self, name: str) -> list[Any]:
+        pattern = self.types[name].pattern
+        return [self.size(e) for e in self.types[name].shape] if pattern is None else self._stored(pattern.owner)
 
     def _fill(self, owner: str) -> int:
         format = self.types[owner].format
@@ -93,10 +96,11 @@ class Sources:
             if found is None or found.converted or type_.format is None:
                 return None
             index = dt.BY_NAME[f"i{type_.format.index_bits}"]
-            if type(value) is SparseArray:
+            checked = isinstance(value, Checked)
+            if checked:
                 levels = _levels(type_.format)
                 plain = levels and value.format == type_.format and value.data.ndim == 1 and index.bits in (32, 64)
-                return LevelsArg(SparseArray, value.format, type_.dtype, index, value.ndim, levels) if plain else None
+                return LevelsArg(type(value), value.format, type_.dtype, index, value.ndim, levels) if plain else None
             if found.kind not in ("csr", "csc", "bsr", "dia", "coo") or (len(found.shape) != 2 and value.format != "coo"):
                 return None
             block = (type_.format.block(0) or 1, type_.format.block(1) or 1)
@@ -105,11 +109,11 @@ class Sources:
             return ScalarArg(type_.dtype) if type_.dtype.name in ("i64", "f64") and type(value) in (int, float) else None
         return ArrayArg(type_.dtype, type_.rank) if type(value) is np.ndarray else None
 
-    def _slot(self, p: Parameter, output: str) -> tuple[Any, ...] | None:
+    def _slot(self, p: Parameter) -> tuple[Any, ...] | None:
         if p.rank is None:
             return self.symbols.get(first_name(p.name, self.second))
         if p.role == "output":
-            return ("out", 0) if p.name in (output, f"{output}.val") else None
+            return next((("out", n) for n, name in enumerate(self.outputs) if p.name in (name, f"{name}.val")), None)
         return self.array(first_name(p.name, self.second))
 
     def array(self, name: str) -> tuple[Any, ...]:
@@ -118,7 +122,7 @@ class Sources:
         if not suffix:
             return ("data", self.position[tensor])
         n = self.position[tensor]
-        if type(self.args[n]) is SparseArray and suffix != "val":
+        if isinstance(self.args[n], Checked) and suffix != "val":
             return (suffix[:3], n, int(suffix[3:]))
         if suffix.startswith("pos"):
             return ("pos", n)

@@ -69,7 +69,7 @@ class Refill:
     def of(variant: Phased, kernels: Sequence[Kernel], index: Mapping[str, Array], counts: Mapping[str, int], args: Sequence[Any], options: Options) -> Refill | None:
         """None if the call is not plain enough, or has other arguments than CSR and CSC."""
         traced = variant.traced
-        if len(kernels) != 1 or not variant.is_plain() or [s.path for s in traced.inputs] != [(n,) for n in range(len(args))] or len(traced.program.outputs) != 1:
+        if len(kernels) != 1 or not variant.is_plain() or traced.statics or [s.path for s in traced.inputs] != [(n,) for n in range(len(args))] or len(traced.program.outputs) != 1:
             return None
         for slot, value in zip(traced.inputs, args):
             found = interop.describe(value) if slot.kind == "sparse" and not slot.rows else None

@@ -7,7 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from polyai.api import Declared, Function, kernels_again, variant_of
+from polyai.api import Function
+from polyai.binding import Variant
+from polyai.declared import Declared
+from polyai.engine import kernels_again, variant_of
 from polyai.errors import SparseStructureError, UnsupportedError
 from polyai.frontend.trace import trace
 from polyai.options import current
@@ -34,6 +37,8 @@ class Assembled:
             raise UnsupportedError(
                 f"{self._name} assembles no sparse result", "its results are dense, or have the pattern of an argument", "call it as it is"
             )
+        if any(kernel.extra.get("located") for kernel in self._variant.kernels):
+            self._variant = Variant(self._traced, kernels_again(self._traced, options, "kept"), self._variant.runtime)
         self._deciding = self._decided_by(args, kwargs)
         self._shapes = self._shapes_of(args, kwargs)
         given = self._variant.index_arrays(args, kwargs)

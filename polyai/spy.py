@@ -12,7 +12,7 @@ import polyai as pa
 from polyai import datasets, plot
 from polyai.datasets.files import as_matrix
 from polyai.errors import ShapeError
-from polyai.explain import escaped
+from polyai.explanation import escaped
 from polyai.sparse.inspector import Rows
 from polyai.sparse.prepared import Prepared
 from polyai.sparse.stats import Stats, rows_of, show_stats, stats_of

@@ -1,5 +1,9 @@
-"""The functions of the surface, usable inside a trace and on their own: those that most programs use. `further` holds the others, and
-`frontend.functions` tells what each does."""
+"""The functions of the surface, usable inside a trace and on their own. `frontend.functions` tells what each does, and where it is.
+
+    operator("relu")    relu of `frontend.elementwise` inside a trace; outside, compiled on its own and called
+
+Each is made when it is first asked for, so that `import polyai` loads the modules of none.
+"""
 
 from __future__ import annotations
 
@@ -11,16 +15,19 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 import numpy as np
 
 from polyai.api import Function
-from polyai.frontend import elementwise as ew
-from polyai.frontend import indexing, linalg, notation, pointwise, reductions, selecting, shaping, sparse, spec
+from polyai.errors import TraceError
+from polyai.frontend import functions, spec
 from polyai.frontend.arguments import has_traced, leaves
 from polyai.frontend.core import Composite, NothingTraced
+from polyai.sparse import interop
 from polyai.term.late import late
 
 if TYPE_CHECKING:
     from polyai.frontend import composites
+    from polyai.sparse import tensor
 else:
     composites = late("polyai.frontend.composites")
+    tensor = late("polyai.sparse.tensor")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -84,347 +91,34 @@ def _of_sizes(choose: Callable[..., Any], fn: Callable[P, R]) -> Callable[P, R]:
 
     return call
 
-abs = eager(ew.absolute)
-absolute = eager(ew.absolute)
-acos = eager(ew.acos)
-acosh = eager(ew.acosh)
-add = eager(ew.add)
-all = eager(reductions.all)
-any = eager(reductions.any)
-arccos = eager(ew.acos)
-arccosh = eager(ew.acosh)
-arcsin = eager(ew.asin)
-arcsinh = eager(ew.asinh)
-arctan = eager(ew.atan)
-arctan2 = eager(ew.atan2)
-arctanh = eager(ew.atanh)
-argmax = eager(reductions.argmax)
-argmin = eager(reductions.argmin)
-argwhere = eager(selecting.argwhere)
-asin = eager(ew.asin)
-asinh = eager(ew.asinh)
-astype = eager(ew.astype)
-atan = eager(ew.atan)
-atan2 = eager(ew.atan2)
-atanh = eager(ew.atanh)
-average = eager(reductions.average)
-bincount = eager(indexing.bincount)
-bitwise_and = eager(ew.bitwise_and)
-bitwise_invert = eager(ew.bitwise_invert)
-bitwise_or = eager(ew.bitwise_or)
-bitwise_xor = eager(ew.bitwise_xor)
-broadcast_arrays = eager(shaping.broadcast_arrays)
-broadcast_to = eager(shaping.broadcast_to)
-ceil = eager(ew.ceil)
-ceildiv = spec.ceildiv
-clip = eager(ew.clip)
-comprehension = notation.comprehension
-compress = eager(selecting.compress)
-conj = eager(ew.conj)
-cos = eager(ew.cos)
-cosh = eager(ew.cosh)
-count_nonzero = eager(reductions.count_nonzero)
-cross = eager(linalg.cross)
-cumprod = eager(reductions.cumulative_prod)
-cumsum = eager(reductions.cumulative_sum)
-cumulative_max = eager(reductions.cumulative_max)
-cumulative_min = eager(reductions.cumulative_min)
-cumulative_prod = eager(reductions.cumulative_prod)
-cumulative_sum = eager(reductions.cumulative_sum)
-deg2rad = eager(ew.deg2rad)
-diag = eager(linalg.diag)
-diagonal = eager(linalg.diagonal)
-divide = eager(ew.divide)
-divmod = eager(ew.divmod)
-dot = eager(linalg.dot)
-einsum = eager(linalg.einsum)
-elu = eager(ew.elu)
-embedding = eager(indexing.embedding)
-equal = eager(ew.equal)
-erf = eager(ew.erf)
-exp = eager(ew.exp)
-exp2 = eager(ew.exp2)
-expand_dims = eager(shaping.expand_dims)
-expm1 = eager(ew.expm1)
-extract = eager(selecting.extract)
-find = eager(selecting.find)
-flatnonzero = eager(selecting.flatnonzero)
-flatten = eager(shaping.flatten)
-flip = eager(shaping.flip)
-floor = eager(ew.floor)
-floor_divide = eager(ew.floor_divide)
-fmod = eager(ew.fmod)
-gelu = eager(ew.gelu)
-greater = eager(ew.greater)
-greater_equal = eager(ew.greater_equal)
-heaviside = eager(ew.heaviside)
-hypot = eager(ew.hypot)
-imag = eager(ew.imag)
-index = notation.index
-indices = notation.indices
-inner = eager(linalg.inner)
-isclose = eager(ew.isclose)
-isfinite = eager(ew.isfinite)
-isinf = eager(ew.isinf)
-isnan = eager(ew.isnan)
-kron = eager(linalg.kron)
-leaky_relu = eager(ew.leaky_relu)
-left_shift = eager(ew.left_shift)
-less = eager(ew.less)
-less_equal = eager(ew.less_equal)
-log = eager(ew.log)
-log1p = eager(ew.log1p)
-log2 = eager(ew.log2)
-log10 = eager(ew.log10)
-log_sigmoid = eager(ew.log_sigmoid)
-logaddexp = eager(ew.logaddexp)
-logical_and = eager(ew.logical_and)
-logical_not = eager(ew.logical_not)
-logical_or = eager(ew.logical_or)
-logical_xor = eager(ew.logical_xor)
-logsumexp = eager(reductions.logsumexp)
-map_stored = eager(sparse.map_stored)
-matmul = eager(linalg.matmul)
-matrix_power = eager(linalg.matrix_power)
-matrix_transpose = eager(linalg.matrix_transpose)
-max = eager(reductions.max)
-maximum = _of_sizes(spec.largest, eager(ew.maximum))
-mean = eager(reductions.mean)
-min = eager(reductions.min)
-minimum = _of_sizes(spec.smallest, eager(ew.minimum))
-moveaxis = eager(shaping.moveaxis)
-multiply = eager(ew.multiply)
-nan_to_num = eager(ew.nan_to_num)
-nansum = eager(reductions.nansum)
-negative = eager(ew.negative)
-nnz_of = eager(sparse.nnz_of)
-nonzero = eager(selecting.nonzero)
-norm = eager(reductions.norm)
-not_equal = eager(ew.not_equal)
-ones_where_stored = eager(sparse.ones_where_stored)
-outer = eager(linalg.outer)
-permute_dims = eager(shaping.permute_dims)
-positive = eager(ew.positive)
-pow = eager(ew.pow)
-power = eager(ew.pow)
-prod = eager(reductions.prod)
-ptp = eager(reductions.ptp)
-rad2deg = eager(ew.rad2deg)
-real = eager(ew.real)
-reciprocal = eager(ew.reciprocal)
-relu = eager(ew.relu)
-relu6 = eager(ew.relu6)
-remainder = eager(ew.remainder)
-repeat = eager(shaping.repeat)
-reshape = eager(shaping.reshape)
-result_type = ew.result_type
-right_shift = eager(ew.right_shift)
-roll = eager(shaping.roll)
-round = eager(ew.round)
-sddmm = eager(linalg.sddmm)
-segment_max = eager(indexing.segment_max)
-segment_sum = eager(indexing.segment_sum)
-sigmoid = eager(ew.sigmoid)
-sign = eager(ew.sign)
-silu = eager(ew.silu)
-sin = eager(ew.sin)
-sinh = eager(ew.sinh)
-softplus = eager(ew.softplus)
-sqrt = eager(ew.sqrt)
-square = eager(ew.square)
-squeeze = eager(shaping.squeeze)
-std = eager(reductions.std)
-subtract = eager(ew.subtract)
-sum = eager(reductions.sum)
-swapaxes = eager(shaping.swapaxes)
-swish = eager(ew.silu)
-take = eager(indexing.take)
-take_along_axis = eager(indexing.take_along_axis)
-tan = eager(ew.tan)
-tanh = eager(ew.tanh)
-tensordot = eager(linalg.tensordot)
-tile = eager(shaping.tile)
-toarray = eager(pointwise.toarray)
-trace = eager(linalg.trace)
-transpose = eager(shaping.permute_dims)
-tril = eager(shaping.tril)
-triu = eager(shaping.triu)
-trunc = eager(ew.trunc)
-var = eager(reductions.var)
-vdot = eager(linalg.vdot)
-vecdot = eager(linalg.vecdot)
-where = eager(ew.where)
+
+def _filled(fn: Callable[..., Any]) -> Callable[..., Any]:
+    """`fn`; outside a trace a `SparseArray` around the arrays of its argument."""
+
+    @functools.wraps(fn)
+    def filled(x: Any, fill_value: Any) -> Any:
+        if has_traced((x, fill_value), {}):
+            return composites.call(fn, (x, fill_value), {})
+        if not interop.is_sparse(x):
+            raise TraceError("filled of what is not sparse", f"it is a {type(x).__name__}", "pass a sparse array")
+        storage = interop.storage_of(x)
+        return tensor.SparseArray(storage.format, storage.shape, storage.arrays, fill_value)
+
+    return filled
 
 
-__all__ = [
-    "abs",
-    "absolute",
-    "acos",
-    "acosh",
-    "add",
-    "all",
-    "any",
-    "arccos",
-    "arccosh",
-    "arcsin",
-    "arcsinh",
-    "arctan",
-    "arctan2",
-    "arctanh",
-    "argmax",
-    "argmin",
-    "argwhere",
-    "asin",
-    "asinh",
-    "astype",
-    "atan",
-    "atan2",
-    "atanh",
-    "average",
-    "bincount",
-    "bitwise_and",
-    "bitwise_invert",
-    "bitwise_or",
-    "bitwise_xor",
-    "broadcast_arrays",
-    "broadcast_to",
-    "ceil",
-    "ceildiv",
-    "clip",
-    "comprehension",
-    "compress",
-    "conj",
-    "cos",
-    "cosh",
-    "count_nonzero",
-    "cross",
-    "cumprod",
-    "cumsum",
-    "cumulative_max",
-    "cumulative_min",
-    "cumulative_prod",
-    "cumulative_sum",
-    "deg2rad",
-    "diag",
-    "diagonal",
-    "divide",
-    "divmod",
-    "dot",
-    "einsum",
-    "elu",
-    "embedding",
-    "equal",
-    "erf",
-    "exp",
-    "exp2",
-    "expand_dims",
-    "expm1",
-    "extract",
-    "find",
-    "flatnonzero",
-    "flatten",
-    "flip",
-    "floor",
-    "floor_divide",
-    "fmod",
-    "gelu",
-    "greater",
-    "greater_equal",
-    "heaviside",
-    "hypot",
-    "imag",
-    "index",
-    "indices",
-    "inner",
-    "isclose",
-    "isfinite",
-    "isinf",
-    "isnan",
-    "kron",
-    "leaky_relu",
-    "left_shift",
-    "less",
-    "less_equal",
-    "log",
-    "log1p",
-    "log2",
-    "log10",
-    "log_sigmoid",
-    "logaddexp",
-    "logical_and",
-    "logical_not",
-    "logical_or",
-    "logical_xor",
-    "logsumexp",
-    "map_stored",
-    "matmul",
-    "matrix_power",
-    "matrix_transpose",
-    "max",
-    "maximum",
-    "mean",
-    "min",
-    "minimum",
-    "moveaxis",
-    "multiply",
-    "nan_to_num",
-    "nansum",
-    "negative",
-    "nnz_of",
-    "nonzero",
-    "norm",
-    "not_equal",
-    "ones_where_stored",
-    "outer",
-    "permute_dims",
-    "positive",
-    "pow",
-    "power",
-    "prod",
-    "ptp",
-    "rad2deg",
-    "real",
-    "reciprocal",
-    "relu",
-    "relu6",
-    "remainder",
-    "repeat",
-    "reshape",
-    "result_type",
-    "right_shift",
-    "roll",
-    "round",
-    "sddmm",
-    "segment_max",
-    "segment_sum",
-    "sigmoid",
-    "sign",
-    "silu",
-    "sin",
-    "sinh",
-    "softplus",
-    "sqrt",
-    "square",
-    "squeeze",
-    "std",
-    "subtract",
-    "sum",
-    "swapaxes",
-    "swish",
-    "take",
-    "take_along_axis",
-    "tan",
-    "tanh",
-    "tensordot",
-    "tile",
-    "toarray",
-    "trace",
-    "transpose",
-    "tril",
-    "triu",
-    "trunc",
-    "var",
-    "vdot",
-    "vecdot",
-    "where",
-]
+AS_THEY_ARE = frozenset(
+    ("arange", "comprehension", "eye", "full", "index", "indices", "linspace", "normal", "ones", "random_bits", "result_type", "tri", "uniform", "zeros")
+)
+"""Functions that take no arrays, or make no kernel of their own."""
+
+
+def operator(name: str) -> Any:
+    """The function of this name as users call it. Raises AttributeError for a name that the surface does not have."""
+    fn = getattr(functions, name)
+    if name in AS_THEY_ARE:
+        return fn
+    if name == "filled":
+        return _filled(fn)
+    made = eager(fn)
+    return _of_sizes(spec.largest if name == "maximum" else spec.smallest, made) if name in ("maximum", "minimum") else made

@@ -14,7 +14,7 @@ import scipy.sparse as sp
 
 import polyai as pa
 from polyai.datasets import rmat, stencil
-from polyai.prepare import LAYOUTS
+from polyai.preparing import LAYOUTS
 from polyai.runtime.dispatch import calls_of
 from polyai.sparse import choose, inspector
 from polyai.sparse.layouts import GAPS, REPEATS, diagonals_layout

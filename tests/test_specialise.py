@@ -254,7 +254,7 @@ def script(tmp_path: Path, text: str, **env: str) -> subprocess.CompletedProcess
     head = """
     import os, sys, time, threading, signal
     import numpy as np, polyai as pa
-    from polyai.api import helper_of, runtime
+    from polyai.engine import helper_of, runtime
     def program(a, w): return pa.relu(a @ w) + 1
     g = pa.jit(program, policy="exact")
     W = np.random.default_rng(0).standard_normal((8, 8)).astype(np.float32)

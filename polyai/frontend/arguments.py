@@ -17,8 +17,7 @@ from polyai.frontend.spec import DTypeSpec, FormatSpec, Spec
 from polyai.frontend.term import Term
 from polyai.scalar.dtype import DType
 from polyai.sparse import interop
-from polyai.sparse.prepared import Prepared
-from polyai.sparse.ragged import Ragged
+from polyai.sparse.stands import Batch, LaidOut
 from polyai.term.node import node
 
 Path = tuple[Any, ...]
@@ -112,7 +111,7 @@ def _walk(path: Path, text: str, value: Any) -> Iterator[Leaf]:
             yield from _walk((*path, n), f"{text}[{n}]", item)
     elif isinstance(value, (Array, Composite)):
         raise TraceError(f"{text} is a traced array of another call", "", "call the function itself, not its compiled form, inside a trace")
-    elif type(value) is Prepared:
+    elif isinstance(value, LaidOut):
         raise TraceError(f"{text} is a prepared matrix inside a container", "it stands for several arrays", "pass it as an argument of its own")
     else:
         raise TraceError(
@@ -130,7 +129,7 @@ def kind_of(value: Any) -> str:
         return "scalar"
     if isinstance(value, Spec):
         return "spec"
-    if type(value) is Ragged:
+    if isinstance(value, Batch):
         return "ragged"
     if isinstance(value, STATIC) or callable(value):
         return "static"

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from math import prod
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from polyai.errors import ShapeError, UnsupportedError
-from polyai.frontend import merging
-from polyai.frontend.assembling import filtered
 from polyai.frontend.core import Array, Tracer
 from polyai.frontend.pointwise import broadcast_sizes, stored_densely
 from polyai.frontend.term import Term, apply, convert, number, reduced
@@ -17,6 +16,13 @@ from polyai.scalar.dtype import DType
 from polyai.scalar.expr import Var
 from polyai.shapes.expr import Size
 from polyai.tensor import nodes as tn
+from polyai.term.late import late
+
+if TYPE_CHECKING:
+    from polyai.frontend import assembling, merging
+else:
+    merging = late("polyai.frontend.merging")
+    assembling = late("polyai.frontend.assembling")
 
 Labels = tuple[str, ...]
 Factor = tuple[Array, Labels]
@@ -113,7 +119,7 @@ def _only_where_stored(tracer: Tracer, stem: str, made: Array, factors: Sequence
         reads = [tracer.read(presence, [at[label] for label in labels]) for presence, labels in there]
         return reads[0] if len(reads) == 1 else reads[0] & reads[1]
 
-    return filtered(merging.entered(made), keeps, made, stem)
+    return assembling.filtered(merging.entered(made), keeps, made, stem)
 
 
 def _triangle(tracer: Tracer, stem: str, factors: Sequence[Factor], out: Labels) -> Array | None:

@@ -18,26 +18,24 @@ from polyai.frontend.lazy import LazyArray
 from polyai.frontend.notation import access, comprehension, index, indices, reduction
 from polyai.frontend.tree import Tree, rebuild
 from polyai.sparse.panels import Panels
+from polyai.sparse.stands import LaidOut
 
 HELD = "held"
 """The kind of the code of a Held."""
 
 
 @final
-class Held:
+class Held(LaidOut):
     """A nested value with Panels among its leaves; the argument of a compiled function in place of the value."""
 
-    __slots__ = ("arrays", "code", "leaves")
+    __slots__ = ("arrays", "choice", "code", "key", "leaves")
 
     def __init__(self, leaves: tuple[Any, ...], tree: Tree) -> None:
         self.leaves = leaves
         self.code = (HELD, (tree, tuple(leaf.code if type(leaf) is Panels else None for leaf in leaves)), ())
         self.arrays: tuple[Any, ...] = tuple(a for leaf in leaves for a in (leaf.arrays if type(leaf) is Panels else (leaf,)))
-
-    @property
-    def choice(self) -> str:
-        """What became of each leaf, for explanations."""
-        return "\n".join(repr(leaf) for leaf in self.leaves if type(leaf) is Panels) or "no matrix is worth panels"
+        self.key = None
+        self.choice = "\n".join(repr(leaf) for leaf in self.leaves if type(leaf) is Panels) or "no matrix is worth panels"
 
     def __repr__(self) -> str:
         return f"<constant value of {len(self.leaves)} leaves>"

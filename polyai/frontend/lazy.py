@@ -12,7 +12,7 @@ import numpy as np
 
 from polyai.errors import TraceError
 from polyai.frontend import elementwise as ew
-from polyai.frontend import indexing, linalg, reductions, selecting, shaping, sparse
+from polyai.frontend import linalg
 from polyai.frontend.core import Composite
 from polyai.frontend.methods import SparseMethods
 from polyai.scalar import dtype as dt
@@ -21,9 +21,14 @@ from polyai.sparse import interop
 from polyai.term.late import late
 
 if TYPE_CHECKING:
-    from polyai.frontend import functions, protocol
+    from polyai.frontend import functions, indexing, protocol, reductions, selecting, shaping, sparse
 else:
     functions, protocol = late("polyai.frontend.functions"), late("polyai.frontend.protocol")
+    indexing = late("polyai.frontend.indexing")
+    reductions = late("polyai.frontend.reductions")
+    selecting = late("polyai.frontend.selecting")
+    shaping = late("polyai.frontend.shaping")
+    sparse = late("polyai.frontend.sparse")
 
 _BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "lshift", "rshift", "eq", "ne", "lt", "le", "gt", "ge")
 

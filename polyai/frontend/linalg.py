@@ -5,17 +5,22 @@ from __future__ import annotations
 import operator
 import string
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from polyai.errors import ShapeError, UnsupportedError
-from polyai.frontend.assembling import kron as sparse_kron
-from polyai.frontend.assembling import without
 from polyai.frontend.contraction import Labels, contract, masked_pattern, masked_product
 from polyai.frontend.core import Array, Tracer, dense, find_tracer, index_term, normalized_axis
 from polyai.frontend.elementwise import conj, multiply
-from polyai.frontend.semiring import Semiring, product
 from polyai.frontend.term import apply, reduced
 from polyai.shapes import expr as sx
+from polyai.term.late import late
+
+if TYPE_CHECKING:
+    from polyai.frontend import assembling
+    from polyai.frontend import semiring as rings
+else:
+    assembling = late("polyai.frontend.assembling")
+    rings = late("polyai.frontend.semiring")
 
 
 def _arrays(what: str, *values: Any) -> tuple[Tracer, list[Array]]:
@@ -23,7 +28,7 @@ def _arrays(what: str, *values: Any) -> tuple[Tracer, list[Array]]:
     return tracer, [tracer.array(v) for v in values]
 
 
-def matmul(x1: Any, x2: Any, *, mask: Any = None, complement: bool = False, semiring: Semiring | None = None) -> Any:
+def matmul(x1: Any, x2: Any, *, mask: Any = None, complement: bool = False, semiring: rings.Semiring | None = None) -> Any:
     """x1 @ x2: [..., n, k] times [..., k, m], leading dimensions broadcast; vectors as in NumPy. Either may be sparse.
 
     With a sparse `mask` of shape [n, m] the product of two matrices is computed where the mask stores something, and has its
@@ -39,9 +44,9 @@ def matmul(x1: Any, x2: Any, *, mask: Any = None, complement: bool = False, semi
             raise UnsupportedError(
                 "the product of a dense matrix with the complement of a mask", "the result would be dense", "multiply, then set it to zero where the mask stores something"
             )
-        return without(whole, tracer.array(mask), "matmul")
+        return assembling.without(whole, tracer.array(mask), "matmul")
     if semiring is not None:
-        return product(tracer, semiring, a, b, mask)
+        return rings.product(tracer, semiring, a, b, mask)
     if mask is not None:
         return masked_product(tracer, "matmul", (a, ("n", "k")), (b, ("k", "m")), tracer.array(mask))
     if not a.rank or not b.rank:
@@ -130,7 +135,7 @@ def tensordot(x1: Any, x2: Any, axes: Any = 2) -> Any:
     return contract(tracer, "tensordot", [(a, tuple(left)), (b, tuple(right))], out)
 
 
-def einsum(subscripts: Any, *operands: Any, semiring: Semiring | None = None) -> Any:
+def einsum(subscripts: Any, *operands: Any, semiring: rings.Semiring | None = None) -> Any:
     """NumPy's einsum: ellipses, repeated indices, implicit output, or operands with lists of numbers. Operands may be sparse.
 
     With a `semiring` a product of two matrices, transposed or not, or of a matrix and a vector.
@@ -144,7 +149,7 @@ def einsum(subscripts: Any, *operands: Any, semiring: Semiring | None = None) ->
     return contract(tracer, "einsum", list(zip(arrays, inputs)), out, stretched)
 
 
-def _semiring_product(tracer: Tracer, ring: Semiring, factors: Sequence[tuple[Array, Labels]], out: Labels) -> Any:
+def _semiring_product(tracer: Tracer, ring: rings.Semiring, factors: Sequence[tuple[Array, Labels]], out: Labels) -> Any:
     """A contraction over one label as the product of matrices that it is."""
     sets = [set(labels) for _, labels in factors]
     if len(factors) == 2 and len(sets[0] & sets[1]) == 1 and all(len(s) == a.rank for s, (a, _) in zip(sets, factors)):
@@ -154,7 +159,7 @@ def _semiring_product(tracer: Tracer, ring: Semiring, factors: Sequence[tuple[Ar
         swaps = ring.mul not in ("first", "second") or factors[0][0] is a
         if a.rank == 2 and b.rank in (1, 2) and kept == out and swaps:
             rows = a if left[1] == shared else permuted(a, (1, 0))
-            return product(tracer, ring, rows, b if right[0] == shared else permuted(b, (1, 0)))
+            return rings.product(tracer, ring, rows, b if right[0] == shared else permuted(b, (1, 0)))
     raise UnsupportedError("einsum over a semiring that is no product of two matrices", "products over semirings are compiled as matmul", "use matmul(A, B, semiring=...), or write it as such products")
 
 
@@ -242,7 +247,7 @@ def kron(x1: Any, x2: Any) -> Any:
     """The Kronecker product of two matrices: [n, m] and [p, q] give [n * p, m * q]. Sparse if both are; else both must be dense."""
     tracer, (a, b) = _arrays("kron", x1, x2)
     if a.is_sparse and b.is_sparse:
-        return sparse_kron(a, b)
+        return assembling.kron(a, b)
     dense(a, "kron with a dense matrix")
     dense(b, "kron with a dense matrix")
     if a.rank != 2 or b.rank != 2:

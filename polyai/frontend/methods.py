@@ -6,14 +6,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from polyai.errors import UnsupportedError
 from polyai.frontend import elementwise as ew
-from polyai.frontend import merging, reductions, sparse
 from polyai.frontend.core import Array
+from polyai.term.late import late
+
+if TYPE_CHECKING:
+    from polyai.frontend import merging, reductions, sparse
+else:
+    merging = late("polyai.frontend.merging")
+    reductions = late("polyai.frontend.reductions")
+    sparse = late("polyai.frontend.sparse")
 
 
 class NotTraced(UnsupportedError, AttributeError):

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from polyai.errors import ShapeError, TraceError, UnsupportedError
-from polyai.frontend import merging
-from polyai.frontend.assembling import as_row, filtered
 from polyai.frontend.core import Array, Shape, Tracer, find_tracer
 from polyai.frontend.sizes import SizeValue
 from polyai.frontend.term import Rule, Term, apply, number, zero_value
 from polyai.scalar import dtype as dt
 from polyai.shapes.expr import Size
 from polyai.tensor import nodes as tn
-from polyai.tensor.support import support
+from polyai.term.late import late
+
+if TYPE_CHECKING:
+    from polyai.frontend import assembling, merging
+    from polyai.tensor import support
+else:
+    merging = late("polyai.frontend.merging")
+    assembling = late("polyai.frontend.assembling")
+    support = late("polyai.tensor.support")
 
 
 def broadcast(tracer: Tracer, shapes: Sequence[Shape], what: str, arrays: Sequence[Array] = ()) -> Shape:
@@ -152,7 +158,7 @@ def _on_lines(stem: str, rule: Rule, tracer: Tracer, operands: Sequence[Any]) ->
 def _row_of(tracer: Tracer, a: Array) -> Array:
     if a.name in tracer.lines:
         return tracer.lines[a.name]
-    return as_row(a) if a.is_sparse else a
+    return assembling.as_row(a) if a.is_sparse else a
 
 
 def squeezed(row: Array) -> Array:
@@ -233,7 +239,7 @@ def _stretched(tracer: Tracer, stem: str, rule: Rule, operands: list[Array | Ter
         assert out is not None
         return out
 
-    return filtered(alike, keeps, alike, stem)
+    return assembling.filtered(alike, keeps, alike, stem)
 
 
 def _on_join(tracer: Tracer, stem: str, rule: Rule, operands: list[Array | Term], arrays: list[Array]) -> Array:
@@ -249,7 +255,7 @@ def _on_join(tracer: Tracer, stem: str, rule: Rule, operands: list[Array | Term]
     if _is_dense(value, parts, arrays):
         return tracer.emit(stem, indices, value)
     _zero_stays_zero(tracer, stem, value, parts)
-    clauses = merging.clauses_of(support(value.body, tracer.types))
+    clauses = merging.clauses_of(support.support(value.body, tracer.types))
     if not clauses:
         raise UnsupportedError(f"{stem} of sparse arrays is zero everywhere, or nowhere for certain", "its pattern is unknown", "use .toarray()")
     readers = [tracer.within(p, names) for p in parts]

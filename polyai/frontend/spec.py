@@ -263,3 +263,9 @@ def as_dtype(value: Any, where: str = "dtype") -> DType:
     except TypeError:
         raise DTypeError(f"{where}={value!r} is no element type", "", "use f32, np.float32 or 'float32'") from None
     return dt.from_numpy(known, where)
+
+
+__all__ = [
+    "bf16", "bool_", "c64", "c128", "coo", "csc", "csr", "dcsr", "dim", "f16", "f32", "f64", "i8", "i16", "i32", "i64", "u8",
+    "u16", "u32", "u64",
+]

@@ -14,7 +14,6 @@ from polyai.frontend.arguments import Leaf, identifier, leaves, take
 from polyai.frontend.core import Array, Composite, Tracer
 from polyai.frontend.declare import DECLARED, Declarations, DynamicDims, chosen_dims, named_dims, outside
 from polyai.frontend.lazy import LazyArray
-from polyai.frontend.merging import RowsWanted
 from polyai.frontend.pointwise import pointwise_stored
 from polyai.frontend.settle import settled
 from polyai.frontend.sizes import Guard, SizeValue
@@ -25,18 +24,20 @@ from polyai.shapes import expr as sx
 from polyai.shapes.dim import Dim
 from polyai.shapes.expr import Size
 from polyai.shapes.guard import Guard as LateGuard
-from polyai.sparse import interop
+from polyai.sparse import interop, samples
 from polyai.sparse.format import Format
 from polyai.sparse.level import length_of
-from polyai.sparse.results import line
 from polyai.tensor import nodes as tn
 from polyai.term.late import late
 from polyai.term.node import node
 
 if TYPE_CHECKING:
-    from polyai.frontend import filled
+    from polyai.frontend import filled, merging
+    from polyai.sparse import results as lines_of
 else:
     filled = late("polyai.frontend.filled")
+    merging = late("polyai.frontend.merging")
+    lines_of = late("polyai.sparse.results")
 
 
 @node
@@ -191,7 +192,7 @@ class Traced:
         for o in self.outputs:
             if isinstance(o, ArrayOut):
                 found = results[o.position]
-                out.append(line(found) if o.line else int(found) if o.number else found)
+                out.append(lines_of.line(found) if o.line else int(found) if o.number else found)
             elif isinstance(o, SizeOut):
                 out.append(sx.evaluate(o.size, values))
             else:
@@ -220,7 +221,7 @@ def trace(
     while True:
         try:
             return _traced(fn, args, dict(kwargs or {}), name, dynamic, static, where, rows)
-        except RowsWanted as wanted:
+        except merging.RowsWanted as wanted:
             if wanted.text in rows:
                 raise UnsupportedError(
                     f"{wanted.text} meets other sparse arrays and cannot be converted once for all of them",
@@ -403,6 +404,8 @@ class _Binder:
             made = self._sparse(leaf, described.shape, described.shape, described.dtype, described.format, described.is_matrix, described.nnz, dict(described.lengths))
             for level in described.format.counted:
                 tracer.sizes.hints[f"{tn.nnz_of(made.name)}{level}"] = interop.positions(described, level)
+            if described.kind in ("csr", "csc") and (alike := samples.rows_alike(described.holder.indptr, described.holder.indices)) > 1:
+                tracer.sizes.hints[f"{made.name}_alike1"] = alike
             return made
         spec: Spec = value
         if spec.format is not None:

@@ -31,6 +31,7 @@ from __future__ import annotations
 from enum import Enum
 from typing import Union
 
+from polyai.loop.site import Site as Site
 from polyai.scalar.dtype import DType
 from polyai.scalar.expr import Apply as Apply
 from polyai.scalar.expr import Cast as Cast
@@ -106,7 +107,8 @@ class Block:
 @node
 class For:
     """for (var = lower; var < upper; var += step). `weight` names the `pos` array whose differences measure the work of
-    one iteration of a parallel loop (None: all iterations alike), `cost` the estimated scalar operations per unit of work.
+    one iteration of a parallel loop (None: all iterations alike), `cost` the estimated scalar operations per unit of work; 0: there are so
+    few that nothing depends on how well it is translated.
     `jam` is the number of copies a JAM loop is unrolled to, and the most vectors at once of a VECTOR loop (1: no limit).
     A COPY loop moves elements that follow each other to a place where they do, `C[x + var] = D[y + var]`, and is done by blocks; a
     STREAM loop is one whose target is so large that it goes past the caches.
@@ -224,18 +226,6 @@ class Param:
     dtype: DType
     role: str
     extents: tuple[LoopExpr, ...] | None = None
-
-
-@node
-class Site:
-    """What a failed Check means to the user: the error class by name, and the parts of its message.
-
-    `what` may contain `{value}`, the culprit's number."""
-
-    error: str
-    what: str
-    why: str = ""
-    remedy: str = ""
 
 
 @node

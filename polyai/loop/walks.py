@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
+from operator import is_
 from typing import assert_never
 
 from polyai.loop.build import apply, load
@@ -45,10 +46,10 @@ def map_operands(expr: LoopExpr, change: Change) -> LoopExpr:
     match expr:
         case Apply(op, args, dtype):
             new = tuple(change(a) for a in args)
-            return expr if all(x is y for x, y in zip(new, args)) else apply(op, new, dtype)
+            return expr if all(map(is_, new, args)) else apply(op, new, dtype)
         case Load(array, indices, dtype):
             new = tuple(change(i) for i in indices)
-            return expr if all(x is y for x, y in zip(new, indices)) else load(array, new, dtype)
+            return expr if all(map(is_, new, indices)) else load(array, new, dtype)
         case Cast(arg, dtype):
             inner = change(arg)
             return expr if inner is arg else Cast(inner, dtype)  # type: ignore[arg-type]
@@ -66,14 +67,13 @@ def map_operands(expr: LoopExpr, change: Change) -> LoopExpr:
 
 def operands(expr: LoopExpr) -> tuple[LoopExpr, ...]:
     """The expressions one step below."""
-    kind = type(expr)
-    if kind is Const or kind is Var:
+    if type(expr) is Const or type(expr) is Var:
         return ()
+    if type(expr) is Apply:  # the most frequent ones before the match, which asks one class after another
+        return expr.args
+    if type(expr) is Load:
+        return expr.indices
     match expr:
-        case Apply(_, args, _):
-            return args
-        case Load(_, indices, _):
-            return indices
         case Cast(arg, _):
             return (arg,)
         case MaskedLoad(_, indices, mask, _):
@@ -225,6 +225,21 @@ def arrays_of(stmt: Stmt) -> set[str]:
                 if isinstance(x, (Load, MaskedLoad)):
                     out.add(x.array)
     return out
+
+
+def decided(stmt: Stmt, condition: LoopExpr, holds: bool) -> Stmt:
+    """`stmt` where it is known whether `condition` holds: the branches on it are gone."""
+    match stmt:
+        case Block(stmts):
+            return Block(tuple(decided(s, condition, holds) for s in stmts))
+        case For(body=body) | While(body=body):
+            return dataclasses.replace(stmt, body=decided(body, condition, holds))
+        case If(test, then, orelse):
+            if test == condition:
+                return decided(then if holds else orelse or Block(()), condition, holds)
+            return If(test, decided(then, condition, holds), None if orelse is None else decided(orelse, condition, holds))
+        case _:
+            return stmt
 
 
 def with_names(stmt: Stmt, names: Mapping[str, str]) -> Stmt:

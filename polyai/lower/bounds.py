@@ -22,7 +22,8 @@ from polyai.lower.emitter import Emitter
 from polyai.lower.exprs import loads_in
 from polyai.lower.grouping import Groupings
 from polyai.lower.statement import Body, counted_from_the_end
-from polyai.lower.stream import Fibre, Streams, walks_all
+from polyai.lower.stream import Streams, walks_all
+from polyai.lower.workspace import Fibre
 from polyai.poly import nodes as po
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Apply, Cast, Expr, Load, Var
@@ -86,14 +87,17 @@ class Fibres:
         """What a stream is made of, at hand: the fibres of a merge, checked to be ordered and in range; where arrays along it begin."""
         stream = self.scop.stream(dim.tensor)
         assert stream is not None
-        if isinstance(stream.source, po.Merge):
+        if not isinstance(stream.source, po.Drain):
             fibres = []
             for tensor, level in stream.source.parts:
                 part = dataclasses.replace(dim, tensor=tensor, level=level, stream=False)
                 begin, end = self._bounds_of(part, values, inside)
                 names = tuple(f"{tensor}.crd{level + n}" for n in range(1 + len(stream.inner)))
                 site, fibre = self.out.order_site(tensor, level), Fibre(tensor, level, names, begin, end)
-                if not walks_all(stream.source):
+                if isinstance(stream.source, po.Located):
+                    if tensor not in self.ascending:  # else it was found when the row was set
+                        self._ascends(names[0], begin, self.out.let(f"{tensor}_len{level}", b.sub(end, begin)), site)
+                elif not walks_all(stream.source):
                     length = self.out.let(f"{tensor}_len{level}", b.sub(end, begin))
                     if stream.inner:
                         self._pairs_ascend(stream, fibre, length, site)

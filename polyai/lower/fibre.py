@@ -51,7 +51,7 @@ def walk(
     `stream`: what the owner is, if no array lists its coordinates. Raises UnsupportedError where a list would have to be searched.
     """
     known_values = values or {}
-    drains = stream.source.workspace if stream is not None and isinstance(stream.source, poly.Drain) else ""
+    drains = stream.source.workspace if stream is not None and isinstance(stream.source, (poly.Drain, poly.Located)) else ""
     index_type = dt.BY_NAME[f"i{form.index_bits}"]
     dims: list[tuple[str, str]] = []
     ragged: list[poly.RaggedDim] = []

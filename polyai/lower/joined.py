@@ -69,11 +69,20 @@ class Joined:
                 if wanted != tn.Within(part.tensor, tuple(names[v] for v in part.indices)):
                     continue
                 source = self.streams[walk.owner].source
-                assert isinstance(source, poly.Merge)
+                assert not isinstance(source, poly.Drain)
+                if isinstance(source, poly.Located):
+                    return self._located(walk, source, wanted, load), None
                 at = Load(f"{walk.owner}.at{number}", walk.position, dt.i64)
                 here = None if source.always(number) else Load(f"{walk.owner}.has{number}", walk.position, dt.bool_)
                 return Load(self.values(load.array), (*walk.position[:-1], at), load.dtype), here
         return None
+
+    def _located(self, walk: fibre.Walk, source: poly.Located, wanted: tn.Within, load: Load) -> Load:
+        """An element of the fibre that is walked, or of the workspace that holds its coordinate."""
+        if wanted.tensor != source.workspace:
+            return Load(self.values(load.array), (*walk.position[:-1], Load(f"{walk.owner}.at0", walk.position, dt.i64)), load.dtype)
+        coordinates = dict(walk.coordinates)
+        return Load(load.array, tuple(coordinates[wanted.indices[d]] for d in fibre.format_of(wanted.tensor, self.types[wanted.tensor]).order), load.dtype)
 
 
 def _all_of(tests: list[Expr]) -> Expr | None:

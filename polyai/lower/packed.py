@@ -174,7 +174,7 @@ class Packed:
         for name in along:
             out.emit(lp.Alloc(late[name], out.storage.dtype(name), out.storage.extents(crd), lp.Space.KERNEL))
         out.emit(lp.Store(turns, (b.ZERO,), b.ZERO))
-        out.emit(lp.For(k, b.ZERO, chunks, b.block(*unknown, lp.Store(turns, (b.add(at, b.ONE),), b.const(-1)))))
+        out.emit(lp.For(k, b.ZERO, chunks, b.block(*unknown, lp.Store(turns, (b.add(at, b.ONE),), b.const(-1))), cost=0))
         out.emit(lp.For(chunk.name, b.ZERO, chunks, body, lp.Kind.PARALLEL, cost=_PART))
         out.emit(lp.For(chunk.name, b.ZERO, chunks, rest, lp.Kind.PARALLEL, cost=_LATE))
 

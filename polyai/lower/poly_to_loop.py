@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import assert_never
 
 from polyai.errors import UnsupportedError, VerifyError
@@ -35,6 +35,7 @@ from polyai.lower.emitter import Emitter, Level
 from polyai.lower.exprs import loads_in, operations
 from polyai.lower.grouping import Groupings
 from polyai.lower.packed import Packed
+from polyai.lower.repeated import Repeats
 from polyai.lower.statement import Body
 from polyai.lower.stream import Streams
 from polyai.poly import nodes as po
@@ -49,17 +50,17 @@ _PIECE = 1 << 13
 """The cost of a piece of a list: lists are cut where pieces are long."""
 
 
-def lower(scop: po.Scop, program: tn.Program) -> lp.Kernel:
-    """The kernel that runs `scop` in the order of its schedule. `program` gives the calling order and the formats.
+def lower(scop: po.Scop, program: tn.Program, hints: Mapping[str, int] | None = None) -> lp.Kernel:
+    """The kernel that runs `scop` in the order of its schedule. `program` gives the calling order and the formats, `hints` typical sizes.
 
     Raises VerifyError if the scop has no schedule or reads what it cannot reach."""
     if scop.schedule is None:
         raise VerifyError(f"scop {scop.name} has no schedule")
-    return _Lowering(scop, program).kernel(nests.ast_of(scop))
+    return _Lowering(scop, program, hints or {}).kernel(nests.ast_of(scop))
 
 
 class _Lowering:
-    def __init__(self, scop: po.Scop, program: tn.Program) -> None:
+    def __init__(self, scop: po.Scop, program: tn.Program, hints: Mapping[str, int]) -> None:
         self.scop, self.program = scop, program
         self.statements = {s.name: s for s in scop.statements}
         self.out = Emitter(scop, program)
@@ -72,6 +73,7 @@ class _Lowering:
         self.pending = {a.array: a.depth for a in scop.allocations if a.array not in cursors}
         self.parallel_level: int | None = None
         self.packed = Packed(self.out, self.streams, self.fibres)
+        self.repeats = Repeats(self.out, self.streams, hints)
         self.walked: set[str] = set()  # workspaces whose rows have their loop
         self.inside: dict[int, tuple[Ast, frozenset[str]]] = {}  # by id of a part of the loops, which is kept, its statements
         self.lanes = 0  # vector and jammed loops around: they hold no parallel one
@@ -235,6 +237,8 @@ class _Lowering:
 
         if isinstance(stream.source, po.Merge):
             self.streams.merge(stream, counter, loop.iterator, body, plain=is_straight(loop.body))
+        elif isinstance(stream.source, po.Located):
+            self.streams.locate(stream, counter, loop.iterator, body)
         elif (counted := self._only_counted(loop.body, stream)) is not None:
             statement, values = counted
             register = self.streams.register(f"{stream.name}_held", b.ZERO)
@@ -289,7 +293,11 @@ class _Lowering:
         if packed is not None:
             if self._in_parallel() or self.lanes:
                 raise VerifyError(f"the rows of {packed.name} are filled inside of another parallel loop")
+            factors = self.repeats.factors(packed)
+            if factors is not None:
+                self.repeats.prepare(packed, factors)
             chunk, lower, upper = self.packed.begin(packed, loop, name, upper)
+            before = "" if factors is None else self.repeats.begin(packed)
             parallel, kind = True, lp.Kind.SERIAL
         if parallel:
             self.parallel_level = len(self.out.levels)
@@ -303,6 +311,9 @@ class _Lowering:
         if packed is not None:
             row_start = self.out.let(f"{packed.name}_start", b.load(self.packed.cursors[packed.name], (), dt.i64))
             self.fibres.packed[packed.name] = (b.var(name), row_start)
+            self.streams.rows[packed.name] = b.var(name)
+            if factors is not None:
+                self.repeats.row(packed, factors, before, b.var(name), lower, row_start)
         begins, pending = dict(self.out.begins), dict(self.pending)
         many = kind in (lp.Kind.VECTOR, lp.Kind.JAM)
         self.lanes += many

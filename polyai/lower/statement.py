@@ -65,7 +65,9 @@ class Body:
         value = b.convert(self.value(s.value, None), dtype)
         if out.storage.arrays[s.target].role == "workspace":
             *_, place = out.storage.place(s.target, self.indices(s.target, s.at, None), out.begins)
-            if s.target in out.unread:
+            if s.target in self.streams.located:
+                self.streams.update_located(s.target, place, value, None if s.monoid is None else MONOIDS[s.monoid].op, dtype)
+            elif s.target in out.unread:
                 self.streams.mark(s.target, place)
             else:
                 self.streams.update(s.target, place, value, None if s.monoid is None else MONOIDS[s.monoid].op, dtype)

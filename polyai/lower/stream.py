@@ -1,4 +1,4 @@
-"""Loops over what no array lists: the merge of several fibres, and what a workspace row holds.
+"""Loops over what no array lists: the merge of several fibres; what a workspace row holds is walked in `workspace`.
 
 A merge of sorted fibres, after Kjolstad et al. (OOPSLA 2017): the lattice of its points is the sets of parts that are not
 exhausted, largest first; a point whose parts cannot fulfil every clause has no loop. J = A | B:
@@ -11,8 +11,8 @@ exhausted, largest first; a point whose parts cannot fulfil every clause has no 
     while p0 < A_end: ... body with has0 = true, has1 = false ...
     while p1 < B_end: ... body with has0 = false, has1 = true ...
 
-Two fibres under a body without loops branch in place of asking: patterns of matrices repeat from row to row, and a processor learns
-them, while `p` that depends on a comparison keeps every step waiting for the one before. With branches the
+While all parts have elements, a body without loops is reached by branches in place of questions: patterns of matrices repeat from row
+to row, and a processor learns them, while `p` that depends on a comparison keeps every step waiting for the one before. With branches the
 matrices of our benchmarks take half to all of the time, uniformly random ones 1.1 to 1.4 times as much (decision 12).
 
       if A.crd[p0] == B.crd[p1]: ... both ... elif A.crd[p0] < B.crd[p1]: ... the first ... else: ... the second ...
@@ -20,46 +20,24 @@ matrices of our benchmarks take half to all of the time, uniformly random ones 1
 A list holds the coordinates of several dimensions: they are compared as one number, and each is checked to be in its range first.
 
     c0 = A.crd1[p0] * columns + A.crd2[p0]; check 0 <= A.crd1[p0] < rows and 0 <= A.crd2[p0] < columns
-
-A workspace row is a dense array of values beside a tree of bitmaps, 64 children a node: an update sets the bit of its element, and
-those above it only where a node was empty. The word at hand stays in a register, as neighbours often follow each other: what was
-stored a moment ago would have to be waited for.
-
-    w = at / 64
-    if w != here: bits[here] = held; held = bits[w]; here = w; if held == 0: set the bit of w above
-    held = held | bit(at)
-
-Its coordinates come out sorted, by counting trailing zeros:
-
-    for each word of the root: while it has bits: take the lowest; ... down to an element: body; clear what was taken
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from itertools import combinations
 
 from polyai.loop import build as b
 from polyai.loop import nodes as lp
 from polyai.lower.emitter import Emitter, Level
 from polyai.lower.exprs import loads_in
+from polyai.lower.workspace import Block, Fibre, Workspaces
 from polyai.poly import nodes as po
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Expr
-from polyai.tensor.bodies import zero
 
-DEPTH = 3
-"""Levels of bitmaps over a workspace row: one word of the root stands for 64 ** DEPTH elements."""
 LATTICE = 3
 """The most parts that a merge has a loop for each set of; above, one loop asks each part whether it is exhausted."""
-
-Block = Callable[[Callable[[], None]], lp.Stmt]
-"""Emits a nested block: what the argument emits, then the body of the loop."""
-
-
-def bits_of(workspace: str, depth: int) -> str:
-    """The name of a bitmap of a workspace; 0 has a bit for each element."""
-    return f"{workspace}.bits{depth}"
 
 
 def walks_all(source: po.Merge) -> bool:
@@ -67,49 +45,16 @@ def walks_all(source: po.Merge) -> bool:
     return all(len(clause) == len(source.parts) for clause in source.clauses)
 
 
-class Fibre:
-    """A fibre at hand: the arrays of its coordinates, one for each level that is listed, where it begins and ends."""
-
-    def __init__(self, tensor: str, level: int, coordinates: tuple[str, ...], begin: lp.LoopExpr, end: lp.LoopExpr) -> None:
-        self.tensor, self.level, self.coordinates, self.begin, self.end = tensor, level, coordinates, begin, end
-
-
 Here = tuple[lp.LoopExpr, tuple[lp.LoopExpr, ...]]
 """A coordinate as one number, and the coordinates of each level."""
 
 
-class Streams:
-    """Emits the loops of streams. `virtual` holds what the arrays of the stream at hand mean there."""
+class Streams(Workspaces):
+    """Emits the loops of streams: merges beside workspaces."""
 
     def __init__(self, out: Emitter) -> None:
-        self.out = out
-        self.fibres: dict[str, list[Fibre]] = {}  # by merge: its parts' fibres at hand
-        self.here: dict[str, tuple[str, str]] = {}  # by workspace: the registers of the number of the word at hand, and of the word
+        super().__init__(out)
         self.last: dict[str, str] = {}  # by merge at hand: the register of the coordinate before
-        updates: dict[str, set[str | None]] = {}
-        for s in out.scop.statements:
-            updates.setdefault(s.target, set()).add(s.monoid)
-        spaces = {a.name for a in out.scop.arrays if a.role == "workspace"} - out.unread
-        self.sums = {name for name in spaces if updates.get(name) in ({"add"}, {"or"})}  # what begins at zero needs no first time
-
-    # --- registers --------------------------------------------------------------------------------------------------------
-
-    def register(self, stem: str, start: lp.LoopExpr) -> str:
-        name = self.out.names.fresh(stem)
-        self.out.emit(lp.Alloc(name, dt.i64, (), lp.Space.REGISTER))
-        self.out.emit(lp.Store(name, (), start))
-        return name
-
-    def _read(self, register: str) -> lp.Load:
-        return b.load(register, (), dt.i64)
-
-    def _let(self, stem: str, value: lp.LoopExpr) -> lp.LoopExpr:
-        if isinstance(value, lp.Const):
-            return value
-        name = self.out.names.fresh(stem)
-        self.out.emit(lp.Let(name, value))
-        self.out.home[name] = len(self.out.levels) - 1
-        return lp.Var(name, b.dtype_of(value))
 
     # --- merges -----------------------------------------------------------------------------------------------------------
 
@@ -150,32 +95,35 @@ class Streams:
             return
         for size in range(len(fibres), 0, -1):
             for point in combinations(everything, size):
-                if len(fibres) == size == 2 and plain:
-                    self._pair(stream, places, counter, iterator, body)
-                elif all(set(clause) & set(point) for clause in source.clauses):
+                if not all(set(clause) & set(point) for clause in source.clauses):
+                    continue
+                if size == len(fibres) > 1 and plain:
+                    self._branches(stream, point, places, counter, iterator, body)
+                else:
                     self._point(stream, point, places, counter, iterator, body)
 
-    def _pair(self, stream: po.Stream, places: list[str], counter: str | None, iterator: str, body: Block) -> None:
-        """The loop while both of two parts have elements left: a branch for each set of them that is at the least coordinate."""
+    def _branches(self, stream: po.Stream, point: tuple[int, ...], places: list[str], counter: str | None, iterator: str, body: Block) -> None:
+        """The loop while all parts in `point` have elements left: a branch for each set of them that is at the least coordinate."""
         source, fibres = stream.source, self.fibres[stream.name]
         assert isinstance(source, po.Merge)
-        first, second = (b.compare("lt", self._read(p), f.end) for p, f in zip(places, fibres))
+        test: lp.LoopExpr = b.TRUE
+        for n in point:
+            test = b.both(test, b.compare("lt", self._read(places[n]), fibres[n].end))
         self.out.levels.append(Level([]))
-        at = [self._let(f"{f.tensor}_at", self._read(p)) for f, p in zip(fibres, places)]
-        found = [self._coordinate(stream, f, a, None) for f, a in zip(fibres, at)]
-        here = [whole for whole, _ in found]
+        at = {n: self._let(f"{fibres[n].tensor}_at", self._read(places[n])) for n in point}
+        found = {n: self._coordinate(stream, fibres[n], at[n], None) for n in point}
 
-        def branch(*holds: int) -> lp.Stmt:
+        def branch(holds: tuple[int, ...]) -> lp.Stmt:
             self.out.levels.append(Level([], branch=True))
             if all(set(clause) & set(holds) for clause in source.clauses):
-                least = here[holds[0]]
+                least, coordinates = found[holds[0]]
                 self._ascends(stream, least)
 
                 def meaning() -> None:
-                    self._name(stream, found[holds[0]][1])
+                    self._name(stream, coordinates)
                     for n, fibre in enumerate(fibres):
                         self.out.virtual[f"{stream.name}.has{n}"] = b.TRUE if n in holds else b.FALSE
-                        self.out.virtual[f"{stream.name}.at{n}"] = b.sub(at[n], fibre.begin)
+                        self.out.virtual[f"{stream.name}.at{n}"] = b.sub(at[n], fibre.begin) if n in at else b.ZERO
                     self._position(stream, counter, iterator)
 
                 self.out.emit(self._taken(body, meaning, counter))
@@ -183,10 +131,18 @@ class Streams:
                 self.out.emit(lp.Store(places[n], (), b.add(at[n], b.ONE)))
             return b.block(*self.out.levels.pop().stmts)
 
-        apart = lp.If(b.compare("lt", *here), branch(0), branch(1))
-        self.out.emit(lp.If(b.compare("eq", *here), branch(0, 1), apart))
+        def compared(holds: tuple[int, ...], left: tuple[int, ...]) -> lp.Stmt:
+            """The branches where `holds` are at the least coordinate of all but those that are `left`."""
+            if not left:
+                return branch(holds)
+            more, *others = left
+            here, least = found[more][0], found[holds[0]][0]
+            apart = lp.If(b.compare("lt", least, here), compared(holds, tuple(others)), compared((more,), tuple(others)))
+            return lp.If(b.compare("eq", least, here), compared((*holds, more), tuple(others)), apart)
+
+        self.out.emit(compared(point[:1], point[1:]))
         inner = b.block(*self.out.levels.pop().stmts)
-        self.out.emit(lp.While(b.both(first, second), inner))
+        self.out.emit(lp.While(test, inner))
 
     def _ascends(self, stream: po.Stream, least: lp.LoopExpr) -> None:
         """Check that the coordinate is larger than the one before, and in range if the body reads there."""
@@ -252,26 +208,6 @@ class Streams:
         inner = b.block(*self.out.levels.pop().stmts)
         self.out.emit(lp.While(test, inner))
 
-    def _taken(self, body: Block, meaning: Callable[[], None], counter: str | None) -> lp.Stmt:
-        found = body(meaning)
-        if counter is None:
-            return found
-        return b.block(found, lp.Store(counter, (), b.add(self._read(counter), b.ONE)))
-
-    def _position(self, stream: po.Stream, counter: str | None, iterator: str) -> None:
-        if counter is None:  # nothing lies along the stream
-            self.out.env[iterator] = b.ZERO
-            return
-        at = self._let(f"{stream.name}_t", self._read(counter))
-        if stream.packed:  # the counter stands where the element goes
-            self.out.env[iterator] = b.sub(at, self.out.begins[(stream.name, stream.level)])
-            if isinstance(stream.source, po.Merge):  # its parts were found to be no longer than the bound
-                return
-        length = self.out.env[po.length_of(stream.name, stream.level)]
-        here = self.out.env[iterator] if stream.packed else at
-        self.out.emit(lp.Check(b.compare("lt", here, length), self.out.changed_site(stream.name), here))
-        self.out.env[iterator] = here
-
     def _coordinate(self, stream: po.Stream, fibre: Fibre, at: lp.LoopExpr, beyond: lp.LoopExpr | None) -> Here:
         """The coordinates at a place, each in its range if there are several; `beyond` if the fibre is exhausted."""
         self.out.used.update(fibre.coordinates)
@@ -312,126 +248,3 @@ class Streams:
         for present, coordinates in others:
             out = tuple(b.where(present, mine, rest) for mine, rest in zip(coordinates, out))
         return tuple(self._let("next", e) for e in out)
-
-    # --- workspaces -------------------------------------------------------------------------------------------------------
-
-    def allocate(self, workspace: po.Array) -> None:
-        """Memory for one row: the values, and the bitmaps, which are empty between rows. Sums are zero between rows as well."""
-        length = workspace.extents[-1]
-        assert not isinstance(length, po.Ragged)
-        extent = self.out.size(length)
-        self.out.emit(lp.Alloc(workspace.name, workspace.dtype, (extent,), lp.Space.THREAD, zero=workspace.name in self.sums))
-        words = extent
-        for depth in range(DEPTH):
-            words = b.floordiv(b.add(words, b.const(63)), b.const(64))
-            beyond = b.ZERO if depth else b.ONE  # the word at hand before there is one
-            self.out.emit(lp.Alloc(bits_of(workspace.name, depth), dt.i64, (b.add(words, beyond),), lp.Space.THREAD, zero=True))
-            if depth == 0:
-                self.here[workspace.name] = (self.register(f"{workspace.name}_here", words), self.register(f"{workspace.name}_held", b.ZERO))
-
-    def update(self, workspace: str, at: lp.LoopExpr, value: lp.LoopExpr, op: str | None, dtype: dt.DType) -> None:
-        """The row's element `at` becomes `value`, combined by `op` with what it holds, if it holds something."""
-        at = self._let("w", at)
-        held, mine = self._turn_to(workspace, at)
-        if op is not None and workspace in self.sums:
-            value = b.apply(op, (b.load(workspace, (at,), dtype), value), dtype)
-        elif op is not None:
-            present = b.compare("ne", b.apply("bitand", (self._read(held), mine), dt.i64), b.ZERO)
-            value = b.where(present, b.apply(op, (b.load(workspace, (at,), dtype), value), dtype), value)
-        self.out.emit(lp.Store(workspace, (at,), value))
-        self.out.emit(lp.Store(held, (), b.apply("bitor", (self._read(held), mine), dt.i64)))
-
-    def mark(self, workspace: str, at: lp.LoopExpr) -> None:
-        """Note that the row holds element `at`, whose value nobody wants."""
-        held, mine = self._turn_to(workspace, at)
-        self.out.emit(lp.Store(held, (), b.apply("bitor", (self._read(held), mine), dt.i64)))
-
-    def _turn_to(self, workspace: str, at: lp.LoopExpr) -> tuple[str, lp.LoopExpr]:
-        """The register that holds the word of element `at`, and the element's bit."""
-        here, held = self.here[workspace]
-        word = self._let("word", b.floordiv(at, b.const(64)))
-        self.out.levels.append(Level([], branch=True))
-        self._put_back(workspace)
-        found = self._let("bits", b.load(bits_of(workspace, 0), (word,), dt.i64))
-        self.out.emit(lp.Store(held, (), found))
-        self.out.emit(lp.Store(here, (), word))
-        self._set_above(workspace, 1, word, found)
-        then = b.block(*self.out.levels.pop().stmts)
-        self.out.emit(lp.If(b.compare("ne", word, self._read(here)), then))
-        return held, self._let("bit", b.apply("bit", (at,), dt.i64))
-
-    def _put_back(self, workspace: str) -> None:
-        """The word at hand goes back into the bitmap."""
-        here, held = self.here[workspace]
-        self.out.emit(lp.Store(bits_of(workspace, 0), (self._read(here),), self._read(held)))
-
-    def _set_above(self, workspace: str, depth: int, child: lp.LoopExpr, old: lp.LoopExpr) -> None:
-        """Set the bit of `child` in the bitmap above, unless the child held something before."""
-        if depth == DEPTH:
-            return
-        self.out.levels.append(Level([], branch=True))
-        word = self._let("word", b.floordiv(child, b.const(64)))
-        name = bits_of(workspace, depth)
-        above = self._let("bits", b.load(name, (word,), dt.i64))
-        self.out.emit(lp.Store(name, (word,), b.apply("bitor", (above, b.apply("bit", (child,), dt.i64)), dt.i64)))
-        self._set_above(workspace, depth + 1, word, above)
-        then = b.block(*self.out.levels.pop().stmts)
-        self.out.emit(lp.If(b.compare("eq", old, b.ZERO), then))
-
-    def drain(self, stream: po.Stream, counter: str | None, iterator: str, body: Block) -> None:
-        """The loops over what a workspace row holds, which empty it."""
-        source = stream.source
-        assert isinstance(source, po.Drain)
-
-        def found(at: lp.LoopExpr) -> None:
-            def meaning() -> None:
-                self.out.virtual[f"{stream.name}.next{stream.level}"] = at
-                self._position(stream, counter, iterator)
-
-            self.out.emit(self._taken(body, meaning, counter))
-            if source.workspace in self.sums:
-                self.out.emit(lp.Store(source.workspace, (at,), zero(self.out.storage.arrays[source.workspace].dtype)))
-
-        self._put_back(source.workspace)
-        self._bitmap(source.workspace, self.out.size(stream.extent), found)
-
-    def count(self, stream: po.Stream, register: str, factor: lp.LoopExpr) -> None:
-        """register += factor * how many elements the row holds, which empties it."""
-        source = stream.source
-        assert isinstance(source, po.Drain)
-
-        def found(word: lp.LoopExpr) -> None:
-            name = bits_of(source.workspace, 0)
-            held = b.apply("popcount", (b.load(name, (word,), dt.i64),), dt.i64)
-            self.out.emit(lp.Store(register, (), b.add(self._read(register), b.mul(held, factor))))
-            self.out.emit(lp.Store(name, (word,), b.ZERO))
-
-        self._put_back(source.workspace)
-        self._bitmap(source.workspace, self.out.size(stream.extent), found, down_to=1)
-
-    def _bitmap(self, workspace: str, extent: lp.LoopExpr, found: Callable[[lp.LoopExpr], None], down_to: int = 0) -> None:
-        """`found` for each child in the bitmaps above `down_to`, in order; the bitmaps are cleared."""
-        words = extent
-        for _ in range(DEPTH):
-            words = b.floordiv(b.add(words, b.const(63)), b.const(64))
-        root = self.out.names.fresh("root")
-        self.out.levels.append(Level([]))
-        self.out.home[root] = len(self.out.levels) - 1
-        self._word(workspace, DEPTH - 1, b.var(root), found, down_to)
-        inner = b.block(*self.out.levels.pop().stmts)
-        self.out.emit(lp.For(root, b.ZERO, words, inner))
-
-    def _word(self, workspace: str, depth: int, word: lp.LoopExpr, found: Callable[[lp.LoopExpr], None], down_to: int) -> None:
-        name = bits_of(workspace, depth)
-        left = self.register("left", b.load(name, (word,), dt.i64))
-        self.out.levels.append(Level([]))
-        bits = self._let("bits", self._read(left))
-        lowest = b.apply("ctz", (bits,), dt.i64)
-        child = self._let("child", b.add(b.mul(word, b.const(64)), lowest))
-        self.out.emit(lp.Store(left, (), b.apply("bitand", (bits, b.add(bits, b.const(-1))), dt.i64)))
-        if depth == down_to:
-            found(child)
-        else:
-            self._word(workspace, depth - 1, child, found, down_to)
-        inner = b.block(*self.out.levels.pop().stmts)
-        self.out.emit(lp.If(b.compare("ne", self._read(left), b.ZERO), b.block(lp.While(b.compare("ne", self._read(left), b.ZERO), inner), lp.Store(name, (word,), b.ZERO))))

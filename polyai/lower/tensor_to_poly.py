@@ -8,7 +8,8 @@
 
 A result that other nests read, or that leaves the program, is reduced into `T_acc` and copied: `contract` then keeps the
 accumulator in a register. A scatter copies its base, unless nobody else needs it, and updates in place. A scatter without a base
-updates a workspace; within its pattern, statements walk what the workspace's rows hold. Within a join they walk the merge of its
+updates a workspace; within its pattern, statements walk what the workspace's rows hold. Where only an intersection with another
+pattern reads it, that pattern is walked, and its coordinates are looked for in the row. Within a join they walk the merge of its
 parts, and read a part where it is stored, else zero:
 
     C[i,j] = A[i,j] * 2 + B[i,j]  within J(i,j) = A(i,j) | B(i,j)
@@ -18,14 +19,14 @@ parts, and read a part where it is stored, else zero:
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
 from functools import reduce
-from itertools import permutations
 from typing import Any, cast
 
 from polyai.errors import UnsupportedError, VerifyError
 from polyai.lower import fibre
+from polyai.lower.frames import Frame, Frames
 from polyai.lower.joined import Joined
+from polyai.lower.needs import needless_bases, read_elsewhere
 from polyai.poly import nodes as poly
 from polyai.poly.access import reads_of, row_of, whole_of, write_of
 from polyai.poly.affine import Parameters
@@ -37,7 +38,7 @@ from polyai.shapes.expr import Size, symbol
 from polyai.tensor import nodes as tn
 from polyai.tensor.bodies import joins_of, left_out, loads, owner_within, row_in_blocks, selects_of, size_symbols, stored_at, zero
 from polyai.term.names import Names
-from polyai.term.node import map_children, record
+from polyai.term.node import map_children
 
 
 def lower(program: tn.Program) -> poly.Scop:
@@ -46,18 +47,6 @@ def lower(program: tn.Program) -> poly.Scop:
     Raises UnsupportedError for control flow, library calls and walks of two sparse tensors at once.
     """
     return _Lowering(program).scop()
-
-
-@record
-class _Frame:
-    """The dims of one statement and what the program's index variables are in it."""
-
-    dims: list[str]
-    extents: list[Size | poly.Ragged]
-    limits: list[str]
-    ragged: tuple[poly.RaggedDim, ...]
-    walks: tuple[fibre.Walk, ...]
-    values: dict[str, Expr]
 
 
 class _Lowering:
@@ -69,15 +58,14 @@ class _Lowering:
         self.array_names = Names(self.types)
         self.arrays: dict[str, poly.Array] = {}
         self.statements: list[poly.Statement] = []
-        self.hulls: dict[str, None] = {}
-        self.symbols = size_symbols(program)
-        self.alias = dict(_needless_bases(program))
-        self.shared = set(_read_elsewhere(program))
+        self.alias = dict(needless_bases(program))
+        self.shared = set(read_elsewhere(program))
         self.joins = joins_of(program)
-        self.selects = selects_of(program)
+        self.located = {part.tensor: join for join in self.joins.values() for part in join.parts if self._is_a_row(part.tensor)}
         self.streams: dict[str, poly.Stream] = {}
         self.groupings: list[poly.Grouping] = []
         self.joined = Joined(self.types, self.joins, self.streams, self._values)
+        self.frames = Frames(self.types, self.parameters, size_symbols(program), selects_of(program), self.streams, self._expr)
 
     def scop(self) -> poly.Scop:
         for given in self.program.inputs:
@@ -101,7 +89,7 @@ class _Lowering:
                         "split the program around it",
                     )
         facts = [f"{self.parameters.text(f.size)} {'>=' if f.relation == 'nonnegative' else '='} 0" for f in self.program.facts]
-        names = (*self.parameters.sizes, *self.hulls)
+        names = (*self.parameters.sizes, *self.frames.hulls)
         context = " and ".join((*(f"{p} >= 0" for p in names), *facts))
         prefix = f"[{', '.join(names)}] -> "
         return poly.Scop(
@@ -122,16 +110,16 @@ class _Lowering:
         self._declare(name, step.type, "output" if name in self.program.outputs else "temporary")
         masked = bool(step.within) and not step.type.is_sparse
         if masked:  # what is not stored in the pattern is zero
-            whole = self._frame(step.indices, ())
+            whole = self.frames.of(step.indices, ())
             self._add(f"{step.target}_init", whole, name, self._dense_at(whole, step.indices), zero(step.type.dtype), None)
-        frame = self._frame(step.indices, step.within)
+        frame = self.frames.of(step.indices, step.within)
         if not isinstance(step.body, tn.Reduce):
             at = self._at(frame, step.indices, step.type)
             self._add(step.target, frame, name, at, self._expr(frame, step.body, step.type.dtype), None)
             return
         self._reduction(step, step.body, frame, name, masked)
 
-    def _reduction(self, step: tn.Comprehension, reduce: tn.Reduce, frame: _Frame, name: str, masked: bool) -> None:
+    def _reduction(self, step: tn.Comprehension, reduce: tn.Reduce, frame: Frame, name: str, masked: bool) -> None:
         if any(load.array == step.target for load in loads(reduce.body)):
             raise UnsupportedError(
                 f"{step.target} is reduced from its own elements",
@@ -141,7 +129,7 @@ class _Lowering:
         if step.type.is_sparse and self._names_what_is_listed(step, reduce):
             self._by_rows(step, reduce, name)
             return
-        inner = self._frame((*step.indices, *reduce.over), (*step.within, *reduce.within))
+        inner = self.frames.of((*step.indices, *reduce.over), (*step.within, *reduce.within))
         walked = {v for w in inner.walks for v, e in w.coordinates if not isinstance(e, Var)}
         direct = step.type.is_sparse or not walked & {i.name for i in step.indices}
         target = name
@@ -158,7 +146,7 @@ class _Lowering:
         self._add(f"{step.target}_init", frame, target, init_at, identity, None)
         self._add(f"{step.target}_upd", inner, target, upd_at, self._expr(inner, reduce.body, reduce.dtype), reduce.monoid)
         if target != name:
-            last = self._frame(step.indices, step.within)
+            last = self.frames.of(step.indices, step.within)
             read_at = last.walks[0].position if stored else self._dense_at(last, step.indices)
             value = convert(Load(target, read_at, reduce.dtype), step.type.dtype)
             self._add(step.target, last, name, self._at(last, step.indices, step.type), value, None)
@@ -166,7 +154,7 @@ class _Lowering:
     def _names_what_is_listed(self, step: tn.Comprehension, reduce: tn.Reduce) -> bool:
         """True if walks inside the sum bind the dimension that the result's own pattern lists: a product under a mask."""
         mine = owner_within(step.within[0], self.types)
-        form = self._format(mine.tensor)
+        form = self.frames.format(mine.tensor)
         if form.levels[-1].name != "compressed" or not all(x.full for x in form.levels[:-1]):
             return False
         listed = mine.indices[form.order[-1]]
@@ -182,7 +170,7 @@ class _Lowering:
         an element leaves zero there.
         """
         owner = owner_within(step.within[0], self.types).tensor
-        inner = self._frame((*step.indices, *reduce.over), reduce.within)
+        inner = self.frames.of((*step.indices, *reduce.over), reduce.within)
         points = inner, self._dense_at(inner, step.indices), self._expr(inner, reduce.body, reduce.dtype)
         self._through_rows(step, name, step.indices, step.within, points, reduce.monoid, owner in self.program.complete)
 
@@ -192,20 +180,20 @@ class _Lowering:
         name: str,
         indices: tuple[tn.Index, ...],
         within: tuple[tn.Within, ...],
-        points: tuple[_Frame, tuple[Expr, ...], Expr],
+        points: tuple[Frame, tuple[Expr, ...], Expr],
         monoid: str,
         complete: bool,
     ) -> None:
         """`points`, each with a place and a value, add up in dense rows, from which what lies along a pattern is taken."""
         inner, places, value = points
-        dtype, order = value.dtype, self._format(owner_within(within[0], self.types).tensor).order
+        dtype, order = value.dtype, self.frames.format(owner_within(within[0], self.types).tensor).order
         dims = tuple(step.type.pattern.dims.index(d) for d in order) if step.type.pattern is not None else order
         row = self.array_names.fresh(f"{step.target}_row")
         in_row = tuple(indices[d] for d in dims)
         identity = Const(MONOIDS[monoid].identity(dtype), dtype)
         taken = complete and identity == zero(dtype)
         self.arrays[row] = poly.Array(row, dtype, tuple(step.type.shape[d] for d in dims), "temporary", taken)
-        first, last = (self._frame(indices, within) for _ in range(2))
+        first, last = (self.frames.of(indices, within) for _ in range(2))
         if not taken:
             self._add(f"{step.target}_init", first, row, self._dense_at(first, in_row), identity, None)
         self._add(f"{step.target}_upd", inner, row, tuple(places[d] for d in dims), value, monoid)
@@ -215,26 +203,35 @@ class _Lowering:
     def _join(self, step: tn.Join) -> None:
         """A join has no statement: it is what those within it walk."""
         parts = step.parts
-        order = self._format(step.target).order
+        order = self.frames.format(step.target).order
         for part in parts:
-            form = self._format(part.tensor)
+            form = self.frames.format(part.tensor)
             stored = tuple(part.indices[d] for d in form.order)
-            if stored != tuple(step.indices[d].name for d in order) or form.merged != self._format(step.target).merged:
+            if stored != tuple(step.indices[d].name for d in order) or form.merged != self.frames.format(step.target).merged:
                 raise UnsupportedError(
                     f"{part.tensor} is merged in an order or a format that has no merge",
                     f"it is stored as {form.name}; merged are compressed rows below dense dimensions, of one order",
                     f"convert it first: asformat({part.tensor}, ...)",
                 )
-        level = self._format(step.target).merged
+        level = self.frames.format(step.target).merged
+        for workspace in parts:
+            if workspace.tensor in self.located:
+                (walked,) = (p for p in parts if p is not workspace)
+                self._stream(step, poly.Located((walked.tensor, level), workspace.tensor))
+                return
         numbers = {part: n for n, part in enumerate(parts)}
         source = poly.Merge(
             tuple((part.tensor, level) for part in parts), tuple(tuple(numbers[w] for w in clause) for clause in step.clauses)
         )
         self._stream(step, source)
 
-    def _stream(self, step: tn.Join | tn.Scatter, source: poly.Merge | poly.Drain) -> None:
+    def _is_a_row(self, tensor: str) -> bool:
+        """Whether a matrix that the program makes is not stored: it has one row at a time, a workspace."""
+        return tensor not in self.program.assembled and any(isinstance(s, tn.Scatter) and s.base is None and s.target == tensor for s in self.program.body)
+
+    def _stream(self, step: tn.Join | tn.Scatter, source: poly.Merge | poly.Drain | poly.Located) -> None:
         """Declare what walks of the target's pattern read."""
-        name, form = step.target, self._format(step.target)
+        name, form = step.target, self.frames.format(step.target)
         level = form.merged
         rows, (extent, *inner) = prod_of([step.type.shape[d] for d in form.order[:level]]), [step.type.shape[d] for d in form.order[level:]]
         self.streams[name] = poly.Stream(name, level, rows, extent, source, name in self.program.assembled, name in self.program.packed, tuple(inner))
@@ -243,12 +240,14 @@ class _Lowering:
         if isinstance(source, poly.Merge):
             for n in range(len(source.parts)):
                 found += [(f"{name}.at{n}", dt.i64), (f"{name}.has{n}", dt.bool_)]
+        elif isinstance(source, poly.Located):
+            found.append((f"{name}.at0", dt.i64))
         for array, dtype in found:
             self.arrays[array] = poly.Array(array, dtype, along, "stream")
 
     def _sparse_scatter(self, step: tn.Scatter) -> None:
         """Updates of a workspace, whose dimensions lie in the order of the levels."""
-        form = self._format(step.target)
+        form = self.frames.format(step.target)
         if not all(x.full for x in form.levels[:-1]):
             raise UnsupportedError(
                 f"{step.target} is assembled as {form.name}", "only rows below dense dimensions are", "ask for another format: csr or csc"
@@ -261,14 +260,26 @@ class _Lowering:
             return
         extents = tuple(step.type.shape[d] for d in form.order)
         self.arrays[step.target] = poly.Array(step.target, step.type.dtype, extents, "workspace")
-        frame = self._frame(step.indices, step.within)
+        if (join := self.located.get(step.target)) is not None:
+            self._set_where_wanted(step, join)
+        frame = self.frames.of(step.indices, step.within)
         at = tuple(self._expr(frame, step.at[d]) for d in form.order)
         self._add(step.target, frame, step.target, at, self._expr(frame, step.body, step.type.dtype), step.monoid)
-        self._stream(step, poly.Drain(step.target))
+        if join is None:
+            self._stream(step, poly.Drain(step.target))
+
+    def _set_where_wanted(self, step: tn.Scatter, join: tn.Join) -> None:
+        """Set the elements of a row that somebody asks for, before they are updated."""
+        assert step.monoid is not None
+        (walked,) = (p for p in join.parts if p.tensor != step.target)
+        frame = self.frames.of(join.indices, (walked,))
+        order = self.frames.format(step.target).order
+        at = self._dense_at(frame, tuple(join.indices[d] for d in order))
+        self._add(f"{step.target}_init", frame, step.target, at, Const(MONOIDS[step.monoid].identity(step.type.dtype), step.type.dtype), None)
 
     def _regrouped(self, step: tn.Scatter) -> None:
         """Each element goes where the cursor of its group stands, which moves on: groups fill up in the order of the walk."""
-        name, form = step.target, self._format(step.target)
+        name, form = step.target, self.frames.format(step.target)
         outer, inner = form.order
         index = dt.BY_NAME[f"i{form.index_bits}"]
         groups, stored = step.type.shape[outer], symbol(tn.nnz_of(name))
@@ -279,21 +290,21 @@ class _Lowering:
         self.arrays[cursors] = poly.Array(cursors, index, (groups,), "temporary")
         made: list[str] = []
         for stem in (f"{name}_count", name):
-            frame = self._frame(step.indices, step.within)
+            frame = self.frames.of(step.indices, step.within)
             at, coordinate = (self._expr(frame, step.at[outer], dt.i64),), self._expr(frame, step.at[inner], index)
             pushes = ((f"{name}.crd1", coordinate), (f"{name}.val", self._expr(frame, step.body, step.type.dtype)))
             once = coordinate if step.monoid is not None else None
             self._add(stem, frame, cursors, at, Const(1, index), "add", pushes if made else (), groups=name, once=once)
             made.append(self.statements[-1].name)
         owner = owner_within(step.within[0], self.types)
-        walked, places = self._format(owner.tensor), [a.name if isinstance(a, Var) else "" for a in step.at]
+        walked, places = self.frames.format(owner.tensor), [a.name if isinstance(a, Var) else "" for a in step.at]
         ordered = walked.levels[0].full and owner.indices[walked.order[0]] == places[inner]
         extent = step.type.shape[inner]
         self.groupings.append(poly.Grouping(name, groups, extent, owner.tensor, cursors, made[0], made[1], step.monoid, ordered))
 
     def _pushed(self, step: tn.Scatter) -> None:
         """Rows that were counted fill up: each element goes where the cursor of its row stands, which moves on."""
-        name, form = step.target, self._format(step.target)
+        name, form = step.target, self.frames.format(step.target)
         row, column = form.order
         index = dt.BY_NAME[f"i{form.index_bits}"]
         rows, stored = step.type.shape[row], symbol(tn.nnz_of(name))
@@ -306,11 +317,11 @@ class _Lowering:
         cut = row_in_blocks(step, row) if step.within else None  # rows that two dims give have a cursor for each pair, so that both are seen to be free
         lines = (tn.Index(f"{name}_row", rows),) if cut is None else tuple(tn.Index(f"{name}_row{n}", i.extent) for n, i in enumerate(cut))
         self.arrays[cursor] = poly.Array(cursor, dt.i64, tuple(i.extent for i in lines), "temporary")
-        start = self._frame(lines, ())
+        start = self.frames.of(lines, ())
         place = self._dense_at(start, lines)
         whole = place[0] if cut is None else Apply("add", (Apply("mul", (place[0], Const(cast("int", cut[1].extent), dt.i64)), dt.i64), place[1]), dt.i64)
         self._add(f"{name}_cursor", start, cursor, place, convert(Load(f"{name}.pos1", (whole,), index), dt.i64), None)
-        frame = self._frame(step.indices, step.within)
+        frame = self.frames.of(step.indices, step.within)
         places, conditions = zip(*(left_out(a) for a in step.at))
         known = [self._expr(frame, c) for c in conditions if c is not None]
         when = None if not known else reduce(lambda a, c: Apply("and", (a, c), dt.bool_), known)
@@ -331,7 +342,7 @@ class _Lowering:
         indices = tuple(tn.Index(f"{step.target}_d{d}", extent) for d, extent in enumerate(step.type.shape))
         within = (tn.Within(pattern.owner, tuple(indices[pattern.dims.index(d)].name for d in range(len(indices)))),)
         self._declare(step.target, step.type, "output" if step.target in self.program.outputs else "temporary")
-        inner = self._frame(step.indices, step.within)
+        inner = self.frames.of(step.indices, step.within)
         points = inner, tuple(self._expr(inner, a) for a in step.at), self._expr(inner, step.body, step.type.dtype)
         self._through_rows(step, step.target, indices, within, points, step.monoid, False)
 
@@ -346,124 +357,30 @@ class _Lowering:
         self._declare(name, step.type, "output" if name in self.program.outputs else "temporary")
         if self.alias.get(step.base, step.base) != name:
             dims = tuple(tn.Index(f"{step.target}_i{d}", extent) for d, extent in enumerate(step.type.shape))
-            whole = self._frame(dims, ())
+            whole = self.frames.of(dims, ())
             at = self._dense_at(whole, dims)
             base = convert(Load(step.base, at, self.types[step.base].dtype), step.type.dtype)
             self._add(f"{step.target}_base", whole, name, at, base, None)
-        frame = self._frame(step.indices, step.within)
+        frame = self.frames.of(step.indices, step.within)
         at = tuple(self._expr(frame, e) for e in step.at)
         self._add(step.target, frame, name, at, self._expr(frame, step.body, step.type.dtype), step.monoid)
 
-    # --- dims -------------------------------------------------------------------------------------------------------------
+    # --- places -----------------------------------------------------------------------------------------------------------
 
-    def _frame(self, indices: tuple[tn.Index, ...], within: tuple[tn.Within, ...]) -> _Frame:
-        """Dims for `indices`: those that a `within` binds become the dims of its walk, each where its variable stood.
-
-        An index that has only the value 0 is that constant, and no loop.
-        """
-        names = Names({poly.isl_name(s) for s in self.symbols})
-        wanted = self._in_order(tuple(dict.fromkeys(owner_within(w, self.types) for w in within)), indices)
-        plain = [i for i in indices if not any(i.name in w.indices for w in wanted)]
-        dims = {i.name: names.fresh(poly.isl_name(i.name)) for i in plain if i.extent != 1}
-        walks: tuple[fibre.Walk, ...] = ()
-        for within_ in wanted:
-            bound = {v: e for before in walks for v, e in before.coordinates}
-            if within_.tensor in self.selects:
-                walks = (*walks, self._selected(within_, names, {**{n: Var(d, dt.i64) for n, d in dims.items()}, **bound}))
-                continue
-            form, stream = self._format(within_.tensor), self.streams.get(within_.tensor)
-            walks = (*walks, fibre.walk(within_.tensor, form, within_.indices, names, bound, stream))
-        sizes = {poly.isl_name(s) for s in self.symbols}
-        ragged = (dataclasses.replace(r, parents=tuple(p for p in r.parents if p not in sizes)) for w in walks for r in w.ragged)
-        frame = _Frame([], [], [], tuple(ragged), walks, {n: Var(d, dt.i64) for n, d in dims.items()})
-        frame.values.update((i.name, Const(0, dt.i64)) for i in plain if i.extent == 1)
-        for w in walks:
-            frame.values.update(w.coordinates)
-        for index in indices:
-            if index.name in dims:
-                frame.dims.append(dims[index.name])
-                frame.extents.append(index.extent)
-                frame.limits.append(f"0 <= {dims[index.name]} < {self.parameters.text(index.extent)}")
-            for w in walks:
-                self._place(frame, w, index.name)
-        return frame
-
-    def _selected(self, within: tn.Within, names: Names, values: dict[str, Expr]) -> fibre.Walk:
-        """The walk of a selection: dims for what is not known yet, and the coordinate that it gives them."""
-        step = self.selects[within.tensor]
-        *above, last = within.indices
-        dims = tuple((names.fresh(poly.isl_name(v)), v) for v in above if v not in values)
-        here = {**values, **{v: Var(d, dt.i64) for d, v in dims}}
-        if last in values:
-            raise VerifyError(f"{within.tensor} selects {last}, which is known there")
-        frame = _Frame([], [], [], (), (), {i.name: here[v] for i, v in zip(step.indices, above)})
-        coordinate = self._expr(frame, step.at, dt.i64)
-        own = tuple((v, here[v]) for _, v in dims)
-        return fibre.Walk(within.tensor, within.indices, dims, (), (), (*own, (last, coordinate)))
-
-    def _in_order(self, wanted: tuple[tn.Within, ...], indices: tuple[tn.Index, ...]) -> tuple[tn.Within, ...]:
-        """`wanted` in an order in which no walk has to search: what one binds, later ones enter by. The first index leads if it can."""
-        if len(wanted) < 2:
-            return wanted
-        lead = indices[0].name if indices else ""
-
-        def searches(order: tuple[tn.Within, ...]) -> bool:
-            bound: set[str] = set()
-            for w in order:
-                form = self._format(w.tensor)
-                if any(not level.full and w.indices[d] in bound for d, level in zip(form.order, form.levels)):
-                    return True
-                bound.update(w.indices)
-            return False
-
-        choices = [order for order in permutations(wanted) if not searches(order)]
-        if not choices:
-            names = " and ".join(w.tensor for w in wanted)
-            raise UnsupportedError(
-                f"{names} are walked together, and each lists a coordinate that another names",
-                "their formats leave no order in which every coordinate is found without a search",
-                f"convert one of them, for example {wanted[-1].tensor}.tocsc() or .toarray()",
-            )
-        return min(choices, key=lambda order: order[0].indices[self._format(order[0].tensor).order[0]] != lead)
-
-    def _place(self, frame: _Frame, walk: fibre.Walk, variable: str) -> None:
-        """Put the dims of `walk` up to the one for `variable`, those it lies under first."""
-        last = max((p for p, (_, v) in enumerate(walk.dims) if v == variable), default=-1)
-        ragged = {r.dim: r for r in walk.ragged}
-        for dim, stands_for in walk.dims[: last + 1]:
-            if dim in frame.dims:
-                continue
-            for earlier in frame.walks:
-                for below, stands in earlier.dims:
-                    if earlier is not walk and dim in ragged and below in ragged[dim].parents and below not in frame.dims:
-                        self._place(frame, earlier, stands)
-            frame.dims.append(dim)
-            if dim in ragged:
-                self.hulls[ragged[dim].hull] = None
-                frame.extents.append(ragged[dim].fibre)
-                frame.limits.append(f"0 <= {dim} < {ragged[dim].hull}")
-            else:
-                extent = self.types[walk.owner].shape[walk.variables.index(stands_for)]
-                frame.extents.append(extent)
-                frame.limits.append(f"0 <= {dim} < {self.parameters.text(extent)}")
-
-    def _format(self, owner: str) -> Any:
-        return fibre.format_of(owner, self.types[owner])
-
-    def _dense_at(self, frame: _Frame, indices: tuple[tn.Index, ...]) -> tuple[Expr, ...]:
+    def _dense_at(self, frame: Frame, indices: tuple[tn.Index, ...]) -> tuple[Expr, ...]:
         return tuple(frame.values[i.name] for i in indices)
 
-    def _at(self, frame: _Frame, indices: tuple[tn.Index, ...], type_: tn.TensorType) -> tuple[Expr, ...]:
+    def _at(self, frame: Frame, indices: tuple[tn.Index, ...], type_: tn.TensorType) -> tuple[Expr, ...]:
         return frame.walks[0].position if type_.is_sparse else self._dense_at(frame, indices)
 
-    def _outer_position(self, inner: _Frame, outer: _Frame) -> tuple[Expr, ...]:
+    def _outer_position(self, inner: Frame, outer: Frame) -> tuple[Expr, ...]:
         """The position of the comprehension's own walk, in the frame of its reduction."""
         mine = outer.walks[0]
         return next(w.position for w in inner.walks if (w.owner, w.variables) == (mine.owner, mine.variables))
 
     # --- expressions ------------------------------------------------------------------------------------------------------
 
-    def _expr(self, frame: _Frame, body: tn.Body, dtype: dt.DType | None = None) -> Expr:
+    def _expr(self, frame: Frame, body: tn.Body, dtype: dt.DType | None = None) -> Expr:
         """`body` over the dims of `frame`: coordinates for variables, positions for accesses of sparse tensors."""
 
         def change(item: Any) -> Any:
@@ -484,12 +401,12 @@ class _Lowering:
         out = cast("Expr", change(body))
         return out if dtype is None else convert(out, dtype)
 
-    def _stored(self, frame: _Frame, load: Load) -> Expr:
+    def _stored(self, frame: Frame, load: Load) -> Expr:
         wanted = stored_at(load, self.types)
         for walk in frame.walks:
             if wanted is not None and (walk.owner, walk.variables) == (wanted.tensor, wanted.indices):
                 if load.array in self.streams:  # a workspace: its elements are where their coordinates say
-                    values, order = {v: e for w in frame.walks for v, e in w.coordinates}, self._format(load.array).order
+                    values, order = {v: e for w in frame.walks for v, e in w.coordinates}, self.frames.format(load.array).order
                     return Load(load.array, tuple(values[wanted.indices[d]] for d in order), load.dtype)
                 return Load(self._values(load.array), walk.position, load.dtype)
         found = self.joined.part(frame.walks, load)
@@ -523,7 +440,7 @@ class _Lowering:
     def _add(
         self,
         stem: str,
-        frame: _Frame,
+        frame: Frame,
         target: str,
         at: tuple[Expr, ...],
         value: Expr,
@@ -569,7 +486,7 @@ class _Lowering:
     def _extent(self, extent: Size | poly.Ragged) -> str:
         if isinstance(extent, poly.Ragged):
             hull = poly.hull_of(extent.tensor, extent.level)
-            self.hulls[hull] = None
+            self.frames.hulls[hull] = None
             return hull
         return self.parameters.text(extent)
 
@@ -589,52 +506,3 @@ def _prefixed(statement: poly.Statement, prefix: str) -> poly.Statement:
         write=dataclasses.replace(statement.write, text=prefix + statement.write.text),
         reads=tuple(dataclasses.replace(r, text=prefix + r.text) for r in statement.reads),
     )
-
-
-def _steps(program: tn.Program) -> Iterator[tn.Comprehension | tn.Scatter]:
-    return (s for s in program.body if isinstance(s, (tn.Comprehension, tn.Scatter)))
-
-
-def _reads(step: tn.Comprehension | tn.Scatter) -> Iterator[Load]:
-    for root in (step.body, *(step.at if isinstance(step, tn.Scatter) else ())):
-        yield from loads(root)
-
-
-def _needless_bases(program: tn.Program) -> Iterator[tuple[str, str]]:
-    """Bases of scatters that nothing else needs: (base, the scatter's target); their array becomes the target's."""
-    made = {s.target: s for s in _steps(program)}
-    reads = [load.array for s in _steps(program) for load in _reads(s)]
-    bases = [s.base for s in _steps(program) if isinstance(s, tn.Scatter) and s.base is not None]
-    final: dict[str, str] = {}
-    for step in reversed(tuple(_steps(program))):
-        if not isinstance(step, tn.Scatter) or step.base is None or step.base not in made or step.base in program.outputs:
-            continue
-        if step.base in reads or bases.count(step.base) > 1 or made[step.base].type != step.type:
-            continue
-        final[step.base] = final.get(step.target, step.target)
-    yield from final.items()
-
-
-def _read_elsewhere(program: tn.Program) -> Iterator[str]:
-    """Tensors whose elements are wanted outside the point that makes them: outputs, bases, what is read along other indices, and products
-    that meet another one, `silu(x @ a) * (x @ b)`: one nest makes one product, and the last one has the meeting in its nest."""
-    yield from program.outputs
-    products: dict[str, None] = {}
-    for step in _steps(program):
-        own = {i.name for i in step.indices}
-        met = {load.array for load in _reads(step)}
-        yield from [name for name in products if name in met][:-1]
-        if _is_product(step):
-            products[step.target] = None
-        for load in _reads(step):
-            if not all(isinstance(i, Var) and i.name in own for i in load.indices):
-                yield load.array
-        if isinstance(step, tn.Scatter) and step.base is not None:
-            yield step.base
-
-
-def _is_product(step: tn.Comprehension | tn.Scatter) -> bool:
-    """A dense matrix of sums over two others."""
-    if not isinstance(step, tn.Comprehension) or not isinstance(step.body, tn.Reduce) or step.within or step.body.within or len(step.indices) < 2:
-        return False
-    return len({load.array for load in loads(step.body.body) if len(load.indices) > 1}) > 1

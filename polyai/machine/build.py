@@ -24,7 +24,7 @@ MAX_INLINED = 300
 """Instructions that inlining one short function may add to a module."""
 
 
-STRAIGHT = 300
+STRAIGHT = 150
 """Lines from which a function without loops is translated as it stands: it runs once in a call, and its many values, all of them alive
 from call to call, take LLVM longer than loops of that length."""
 
@@ -99,7 +99,7 @@ class Function:
         self._count = 0
         self._known: dict[str, str] = {}
         self._epoch = 0
-        self.loops = False  # whether there is a loop in it
+        self.loops = False  # whether there is a loop in it that may take time
 
     @property
     def lines(self) -> int:

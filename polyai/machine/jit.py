@@ -1,4 +1,4 @@
-"""LLVM IR text to object code. The only file, with `cpu`, that imports llvmlite, and only when something is compiled.
+"""LLVM IR text to object code.
 
 No optimisation pipeline runs: the loops are already vectorised, so stack slots become registers (sroa), the short helpers
 are inlined, and the rest is instruction selection. A long module is compiled in parts, by several threads (see `parts`).
@@ -6,15 +6,15 @@ are inlined, and the rest is instruction selection. A long module is compiled in
 
 from __future__ import annotations
 
-import ctypes
 import threading
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from polyai.errors import VerifyError
 from polyai.machine import parts
 from polyai.machine.cpu import HOST, Target
+from polyai.machine.llvm import Binding, Library, library
 from polyai.machine.load import bundle
 
 Background = Callable[[Callable[[], None], str], threading.Thread]
@@ -25,114 +25,116 @@ OPT = 2
 
 
 @lru_cache(maxsize=1)
-def _llvm() -> Any:
-    """llvmlite, initialised once for this machine's instruction set."""
-    import llvmlite.binding as llvm
-
-    llvm.initialize_native_target()
-    llvm.initialize_native_asmprinter()
-    return llvm
+def _llvm() -> Binding | Library:
+    """LLVM, initialised once for this machine's instruction set."""
+    return library() or Binding()
 
 
 @lru_cache(maxsize=1)
-def _all_targets() -> None:
-    llvm = _llvm()
-    llvm.initialize_all_targets()
-    llvm.initialize_all_asmprinters()
+def _any_target() -> Binding:
+    """LLVM for targets that are not this machine, too."""
+    found = Binding()
+    found.all_targets()
+    return found
 
 
 @lru_cache(maxsize=8)
-def _described(target: Target) -> tuple[str, str]:
-    """Processor and features, as LLVM names them."""
-    llvm = _llvm()
-    cpu, features = target.cpu, target.features
-    if cpu == HOST:
-        cpu = llvm.get_host_cpu_name()
-    else:
-        _all_targets()
-    return cpu, llvm.get_host_cpu_features().flatten() if features == HOST else features
+def _described(target: Target) -> tuple[Binding | Library, str, str]:
+    """LLVM for a target, and processor and features as it names them."""
+    llvm = _llvm() if target.cpu == HOST else _any_target()
+    name, features = llvm.host() if HOST in (target.cpu, target.features) else ("", "")
+    return llvm, name if target.cpu == HOST else target.cpu, features if target.features == HOST else target.features
 
 
-def _machine(target: Target, opt: int = OPT) -> Any:
-    """What LLVM generates code with, at level `opt`; one thread at a time may use it."""
-    llvm = _llvm()
-    cpu, features = _described(target)
-    found = llvm.Target.from_triple(target.triple)
-    return found.create_target_machine(cpu=cpu, features=features, opt=opt, reloc="pic", codemodel="small")
+def _generator(target: Target, opt: int) -> tuple[Binding | Library, Any]:
+    """LLVM, and what it generates code for `target` with, at level `opt`; one thread at a time may use that."""
+    llvm, cpu, features = _described(target)
+    return llvm, llvm.machine(target.triple, cpu, features, opt)
 
 
-def _compiled(ir_text: str, target: Target) -> tuple[Any, Any]:
-    """The parsed and simplified module, in a context of its own, and the machine to emit it with."""
-    llvm, machine = _llvm(), _machine(target, 0 if parts.is_straight(ir_text) else OPT)
-    try:
-        module = llvm.parse_assembly(ir_text, llvm.create_context())
-        module.verify()
-    except RuntimeError as broken:
-        raise VerifyError("the code generator wrote invalid LLVM IR", str(broken)) from None
-    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=1))
-    passes = llvm.create_new_module_pass_manager()
-    passes.add_always_inliner_pass()
-    passes.run(module, builder)
-    functions = llvm.create_new_function_pass_manager()
-    functions.add_sroa_pass()
-    for function in module.functions:
-        if not function.is_declaration:
-            functions.run(function, builder)
-    return module, machine
+def _compiled(ir_text: str, target: Target) -> tuple[Any, Any, Any]:
+    """LLVM, the parsed and simplified module, in a context of its own, and the machine to emit it with."""
+    llvm, machine = _generator(target, 0 if parts.is_straight(ir_text) else OPT)
+    return llvm, llvm.read(ir_text, machine), machine
 
 
-def _emitted(module: Any, machine: Any) -> bytes:
-    """`machine.emit_object(module)`, while other threads do the same with modules of theirs.
+def _emitted(llvm: Binding | Library, module: Any, machine: Any) -> bytes:
+    """Object code, while other threads do the same with modules of theirs."""
+    return llvm.emit(module, machine)
 
-    llvmlite lets one thread into LLVM at a time, because most of its users share one context. LLVM itself asks for no more than
-    a context for each thread (LLVM Programmer's Manual, "Threads and LLVM"), and so does this call: module and machine are its own.
+
+class Generation:
+    """Code generation of modules, by threads beside the one that makes them.
+
+    Reading a module is many short calls, each of which would wait for the interpreter lock in a thread beside others; generating its code is
+    one long call for each part, without that lock. So who has the text reads it (`add`), and `background` threads, as many as the target
+    has further cores, generate what there is; `finish` lends them a hand.
     """
-    from llvmlite.binding import ffi
 
-    emit = getattr(ffi.lib.LLVMPY_TargetMachineEmitToMemory, "_cfn", None)
-    if emit is None:
-        code: bytes = machine.emit_object(module)
-        return code
-    with ffi.OutputString() as message:
-        buffer = emit(machine, module, 1, message)
-        if not buffer:
-            raise VerifyError("LLVM generates no code", str(message))
-    try:
-        return ctypes.string_at(ffi.lib.LLVMPY_GetBufferStart(buffer), ffi.lib.LLVMPY_GetBufferSize(buffer))
-    finally:
-        ffi.lib.LLVMPY_DisposeMemoryBuffer(buffer)
+    def __init__(self, target: Target, background: Background | None = None) -> None:
+        self._target, self._background = target, background
+        self._ready: deque[tuple[int, Any] | None] = deque()
+        self._count = threading.Semaphore(0)  # how many are in it
+        self._threads: list[threading.Thread] = []
+        self._done: dict[int, bytes | Exception] = {}
+        self._modules: list[range] = []
+
+    def add(self, ir_text: str, last: bool = False) -> int:
+        """Begin a module; its number, for `code`. `last`: `finish` comes next, which does a part itself."""
+        begin = self._modules[-1].stop if self._modules else 0
+        texts = parts.split(ir_text)
+        self._modules.append(range(begin, begin + len(texts)))
+        for number, text in enumerate(texts, begin):  # the longest first: its code is generated while the others are read
+            self._put((number, _compiled(text, self._target)))
+            alone = last and number == begin + len(texts) - 1
+            if self._background is not None and len(self._threads) < self._target.cores - 1 and not alone:
+                self._threads.append(self._background(self._work, "polyai-object"))
+        return len(self._modules) - 1
+
+    def finish(self) -> None:
+        """Generate what is left, and wait for the threads. To be called whatever happens: they wait for more till then."""
+        for _ in range(len(self._threads) + 1):
+            self._put(None)
+        self._work()
+        for thread in self._threads:
+            thread.join()
+
+    def code(self, module: int) -> bytes:
+        """The object file of a module; several, as `load.bundle` puts them together, if it was long."""
+        objects = []
+        for number in self._modules[module]:
+            found = self._done[number]
+            if isinstance(found, Exception):
+                raise found
+            objects.append(found)
+        return bundle(objects)
+
+    def _put(self, what: tuple[int, Any] | None) -> None:
+        self._ready.append(what)
+        self._count.release()
+
+    def _work(self) -> None:
+        while self._count.acquire() and (found := self._ready.popleft()) is not None:
+            number, part = found
+            try:
+                self._done[number] = _emitted(*part)
+            except Exception as error:
+                self._done[number] = error
 
 
 def compile_object(ir_text: str, target: Target, background: Background | None = None) -> bytes:
     """The relocatable object file of a module, in the format of the target's system; several, as `load.bundle` puts them
     together, if it is long. `background` starts threads for these: as many as the target has cores."""
-    texts = parts.split(ir_text)
-    done: dict[int, bytes | Exception] = {}
-    left = iter(range(len(texts)))
-    threads = [] if background is None else [background(lambda: _work(left, texts, target, done), "polyai-object") for _ in texts[1 : target.cores]]
-    _work(left, texts, target, done)
-    for thread in threads:
-        thread.join()
-    objects = []
-    for number in range(len(texts)):
-        found = done[number]
-        if isinstance(found, Exception):
-            raise found
-        objects.append(found)
-    return bundle(objects)
-
-
-def _work(left: Iterator[int], texts: tuple[str, ...], target: Target, done: dict[int, bytes | Exception]) -> None:
-    """Compile what is left, one after another."""
-    for number in left:
-        try:
-            done[number] = _emitted(*_compiled(texts[number], target))
-        except Exception as error:
-            done[number] = error
+    generation = Generation(target, background)
+    try:
+        module = generation.add(ir_text, last=True)
+    finally:
+        generation.finish()
+    return generation.code(module)
 
 
 def assembly(ir_text: str, target: Target) -> str:
     """The assembly text of a module, for people to read."""
-    module, machine = _compiled(ir_text, target)
-    text: str = machine.emit_assembly(module)
-    return text
+    llvm, module, machine = _compiled(ir_text, target)
+    text: bytes = llvm.emit(module, machine, assembly=True)
+    return text.decode()

@@ -106,5 +106,5 @@ def _visible(f: Function) -> str:
 
 def _declaration(f: Function) -> str:
     head = f.text[: f.text.index("\n")]
-    head = re.sub(r"^define (internal )?", "declare hidden ", head)
+    head = re.sub(r"^define (internal |hidden )?", "declare hidden ", head)
     return re.sub(r"( #\d+)? \{$", "", head)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from polyai.errors import VerifyError
 from polyai.loop import nodes as lp
-from polyai.machine import abi, copying, memory, parallel
+from polyai.machine import abi, memory, parallel
 from polyai.machine.body import Body
 from polyai.machine.build import RARE
 from polyai.machine.cast import cast
 from polyai.machine.num import Num
 from polyai.machine.values import Value, flat, written
 from polyai.scalar import dtype as dt
+from polyai.term.late import late
+
+if TYPE_CHECKING:
+    from polyai.machine import copying
+else:
+    copying = late("polyai.machine.copying")
 
 
 def stmt(b: Body, s: lp.Stmt) -> None:
@@ -65,7 +71,7 @@ def loop(b: Body, s: lp.For, lower: Num, upper: Num) -> None:
     if s.stretch is not None:
         _stretch(b, s, s.stretch, lower, upper)
         return
-    fn.loops = True
+    fn.loops = fn.loops or s.cost > 0
     body, after, before = fn.label("loop"), fn.label("done"), fn.at
     runs = (lower.ref, upper.ref) in b.ascending
     fn.do(f"br label %{body}" if runs else f"br i1 {lower.lt(upper).ref}, label %{body}, label %{after}")

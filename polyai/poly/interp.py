@@ -13,7 +13,7 @@ import numpy as np
 
 from polyai.errors import IndexOutOfRangeError, VerifyError
 from polyai.poly import tree as st
-from polyai.poly.nodes import Array, Drain, Grouping, Merge, Ragged, Scop, Statement, Stream, isl_name
+from polyai.poly.nodes import Array, Drain, Grouping, Located, Merge, Ragged, Scop, Statement, Stream, isl_name
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import to_numpy
 from polyai.scalar.expr import Apply, Cast, Const, Expr, Load, Var
@@ -52,7 +52,9 @@ class _Machine:
         self._hulls()
         for stream in scop.streams:
             if isinstance(stream.source, Drain):
-                self._drain(stream, stream.source)
+                self._walked(stream, [[(c,) for c in sorted(row)] for row in self._held(stream, stream.source.workspace)])
+            elif isinstance(stream.source, Located):
+                self._located(stream, stream.source)
         self._hulls()
 
     def _hulls(self) -> None:
@@ -82,20 +84,31 @@ class _Machine:
             self.inputs[f"{stream.name}.at{n}"] = np.array([max(at[n], 0) for at in places], np.int64)
             self.inputs[f"{stream.name}.has{n}"] = np.array([at[n] >= 0 for at in places], bool)
 
-    def _drain(self, stream: Stream, source: Drain) -> None:
-        extents = self.arrays[source.workspace].extents
+    def _located(self, stream: Stream, source: Located) -> None:
+        tensor, level = source.part
+        pos, crd = self.inputs[f"{tensor}.pos{level}"], self.inputs[f"{tensor}.crd{level}"]
+        found = [
+            [(int(crd[p]), p - int(pos[row])) for p in range(int(pos[row]), int(pos[row + 1])) if int(crd[p]) in held]
+            for row, held in enumerate(self._held(stream, source.workspace))
+        ]
+        self._walked(stream, [[(c,) for c, _ in row] for row in found])
+        self.inputs[f"{stream.name}.at0"] = np.array([at for row in found for _, at in row], np.int64)
+
+    def _held(self, stream: Stream, workspace: str) -> list[set[int]]:
+        """What each row of a workspace holds once it is updated; where it is only set does not count."""
+        extents = self.arrays[workspace].extents
         rows = [set[int]() for _ in range(evaluate(stream.rows, self.sizes))]
         for s in self.scop.statements:
-            if s.target != source.workspace:
+            if s.target != workspace or (isinstance(stream.source, Located) and s.monoid is None):
                 continue
-            around = [r for r in self.scop.statements if any(d.drains == source.workspace for d in r.ragged)]
+            around = [r for r in self.scop.statements if any(d.drains == workspace for d in r.ragged)]
             at = tuple(self._code(e) for e in s.at)
             for point in self._points(s, {}):
                 env = {**self.constants, **point}
                 *row, column = (int(a(env)) for a in at)
                 place = row[0] if row else int(env[s.dims[0]]) if len(extents) == 1 and around else 0
                 rows[place].add(column)
-        self._walked(stream, [[(c,) for c in sorted(r)] for r in rows])
+        return rows
 
     def _walked(self, stream: Stream, rows: Sequence[Sequence[tuple[int, ...]]]) -> None:
         self.inputs[f"{stream.name}.pos{stream.level}"] = np.cumsum([0, *map(len, rows)])

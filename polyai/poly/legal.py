@@ -18,7 +18,7 @@ from polyai.poly.affine import Parameters, affine
 from polyai.poly.context import domains, parameters, relations
 from polyai.poly.deps import Deps
 from polyai.poly.evident import evidently_legal
-from polyai.poly.nodes import JAM, PARALLEL, VECTOR, Array, Merge, Ragged, RaggedDim, Relation, Scop, Statement, hull_of, isl_name
+from polyai.poly.nodes import JAM, PARALLEL, VECTOR, Array, Drain, Ragged, RaggedDim, Relation, Scop, Statement, hull_of, isl_name
 from polyai.poly.ties import Ties, equal, ties
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Apply, Cast, Expr, Load, Var
@@ -281,7 +281,7 @@ def _is_a_part(scop: Scop, dims: Mapping[str, RaggedDim], load: Load, position: 
     """True if a stream says where in the fibre of one of its parts, below the same indices, the element is."""
     index = load.indices[position]
     stream = scop.stream(index.array.rpartition(".")[0]) if isinstance(index, Load) else None
-    if stream is None or not isinstance(index, Load) or not isinstance(stream.source, Merge) or not isinstance(index.indices[-1], Var):
+    if stream is None or not isinstance(index, Load) or isinstance(stream.source, Drain) or not isinstance(index.indices[-1], Var):
         return False
     number = index.array.rpartition(".at")[2]
     walk = dims.get(index.indices[-1].name)

@@ -22,7 +22,8 @@ Streams: a ragged dim may walk what no array lists: the merge of several fibres,
 coordinate, `J.at0[i, t]` where it is in the fibre of part 0, `J.has0[i, t]` whether it is there. A walk of a stream stays serial.
 
 A workspace, of role "workspace", is an array that notes which elements were updated since it was drained; one that was not
-holds nothing: the first update sets it. A statement that walks a workspace row reads all of that row.
+holds nothing: the first update sets it. A statement that walks a workspace row reads all of that row. One that is only asked for
+elements of a fibre (`Located`) is no list of what it holds: elements of that fibre are set before they are updated.
 
 A grouping puts what one statement walks in the order of groups: a counting statement walks the same first, and between the two
 stand the positions, one group after another. Its array of cursors has one for each group: what was counted so far, then where
@@ -205,6 +206,20 @@ class Drain:
 
 
 @node
+class Located:
+    """The coordinates of a fibre of `part` = (tensor, level) that the row of `workspace` under the same parents holds: the fibre is
+    walked, and each of its coordinates is looked for in the row. The fibre is ordered and holds no coordinate twice."""
+
+    part: tuple[str, int]
+    workspace: str
+
+    @property
+    def parts(self) -> tuple[tuple[str, int], ...]:
+        """What is walked."""
+        return (self.part,)
+
+
+@node
 class Stream:
     """What the ragged dims of `name` walk, `level` levels below the root, one fibre for each of `rows`. `extent` bounds the
     coordinates. `assembled`: positions are known (`J.pos1` is an input), so that arrays may lie along it. `packed`: they are bounds
@@ -215,7 +230,7 @@ class Stream:
     level: int
     rows: Size
     extent: Size
-    source: Merge | Drain
+    source: Merge | Drain | Located
     assembled: bool = False
     packed: bool = False
     inner: tuple[Size, ...] = ()

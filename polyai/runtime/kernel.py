@@ -5,14 +5,20 @@ A kernel that is written down is JSON metadata and object bytes; loading one nee
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from polyai import errors
 from polyai.errors import PolyAIError, VerifyError
-from polyai.loop import nodes as lp
+from polyai.loop.site import Site
 from polyai.machine.abi import SITE
 from polyai.machine.load import Loaded, load
+from polyai.term.late import late
 from polyai.term.node import node
+
+if TYPE_CHECKING:
+    from polyai.loop import nodes as lp
+else:
+    lp = late("polyai.loop.nodes")
 
 
 @node
@@ -31,7 +37,7 @@ class Signature:
 
     name: str
     parameters: tuple[Parameter, ...]
-    sites: tuple[lp.Site, ...] = ()
+    sites: tuple[Site, ...] = ()
     externs: tuple[str, ...] = ()
     parallel: bool = False
 
@@ -52,7 +58,7 @@ class Signature:
             return Signature(
                 str(data["name"]),
                 tuple(Parameter(str(n), str(d), str(r), None if k is None else int(k)) for n, d, r, k in data["parameters"]),
-                tuple(lp.Site(*map(str, site)) for site in data["sites"]),
+                tuple(Site(*map(str, site)) for site in data["sites"]),
                 tuple(map(str, data["externs"])),
                 bool(data["parallel"]),
             )
@@ -93,7 +99,7 @@ class Kernel:
         )
 
 
-def site_error(site: lp.Site, culprit: int) -> PolyAIError:
+def site_error(site: Site, culprit: int) -> PolyAIError:
     """The exception of a failed check, with the offending number filled in."""
     found = getattr(errors, site.error, PolyAIError)
     kind: type[PolyAIError] = found if isinstance(found, type) and issubclass(found, PolyAIError) else PolyAIError

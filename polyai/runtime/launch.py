@@ -19,6 +19,7 @@ from polyai.machine.abi import NEED_ARENA, OK
 from polyai.machine.cpu import cores, host_key
 from polyai.machine.load import ObjectError
 from polyai.options import Options
+from polyai.runtime import native as native_code
 from polyai.runtime.arena import Arena
 from polyai.runtime.bind import address
 from polyai.runtime.blocks import Blocks
@@ -80,6 +81,8 @@ class Runtime:
         self._sessions: dict[int, Session] = {}
         self._kernels: dict[str, Kernel] = {}
         self._begun: set[str] = set()
+        self._parts: dict[str, Any] = {}
+        self._wanted = False  # memory of results that is kept
         renew_after_fork(self)
 
     @property
@@ -87,7 +90,7 @@ class Runtime:
         """The runtime's own machine code."""
         with self._lock:
             if self._native is None:
-                native = Native(self.cache)
+                native = Native(self.cache, self._parts)
                 self._run = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 4)(native["run"])
                 self._ticks = ctypes.PYFUNCTYPE(ctypes.c_int64)(native["ticks"])
                 p, n = ctypes.c_void_p, ctypes.c_int64
@@ -128,8 +131,10 @@ class Runtime:
         results do not wait for the code of that to be compiled."""
         if math.prod(shape) * dtype.itemsize < LEAST:
             return np.empty(shape, dtype)
-        self.keep_results()
-        return np.empty(shape, dtype) if self._blocks is None else self._blocks.empty(shape, dtype)
+        if self._blocks is None:
+            self._wanted = True  # once the kernel has run: it needs the processor
+            return np.empty(shape, dtype)
+        return self._blocks.empty(shape, dtype)
 
     def keep_results(self) -> None:
         """From now on, or from when the code of it is compiled, the memory of large results is kept for later ones."""
@@ -152,9 +157,13 @@ class Runtime:
         return cuts, most
 
     def prepare(self) -> None:
-        """Make the native parts that launches need in another thread, to be ready when a kernel is. Returns at once; failures
-        show up later. LLVM does one thing at a time: what only fast calls need would keep the kernel waiting."""
-        self._in_background("prepare", lambda: self.session(self.threads_for(self.options)))
+        """Make the native parts that launches need, most of it in another thread, to be ready when a kernel is. Failures show up
+        later. What only fast calls need would keep the kernel waiting."""
+        threads = self.threads_for(self.options)
+        if "prepare" not in self._begun and self._native is None:
+            with contextlib.suppress(PolyAIError, OSError):
+                self._parts = native_code.begin(self.cache, ("run", "pool") if threads > 1 else ("run",))
+        self._in_background("prepare", lambda: self.session(threads))
 
     def _in_background(self, name: str, make: Callable[[], object]) -> None:
         """Make something once, in another thread; who needs it and does not find it makes it, and meets what goes wrong."""
@@ -227,6 +236,9 @@ class Runtime:
         args = (ctypes.c_int64 * (len(every) + 1))(*every)
         report = (ctypes.c_int64 * 2)()
         code = self._run(kernel.address, args, session.address, report)
+        if self._wanted:
+            self._wanted = False
+            self.keep_results()
         if code != OK:
             raise self._failure(kernel, code, report[0], report[1])
 

@@ -5,20 +5,50 @@ They are the same for every kernel and hold no address: all that differs comes i
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
-from polyai.machine.cpu import host, host_key
-from polyai.machine.jit import compile_object
+from polyai.machine.cpu import architecture, host, host_key
 from polyai.machine.load import Loaded, ObjectError, load
 from polyai.runtime import arena, blocks, cut_code, dispatch_code, run_code, threads
 from polyai.runtime.cache import Cache
 from polyai.runtime.shared import renew_after_fork
 from polyai.term.digest import digest
+from polyai.term.late import late
+
+if TYPE_CHECKING:
+    from polyai.machine import jit
+else:
+    jit = late("polyai.machine.jit")
+
+
+
+_DEFINES = re.compile(r"define [^@]*@(\w+)")
+
+
+def _as_it_stands(text: str, *names: str) -> str:
+    """`text` with the functions of these names, or all, translated as they stand (see `machine.parts`): what is long and seldom runs, or waits.
+
+        define internal i64 @f(i64 %n) {    ->    define hidden i64 @f(i64 %n) #2 {
+    """
+    if architecture() != "x86_64":
+        return text
+    lines = text.split("\n")
+    for number, line in enumerate(lines):
+        found = _DEFINES.match(line)
+        if found is not None and (not names or found[1] in names):
+            lines[number] = line.replace("define internal ", "define hidden ").removesuffix(" {") + " #2 {"
+    return "\n".join((*lines, "attributes #2 = { optnone noinline nounwind }\n"))
+
 
 PARTS: dict[str, tuple[tuple[str, ...], Callable[[], str]]] = {
-    "pool": (("worker", "parallel", "spin"), threads.text),
-    "run": (("run", "arena_trim", "ticks", "cut"), lambda: arena.text() + run_code.text() + cut_code.text()),
+    "pool": (("worker", "parallel", "spin"), lambda: _as_it_stands(threads.text())),
+    "run": (
+        ("run", "arena_trim", "ticks", "cut"),
+        lambda: _as_it_stands(arena.text() + run_code.text() + cut_code.text(), "arena_grow", "arena_trim", "discard", "cut"),
+    ),
     "blocks": (("block_malloc", "block_calloc", "block_realloc", "block_free", "block_trim"), blocks.text),
     "dispatch": (("dispatch",), dispatch_code.text),
 }
@@ -31,15 +61,33 @@ def _key(source: str) -> tuple[str, str]:
     return f"runtime-{digest(text, host_key())}", text
 
 
-def compiled(name: str, source: str, entries: tuple[str, ...], cache: Cache) -> Loaded:
+def begin(cache: Cache, names: tuple[str, ...]) -> dict[str, jit.Generation]:
+    """Those of these parts that are not in the cache, read: no lock of Python's is needed to finish them."""
+    out = {}
+    for name in names:
+        key, text = _key(PARTS[name][1]())
+        if not cache.holds(key):
+            out[name] = jit.Generation(host())
+            out[name].add(text)
+    return out
+
+
+def compiled(name: str, source: str, entries: tuple[str, ...], cache: Cache, begun: jit.Generation | None = None) -> Loaded:
     """Code of the runtime's own, by its text: from the cache if it is there and usable."""
     key, text = _key(source)
-    entry = cache.get_or_make(key, lambda: ({"name": name}, compile_object(text, host())))
+
+    def made() -> tuple[dict[str, Any], bytes]:
+        if begun is None:
+            return {"name": name}, jit.compile_object(text, host())
+        begun.finish()
+        return {"name": name}, begun.code(0)
+
+    entry = cache.get_or_make(key, made)
     try:
         return load(entry.code, entries)
     except ObjectError:
         cache.forget(key)
-        return load(compile_object(text, host()), entries)
+        return load(jit.compile_object(text, host()), entries)
 
 
 def _part(entry: str) -> str:
@@ -49,8 +97,9 @@ def _part(entry: str) -> str:
 class Native:
     """Addresses by name; a part is loaded when one of its names is first asked for. Whoever runs this code holds this object."""
 
-    def __init__(self, cache: Cache) -> None:
+    def __init__(self, cache: Cache, begun: dict[str, jit.Generation] | None = None) -> None:
         self._cache = cache
+        self._begun = begun or {}
         self._lock = threading.Lock()
         self._parts: list[Loaded] = []
         self._addresses: dict[str, int] = {}
@@ -70,7 +119,7 @@ class Native:
     def _load(self, name: str) -> None:
         part = _part(name)
         entries, text = PARTS[part]
-        loaded = compiled(part, text(), entries, self._cache)
+        loaded = compiled(part, text(), entries, self._cache, self._begun.pop(part, None))
         self._parts.append(loaded)
         self._addresses.update(loaded.addresses)
 

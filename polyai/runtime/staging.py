@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,11 +27,16 @@ from polyai.runtime.bind import address
 from polyai.runtime.kernel import Kernel, Parameter
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import to_numpy
-from polyai.shapes.code import packed, unpacked
 from polyai.shapes.expr import evaluate, symbol
 from polyai.shapes.guard import Guard
 from polyai.tensor import nodes as tn
+from polyai.term.late import late
 from polyai.term.node import node
+
+if TYPE_CHECKING:
+    from polyai.shapes import code
+else:
+    code = late("polyai.shapes.code")
 
 LARGE = 1 << 26
 """Bytes of a result from which on the system is asked whether memory holds it: the question takes as long as filling a megabyte."""
@@ -82,7 +87,7 @@ def described(program: tn.Program, counts: str, fills: str, types: Mapping[str, 
     made = types.get(name)
     rows, bits = 0, 32
     if made is not None and made.format is not None:
-        rows, bits = packed(made.shape[made.format.order[0]]), made.format.index_bits
+        rows, bits = code.packed(made.shape[made.format.order[0]]), made.format.index_bits
     special = {f"{counts}.pos1", f"{fills}.crd1", f"{fills}.val", f"{fills}.end1"}
     shapes: dict[str, Any] = {}
     for output in program.outputs:
@@ -90,10 +95,10 @@ def described(program: tn.Program, counts: str, fills: str, types: Mapping[str, 
             pattern = own[output].pattern
             blocks = () if pattern is None else _blocks(types[pattern.owner])
             if pattern is None:
-                shapes[output] = [packed(s) for s in own[output].shape]
+                shapes[output] = [code.packed(s) for s in own[output].shape]
             else:  # of dense blocks that are stored, all elements
-                shapes[output] = [packed(symbol(tn.nnz_of(pattern.owner))), packed(math.prod(blocks))] if blocks else pattern.owner
-    wanted = [[packed(g.left), g.relation, packed(g.right), g.text, g.why] for g in requires]
+                shapes[output] = [code.packed(symbol(tn.nnz_of(pattern.owner))), code.packed(math.prod(blocks))] if blocks else pattern.owner
+    wanted = [[code.packed(g.left), g.relation, code.packed(g.right), g.text, g.why] for g in requires]
     runs = made is not None and made.format is not None and made.format.name == "spread" and bool(counts)
     return {"requires": wanted, "runs": runs, "of": of, "counts": counts, "fills": fills, "rows": rows, "index_bits": bits, "shapes": shapes, "within": list(within)}
 
@@ -110,8 +115,8 @@ def plan_of(kernel: Kernel) -> Plan | None:
     if data is None:
         return None
     try:
-        numbers = int(data["of"]), str(data["counts"]), str(data["fills"]), unpacked(data["rows"]), int(data["index_bits"])
-        wanted = tuple(Guard(unpacked(a), str(relation), unpacked(b), str(text), str(why)) for a, relation, b, text, why in data["requires"])
+        numbers = int(data["of"]), str(data["counts"]), str(data["fills"]), code.unpacked(data["rows"]), int(data["index_bits"])
+        wanted = tuple(Guard(code.unpacked(a), str(relation), code.unpacked(b), str(text), str(why)) for a, relation, b, text, why in data["requires"])
         return Plan(*numbers, dict(data["shapes"]), tuple(data["within"]), wanted, bool(data["runs"]))
     except (KeyError, TypeError, ValueError) as error:
         raise VerifyError("the metadata of a phase is malformed", repr(error)) from None
@@ -269,7 +274,7 @@ def _room(p: Parameter, plan: Plan, values: Mapping[str, int], arrays: Mapping[s
         if known is None:
             raise VerifyError(f"a phase writes {p.name}, of which its plan says nothing")
         if not isinstance(known, str):
-            shape = tuple(evaluate(unpacked(s), values) for s in known)
+            shape = tuple(evaluate(code.unpacked(s), values) for s in known)
         else:
             shape = arrays[f"{known}.val"].shape if f"{known}.val" in arrays else (values[tn.nnz_of(known)],)
     total = dtype.itemsize

@@ -17,9 +17,8 @@ import math
 import operator
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Union
+from typing import TYPE_CHECKING, Union
 
-from polyai.shapes.bounds import interval
 from polyai.shapes.dim import Dim, by_name
 from polyai.shapes.expr import (
     Atom,
@@ -37,7 +36,13 @@ from polyai.shapes.expr import (
     symbol,
     symbols,
 )  # fmt: skip
-from polyai.shapes.nonlinear import factors
+from polyai.term.late import late
+
+if TYPE_CHECKING:
+    from polyai.shapes import bounds, nonlinear
+else:
+    nonlinear = late("polyai.shapes.nonlinear")
+    bounds = late("polyai.shapes.bounds")
 
 
 class Truth(enum.Enum):
@@ -133,7 +138,7 @@ class Facts:
 
     def interval(self, size: Size) -> tuple[int | None, int | None]:
         """Bounds of `size` from the ranges alone."""
-        return interval(size, self.dims)
+        return bounds.interval(size, self.dims)
 
     def _at_least_zero(self, size: Size) -> Truth:
         if isinstance(size, int):
@@ -152,7 +157,7 @@ class Facts:
         return self._proved[key]
 
     def _prove_nonnegative(self, size: SizeExpr) -> Truth:
-        low, high = interval(size, self.dims)
+        low, high = bounds.interval(size, self.dims)
         if low is not None and low >= 0:
             return YES
         if high is not None and high < 0:
@@ -164,7 +169,7 @@ class Facts:
         shared = _shared_factor(size)
         if shared is not None:
             factor, rest = shared
-            least, _ = interval(factor, self.dims)
+            least, _ = bounds.interval(factor, self.dims)
             answer = self._at_least_zero(rest) if least is not None and least >= 0 else MAYBE
             if answer is YES or (answer is NO and least is not None and least >= 1):
                 return answer
@@ -183,7 +188,7 @@ class Facts:
 
     def _sign_of_factors(self, size: SizeExpr) -> Sign:
         """The signs that the product of the factors of `size` may have."""
-        number, parts = factors(size)
+        number, parts = nonlinear.factors(size)
         signs: Sign = frozenset({(number > 0) - (number < 0)})
         for part, power in parts:
             signs = frozenset(a * b**power for a in signs for b in self._sign(part))
@@ -250,7 +255,7 @@ class Facts:
     def _about(self, monomial: Monomial) -> Iterator[Size]:
         """Inequalities that always hold between a monomial and its parts."""
         whole = SizeExpr(((monomial, 1),))
-        low, high = interval(whole, self.dims)
+        low, high = bounds.interval(whole, self.dims)
         if low is not None:
             yield whole - low
         if high is not None:
@@ -277,8 +282,8 @@ class Facts:
             if at and monomial[at - 1] == atom:
                 continue
             rest = SizeExpr(((monomial[:at] + monomial[at + 1 :], 1),))
-            least, _ = interval(rest, self.dims)
-            low, high = interval(SizeExpr((((atom,), 1),)), self.dims)
+            least, _ = bounds.interval(rest, self.dims)
+            low, high = bounds.interval(SizeExpr((((atom,), 1),)), self.dims)
             if least is None or least < 0:
                 continue
             if low is not None:

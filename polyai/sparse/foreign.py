@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import sys
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +19,13 @@ from numpy.typing import NDArray
 from polyai.errors import SparseStructureError, UnsupportedError
 from polyai.sparse.format import Format, csc, csr, with_fill
 from polyai.sparse.levels.compressed import Compressed
-from polyai.sparse.levels.singleton import Singleton
 from polyai.sparse.storage import Storage
+from polyai.term.late import late
+
+if TYPE_CHECKING:
+    from polyai.sparse.levels import singleton
+else:
+    singleton = late("polyai.sparse.levels.singleton")
 
 Array = NDArray[Any]
 
@@ -30,7 +35,7 @@ def unordered_coo(rank: int, index_bits: int) -> Format:
     """COO that promises nothing: neither order nor that coordinates occur once. Of one dimension, a plain list."""
     if rank == 1:
         return Format("coo", (0,), (Compressed(ordered=False, unique=False),), index_bits)
-    below = (Singleton(ordered=False, unique=False),) * (rank - 1)
+    below = (singleton.Singleton(ordered=False, unique=False),) * (rank - 1)
     return Format("coo", tuple(range(rank)), (Compressed(ordered=False, unique=False), *below), index_bits)
 
 

@@ -19,20 +19,24 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Any, Union, assert_never
+from typing import TYPE_CHECKING, Any, Union, assert_never
 
 from polyai.errors import ShapeError
 from polyai.shapes.expr import Size, floordiv
 from polyai.sparse.level import Level
-from polyai.sparse.levels.banded import Banded
-from polyai.sparse.levels.bitmap import Bitmap
 from polyai.sparse.levels.compressed import Compressed
 from polyai.sparse.levels.dense import Dense
-from polyai.sparse.levels.singleton import Singleton
-from polyai.sparse.levels.slots import Slots
-from polyai.sparse.levels.strip import Strip
-from polyai.sparse.levels.structured import Structured
+from polyai.term.late import late
 from polyai.term.node import node
+
+if TYPE_CHECKING:
+    from polyai.sparse.levels import banded as bands
+    from polyai.sparse.levels import bitmap as bits
+    from polyai.sparse.levels import singleton, slots, strip
+    from polyai.sparse.levels import structured as groups
+else:
+    bands, bits, singleton = late("polyai.sparse.levels.banded"), late("polyai.sparse.levels.bitmap"), late("polyai.sparse.levels.singleton")
+    slots, strip, groups = late("polyai.sparse.levels.slots"), late("polyai.sparse.levels.strip"), late("polyai.sparse.levels.structured")
 
 
 @node
@@ -251,12 +255,12 @@ def bsr(rows: int, columns: int, index_bits: int = 32) -> Format:
 
 def dia(index_bits: int = 32) -> Format:
     """Diagonals j - i = const: their offsets listed in any order, their elements by column."""
-    return Format("dia", (0, 1), (Slots(ordered=False), Strip()), index_bits, (Shift(1), Whole()))
+    return Format("dia", (0, 1), (slots.Slots(ordered=False), strip.Strip()), index_bits, (Shift(1), Whole()))
 
 
 def ell(index_bits: int = 32) -> Format:
     """Rows dense, each with the same number of slots for its columns; empty slots have column -1."""
-    return Format("ell", (0, 1), (Dense(), Slots()), index_bits)
+    return Format("ell", (0, 1), (Dense(), slots.Slots()), index_bits)
 
 
 def structured(n: int, m: int, index_bits: int = 8) -> Format:
@@ -268,27 +272,27 @@ def structured(n: int, m: int, index_bits: int = 8) -> Format:
         raise ShapeError(f"{n}:{m} sparsity", "of m neighbours n are stored, 0 < n <= m", "write structured(2, 4)")
     if m > 1 << (index_bits - 1):
         raise ShapeError(f"{n}:{m} sparsity with indices of {index_bits} bits", f"places run to {m - 1}", "give more index_bits")
-    return Format(f"{n}:{m}", (0, 1), (Dense(), Structured(n, m)), index_bits)
+    return Format(f"{n}:{m}", (0, 1), (Dense(), groups.Structured(n, m)), index_bits)
 
 
 def banded(below: int, above: int) -> Format:
     """Rows dense, each with its columns from `below` before the diagonal to `above` after it."""
-    return Format("banded", (0, 1), (Dense(), Banded(below, above)))
+    return Format("banded", (0, 1), (Dense(), bands.Banded(below, above)))
 
 
 def bitmap(index_bits: int = 32) -> Format:
     """Rows dense, and a flag for each column of each."""
-    return Format("bitmap", (0, 1), (Dense(), Bitmap()), index_bits)
+    return Format("bitmap", (0, 1), (Dense(), bits.Bitmap()), index_bits)
 
 
 def coo(rank: int = 2, index_bits: int = 32) -> Format:
     """One compressed level whose coordinates repeat, singletons below it; coordinates in lexicographic order."""
-    return Format("coo", tuple(range(rank)), (Compressed(unique=rank == 1), *(Singleton() for _ in range(rank - 1))), index_bits)
+    return Format("coo", tuple(range(rank)), (Compressed(unique=rank == 1), *(singleton.Singleton() for _ in range(rank - 1))), index_bits)
 
 
 def select(rank: int = 2) -> Format:
     """One coordinate of the last dimension below each combination of the others, which no array lists: it is computed."""
-    return Format("select", tuple(range(rank)), (*(Dense() for _ in range(rank - 1)), Singleton()))
+    return Format("select", tuple(range(rank)), (*(Dense() for _ in range(rank - 1)), singleton.Singleton()))
 
 
 def dcsr(index_bits: int = 32) -> Format:
@@ -301,7 +305,7 @@ def csl(rank: int, index_bits: int = 32, order: Sequence[int] | None = None) -> 
 
     Where fibres are short it is faster than a tree (Nisa, Li, Sukumaran-Rajam, Vuduc, Sadayappan, IPDPS 2019).
     """
-    inner = (Compressed(unique=False), *(Singleton() for _ in range(rank - 2))) if rank > 2 else (Compressed(),) * (rank - 1)
+    inner = (Compressed(unique=False), *(singleton.Singleton() for _ in range(rank - 2))) if rank > 2 else (Compressed(),) * (rank - 1)
     return Format("csl", tuple(range(rank) if order is None else order), (Compressed(), *inner), index_bits)
 
 
@@ -314,3 +318,16 @@ def rows(rank: int, index_bits: int = 32, order: Sequence[int] | None = None) ->
 def csf(rank: int, index_bits: int = 32, order: Sequence[int] | None = None) -> Format:
     """Every dimension compressed: a tree of fibres. `order`: the dimension of each level, outermost first."""
     return Format("csf", tuple(range(rank) if order is None else order), tuple(Compressed() for _ in range(rank)), index_bits)
+
+
+def checks_its_order(format: Format | None) -> bool:
+    """Whether kernels check, fibre by fibre, that the coordinates of this format ascend strictly."""
+    if format is None or len(format.levels) < 2:
+        return False
+    first, second, *rest = format.levels
+    return first.full and second.name == "compressed" and all(level.full for level in rest)
+
+
+def merges_in_order(format: Format | None) -> bool:
+    """Whether merges check, as they walk this format, that its coordinates ascend strictly."""
+    return checks_its_order(format) or (format is not None and format.rank > 2 and format.merged == 1)

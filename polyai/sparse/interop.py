@@ -22,23 +22,29 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polyai.errors import SparseStructureError, UnsupportedError
 from polyai.scalar.dtype import DType, from_numpy
-from polyai.sparse import pack
 from polyai.sparse.fitting import arrays_fit, bad, coords_of, fibres_fit, in_range
 from polyai.sparse.foreign import adopt, is_foreign, unordered_coo
 from polyai.sparse.format import Format, bsr, csc, csr, dia, rows, with_fill
-from polyai.sparse.interp import walk
-from polyai.sparse.listed import as_csr
-from polyai.sparse.lists import as_lists
 from polyai.sparse.owned import Owned
 from polyai.sparse.storage import Storage
-from polyai.sparse.verify import arrays_are_complete, coordinates_are_in_range, fibres_tile_their_level
+from polyai.term.late import late
+
+if TYPE_CHECKING:
+    from polyai.sparse import interp, lists, pack, verify
+    from polyai.sparse import listed as kinds
+else:
+    pack = late("polyai.sparse.pack")
+    kinds = late("polyai.sparse.listed")
+    lists = late("polyai.sparse.lists")
+    verify = late("polyai.sparse.verify")
+    interp = late("polyai.sparse.interp")
 
 Array = NDArray[Any]
 
@@ -156,7 +162,7 @@ def _described(value: Any) -> Described | None:
     if own is not None:
         counts = own.positions()
         if not _complete(own, counts):  # the last position of each level may have been changed in place
-            arrays_are_complete(own)
+            verify.arrays_are_complete(own)
         nnz, lengths = counts[-1] // own.format.fill, tuple(own.lengths().items())
         return Described(own.format, own.shape, _dtype(own.values.dtype), nnz, False, "storage", "storage", value, lengths)
     if not _is_scipy(value):
@@ -215,7 +221,7 @@ def _as_lists(value: Any, order: tuple[int, ...]) -> Storage:
     else:
         coords, values = pack.unpack(own)
         coords = tuple(c.astype(f"i{own.format.index_bits // 8}") for c in coords)
-    return as_lists(tuple(map(int, value.shape)), coords, values, order)
+    return lists.as_lists(tuple(map(int, value.shape)), coords, values, order)
 
 
 def arrays_of(value: Any, described: Described) -> dict[str, Array]:
@@ -290,7 +296,7 @@ def to_scipy(storage: Storage) -> Any:
             return result(kind, storage.shape, {**storage.arrays, "val": values})
     if not storage.shape:
         raise UnsupportedError("a sparse array without dimensions", "SciPy has none", "use .toarray()")
-    stored = walk(storage.format, storage.shape, storage.arrays)
+    stored = interp.walk(storage.format, storage.shape, storage.arrays)
     listed = {f"crd{d}": c for d, c in enumerate(stored.coordinates)}
     return result("coo", storage.shape, {**listed, "val": storage.values.reshape(-1)[stored.positions]})
 
@@ -327,7 +333,7 @@ def in_a_layout(value: Any) -> Any:
         return value
     if value.ndim != 2:
         raise UnsupportedError(f"a {origin} array with {value.ndim} dimensions", "only matrices convert to CSR", "pass value.tocoo()")
-    return as_csr(value)
+    return kinds.as_csr(value)
 
 
 def _index_arrays(value: Any) -> tuple[Array, ...]:
@@ -344,7 +350,7 @@ def validate(value: Any) -> int:
     """
     own = held_storage(value)
     if own is not None:
-        arrays_are_complete(own)
+        verify.arrays_are_complete(own)
         return own.positions()[-1]
     value = in_a_layout(value)
     return arrays_fit(value, value.format)
@@ -356,9 +362,9 @@ def validate_fully(value: Any) -> int:
         return value.nnz
     own = held_storage(value)
     if own is not None:
-        arrays_are_complete(own)
-        fibres_tile_their_level(own)
-        coordinates_are_in_range(own)
+        verify.arrays_are_complete(own)
+        verify.fibres_tile_their_level(own)
+        verify.coordinates_are_in_range(own)
         return own.positions()[-1]
     value = in_a_layout(value)
     kind = value.format

@@ -9,6 +9,7 @@ import numpy as np
 
 from polyai.errors import UnsupportedError
 from polyai.sparse.owned import Owned
+from polyai.sparse.stands import LaidOut
 from polyai.term.node import node
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ class Choice:
 
 
 @final
-class Prepared:
+class Prepared(LaidOut):
     """What `polyai.prepare` returns: an argument of compiled functions in place of the matrix, with the same results.
 
     It owns read-only copies of the arrays, so that a later change of the original does not reach it and kernels need not
@@ -101,8 +102,8 @@ class Prepared:
 
     def __init__(self, matrix: Owned, layout: Layout, choice: Choice) -> None:
         self.matrix, self.layout, self.choice = matrix, layout, choice
-        self.code = (layout.kind, layout.numbers, tuple(name for name, _ in layout.arrays))
-        self.key = sys.intern(repr(self.code))
+        self.code: tuple[Any, ...] = (layout.kind, layout.numbers, tuple(name for name, _ in layout.arrays))
+        self.key: str = sys.intern(repr(self.code))
         self.arrays: tuple[Any, ...] = (matrix, *(array for _, array in layout.arrays))
 
     @property

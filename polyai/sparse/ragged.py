@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from polyai.errors import DTypeError, ShapeError, SparseStructureError
 from polyai.sparse.owned import Owned, frozen, pieces, runs
+from polyai.sparse.stands import Batch
 
 Array = NDArray[Any]
 
@@ -139,7 +140,7 @@ class Offsets:
 
 
 @final
-class Ragged:
+class Ragged(Batch):
     """A batch of rows of different lengths, an argument and a result of compiled functions. `values` holds the rows one after
     another, shape (elements, ...); `offsets` where each begins. Made by `ragged` and `ragged_from_padded`."""
 

@@ -14,6 +14,7 @@ from polyai.errors import SparseStructureError
 from polyai.sparse import interop, interp, pack
 from polyai.sparse.format import Format, shared, with_fill
 from polyai.sparse.show import show
+from polyai.sparse.stands import Checked
 from polyai.sparse.storage import Storage
 from polyai.sparse.verify import verify
 
@@ -38,7 +39,7 @@ def _names(levels: int) -> tuple[str, ...]:
 
 
 @final
-class SparseArray:
+class SparseArray(Checked):
     """A sparse array of any rank in any format, as an argument of compiled functions.
 
     `arrays` by suffix: "pos1", "crd1" of the levels that have them, and "val". Arrays that are contiguous, aligned and in

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from polyai.errors import DTypeError
 from polyai.scalar import dtype as dt
@@ -10,7 +11,12 @@ from polyai.scalar.expr import Apply, Cast, Const, Load, Var
 from polyai.scalar.ops import MONOIDS, OPS, result_type
 from polyai.tensor.nodes import Body, Comprehension, Reduce, Scatter, Select, Spread, Step, TensorType
 from polyai.tensor.scope import Scope, roots_of
-from polyai.tensor.show import show_body
+from polyai.term.late import late
+
+if TYPE_CHECKING:
+    from polyai.tensor import show
+else:
+    show = late("polyai.tensor.show")
 
 
 def dtypes_agree_with_the_table(step: Step, scope: Scope) -> Iterator[str]:
@@ -26,7 +32,7 @@ def dtypes_agree_with_the_table(step: Step, scope: Scope) -> Iterator[str]:
     if isinstance(step, (Scatter, Select, Spread)):
         for at in step.at if isinstance(step, Scatter) else roots_of(step):
             if not at.dtype.is_integer:
-                yield f"place {show_body(at)} is {at.dtype}, not an integer"
+                yield f"place {show.show_body(at)} is {at.dtype}, not an integer"
         if isinstance(step, Scatter) and step.monoid is not None and step.monoid not in MONOIDS:
             yield f"{step.monoid} is not a monoid"
         if isinstance(step, Scatter) and step.grouped and (step.base is not None or len(step.within) != 1 or {a.name for a in step.at if isinstance(a, Var)} != {i.name for i in step.indices}):
@@ -42,10 +48,10 @@ def _dtypes(body: Body, known: dict[str, TensorType]) -> Iterator[str]:
                 yield f"variable {name} is {dtype}, not i64"
         case Load(array, indices, dtype):
             if dtype != known[array].dtype:
-                yield f"{show_body(body)} is read as {dtype}, {array} holds {known[array].dtype}"
+                yield f"{show.show_body(body)} is read as {dtype}, {array} holds {known[array].dtype}"
             for index in indices:
                 if not index.dtype.is_integer:
-                    yield f"index {show_body(index)} is {index.dtype}, not an integer"
+                    yield f"index {show.show_body(index)} is {index.dtype}, not an integer"
                 yield from _dtypes(index, known)
         case Cast(arg):
             yield from _dtypes(arg, known)
@@ -73,13 +79,13 @@ def _operation(body: Apply) -> Iterator[str]:
     try:
         result = result_type(body.op, *given)
     except DTypeError as problem:
-        yield f"{show_body(body)}: {problem.what}"
+        yield f"{show.show_body(body)}: {problem.what}"
         return
     if result != body.dtype:
-        yield f"{show_body(body)} is {result} by the table, the node says {body.dtype}"
+        yield f"{show.show_body(body)} is {result} by the table, the node says {body.dtype}"
     wanted = given[1:] if body.op == "where" else given
     target = body.dtype if entry.operands == "result" or body.op == "where" else wanted[0]
     if entry.operands != "each" or body.op == "where":
         for dtype in wanted:
             if dtype != target:
-                yield f"{show_body(body)}: operands are {', '.join(map(str, given))}; {target} is expected"
+                yield f"{show.show_body(body)}: operands are {', '.join(map(str, given))}; {target} is expected"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from polyai.errors import VerifyError
 from polyai.scalar import dtype as dt
@@ -34,9 +35,14 @@ from polyai.tensor.nodes import (
     types_of,
 )
 from polyai.tensor.scope import Check, Scope, defined_by, loads_of, regions_of, roots_of
-from polyai.tensor.show import show_body, show_step
 from polyai.tensor.tree import each
 from polyai.tensor.typed import dtypes_agree_with_the_table
+from polyai.term.late import late
+
+if TYPE_CHECKING:
+    from polyai.tensor import show
+else:
+    show = late("polyai.tensor.show")
 
 
 def verify(program: Program, region_sizes: frozenset[str] = frozenset()) -> None:
@@ -47,7 +53,7 @@ def verify(program: Program, region_sizes: frozenset[str] = frozenset()) -> None
     for number, step in enumerate(program.body):
         for check in CHECKS:
             for problem in check(step, scope):
-                _broken(program, f"step {number}, {', '.join(targets_of(step))}", check.__name__, f"{problem}\n       {show_step(step)}")
+                _broken(program, f"step {number}, {', '.join(targets_of(step))}", check.__name__, f"{problem}\n       {show.show_step(step)}")
         scope.define(step)
         scope.indices.update(indices_of(step))
         for region in regions_of(step):
@@ -172,7 +178,7 @@ def ranks_match(step: Step, scope: Scope) -> Iterator[str]:
     known = scope.visible(step)
     for load in loads_of(step):
         if len(load.indices) != known[load.array].rank:
-            yield f"{show_body(load)}: {load.array} has rank {known[load.array].rank}"
+            yield f"{show.show_body(load)}: {load.array} has rank {known[load.array].rank}"
     match step:
         case Comprehension():
             shape = tuple(i.extent for i in step.indices)
@@ -274,7 +280,7 @@ def joins_are_of_patterns_only(step: Step, scope: Scope) -> Iterator[str]:
     """A join or a selection holds no values to read."""
     for load in loads_of(step):
         if load.array in scope.without_values:
-            yield f"{show_body(load)} reads the pattern {load.array}, which holds no values"
+            yield f"{show.show_body(load)} reads the pattern {load.array}, which holds no values"
 
 
 def _owned(within: Within, scope: Scope) -> Within:
@@ -360,7 +366,7 @@ def sparse_reads_are_within_their_pattern(step: Step, scope: Scope) -> Iterator[
         inside |= {part for w in inside for part in parts_within(w, scope.joins)}
         for node in each(root):
             if isinstance(node, Load) and scope.visible(step)[node.array].is_sparse and stored_at(node, scope.visible(step)) not in inside:
-                yield f"{show_body(node)} is read where it may not be stored"
+                yield f"{show.show_body(node)} is read where it may not be stored"
 
 
 CANONICAL: tuple[Check, ...] = (a_reduction_stands_only_at_the_top, sparse_reads_are_within_their_pattern)
@@ -377,7 +383,7 @@ def _canonical_steps(program: Program) -> None:
     for number, step in enumerate(program.body):
         for check in CANONICAL:
             for problem in check(step, scope):
-                _broken(program, f"step {number}, {', '.join(targets_of(step))}", check.__name__, f"{problem}\n       {show_step(step)}")
+                _broken(program, f"step {number}, {', '.join(targets_of(step))}", check.__name__, f"{problem}\n       {show.show_step(step)}")
         scope.define(step)
         for region in regions_of(step):
             _canonical_steps(region)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from polyai.api import variant_of
+from polyai.engine import variant_of
 from polyai.frontend.trace import ArrayOut, Traced, trace
 from polyai.options import current, options
 from polyai.sparse.interp import walk

@@ -11,6 +11,7 @@ import struct
 import subprocess
 import sys
 
+import llvmlite.binding as llvm
 import numpy as np
 import pytest
 
@@ -175,7 +176,7 @@ def test_loading_needs_no_compiler() -> None:
 
 
 def test_the_host_is_described_as_llvm_sees_it() -> None:
-    features = jit._llvm().get_host_cpu_features()
+    features = llvm.get_host_cpu_features()
     assert HOST.fma == bool(features.get("fma", HOST.fma))
     assert HOST.vector_bits >= 128 and HOST.cores >= 1 and HOST.lanes(32) * 32 == HOST.vector_bits
     assert re.fullmatch(r"[0-9a-f]{32}", cpu.host_key()) and cpu.host_key() == cpu.host_key()

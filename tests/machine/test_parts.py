@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 import threading
 from collections.abc import Callable
@@ -53,8 +54,10 @@ def test_results_and_code_do_not_depend_on_threads(monkeypatch: pytest.MonkeyPat
     old = jit.compile_object
 
     def compiled(text: str, target: cpu.Target, background: jit.Background | None = None) -> bytes:
-        codes.append((old(text, target, background), old(text, target)))
-        return codes[-1][0]
+        made = old(text, target, background)
+        if background is not None:  # a kernel, not the runtime's own code
+            codes.append((made, old(text, target)))
+        return made
 
     monkeypatch.setattr(pipeline.jit, "compile_object", compiled)
     rng = np.random.default_rng(0)
@@ -67,6 +70,28 @@ def test_results_and_code_do_not_depend_on_threads(monkeypatch: pytest.MonkeyPat
         e = np.exp(h - h.max(axis=-1, keepdims=True))
         np.testing.assert_allclose(got, e / e.sum(axis=-1, keepdims=True), rtol=1e-11)
     assert codes and all(a == b and a.startswith(load.SEVERAL) for a, b in codes)
+
+
+@pytest.mark.parametrize("threads", [True, False])
+def test_modules_share_threads(threads: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "LEAST", 1)
+    _, text = text_of_spmm()
+    short = f'target triple = "{HOST.triple}"\ndefine i64 @f() {{\n  ret i64 7\n}}\n'
+    generation = jit.Generation(HOST, beside if threads else None)
+    numbers = [generation.add(t) for t in (text, short, text)]
+    generation.finish()
+    assert [generation.code(n) for n in numbers] == [jit.compile_object(t, HOST) for t in (text, short, text)]
+
+
+def test_threads_end_after_a_broken_module() -> None:
+    before = threading.active_count()
+    good = f'target triple = "{HOST.triple}"\ndefine i64 @f() {{\n  ret i64 7\n}}\n'
+    generation = jit.Generation(dataclasses.replace(HOST, cores=4), beside)
+    generation.add(good)
+    with pytest.raises(VerifyError, match="invalid LLVM IR"):
+        generation.add(good.replace("i64 7", "i32 7"))
+    generation.finish()
+    assert generation.code(0) and threading.active_count() == before
 
 
 def test_the_linker_of_other_systems_takes_parts(monkeypatch: pytest.MonkeyPatch) -> None:

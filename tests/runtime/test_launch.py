@@ -208,7 +208,8 @@ def test_native_parts_are_compiled_once_for_a_machine(tmp_path):
 
 @pytest.mark.parametrize("part", native.PARTS)
 def test_native_parts_compile_for_aarch64(part, monkeypatch):
-    monkeypatch.setattr(threads, "architecture", lambda: "aarch64")
+    for module in (threads, native):
+        monkeypatch.setattr(module, "architecture", lambda: "aarch64")
     text = native.PARTS[part][1]()
     target = Target("aarch64-unknown-linux-gnu", cpu="generic", features="")
     code = compile_object(f'target triple = "{target.triple}"\n{text}', target)

@@ -47,10 +47,11 @@ def joins(program: Program) -> list[str]:
         (lambda a, b, c: 2 * a - 3 * b + abs(c), 1),
         (lambda a, b, c: (a - b) * (a - b + c), 1),
         (lambda a, b, c: a * b * c, 1),
-        (lambda a, b, c: a * b + c, 2),  # an intersection in a union has no name by its parts
+        (lambda a, b, c: a * b + c, 2),  # two merges are faster
+        (lambda a, b, c: (a + b) * np.arange(6.0) + c, 1),
         (lambda a, b, c: a + b + c + a.T.T, 1),
     ],
-    ids=["sum", "sum times", "scaled", "products of sums", "product", "product plus", "again"],
+    ids=["sum", "sum times", "scaled", "products of sums", "product", "product plus", "weighted", "again"],
 )
 def test_how_many_merges_are_left(fn: Fn, count: int) -> None:
     assert len(joins(merged(fn))) == count

@@ -61,8 +61,9 @@ def bind(kernel: Kernel) -> Kernel:
     """`kernel` with names for values that are shared or do not change in a loop."""
     numbers: dict[Hashable, int] = {}
     uses: Counter[int] = Counter()
-    _Binder(kernel, numbers, uses, emitting=False).run()
-    body = _Binder(kernel, numbers, uses, emitting=True).run()
+    written_by: dict[int, list[str]] = {}
+    _Binder(kernel, numbers, uses, written_by, emitting=False).run()
+    body = _Binder(kernel, numbers, uses, written_by, emitting=True).run()
     return dataclasses.replace(kernel, body=body)
 
 
@@ -77,7 +78,8 @@ class _Version:
 class _Binder:
     """One walk. The first counts uses by number, the second emits."""
 
-    def __init__(self, kernel: Kernel, numbers: dict[Hashable, int], uses: Counter[int], *, emitting: bool) -> None:
+    def __init__(self, kernel: Kernel, numbers: dict[Hashable, int], uses: Counter[int], written_by: dict[int, list[str]], *, emitting: bool) -> None:
+        self.written_by = written_by  # by id of a statement of the kernel, for both walks
         self.kernel, self.numbers, self.uses, self.emitting = kernel, numbers, uses, emitting
         self.levels = Levels(kernel)
         self.values: dict[str, int] = {}  # numbers of names
@@ -133,7 +135,7 @@ class _Binder:
             case For():
                 self._for(stmt)
             case While(condition, body):
-                changed = sorted(written(body))
+                changed = self._written(body)
                 self.levels.push(loop=True)
                 for name in changed:
                     self._write(name)
@@ -147,7 +149,7 @@ class _Binder:
                 test = self.expr(condition)
                 taken = self._branch(then)
                 other = None if orelse is None else self._branch(orelse)
-                for name in sorted(written(stmt)):
+                for name in self._written(stmt):
                     self._write(name)
                 self._emit(If(test, taken, other))
 
@@ -155,7 +157,7 @@ class _Binder:
         self.levels.push()
         self.stmt(stmt)
         out = self.levels.pop()
-        for name in sorted(written(stmt)):
+        for name in self._written(stmt):
             self._write(name)
         self._emit(out)
 
@@ -169,7 +171,7 @@ class _Binder:
 
     def _for(self, loop: For) -> None:
         lower, upper = self.expr(loop.lower), self.expr(loop.upper)
-        changed = sorted(written(loop.body))
+        changed = self._written(loop.body)
         self.levels.push(loop=True, parallel=loop.kind is Kind.PARALLEL)
         self.levels.define(loop.var)
         self.values[loop.var] = self._fresh()
@@ -218,6 +220,12 @@ class _Binder:
     def _write(self, array: str) -> None:
         self.versions[array] = _Version(self._tick(), self.levels.depth)
 
+    def _written(self, stmt: Stmt) -> list[str]:
+        found = self.written_by.get(id(stmt))
+        if found is None:
+            found = self.written_by[id(stmt)] = sorted(written(stmt))
+        return found
+
     def _tick(self) -> int:
         self.ticks += 1
         return self.ticks
@@ -264,9 +272,11 @@ class _Binder:
         elif kind is Const:
             level, number = 0, self.numbers.setdefault((Const, repr(expr.value), expr.dtype.name), len(self.numbers))  # type: ignore[union-attr]
         else:
-            below = tuple(self.number(e) for e in operands(expr))
-            level = max((self.levels_of[id(e)] for e in operands(expr)), default=0)
-            number = self.numbers.setdefault(self._key(expr, below), len(self.numbers))
+            below, level = [], 0
+            for e in operands(expr):
+                below.append(self.number(e))
+                level = max(level, self.levels_of[id(e)])
+            number = self.numbers.setdefault(self._key(expr, tuple(below)), len(self.numbers))
             level = self._where(expr, level, number)
         self.number_of[id(expr)] = number
         self.levels_of[id(expr)] = level

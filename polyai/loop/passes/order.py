@@ -8,9 +8,11 @@ from polyai.loop.nodes import Kernel
 from polyai.loop.passes.ahead import ahead
 from polyai.loop.passes.bind import bind
 from polyai.loop.passes.flatten import flatten
+from polyai.loop.passes.gathered import gathered
 from polyai.loop.passes.interleave import interleave
 from polyai.loop.passes.jam import jam
 from polyai.loop.passes.owners import owners
+from polyai.loop.passes.pieces import pieces
 from polyai.loop.passes.prefetch import prefetch, unhinted
 from polyai.loop.passes.privatize import privatize
 from polyai.loop.passes.promote import promote
@@ -22,6 +24,7 @@ from polyai.loop.passes.simplify import prune, simplify
 from polyai.loop.passes.spare import spare
 from polyai.loop.passes.staged import staged
 from polyai.loop.passes.stretch import stretch
+from polyai.loop.passes.twins import twins
 from polyai.loop.passes.unmask import unmask
 from polyai.loop.passes.vectorize import vectorize
 
@@ -39,17 +42,21 @@ def passes(
 ) -> tuple[tuple[str, Pass], ...]:
     """Names and passes. `notes` collects what could not be done; `sizes` are typical values of size parameters; `near`: index arrays
     whose fibres name what others named shortly before; `lists`: the index arrays of lists of elements; `refit`: more versions of tiles."""
+    known = dict(sizes or {})
     return (
         ("simplify", simplify),
         ("quotients", quotients),
         ("spare", spare),
-        ("stretch", lambda kernel: stretch(kernel, sizes or {})),
-        ("staged", lambda kernel: staged(kernel, sizes or {})),
+        ("gathered", lambda kernel: gathered(kernel, known)),
+        ("stretch", lambda kernel: stretch(kernel, known)),
+        ("staged", lambda kernel: staged(kernel, known)),
+        ("twins", lambda kernel: twins(kernel, known, registers)),
         ("flatten", flatten),
-        ("unhinted", lambda kernel: unhinted(kernel, sizes or {})),
-        ("privatize", lambda kernel: privatize(kernel, sizes or {})),
-        ("owners", lambda kernel: owners(kernel, sizes or {}, lists)),
-        ("runs", lambda kernel: runs(kernel, sizes or {}, lists)),
+        ("unhinted", lambda kernel: unhinted(kernel, known)),
+        ("pieces", lambda kernel: pieces(kernel, known)),
+        ("privatize", lambda kernel: privatize(kernel, known)),
+        ("owners", lambda kernel: owners(kernel, known, lists)),
+        ("runs", lambda kernel: runs(kernel, known, lists)),
         ("bind", bind),
         ("promote", promote),
         ("jam", lambda kernel: jam(kernel, notes, refit)),
@@ -59,7 +66,7 @@ def passes(
         ("unmask", unmask),
         ("prune", prune),
         ("reuse", reuse),
-        ("prefetch", lambda kernel: prefetch(kernel, sizes or {}, near)),
+        ("prefetch", lambda kernel: prefetch(kernel, known, near)),
         ("ahead", ahead),
     )
 

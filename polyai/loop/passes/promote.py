@@ -9,8 +9,9 @@ Before::                                       After::
                                                      T_at = T_at + w[q, r] * V[q, e]
                                                    T[r, e] = T_at
 
-Only for buffers of one thread, one element of which the loop touches, always the same one. Where the loop does not run, nothing is
-touched. Assumes nothing.
+Only for buffers, one element of which the loop touches, always the same one: those of one thread, and in loops in lanes, which only add up
+in registers, those of the kernel, too. Where the loop does not run, nothing is touched.
+Assumes that no other iteration of a parallel loop touches an element that one writes; the scheduler proved it.
 """
 
 from __future__ import annotations
@@ -19,20 +20,19 @@ import dataclasses
 from collections.abc import Sequence
 
 from polyai.loop import build as b
-from polyai.loop.nodes import Alloc, Block, For, If, Kernel, Kind, Let, Load, LoopExpr, MaskedLoad, Space, Stmt, Store
+from polyai.loop.nodes import Alloc, Block, Check, For, If, Kernel, Kind, Let, Load, LoopExpr, MaskedLoad, Space, Stmt, Store
 from polyai.loop.passes.depend import depends
 from polyai.loop.walks import all_exprs, all_stmts, expressions, map_operands, map_stmt, supply
-from polyai.scalar.dtype import DType
 from polyai.term.names import Names
 
 
 def promote(kernel: Kernel) -> Kernel:
     """`kernel` with such elements in registers."""
-    buffers = {s.name: s.dtype for s in all_stmts(kernel.body) if isinstance(s, Alloc) and s.space is Space.THREAD}
+    buffers = {s.name: s for s in all_stmts(kernel.body) if isinstance(s, Alloc) and s.space is not Space.REGISTER}
     return dataclasses.replace(kernel, body=_stmt(kernel.body, buffers, supply(kernel))) if buffers else kernel
 
 
-def _stmt(s: Stmt, buffers: dict[str, DType], names: Names) -> Stmt:
+def _stmt(s: Stmt, buffers: dict[str, Alloc], names: Names) -> Stmt:
     match s:
         case Block(stmts):
             return Block(tuple(_stmt(x, buffers, names) for x in stmts))
@@ -44,21 +44,22 @@ def _stmt(s: Stmt, buffers: dict[str, DType], names: Names) -> Stmt:
             return s
 
 
-def _loop(loop: For, buffers: dict[str, DType], names: Names) -> Stmt:
+def _loop(loop: For, buffers: dict[str, Alloc], names: Names) -> Stmt:
     inside = [s for s in all_stmts(loop.body) if not isinstance(s, Block)]
-    if loop.kind is not Kind.SERIAL or not all(isinstance(s, (Let, Store)) for s in inside):
+    lanes = loop.kind is Kind.VECTOR
+    if not (lanes or loop.kind is Kind.SERIAL) or not all(isinstance(s, (Let, Store)) or (lanes and isinstance(s, Check)) for s in inside):
         return loop
     own = {loop.var, *(s.name for s in inside if isinstance(s, Let))}
     before: list[Stmt] = []
     after: list[Stmt] = []
     body = loop.body
-    for array in dict.fromkeys(s.array for s in inside if isinstance(s, Store) and s.array in buffers):
+    for array in dict.fromkeys(s.array for s in inside if isinstance(s, Store) and s.array in buffers and (lanes or buffers[s.array].space is Space.THREAD)):
         at = _only_place(array, inside)
         if at is None or any(depends(i, own) for i in at):
             continue
-        register = names.fresh(f"{array}_at")
-        before += [Alloc(register, buffers[array], (), Space.REGISTER), Store(register, (), b.load(array, at, buffers[array]))]
-        after.append(Store(array, at, Load(register, (), buffers[array])))
+        register, dtype = names.fresh(f"{array}_at"), buffers[array].dtype
+        before += [Alloc(register, dtype, (), Space.REGISTER), Store(register, (), b.load(array, at, dtype))]
+        after.append(Store(array, at, Load(register, (), dtype)))
         body = _moved(body, array, register)
     if not before:
         return loop

@@ -49,6 +49,7 @@ from polyai.loop.nodes import (
     While,
 )
 from polyai.loop.passes.stretch import value as typical
+from polyai.loop.passes.twins import group
 from polyai.loop.walks import all_exprs, all_stmts, arrays_of, expressions, map_operands, supply, written
 from polyai.term.names import Names
 
@@ -99,14 +100,15 @@ def _parallel(loop: For, names: Names, sizes: Mapping[str, int]) -> For:
         return loop
     block = names.fresh(f"{loop.var}_block")
     row = b.sub(b.var(loop.var), b.var(block))
-    upper = b.smallest(b.add(b.var(block), b.const(ROWS)), loop.upper)
-    body: list[Stmt] = [dataclasses.replace(s, extents=(b.const(ROWS), *s.extents)) for s in allocs if s.name in buffers]
+    rows = ROWS // (alike := group(loop.weight, sizes)) * alike
+    upper = b.smallest(b.add(b.var(block), b.const(rows)), loop.upper)
+    body: list[Stmt] = [dataclasses.replace(s, extents=(b.const(rows), *s.extents)) for s in allocs if s.name in buffers]
     for stage in stages:
         used = {name for s in stage for name in _names(s)}
         mine = [s for s in allocs if s.name not in buffers and s.name in used]
         steps_of = (_placed(s, buffers, row) for s in stage)
         body.append(For(loop.var, b.var(block), upper, Block((*mine, *known, *steps_of))))
-    return dataclasses.replace(loop, var=block, step=ROWS, body=Block(tuple(body)))
+    return dataclasses.replace(loop, var=block, step=rows, body=Block(tuple(body)))
 
 
 def _pays(loop: For, sizes: Mapping[str, int]) -> bool:

@@ -69,6 +69,8 @@ from polyai.term.node import node
 _CHEAP = frozenset(
     ["neg", "abs", "square", "add", "sub", "mul", "max", "min", "eq", "ne", "lt", "le", "gt", "ge", "and", "or", "xor", "not", "where", "bitand", "bitor", "bitxor", "shl", "shr", "floor", "ceil", "trunc"]
 )
+_QUICK = frozenset(("add", "and", "or", "bitand", "bitor", "bitxor"))
+"""What takes one cycle for integers and truth values: a chain of it does not wait, so few copies keep a machine busy."""
 _COPIES = 8
 _LONE = 4
 """Lanes of a loop that reduces what it gathers: its elements are read one by one and packed."""
@@ -161,7 +163,7 @@ def _plan(loop: For, levels: Levels, bits: int, registers: int, sizes: Mapping[s
             loaded.add(s.name)
     lanes = _lanes(types, bits)
     if reduced:
-        copies = 1 if checked or heavy else 4
+        copies = 1 if checked or heavy else 2 if all(op in _QUICK and kind.kind in "biu" for _, op, kind in reduced) else 4
         lanes = min(lanes, _LONE) if gathers else lanes
         copies = max(1, min(copies, _power(registers * 3 // 4 // len(reduced))))
     elif inner:

@@ -7,7 +7,8 @@
     T_upd[i,j,t]         T[i,j] add= T_part[t,i,j]
 
 for lists whose elements may meet in the result (COO in any order, trees of fibres that do not start with the mode that is
-kept), and for sums of all elements. Where few rows have long fibres, the level of the fibres is cut: a piece walks what it has of each row. Done where the copies are small beside the work. How many pieces there are depends on
+kept), and for sums of all elements. Where few rows have long fibres, the level of the fibres is cut: a piece walks
+what it has of each row, in lanes where nothing else runs in them. Done where the copies are small beside the work. How many pieces there are depends on
 likely sizes, never on the number of threads: a result is the same on any machine. Assumes that the monoid may be
 reassociated, as all of the table may.
 """
@@ -59,7 +60,7 @@ def _level_of(f: Facts) -> int | None:
     rows = top if top.parents else below[0] if below and below[0].parents == (top.dim,) else None
     if rows is None or any(d in f.serial for d in rows.parents) or any(rows.dim in variables_in(e) for e in f.statement.at):
         return None
-    if any(d not in rows.parents and d != f.vector for d in f.free) or rows.dim == f.vector:
+    if any(d not in rows.parents and d != f.vector for d in f.free):
         return None
     return rows.level if math.prod(f.trip(d) for d in rows.parents) < FEW else None
 
@@ -73,6 +74,8 @@ def _pieces_of(f: Facts, scop: Scop, hints: Mapping[str, int]) -> tuple[int, int
         return 0, None
     if any(load.array == s.target for root in (s.value, *s.at) for load in loads_in(root)):
         return 0, None
+    if any(_is_made_along_fibres(scop.array(r.array)) for r in s.reads):
+        return 0, None  # its elements are counted from where their fibre begins, those of a piece from where it does
     level = _level_of(f)
     if level is None:
         return 0, None
@@ -88,6 +91,10 @@ def _pieces_of(f: Facts, scop: Scop, hints: Mapping[str, int]) -> tuple[int, int
     if not known or work < WORTHWHILE:
         return 0, None
     return level, next((n for n in PIECES if n * elements * SHARE <= work), None)
+
+
+def _is_made_along_fibres(array: Array) -> bool:
+    return array.role != "input" and any(isinstance(e, Ragged) for e in array.extents)
 
 
 class _Pieces:

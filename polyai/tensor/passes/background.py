@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from polyai.errors import UnsupportedError
 from polyai.scalar import dtype as dt
@@ -61,9 +61,14 @@ from polyai.tensor.nodes import (
     types_of,
 )
 from polyai.tensor.passes.restrict import restricted
-from polyai.tensor.show import show_body
 from polyai.tensor.support import needed, support, zero_rule
+from polyai.term.late import late
 from polyai.term.names import Names
+
+if TYPE_CHECKING:
+    from polyai.tensor import show
+else:
+    show = late("polyai.tensor.show")
 
 Types = Mapping[str, TensorType]
 
@@ -123,7 +128,7 @@ class _Background:
                 at = stored_at(load, self.types)
                 if at is None:
                     raise UnsupportedError(
-                        f"{show_body(load)} reads the sparse tensor {load.array} at computed coordinates",
+                        f"{show.show_body(load)} reads the sparse tensor {load.array} at computed coordinates",
                         "a sparse tensor can be indexed by distinct index variables (also transposed), not along a diagonal, "
                         "at an offset or by a gather",
                         f"convert it to dense first: {load.array}.toarray()",

@@ -57,9 +57,10 @@ class Counting:
         """Whether somebody wants the values of a pattern."""
         raise NotImplementedError
 
-    def _bound(self, name: str) -> tuple[Comprehension, ...]:
-        """How much each row of a pattern can store: the points that touch it, or what is stored of the operands that are joined."""
-        step = self.made[name]
+    def _bound(self, name: str, by: str = "") -> tuple[Comprehension, ...]:
+        """How much each row of a pattern can store: the points that touch it, or what is stored of the operands that are joined.
+        `by`: the scatter whose points tell how much work there is, of a pattern that holds no more than these touch."""
+        step = self.made[by or name]
         row, *columns = self._rows_of(name)
         if isinstance(step, Scatter):
             assert step.type.format is not None

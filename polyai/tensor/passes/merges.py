@@ -5,19 +5,22 @@
     K = join A | B | C;  Y[i, j within K] = (A[i, j] + B[i, j]) - C[i, j]
 
 A union may take the place of its name in a clause, if what lies along it is zero where no part is stored: its body is read there
-too. An intersection may where it is a clause by itself, since all that is left lies in it. Proves legality: bodies have no effects.
+too. An intersection may where it is a clause by itself, since all that is left lies in it; `A & B | C` could be told as
+`(A | C) & (B | C)`, but two merges were faster (decision 12). Proves legality: bodies have no effects.
 Merges of more than MOST parts are left apart: each loop of theirs would ask every part whether it is exhausted.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from typing import assert_never
 
-from polyai.scalar.expr import Const, Load, Var
-from polyai.tensor.bodies import joins_of, least_clauses, loads, map_regions, reads_of, reduces, rename, replace_loads, zero
+from polyai.scalar.expr import Load, Var
+from polyai.tensor.bodies import joins_of, least_clauses, loads, map_regions, reads_of, reduces, rename, replace_loads
 from polyai.tensor.nodes import Body, Comprehension, Join, Program, Step, TensorType, Within, types_of
 from polyai.tensor.passes import fold
+from polyai.tensor.support import Both, Either, Everywhere, Nowhere, Stored, Support, support
 from polyai.tensor.tree import renamed_withins
 
 MOST = 3
@@ -59,7 +62,7 @@ def _merged(program: Program, outer: Join, inner: Join) -> Program | None:
     clauses = _clauses(outer, inner)
     if clauses is None or len({w for clause in clauses for w in clause}) > MOST:
         return None
-    if not _alone(outer, inner) and not all(_is_zero_outside(s.body, inner, types_of(program)) for s in along.values()):
+    if not _alone(outer, inner) and not all(_is_zero_outside(s, inner, types_of(program)) for s in along.values()):
         return None
     body: list[Step] = []
     for step in program.body:
@@ -114,16 +117,28 @@ def _clauses(outer: Join, inner: Join) -> tuple[tuple[Within, ...], ...] | None:
     return (*least, *((*least[0], w) for w in read))  # what decides nothing is still read
 
 
-def _is_zero_outside(body: Body, join: Join, types: Mapping[str, TensorType]) -> bool:
-    """Whether a body is zero, whatever else it reads, where no part of the merge is stored."""
-    parts = {w.tensor for w in join.parts}
+def _is_zero_outside(step: Comprehension, join: Join, types: Mapping[str, TensorType]) -> bool:
+    """Whether a step is structurally zero, whatever else it reads, where some clause of the merge has no part that is stored."""
+    names = {i.name: own.name for i, own in zip(join.indices, step.indices)}
+    where = support(step.body, types)
+    return not any(_is_left(where, frozenset(renamed_withins(clause, names))) for clause in join.clauses)
 
-    def absent(load: Load) -> Body:
-        pattern = types[load.array].pattern
-        return zero(load.dtype) if pattern is not None and pattern.owner in parts else load
 
-    left = fold.fold_body(replace_loads(body, absent))
-    return isinstance(left, Const) and not left.value
+def _is_left(where: Support, gone: Collection[Within]) -> bool:
+    """Whether some point of a support has none of `gone` stored, as far as their names tell."""
+    match where:
+        case Everywhere():
+            return True
+        case Nowhere():
+            return False
+        case Stored(within):
+            return within not in gone
+        case Both(parts):
+            return all(_is_left(p, gone) for p in parts)
+        case Either(parts):
+            return any(_is_left(p, gone) for p in parts)
+        case _:
+            assert_never(where)
 
 
 def _read(body: Body, along: Mapping[str, Comprehension]) -> Body:

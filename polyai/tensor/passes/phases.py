@@ -16,8 +16,15 @@ a row of A @ B adds up. Rows are then filled one after another, within room that
 
 Each phase is a program of its own. Between two of them the caller reads how much `J.pos1` ends with, and makes room. A phase
 computes again what is cheap; what is not is handed on as an output of the first phase that needs it. A join is assembled only
-if something is stored along it: within a sum it is merged where it stands. Proves legality: a phase holds what its outputs
-depend on, in program order.
+if something is stored along it: within a sum it is merged where it stands.
+
+A product of which only an intersection with another pattern is read, `M * (A @ B)`, is not stored either (see `located`): one
+kernel fills the intersection from a row of the product.
+
+    bound J:  J.pos1[p: n + 1] i64 = as many points as A @ B adds up
+    fill J:   C[i, j] f64 += A[i, k] * B[k, j] ...;  J = join M(i, j) & C(i, j);  D[i, j within J(i, j)] = M[i, j] * C[i, j]
+
+Proves legality: a phase holds what its outputs depend on, in program order.
 """
 
 from __future__ import annotations
@@ -65,7 +72,7 @@ from polyai.tensor.nodes import (
     targets_of,
     types_of,
 )
-from polyai.tensor.passes import selections, walks
+from polyai.tensor.passes import located, selections, walks
 from polyai.tensor.passes.counting import Counting, along_blocks, skeleton
 from polyai.term.node import node
 
@@ -86,8 +93,9 @@ class Phase:
     requires: tuple[Guard, ...] = ()
 
 
-HOW = ("packed", "counted", "again")
-"""How patterns are assembled: within bounds, by counting first, or not at all, since they were assembled before."""
+HOW = ("packed", "kept", "counted", "again")
+"""How patterns are assembled: within bounds, so also those that need not be stored, by counting first, or not at all, since they were
+assembled before."""
 
 
 def run(program: Program, *, how: str = "packed") -> tuple[Phase, ...]:
@@ -137,7 +145,8 @@ class _Cut(Counting):
         self.types, self.names = {**types_of(program), **self.arrays}, names_of(program)
         self.lists = {step.target: step for step in program.body if isinstance(step, Listing)}
         self.aliases: dict[str, str] = {}
-        self.assembled = [name for name in made if self._is_assembled(name)]
+        self.located = located.rows(program) if how == "packed" else {}
+        self.assembled = [name for name in made if name not in self.located and self._is_assembled(name)]
 
     def phases(self) -> tuple[Phase, ...]:
         first = self._phases(frozenset())
@@ -196,9 +205,9 @@ class _Cut(Counting):
                 values = self._values(step)
                 self._add(out, [values.target], ready, shared, done, more=[values], filling=name)
                 continue
-            packed = self.how == "packed" and self._has_row_loop(name)
+            packed = self.how in ("packed", "kept") and self._has_row_loop(name)
             if packed:
-                bounds = self._bound(name)
+                bounds = self._bound(name, next((row for row, join in self.located.items() if join == name), ""))
                 self._add(out, [bounds[-1].target], ready, shared, done, more=bounds, bounding=name)
             elif self.how != "again":
                 counted = self._count(name)
@@ -379,7 +388,7 @@ class _Cut(Counting):
                 continue
             if counting in names and isinstance(step, Scatter):
                 step = _occupancy(step)
-            elif owns_a_pattern(step) and not names & done and counting not in names and not (names & set(self.assembled)) and isinstance(step, Scatter):
+            elif owns_a_pattern(step) and not names & (done | self.located.keys() | set(self.assembled)) and counting not in names and isinstance(step, Scatter):
                 raise UnsupportedError(f"{step.target} is made sparse and never assembled", "report this program")
             kept.append(step)
             wanted |= reads_of(step)
@@ -414,8 +423,8 @@ class _Cut(Counting):
                 elif walks and along.isdisjoint(targets_of(step)):
                     gone.update(targets_of(step))
             if owns_a_pattern(step):
-                if computable and isinstance(step, Select):
-                    known.add(step.target)
+                if computable and (isinstance(step, Select) or (isinstance(step, Scatter) and self.located.get(step.target) == name)):
+                    known.update(targets_of(step))
                 continue
             if isinstance(step, (Cond, While)):  # the others ran before
                 continue
