@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any
 from polyai.term.collector import paused
 
 with paused():  # nearly all modules: the collector would walk what they hold again and again, a third of the time
-    importlib.import_module("polyai.decorator")
-del paused
+    for _name in ("polyai.decorator", "polyai.surface"):
+        importlib.import_module(_name)
+del paused, _name
 
 from polyai import errors as errors
+from polyai import surface as _surface
 from polyai.api import Function as Function
 from polyai.api import policy as policy
 from polyai.decorator import jit as jit
@@ -75,7 +77,7 @@ if not TYPE_CHECKING:  # checkers read the imports above, and so find names that
         if name in _LATE:
             found = getattr(importlib.import_module(f"polyai.{_LATE[name]}"), name)
         elif name in _functions.HOMES:
-            found = importlib.import_module("polyai.surface").operator(name)
+            found = _surface.operator(name)
         else:
             raise AttributeError(f"module 'polyai' has no attribute {name!r}")
         globals()[name] = found

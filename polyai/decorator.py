@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from polyai.api import Function
+from polyai.errors import TraceError
 from polyai.frontend.declare import argument_names
 from polyai.frontend.spec import Relation
 from polyai.term.late import late
@@ -49,6 +50,8 @@ def jit(
     """
     if fn is None:
         return functools.partial(jit, name=name, static=static, dynamic=dynamic, where=where, policy=policy, constant=constant)
+    if not callable(fn):
+        raise TraceError(f"jit of {fn!r}", f"it is a {type(fn).__name__}, no function", "write jit(lambda A, x: A @ x), or @jit above a function")
     if inspect.ismethod(fn) and not isinstance(fn.__self__, type):  # its object is an argument like others
         first = {"static": _behind(static), "constant": _behind(constant)}
         return jit(fn.__func__, name=name, dynamic=dynamic, where=where, policy=policy, **first).__get__(fn.__self__)

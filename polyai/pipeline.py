@@ -245,6 +245,7 @@ def compile_kernels(
 ) -> tuple[Kernel, ...]:
     """Compile a program and hand its code to the runtime: its one kernel under `key`, later phases under keys that follow from it."""
     build = compile_program(program, sizes, options, target_for(options), verify=options.verify, how=how)
+    found = any(isinstance(s.source, pl.Located) for part in build.parts for scop in part.scops for s in scop.streams)
     out = []
     for number, part in reversed(list(enumerate(build.parts))):  # the first comes last: whoever finds it finds all
         parallel = any(isinstance(n, lp.For) and n.kind is lp.Kind.PARALLEL for n in walk(part.loops.body))
@@ -252,7 +253,7 @@ def compile_kernels(
             "library": [[sizes_expr.show(e) for e in product] for product in library.products(part.program)],
             "least_work": library.least_work(build.target.vector_bits),
             "aliases": dict(part.aliases),
-            "located": how == "packed" and bool(located.rows(build.program)),
+            "located": found,
         }
         if part.phase is not None:
             types = {**tn.types_of(build.program), **tn.types_of(part.phase.program)}

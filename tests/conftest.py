@@ -15,7 +15,7 @@ _CACHE = pytest.StashKey[str]()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--fuzz", type=int, default=0, metavar="N", help="also try N more malformed inputs in tests/test_bad_input.py")
+    parser.addoption("--fuzz", type=int, default=0, metavar="N", help="also try N more random inputs in the tests that make some: test_bad_input, test_scipy_programs")
     parser.addoption("--sparse-full", action="store_true", help="run every combination of formats of tests/sparse_suite: about half an hour")
     parser.addoption("--update-golden", action="store_true", help="write tests/golden from what the compiler makes now")
 

@@ -6,7 +6,7 @@ from outside that is used in a region becomes one of its arguments.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -122,6 +122,9 @@ class Tracer:
         self.captured: dict[int, tuple[Array, Any]] = {}
         self.rows: Mapping[str, tuple[int, ...]] = {}  # captured sparse arrays that are converted to CSR, or to slices in an order
         self.types: dict[str, tn.TensorType] = {}
+        self.along: dict[str, Array | Callable[[], Array]] = {}  # dense vectors that lie along a pattern, by name: as sparse arrays
+        self.data_of: dict[int, tuple[Array, Array]] = {}  # by id: the data of a sparse array, and that array
+        self.copies: dict[int, Array] = {}  # by id: what `copy` gave
         self.needs_unique: dict[str, None] = {}
         self.merged: dict[str, None] = {}
         self.copied: dict[str, str] = {}  # by pattern made: the one whose rows it copies in order

@@ -13,6 +13,7 @@ from polyai.frontend.sizes import SizeValue
 from polyai.frontend.spec import as_dtype
 from polyai.frontend.term import Term, apply, convert, logical_or_bits, number, power
 from polyai.scalar import dtype as dt
+from polyai.scalar import ops
 from polyai.scalar.dtype import DType
 from polyai.shapes import expr as sx
 from polyai.shapes.expr import Size
@@ -221,6 +222,25 @@ def _rounded(x: Term, decimals: int) -> Term:
 def round(x: Any, decimals: int = 0) -> Any:
     """Rounded half to even, to `decimals` places."""
     return pointwise("round", lambda a: _rounded(a, decimals), x)
+
+
+def rint(x: Any) -> Any:
+    """Rounded half to even, as floats: those that NumPy takes for integers of that width."""
+    return pointwise("round", lambda a: _rounded(_as_floats(a), 0), x)
+
+
+def fabs(x: Any) -> Any:
+    """The absolute value, as floats."""
+    return pointwise("abs", lambda a: apply("abs", _as_floats(a)), x)
+
+
+def float_power(x1: Any, x2: Any) -> Any:
+    """x1 ** x2 in double precision."""
+    return pow(*(pointwise("astype", lambda a: convert(a, dt.c128 if a.dtype.is_complex else dt.f64), x) for x in (x1, x2)))
+
+
+def _as_floats(x: Term) -> Term:
+    return x if x.dtype.is_float or x.dtype.is_complex else convert(x, ops.result_type("sqrt", x.dtype))
 
 
 def astype(x: Any, dtype: Any, copy: bool = True) -> Any:

@@ -15,7 +15,7 @@ from polyai.frontend import notation, picking, selecting
 from polyai.frontend.core import Array, dense, find_tracer, normalized_axis, to_size
 from polyai.frontend.elementwise import where
 from polyai.frontend.keys import is_full, select, wrapped
-from polyai.frontend.pointwise import broadcast, places
+from polyai.frontend.pointwise import along, broadcast, places, pointwise_stored
 from polyai.frontend.shaping import given
 from polyai.frontend.term import Term, convert, number
 from polyai.scalar import dtype as dt
@@ -37,7 +37,10 @@ def getitem(a: Array, key: Any) -> Any:
         return picking.getitem(a, parts)
     selection = select(a, parts)
     indices = a.tracer.indices(selection.extents)
-    return a.tracer.emit("index", indices, a.tracer.read(a, [p(indices) for p in selection.places]))
+    out = a.tracer.emit("index", indices, a.tracer.read(a, [p(indices) for p in selection.places]))
+    if a.rank == 1 and isinstance(parts[0], Array) and parts[0].name in a.tracer.along:
+        a.tracer.along[out.name] = lambda: pointwise_stored("index", lambda k: a.tracer.read(a, (convert(k, dt.i64),)), along(parts[0]))
+    return out
 
 
 class At:

@@ -9,6 +9,7 @@ from typing import Any
 from polyai.errors import ShapeError, UnsupportedError
 from polyai.frontend.assembling import blocks
 from polyai.frontend.core import Array, Tracer, dense, find_tracer, index_term, normalized_axis, to_size
+from polyai.frontend.elementwise import astype
 from polyai.frontend.pointwise import broadcast_sizes
 from polyai.frontend.shaping import given, reshape
 from polyai.frontend.sizes import SizeValue
@@ -86,33 +87,40 @@ def stack(arrays: Any, axis: Any = 0) -> Any:
     return tracer.emit("stack", indices, value, strong=True)
 
 
-def hstack(arrays: Any) -> Any:
-    """Arrays joined along axis 1, vectors along axis 0."""
+def hstack(arrays: Any, format: str | None = None, dtype: Any = None) -> Any:
+    """Arrays joined along axis 1, vectors along axis 0. `format` ("csr" or "csc") and `dtype`: those of the result, if given."""
     _, parts = _operands(arrays, "hstack")
     parts = [reshape(a, 1) if not a.rank else a for a in parts]
-    return concat(parts, 0 if parts[0].rank == 1 else 1)
+    return _as_asked(concat(parts, 0 if parts[0].rank == 1 else 1), format, dtype)
 
 
-def vstack(arrays: Any) -> Any:
-    """Arrays joined along axis 0; vectors become rows."""
+def vstack(arrays: Any, format: str | None = None, dtype: Any = None) -> Any:
+    """Arrays joined along axis 0; vectors become rows. `format` ("csr" or "csc") and `dtype`: those of the result, if given."""
     tracer, parts = _operands(arrays, "vstack")
     rows = [reshape(a, (1, tracer.sizes.value(a.extents[0]) if a.rank else 1)) if a.rank < 2 else a for a in parts]
-    return concat(rows, 0)
+    return _as_asked(concat(rows, 0), format, dtype)
 
 
-def block_array(rows: Any) -> Any:
-    """A sparse matrix from rows of blocks, sparse matrices of matching heights and widths; None stores nothing.
+def block_array(rows: Any, format: str | None = None, dtype: Any = None) -> Any:
+    """A sparse matrix from rows of blocks, sparse matrices of matching heights and widths; None stores nothing. `format` ("csr" or
+    "csc") and `dtype`: those of the result, if given.
 
     Raises ShapeError where sizes do not match, UnsupportedError for dense blocks.
     """
     tracer = find_tracer(tuple(a for row in rows for a in row if a is not None), "block_array")
-    return blocks(tracer, "block_array", [[None if a is None else tracer.array(a) for a in row] for row in rows])
+    out = blocks(tracer, "block_array", [[None if a is None else tracer.array(a) for a in row] for row in rows])
+    return _as_asked(out, format, dtype)
 
 
-def block_diag(arrays: Any) -> Any:
-    """Sparse matrices one below and beside the other, and nothing else."""
+def block_diag(arrays: Any, format: str | None = None, dtype: Any = None) -> Any:
+    """Sparse matrices one below and beside the other, and nothing else. `format` ("csr" or "csc") and `dtype`: as for `block_array`."""
     given = list(arrays)
-    return block_array([[a if r == c else None for c in range(len(given))] for r, a in enumerate(given)])
+    return block_array([[a if r == c else None for c in range(len(given))] for r, a in enumerate(given)], format, dtype)
+
+
+def _as_asked(array: Any, format: str | None, dtype: Any) -> Any:
+    out = array if dtype is None else astype(array, dtype)
+    return out if format is None else out.asformat(format)
 
 
 def section(a: Array, axis: int, begin: Size, length: Size) -> Array:

@@ -6,6 +6,7 @@ import functools
 import importlib
 import sys
 from collections.abc import Callable, Iterator
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
@@ -21,14 +22,14 @@ from polyai.sparse import interop
 from polyai.term.late import late
 
 if TYPE_CHECKING:
-    from polyai.frontend import functions, indexing, protocol, reductions, selecting, shaping, sparse
+    from polyai.frontend import functions, indexing, protocol, reductions, selecting, shaping, sparse, stored
 else:
     functions, protocol = late("polyai.frontend.functions"), late("polyai.frontend.protocol")
     indexing = late("polyai.frontend.indexing")
     reductions = late("polyai.frontend.reductions")
     selecting = late("polyai.frontend.selecting")
     shaping = late("polyai.frontend.shaping")
-    sparse = late("polyai.frontend.sparse")
+    sparse, stored = late("polyai.frontend.sparse"), late("polyai.frontend.stored")
 
 _BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "lshift", "rshift", "eq", "ne", "lt", "le", "gt", "ge")
 
@@ -60,6 +61,14 @@ def _matrix_product(left: Any, right: Any) -> bool:
         elif interop.is_sparse(value):
             return sparse.is_scipy_matrix(value)
     return False
+
+
+def _asked_by_scipy() -> str | None:
+    """The function of scipy.sparse that asks for a value; None if it is somebody else."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] == __name__.partition(".")[0]:
+        frame = frame.f_back
+    return protocol.scipy_asks(frame)
 
 
 @_beside_composites
@@ -129,11 +138,24 @@ class LazyArray(SparseMethods):
             self.tracer.sizes.add(name, self.tracer.text(self), int(hint), low=-(2**63))
         return type(hint)(self.tracer.sizes.number(symbol(name), f"{wanted} of it was taken"))
 
+    def __format__(self, spec: str) -> str:
+        if spec:
+            self._no_value("format")
+        return repr(self)
+
     def _no_value(self, wanted: str) -> NoReturn:
+        asked = _asked_by_scipy()
+        if asked is not None:
+            raise TraceError(
+                f"{'a constructor' if asked == '__init__' else asked + '()'} of scipy.sparse on {self.tracer.text(self)} while tracing",
+                "its values are known only when the kernel runs",
+                "write operators (A @ x, A * x), methods of A, or polyai's functions; stored values are put into a copy: B = A.copy(); B.data = ...",
+            )
         remedies = {
             "bool": "use where(condition, a, b), or cond for a whole branch",
             "float": "keep it an array, or mark the argument static",
             "int": "mark the argument static, or use a size taken from a shape",
+            "format": "print it outside the compiled function",
             "array": "use polyai's functions, or compute it outside the compiled function",
         }
         raise TraceError(
@@ -187,7 +209,10 @@ class LazyArray(SparseMethods):
     def __contains__(self, item: Any) -> bool:
         self._no_value("bool")
 
-    def __setitem__(self, key: Any, value: Any) -> NoReturn:
+    def __setitem__(self, key: Any, value: Any) -> None:
+        listed = self.tracer.data_of.get(id(self))
+        if listed is not None:
+            return stored.assigned(*listed, key, value)
         raise TraceError(
             f"{self.tracer.text(self)}[...] = ... while tracing", "traced arrays are not changed in place", "write x = x.at[...].set(value)"
         )
@@ -358,15 +383,20 @@ class LazyArray(SparseMethods):
         return ew.imag(self)
 
     def conj(self) -> Any:
-        return ew.conj(self)
+        return ew.conj(self) if self.type.dtype.is_complex else self
 
     conjugate = conj
 
     def astype(self, dtype: Any, copy: bool = True) -> Any:
         return ew.astype(self, dtype)
 
-    def copy(self) -> Any:
-        return self
+    def copy(self, order: Any = None) -> Any:
+        """An array of its own: what is put into one (`B.data = ...`) is not in the other."""
+        if not self.is_sparse:
+            return self
+        out = self.tracer.array_type(self.tracer, self.region, self.name, self.type, self.weak, self.is_matrix)
+        self.tracer.copies[id(out)] = out
+        return out
 
     def reshape(self, *shape: Any) -> Any:
         return shaping.reshape(self, *shape)

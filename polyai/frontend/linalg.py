@@ -16,11 +16,11 @@ from polyai.shapes import expr as sx
 from polyai.term.late import late
 
 if TYPE_CHECKING:
-    from polyai.frontend import assembling
+    from polyai.frontend import assembling, reductions
     from polyai.frontend import semiring as rings
 else:
     assembling = late("polyai.frontend.assembling")
-    rings = late("polyai.frontend.semiring")
+    reductions, rings = late("polyai.frontend.reductions"), late("polyai.frontend.semiring")
 
 
 def _arrays(what: str, *values: Any) -> tuple[Tracer, list[Array]]:
@@ -243,11 +243,13 @@ def _sparse_diagonal(tracer: Tracer, a: Array, length: sx.Size, offset: int) -> 
     return tracer.emit("diagonal", (j,), tracer.read(whole, (index_term(j) - offset if offset < 0 else j,)))
 
 
-def kron(x1: Any, x2: Any) -> Any:
-    """The Kronecker product of two matrices: [n, m] and [p, q] give [n * p, m * q]. Sparse if both are; else both must be dense."""
+def kron(x1: Any, x2: Any, format: str | None = None) -> Any:
+    """The Kronecker product of two matrices: [n, m] and [p, q] give [n * p, m * q]. Sparse if both are; else both must be dense.
+    `format`: "csr" or "csc", of a sparse one."""
     tracer, (a, b) = _arrays("kron", x1, x2)
     if a.is_sparse and b.is_sparse:
-        return assembling.kron(a, b)
+        out: Any = assembling.kron(a, b)
+        return out.asformat(format)
     dense(a, "kron with a dense matrix")
     dense(b, "kron with a dense matrix")
     if a.rank != 2 or b.rank != 2:
@@ -272,12 +274,10 @@ def diag(x: Any, k: int = 0) -> Any:
 
 
 def trace(x: Any, offset: int = 0) -> Any:
-    """The sum of the diagonal of the last two dimensions."""
-    tracer, (a,) = _arrays("trace", x)
+    """The sum of the diagonal of the last two dimensions, of the type of a `sum`."""
+    _, (a,) = _arrays("trace", x)
     line = diagonal(a, offset)
-    *batch, i = tracer.indices(line.extents)
-    value = reduced("add", (i,), tracer.read(line, (*batch, i)))
-    return tracer.emit("trace", batch, value, strong=True)
+    return reductions.sum(line, line.rank - 1)
 
 
 def cross(x1: Any, x2: Any, axis: int = -1) -> Any:
@@ -321,7 +321,7 @@ def sddmm(q: Any, k: Any, mask: Any, scale: Any = None) -> Any:
     """(q @ k.T) at the coordinates stored in the sparse `mask` times its values; scaled if `scale` is given. Stored where mask is."""
     tracer, (a, b, m) = _arrays("sddmm", q, k, mask)
     if not m.is_sparse:
-        raise ShapeError("the mask of sddmm is dense", tracer.shape_text(m), "use matmul(q, k.T) * mask")
+        raise ShapeError("the mask of sddmm is dense", f"{tracer.shape_text(m)}; the order is sddmm(q, k, mask)", "pass a sparse mask, or use matmul(q, k.T) * mask")
     factors: list[tuple[Array, Labels]] = [(m, ("i", "j")), (a, ("i", "k")), (b, ("j", "k"))]
     if scale is not None:
         factors.append((tracer.array(scale), ()))

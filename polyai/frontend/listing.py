@@ -14,7 +14,9 @@ def listing(a: Array) -> Array:
     tracer, pattern = a.tracer, a.type.pattern
     assert pattern is not None
     type = tn.TensorType(a.type.dtype, (symbol(tn.nnz_of(pattern.owner)),))
-    return tracer.add_step(tn.Listing(tracer.names.fresh("listed"), type, tracer.use(a)))
+    out = tracer.add_step(tn.Listing(tracer.names.fresh("listed"), type, tracer.use(a)))
+    tracer.along[out.name] = a
+    return out
 
 
 def nonnegative(a: Array) -> Array:

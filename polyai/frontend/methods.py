@@ -1,12 +1,13 @@
 """The methods that traced arrays share with SciPy's sparse arrays, and clear words for those that they do not have.
 
     A.sqrt(), A.sin(), ...    element-wise functions as methods
-    A.indptr, A.setdiag(1)    raise `NotTraced`, an UnsupportedError that is an AttributeError: hasattr(A, "indptr") is False
+    A.data, A.indptr, ...     the lists that it is made of, see `stored`
+    A.blocksize, A.resize()   raise `NotTraced`, an UnsupportedError that is an AttributeError: hasattr(A, "blocksize") is False
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -16,11 +17,11 @@ from polyai.frontend.core import Array
 from polyai.term.late import late
 
 if TYPE_CHECKING:
-    from polyai.frontend import merging, reductions, sparse
+    from polyai.frontend import merging, reductions, sparse, stored
 else:
     merging = late("polyai.frontend.merging")
     reductions = late("polyai.frontend.reductions")
-    sparse = late("polyai.frontend.sparse")
+    sparse, stored = late("polyai.frontend.sparse"), late("polyai.frontend.stored")
 
 
 class NotTraced(UnsupportedError, AttributeError):
@@ -28,12 +29,12 @@ class NotTraced(UnsupportedError, AttributeError):
 
 
 _ARRAYS = ("data", "indices", "indptr", "coords", "row", "col", "offsets", "has_sorted_indices", "has_canonical_format", "blocksize")
-_CHANGES = ("setdiag", "eliminate_zeros", "sum_duplicates", "sort_indices", "sorted_indices", "resize", "prune", "check_format")
+_CHANGES = ("eliminate_zeros", "sum_duplicates", "sort_indices", "sorted_indices", "resize", "prune", "check_format")
 _CONVERSIONS = ("tobsr", "todia", "tolil", "todok")
-_OTHERS = ("getrow", "getcol", "get", "setdefault", "update", "items", "keys")
+_OTHERS = ("get", "setdefault", "update", "items", "keys")
 
 ABSENT: dict[str, tuple[str, str]] = {
-    **dict.fromkeys(_ARRAYS, ("what an array stores is known only when the kernel runs", "use map_stored(function, A) for stored values, or read it before")),
+    **dict.fromkeys(_ARRAYS, ("it is known of sparse arrays that list every element: CSR, CSC, COO", "convert it before the call, or read it before")),
     **dict.fromkeys(_CHANGES, ("traced arrays are not changed in place", "do it before the call")),
     **dict.fromkeys(_CONVERSIONS, ("patterns are not rebuilt by kernels", "convert before the call")),
     **dict.fromkeys(_OTHERS, ("it is not compiled yet", "compute it outside the compiled function")),
@@ -51,10 +52,45 @@ class SparseMethods(Array):
         why, remedy = ABSENT[name]
         raise NotTraced(f"{name} of {self.tracer.text(self)} while tracing", why, remedy)
 
+    @property
+    def data(self) -> Any:
+        """What is stored, as a vector in the order of storage."""
+        vector = self._listed("data")
+        self.tracer.data_of[id(vector)] = vector, self
+        return vector
+
+    @data.setter
+    def data(self, value: Any) -> None:
+        stored.put(self, value)
+
+    def setdiag(self, values: Any, k: int = 0) -> None:
+        """Put values on the k-th diagonal of a copy, or of what was computed; arguments are not changed."""
+        stored.set_diagonal(self, values, k)
+
+    def getrow(self, i: Any) -> Any:
+        """Row `i` as a matrix of one row."""
+        return cast(Any, self)[[i]]
+
+    def getcol(self, j: Any) -> Any:
+        """Column `j` as a matrix of one column."""
+        return cast(Any, self)[:, [j]]
+
+    indices = property(lambda self: self._listed("indices"))
+    indptr = property(lambda self: self._listed("indptr"))
+    coords = property(lambda self: self._listed("coords"))
+    row = property(lambda self: self._listed("row"))
+    col = property(lambda self: self._listed("col"))
+
+    def _listed(self, name: str) -> Any:
+        found = stored.member(self, name)
+        if found is None:
+            raise AttributeError(name)  # which asks `__getattr__`
+        return found
+
     sqrt, sign, expm1, log1p = ew.sqrt, ew.sign, ew.expm1, ew.log1p
     sin, tan, sinh, tanh = ew.sin, ew.tan, ew.sinh, ew.tanh
     arcsin, arctan, arcsinh, arctanh = ew.asin, ew.atan, ew.asinh, ew.atanh
-    floor, ceil, trunc, rint = ew.floor, ew.ceil, ew.trunc, ew.round
+    floor, ceil, trunc, rint = ew.floor, ew.ceil, ew.trunc, ew.rint
     deg2rad, rad2deg = ew.deg2rad, ew.rad2deg
 
     def toarray(self) -> Any:
@@ -89,11 +125,15 @@ class SparseMethods(Array):
 
     def getnnz(self, axis: Any = None) -> Any:
         """The number of stored elements, over all or along an axis."""
-        return sparse.nnz_of(self) if axis is None else reductions.sum(sparse.ones_where_stored(self), axis, np.int64)
+        return sparse.nnz_of(self) if axis is None else reductions.sum(self._plain(sparse.ones_where_stored(self)), axis, np.int64)
 
     def count_nonzero(self, axis: Any = None) -> Any:
         """The number of elements that are not zero, over all or along an axis."""
         return reductions.count_nonzero(self, axis)
+
+    def _plain(self, a: Array) -> Array:
+        """`a`, whose sums drop axes also where SciPy's matrices keep them."""
+        return self.tracer.array_type(a.tracer, a.region, a.name, a.type, a.weak)
 
     def asformat(self, format: str | None, copy: bool = False) -> Any:
         """The array itself if it has this format (or None is given). Raises UnsupportedError for another one."""
@@ -111,7 +151,7 @@ class SparseMethods(Array):
     def _to(self, name: str) -> Any:
         if self.format == name:
             return self
-        if name in ("csr", "csc") and merging.reorders(self):
+        if name in ("csr", "csc") and self.is_sparse:
             return merging.stored_as(self, (0, 1) if name == "csr" else (1, 0))
         raise UnsupportedError(
             f"conversion of {self.tracer.text(self)} to {name} while tracing", "patterns are not rebuilt by kernels", "convert before the call"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -95,7 +95,28 @@ def pointwise(stem: str, rule: Rule, *values: Any) -> Any:
         return _on_pattern(tracer, stem, rule, operands, arrays)
     indices = tracer.indices(broadcast(tracer, [a.extents for a in arrays], stem, arrays))
     terms = [v if isinstance(v, Term) else tracer.read(v, places(v, indices)) for v in operands]
-    return tracer.emit(stem, indices, rule(*terms))
+    out = tracer.emit(stem, indices, rule(*terms))
+    if tracer.along and any(a.name in tracer.along for a in arrays) and all(a.name in tracer.along or not a.rank for a in arrays):
+        tracer.along[out.name] = lambda: _along(tracer, stem, rule, operands)
+    return out
+
+
+def _along(tracer: Tracer, stem: str, rule: Rule, operands: Sequence[Array | Term]) -> Array:
+    """What a rule gives of vectors along one pattern and of scalars, as the sparse array of that pattern."""
+    whole = [along(v) if isinstance(v, Array) and v.name in tracer.along else v for v in operands]
+    first = next(v for v in whole if isinstance(v, Array) and v.is_sparse)
+    if any(isinstance(v, Array) and v.is_sparse and v.type.pattern != first.type.pattern for v in whole):
+        raise UnsupportedError(f"{stem} of what two sparse arrays store", "their elements lie along two patterns", "use operators on the arrays themselves")
+    return pointwise_stored(stem, lambda _, *terms: rule(*terms), first, *(cast(Any, v) for v in whole))
+
+
+def along(vector: Array) -> Array:
+    """The sparse array that a vector along its pattern lists."""
+    known = vector.tracer.along
+    found = known[vector.name]
+    if not isinstance(found, Array):
+        found = known[vector.name] = found()
+    return found
 
 
 def element(tracer: Tracer, value: Array | Term, stem: str) -> Term:

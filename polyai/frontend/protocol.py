@@ -27,9 +27,9 @@ def scipy_asks(frame: FrameType | None) -> str | None:
 UFUNCS: dict[str, Function] = {
     "add": ew.add, "subtract": ew.subtract, "multiply": ew.multiply, "divide": ew.divide, "true_divide": ew.divide,
     "floor_divide": ew.floor_divide, "remainder": ew.remainder, "mod": ew.remainder, "fmod": ew.fmod, "divmod": ew.divmod,
-    "power": ew.pow, "float_power": ew.pow, "negative": ew.negative, "positive": ew.positive, "absolute": ew.absolute, "fabs": ew.absolute,
+    "power": ew.pow, "float_power": ew.float_power, "negative": ew.negative, "positive": ew.positive, "absolute": ew.absolute, "fabs": ew.fabs,
     "sign": ew.sign, "square": ew.square, "sqrt": ew.sqrt, "reciprocal": ew.reciprocal, "conjugate": ew.conj,
-    "rint": ew.round, "floor": ew.floor, "ceil": ew.ceil, "trunc": ew.trunc,
+    "rint": ew.rint, "floor": ew.floor, "ceil": ew.ceil, "trunc": ew.trunc,
     "exp": ew.exp, "exp2": ew.exp2, "expm1": ew.expm1, "log": ew.log, "log2": ew.log2, "log10": ew.log10, "log1p": ew.log1p,
     "logaddexp": ew.logaddexp, "hypot": ew.hypot, "sin": ew.sin, "cos": ew.cos, "tan": ew.tan, "arcsin": ew.asin, "arccos": ew.acos,
     "arctan": ew.atan, "arctan2": ew.atan2, "sinh": ew.sinh, "cosh": ew.cosh, "tanh": ew.tanh, "arcsinh": ew.asinh,

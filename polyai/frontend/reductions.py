@@ -287,8 +287,11 @@ def _sparse_position(monoid: str, a: Array, axis: Any) -> Array:
 
 def _position(monoid: str, x: Any, axis: Any, keepdims: bool) -> Array:
     a = _given(x, f"arg{monoid}")
-    if a.is_sparse and not keepdims and a.type.dtype.kind != "b":
-        return _sparse_position(monoid, a, axis)
+    if a.is_sparse and a.type.dtype.kind == "b":
+        a = cast(Array, astype(a, dt.i8))
+    if a.is_sparse:
+        flat = _sparse_position(monoid, a.tracer.array_type(a.tracer, a.region, a.name, a.type, a.weak), axis)
+        return with_axes(flat, normalized_axes(axis, 2, f"arg{monoid}")) if keepdims or (a.is_matrix and axis is not None) else flat
     a = dense(a, f"arg{monoid}")
     tracer, axes = a.tracer, normalized_axes(axis, a.rank, f"arg{monoid}")
     best = _extreme(monoid, a, axes, True)
@@ -323,6 +326,15 @@ def drop_axes(array: Array, axes: tuple[int, ...]) -> Array:
     kept = [i for d, i in enumerate(tracer.indices(array.extents)) if d not in axes]
     rest = iter(kept)
     return tracer.emit("squeeze", kept, tracer.read(array, [0 if d in axes else next(rest) for d in range(array.rank)]))
+
+
+def with_axes(array: Array, axes: tuple[int, ...]) -> Array:
+    """`array` with axes of extent 1 at these places of the result."""
+    tracer = array.tracer
+    own = tracer.indices(array.extents)
+    rest = iter(own)
+    indices = [tracer.index(1, "u") if d in axes else next(rest) for d in range(array.rank + len(axes))]
+    return tracer.emit("expand", indices, tracer.read(array, own))
 
 
 def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> Any:

@@ -5,18 +5,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from polyai.frontend.sizes import Sizes
 from polyai.tensor import nodes as tn
-from polyai.term.late import late
-
-if TYPE_CHECKING:
-    from polyai.tensor.passes import resize
-else:
-    resize = late("polyai.tensor.passes.resize")
+from polyai.tensor.passes.resize import Resize
 
 
 def settled(program: tn.Program, sizes: Sizes) -> tn.Program:
     """`program` with sizes resolved, steps that no output needs dropped, facts about its own symbols kept."""
-    return resize.Resize(sizes.resolve, sizes.texts.__contains__, program.facts).program(program)
+    return Resize(sizes.resolve, sizes.texts.__contains__, program.facts).program(program)

@@ -381,14 +381,16 @@ def tile(x: Any, reps: Any) -> Any:
     return tracer.emit("tile", indices, tracer.read(a, [index_expr(p) for p in at[rank - a.rank :]]))
 
 
-def tril(x: Any, k: int = 0) -> Any:
-    """The elements on and below the k-th diagonal, zero above it."""
-    return _triangle("tril", x, k)
+def tril(x: Any, k: int = 0, format: str | None = None) -> Any:
+    """The elements on and below the k-th diagonal, zero above it. `format`: "csr" or "csc", of a sparse array."""
+    out = _triangle("tril", x, k)
+    return out if format is None else out.asformat(format)
 
 
-def triu(x: Any, k: int = 0) -> Any:
-    """The elements on and above the k-th diagonal, zero below it."""
-    return _triangle("triu", x, k)
+def triu(x: Any, k: int = 0, format: str | None = None) -> Any:
+    """The elements on and above the k-th diagonal, zero below it. `format`: "csr" or "csc", of a sparse array."""
+    out = _triangle("triu", x, k)
+    return out if format is None else out.asformat(format)
 
 
 def _triangle(stem: str, x: Any, k: int) -> Any:

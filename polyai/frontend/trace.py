@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from polyai.errors import GuardError, PolyAIError, TraceError, UnsupportedError
-from polyai.frontend import tree
+from polyai.frontend import reductions, sparse, tree
 from polyai.frontend.arguments import Leaf, identifier, leaves, take
 from polyai.frontend.core import Array, Composite, Tracer
 from polyai.frontend.declare import DECLARED, Declarations, DynamicDims, chosen_dims, named_dims, outside
+from polyai.frontend.elementwise import astype
 from polyai.frontend.lazy import LazyArray
 from polyai.frontend.pointwise import pointwise_stored
 from polyai.frontend.settle import settled
@@ -317,6 +318,11 @@ def _with_requirements(step: tn.Step, tracer: Tracer) -> tn.Step:
 
 def _output(tracer: Tracer, value: Any, names: list[str]) -> ArrayOut | SizeOut | ConstOut:
     if isinstance(value, SizeValue):
+        made = [n for n in sx.symbols(value.size) if n.removesuffix(".nnz") in tracer.home]
+        if made and value.size == sx.symbol(made[0]):  # known when it has been assembled
+            owner = tracer.array_type(tracer, tracer.root, made[0].removesuffix(".nnz"), tracer.types[made[0].removesuffix(".nnz")])
+            names.append(tracer.use(reductions.sum(sparse.ones_where_stored(owner), dtype=np.int64)))
+            return ArrayOut(len(names) - 1, number=True)
         if not tracer.sizes.is_decided(value.size):
             return SizeOut(value.size)
         names.append(tracer.use(tracer.size_array(tracer.sizes.resolve(value.size))))
@@ -330,7 +336,7 @@ def _output(tracer: Tracer, value: Any, names: list[str]) -> ArrayOut | SizeOut 
     if not isinstance(value, Array):
         return ConstOut(value)
     line = value.name in tracer.lines
-    value = tracer.lines.get(value.name, value)
+    value = as_scipy_holds(tracer, tracer.lines.get(value.name, value))
     name = tracer.use(value)
     if name not in names:
         names.append(name)
@@ -338,6 +344,14 @@ def _output(tracer: Tracer, value: Any, names: list[str]) -> ArrayOut | SizeOut 
     if pattern is None:
         return ArrayOut(names.index(name))
     return ArrayOut(names.index(name), pattern.owner, pattern.dims, value.is_matrix, line)
+
+
+def as_scipy_holds(tracer: Tracer, value: Array) -> Array:
+    """A sparse result of half precision in f32: SciPy has no such arrays. Those of PolyAI have, if an argument is one."""
+    halves = (dt.f16, dt.bf16)
+    if not value.is_sparse or value.type.dtype not in halves or any(i.type.is_sparse and i.type.dtype in halves for i in tracer.inputs):
+        return value
+    return cast(Array, astype(value, dt.f32))
 
 
 def _rebuilt(path: tuple[Any, ...], value: Any, values: Mapping[tuple[Any, ...], Any]) -> Any:

@@ -9,7 +9,7 @@ from collections.abc import Container, Iterable, Sequence
 from functools import reduce
 from typing import TYPE_CHECKING
 
-from polyai.errors import VerifyError
+from polyai.errors import UnsupportedError, VerifyError
 from polyai.poly.nodes import isl_name
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Apply, Cast, Const, Expr, Var
@@ -34,9 +34,12 @@ class Parameters:
         self._product: dict[Size, str] = {size: name for name, size in self.sizes.items()}
 
     def symbol(self, name: str) -> str:
-        """The parameter of a symbol."""
-        size = SizeExpr((((Sym(name),), 1),))
-        return self._of(size, isl_name(name))
+        """The parameter of a symbol. Raises UnsupportedError if another size has it: expressions find it by the symbol's name."""
+        size, wanted = SizeExpr((((Sym(name),), 1),)), isl_name(name)
+        found = self._of(size, wanted)
+        if found != wanted:
+            raise UnsupportedError(f"the sizes {name} and {show(self.sizes[wanted])} have names that are too much alike", f"both are spelled {wanted}", "rename one of them")
+        return found
 
     def text(self, size: Size) -> str:
         """`size` as isl text; quotients by numbers stay quotients."""
@@ -51,7 +54,7 @@ class Parameters:
             if atom is None:
                 alone = SizeExpr(((monomial, 1),))
                 stem = show(alone).replace("*", "_")
-                atom = self._of(alone, stem if stem.replace(".", "_").isidentifier() else "size")
+                atom = self._of(alone, isl_name(stem) if stem.replace(".", "_").isidentifier() else "size")
             parts.append(atom if coefficient == 1 else f"{coefficient}*{atom}")
         return " + ".join(parts) if len(parts) == 1 else f"({' + '.join(parts)})"
 
@@ -69,10 +72,10 @@ class Parameters:
             case _:
                 return None
 
-    def _of(self, size: Size, stem: str) -> str:
+    def _of(self, size: Size, name: str) -> str:
         found = self._product.get(size)
         if found is None:
-            found = self._product[size] = self._names.fresh(isl_name(stem))
+            found = self._product[size] = self._names.fresh(name)
             self.sizes[found] = size
         return found
 

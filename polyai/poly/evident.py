@@ -110,12 +110,14 @@ def known_element(statement: Statement) -> bool:
 
 
 def never_repeated(statement: Statement) -> Iterator[str]:
-    """The dims that two updates of one element share, because a fibre repeats no coordinate."""
+    """The dims that two updates of one element share, because a fibre repeats no coordinate. Of what else lies along the fibre, its values
+    for example, nothing of the kind is known."""
     for place in statement.at:
         load = place.arg if isinstance(place, Cast) else place
         if isinstance(load, Load) and load.indices and isinstance(load.indices[-1], Var):
             for ragged in statement.ragged:
-                if ragged.dim == load.indices[-1].name and ragged.unique and not ragged.parents:
+                listed = (f"{ragged.tensor}.crd{ragged.level}", f"{ragged.tensor}.next{ragged.level}")
+                if ragged.dim == load.indices[-1].name and ragged.unique and not ragged.parents and load.array in listed:
                     yield ragged.dim
 
 

@@ -43,6 +43,7 @@ Marks in the schedule tree, each directly above the band member (a band of one d
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, final
 
@@ -338,19 +339,24 @@ class Scop:
 
 def length_of(tensor: str, level: int) -> str:
     """The parameter for the length of the fibre at hand."""
-    return isl_name(f"{tensor}_len{level}")
+    return f"{isl_name(tensor)}_len{level}"
 
 
 def hull_of(tensor: str, level: int) -> str:
     """The parameter that bounds all fibre lengths."""
-    return isl_name(f"{tensor}_max{level}")
+    return f"{isl_name(tensor)}_max{level}"
 
 
-_KEYWORDS = " and or not exists implies mod floor ceil floord ceild min max true false rat infty infinity NaN int "
+_RESERVED = re.compile(
+    r"(and|or|not|exists|implies|mod|floor|ceil|floord|ceild|min|max|true|false|rat|infty|infinity|NaN|int"  # isl's words
+    r"|[cdr]\d+"  # its loops, and what stands for a dimension or for an index that memory holds
+    r"|\w+_(len|max)\d+|\w+_nnz\d*)"  # parameters of fibres, and what a matrix stores
+)
 
 
 def isl_name(name: str) -> str:
-    """`name` as isl text takes it: ASCII letters, digits and underscores, no keyword. `A.val` becomes `A_val`."""
+    """`name` as isl text takes it: ASCII letters, digits and underscores, and nothing that has a meaning there. `A.val` becomes `A_val`,
+    a size that is called `c0` or `max` becomes `c0_` or `max_`."""
     if name.isascii() and name.isidentifier():
-        return f"{name}_" if f" {name} " in _KEYWORDS else name
+        return f"{name}_" if _RESERVED.fullmatch(name) else name
     return "".join(c if c.isascii() and (c.isalnum() or c == "_") else "_" if c == "." else f"_u{ord(c):x}" for c in name)

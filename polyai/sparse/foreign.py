@@ -61,6 +61,8 @@ def _is_torch(value: object) -> bool:
 
 
 def _is_listed(value: object) -> bool:
+    if hasattr(type(value), "tracer"):  # an array of a trace, which computes its lists when it is asked for them
+        return False
     coords, data = getattr(value, "coords", None), getattr(value, "data", None)
     return isinstance(coords, np.ndarray) and coords.ndim == 2 and isinstance(data, np.ndarray) and isinstance(getattr(value, "shape", None), tuple)
 

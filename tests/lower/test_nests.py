@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import random
+from collections.abc import Iterator, Mapping
 from typing import assert_never
 
 import pytest
 
+from polyai.loop import nodes as lp
 from polyai.lower import nests
 from polyai.lower.ast_walk import Ast, Branch, Instance, Loop, Marked, Several
 from polyai.lower.tensor_to_poly import lower
@@ -20,6 +23,7 @@ from polyai.shapes.expr import Size, symbol
 from polyai.tensor.nodes import Input
 from polyai.term.node import walk
 from tests.poly.meaning import straight
+from tests.poly.random_schedules import dense_scop, random_tree
 from tests.programs import PROGRAMS, at, define, dense, mul, program, reduce
 
 
@@ -124,3 +128,59 @@ def test_what_is_plain() -> None:
     one = dataclasses.replace(done.statements[1], nonempty=done.statements[1].ragged)
     asked = dataclasses.replace(done, statements=(done.statements[0], one, *done.statements[2:]))
     assert plain(asked) == [False]  # only one of the statements asks whether its row holds something
+
+
+COMPARE = {"ge": lambda x, y: x >= y, "gt": lambda x, y: x > y, "le": lambda x, y: x <= y, "lt": lambda x, y: x < y, "eq": lambda x, y: x == y}
+OPERATIONS = {
+    **COMPARE, "add": lambda x, y: x + y, "sub": lambda x, y: x - y, "mul": lambda x, y: x * y, "floordiv": lambda x, y: x // y,
+    "mod": lambda x, y: x % y, "min": min, "max": max, "neg": lambda x: -x, "and": lambda x, y: x and y, "or": lambda x, y: x or y,
+}  # fmt: skip
+
+
+def number(expr: lp.LoopExpr, known: Mapping[str, int]) -> int:
+    match expr:
+        case lp.Const(value):
+            return int(value.real)
+        case lp.Var(name):
+            return known[name]
+        case lp.Apply(op, args):
+            return int(OPERATIONS[op](*(number(a, known) for a in args)))
+        case _:
+            raise AssertionError(expr)
+
+
+def instances(ast: Ast, known: Mapping[str, int], marks: tuple[str, ...] = ()) -> Iterator[tuple[str, tuple[str, ...], tuple[int, ...]]]:
+    """What runs, in order: a statement, the marks around it, the values of its dims."""
+    match ast:
+        case Loop(iterator, _, lower, upper, step, body):
+            for value in range(number(lower, known), number(upper, known), step):
+                yield from instances(body, {**known, iterator: value}, marks)
+        case Branch(condition, then, orelse):
+            chosen = then if number(condition, known) else orelse
+            if chosen is not None:
+                yield from instances(chosen, known, marks)
+        case Several(children):
+            for child in children:
+                yield from instances(child, known, marks)
+        case Marked(mark, body):
+            yield from instances(body, known, (*marks, mark))
+        case Instance(statement, args):
+            yield statement, marks, tuple(number(a, known) for a in args)
+        case _:
+            assert_never(ast)
+
+
+def test_random_trees_run_the_same_instances_in_the_same_order() -> None:
+    compared = 0
+    for seed in range(40):
+        rng = random.Random(seed)
+        scop = dense_scop(rng)
+        for _ in range(3):
+            done = dataclasses.replace(scop, schedule=st.render(scop, random_tree(rng, scop, odd=rng.choice([0.0, 0.1]))))
+            if not any(plain(done)):
+                continue
+            compared += 1
+            mine, isls = nests.ast_of(done), nests.by_isl(done.schedule.isl, parameters(done))
+            for n in (0, 1, 5):
+                assert list(instances(mine, {"n": n})) == list(instances(isls, {"n": n})), (seed, n, done.schedule.tree)
+    assert compared > 60

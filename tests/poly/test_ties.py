@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Iterator
 from types import SimpleNamespace
 
 import islpy as isl
@@ -18,17 +16,10 @@ from polyai.poly.evident import evidently_legal
 from polyai.poly.passes import schedule
 from polyai.poly.ties import equal, ties
 from polyai.scalar import dtype as dt
-from polyai.scalar.expr import Apply, Const, Expr, Var
+from polyai.scalar.expr import Const, Expr
 from tests.poly.meaning import straight
+from tests.poly.random_schedules import changed, over, var
 from tests.programs import PROGRAMS
-
-
-def var(name: str) -> Expr:
-    return Var(name, dt.i64)
-
-
-def over(arg: Expr, size: int) -> Expr:
-    return Apply("floordiv", (arg, Const(size, dt.i64)), dt.i64)
 
 
 @pytest.mark.parametrize(
@@ -55,30 +46,6 @@ def test_equal_means_equal_in_every_pair() -> None:
     assert said(var("i"), var("a")) and said(over(var("i"), 8), over(var("a"), 8)) and said(var("n"), var("n"))
     assert not said(over(var("i"), 8), over(var("a"), 4)) and not said(var("j"), var("b")) and not said(var("j"), var("a"))
     assert not said(var("i"), var("i")) and not said(Const(0, dt.i64), Const(1, dt.i64)) and not said(var("i"), Const(0, dt.i64))
-
-
-def changed(tree: st.Tree) -> Iterator[st.Tree]:
-    """`tree` with one loop marked, shifted, turned round or cut, or one sequence turned round, in every place."""
-    match tree:
-        case st.Band(members, child, marks, coincident):
-            for mark in ("parallel", "vector", "jam=4"):
-                yield dataclasses.replace(tree, marks=(*marks, mark))
-            first, *rest = members
-            yield st.Band(((first[0], Apply("add", (first[1], Const(1, dt.i64)), dt.i64)), *rest), child, (), coincident)
-            yield st.Band(tuple((s, Apply("sub", (Const(0, dt.i64), e), dt.i64)) for s, e in members), child, (), coincident)
-            yield st.Band(tuple((s, over(e, 4)) for s, e in members), tree, ("parallel",), coincident)
-            for below in changed(child):
-                yield st.Band(members, below, marks, coincident)
-        case st.Sequence(children):
-            yield st.Sequence(children[::-1])
-            for at, child in enumerate(children):
-                for below in changed(child):
-                    yield st.Sequence((*children[:at], below, *children[at + 1 :]))
-        case st.Bind(tensor, level, child):
-            for below in changed(child):
-                yield st.Bind(tensor, level, below)
-        case st.Leaf():
-            return
 
 
 @pytest.mark.parametrize("name", sorted(PROGRAMS))

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from polyai.poly.access import anywhere, loads_in, variables_in
+from polyai.poly.evident import never_repeated
 from polyai.poly.nodes import Ragged, Scop, Statement
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Apply, Cast, Const, Expr, Load, Var
@@ -127,8 +128,7 @@ def _facts(s: Statement, hints: Mapping[str, int], is_cursor: bool = False) -> F
     target = next(a for a in accesses if a.write)
     indirect = any(x is None for x in target.strides)
     mine = [a for a in accesses if a.array == s.target]
-    unique = {r.dim for r in s.ragged if r.unique and not r.parents}
-    coordinates = {d for d in unique if len(mine) == 1 and any(p is None and _coordinate_of(e, d) for p, e in zip(target.strides, s.at))}
+    coordinates = set(never_repeated(s)) if len(mine) == 1 else set()
     free, summed, serial = [], [], []
     piece = _piece(s) if len(mine) == 1 else None
     streamed = {r.dim for r in s.ragged if r.stream}
@@ -196,11 +196,6 @@ def _is_dear(expr: Expr) -> bool:
 
 def _same_place(accesses: list[Access], dim: str) -> bool:
     return len({a.places.index(dim) for a in accesses}) == 1
-
-
-def _coordinate_of(place: Expr, dim: str) -> bool:
-    load = place.arg if isinstance(place, Cast) else place
-    return isinstance(load, Load) and bool(load.indices) and isinstance(load.indices[-1], Var) and load.indices[-1].name == dim
 
 
 GATHERED = -0.5

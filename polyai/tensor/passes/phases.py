@@ -278,6 +278,7 @@ class _Cut(Counting):
                     self._add(out, list(step.targets), ready, shared, done)
                     ready.update(zip(step.targets, step.types))
         self._list(out, self._closure(goals, ready, done, more, counting), ready, shared, done)
+        goals = [g for g in goals if g not in ready]  # a phase that a list needed has made it
         steps = self._closure(goals, ready, done, more, counting)
         exported = [n for s in steps for n in targets_of(s) if n in shared and n not in goals]
         if filling or not (counting or bounding):
