@@ -39,12 +39,13 @@ from polyai.term.late import late
 if TYPE_CHECKING:
     from polyai import phased, specialise
     from polyai.runtime.helper import Helper
-    from polyai.sparse import results
+    from polyai.sparse import ordering, results
     from polyai.specialise import Specialiser
     from polyai.tensor.passes import library
 else:
     specialise = late("polyai.specialise")
     phased = late("polyai.phased")
+    ordering = late("polyai.sparse.ordering")
     results = late("polyai.sparse.results")
     library = late("polyai.tensor.passes.library")
 
@@ -280,11 +281,11 @@ class Variant:
                 if found.converted or slot.rows:
                     stats.count("conversions")
                 if slot.name in self.traced.merged and not merges_in_order(type_.format):
-                    tidy = interop.summed(found)
+                    tidy = ordering.summed(found)
                     if tidy is not None:
                         stats.count("copies")
                         value, found = tidy.holder, tidy
-                if slot.name in self._looked_through and interop.has_duplicates(found.holder):
+                if slot.name in self._looked_through and ordering.has_duplicates(found.holder):
                     raise _repeated(slot.text)
                 described[slot.name] = found
                 for suffix, array in interop.arrays_of(value, found).items():
@@ -330,7 +331,7 @@ class Variant:
         changed = False
         for slot in self.traced.inputs:
             if slot.name in self.traced.merged and slot.name not in self.traced.needs_unique:
-                summed = interop.summed(described[slot.name])
+                summed = ordering.summed(described[slot.name])
                 if summed is not None:
                     described[slot.name] = summed
                     values[tn.nnz_of(slot.name)] = summed.nnz
@@ -341,7 +342,7 @@ class Variant:
             if slot.name not in self.traced.needs_unique or not checks_its_order(self._types[slot.name].format):
                 continue
             old = {s: arrays[f"{slot.name}.{s}"] for s in ("pos1", "crd1", "val")}
-            new, repeats = interop.sorted_fibres(described[slot.name], old)
+            new, repeats = ordering.sorted_fibres(described[slot.name], old)
             if repeats:
                 raise _repeated(slot.text)
             if not np.array_equal(new["crd1"], old["crd1"]):

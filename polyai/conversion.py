@@ -1,17 +1,18 @@
 """Sparse arrays built and converted by hand: what no kernel does on its own, since it costs more than most kernels.
 
-To CSR, to CSC and to dense arrays kernels convert. Other conversions run in NumPy, sorting once, level by level, and count as
-`conversions` in `polyai.stats()`.
+Kernels convert SciPy's matrices (`reformat`, and the grouped scatters of `merging`). Other conversions run in NumPy, sorting once, level
+by level, and count as `conversions` in `polyai.stats()`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
 import numpy as np
 
+from polyai import reformat
 from polyai.api import Function
 from polyai.engine import runtime
 from polyai.errors import ShapeError, SparseStructureError, UnsupportedError
@@ -73,11 +74,10 @@ def asformat(
 ) -> Any:
     """`array` in another format.
 
-    Inside a compiled function, and for SciPy's matrices in CSR, CSC or COO, "csr" and "csc" are compiled and give SciPy's arrays;
-    rows come out sorted, coordinates that repeat add up. "dense" gives a NumPy array, compiled as well. Anything else gives a
-    `SparseArray`, made in NumPy (blocks of SciPy's matrices: in SciPy) and counted as a conversion; one that has the format already is
-    returned as it is. See
-    `sparse_array` for the arguments and errors.
+    Of SciPy's matrices, and inside a compiled function, "csr" and "csc" give SciPy's arrays; rows come out sorted, coordinates that
+    repeat add up. "dense" gives a NumPy array. Anything else gives a `SparseArray`, outside of compiled functions; one that has the
+    format already is returned as it is. Kernels convert SciPy's CSR, CSC, COO and BSR into all formats but "dia". What no kernel
+    converts counts as a conversion: SciPy reads DIA, LIL and DOK by rows, NumPy makes the rest. See `sparse_array` for the arguments and errors.
     """
     plain = format in ("csr", "csc") and order is None and index_bits is None and blocksize is None
     if plain and (type(array), format) in _KNOWN and array.ndim == 2:
@@ -90,7 +90,7 @@ def asformat(
                 f"asformat({format!r}) inside a compiled function", 'compiled are "csr", "csc" and "dense"', "convert the argument before the call"
             )
         return merging.stored_as(array, (0, 1) if format == "csr" else (1, 0))
-    if plain and interop.is_sparse(array) and interop.storage_in(array) is None and getattr(array, "format", "") in ("csr", "csc", "coo") and array.ndim == 2:
+    if plain and _is_scipy_matrix(array) and array.format in ("csr", "csc", "coo"):
         if array.format == format:
             return array.copy() if _is_tidy(array) else _compiled(array, str(format))
         _KNOWN.add((type(array), format))
@@ -99,27 +99,82 @@ def asformat(
         width = index_bits if index_bits is not None else array.format.index_bits
         if array.format == named(format, array.ndim, order, width, blocksize):
             return array
-    if format == "bsr" and blocksize is not None and order is None and interop.is_sparse(array) and interop.storage_in(array) is None and array.ndim == 2:
-        return _blocks(array, named(format, 2, None, index_bits if index_bits is not None else _bits(array.shape, array.nnz), blocksize), blocksize)
+    if _is_scipy_matrix(array):
+        if plain:
+            return _rows(array, tidy=True) if format == "csr" else _compiled(_rows(array), "csc")
+        described = interop.describe(array)
+        assert described is not None
+        bits = index_bits if index_bits is not None else _bits(described.shape, described.nnz * described.format.fill)
+        found = _by_kernels(array, described, named(format, 2, order, bits, blocksize), blocksize)
+        if found is not None:
+            return found
     return sparse_array(array, format, order=order, index_bits=index_bits, blocksize=blocksize)
 
 
-def _blocks(array: Any, wanted: Format, blocksize: tuple[int, int]) -> SparseArray:
-    """A SciPy matrix in blocks, by SciPy, which trusts index arrays: these are checked before."""
+def _is_scipy_matrix(array: Any) -> bool:
+    return interop.is_sparse(array) and interop.storage_in(array) is None and array.ndim == 2
+
+
+def _by_kernels(array: Any, described: interop.Described, wanted: Format, blocksize: tuple[int, int] | None) -> SparseArray | None:
+    """A matrix in another format of PolyAI's by kernels; None if there are none for it."""
+    if wanted.blocked:
+        height, width = blocksize or (wanted.block(0), wanted.block(1))
+        known = wanted is _blocked(height, width, wanted.index_bits) or wanted == fm.bsr(height, width, wanted.index_bits)
+        if not known or height * array.shape[1] * array.dtype.itemsize > reformat.DENSE_ROWS:
+            return None
+        if array.format != "csr":
+            array = _rows(array)
+            found = interop.describe(array)
+            assert found is not None
+            described = found
+        return reformat.in_blocks(array, described, wanted, (height, width))
+    if wanted.rank != 2 or wanted.fill_value != 0:
+        return None
+    wanted = fm.shared(wanted)
+    kind = next((k for k, f in _MADE.items() if wanted == f(wanted)), None)
+    if kind is None:
+        return None
+    outer = wanted.order[0]
+    shape = tuple(map(int, array.shape))
+    rows, _ = reformat.arrays_of(_rows(array, tidy=True) if outer == 0 else _compiled(_rows(array), "csc"))
+    if kind in ("csr", "csc"):
+        return reformat.around(wanted, shape, rows)
+    if kind == "coo":
+        return reformat.listed(rows, wanted, shape)
+    if kind in ("dcsr", "csf", "csl"):
+        return reformat.tree(rows, wanted, shape)
+    longest = int(np.diff(rows["pos1"]).max(initial=0))
+    if longest * shape[0] > reformat.LARGEST_FILL * max(len(rows["crd1"]), 1):
+        return None
+    return reformat.slotted(rows, wanted, shape, longest)
+
+
+_MADE: dict[str, Callable[[Format], Format]] = {
+    "csr": lambda f: fm.csr(f.index_bits),
+    "csc": lambda f: fm.csc(f.index_bits),
+    "coo": lambda f: fm.coo(2, f.index_bits),
+    "dcsr": lambda f: fm.dcsr(f.index_bits),
+    "csf": lambda f: fm.csf(2, f.index_bits, f.order),
+    "csl": lambda f: fm.csl(2, f.index_bits, f.order),
+    "ell": lambda f: fm.ell(f.index_bits),
+}
+"""Formats of matrices that rows (or columns) in order are made into, with the width and the order of another one."""
+
+
+def _rows(array: Any, tidy: bool = False) -> Any:
+    """A matrix as SciPy's CSR; with `tidy` a new one, in order, that holds each coordinate once. Kinds without kernels count as conversions."""
+    if array.format == "bsr":
+        return reformat.out_of_blocks(array)
+    if array.format in ("coo", "csc"):
+        return _compiled(array, "csr")
+    if array.format != "csr":
+        array = reformat.from_elsewhere(array)
+    if not tidy:
+        return array
+    if not _is_tidy(array):
+        return _compiled(array, "csr")
     interop.validate_fully(array)
-    for d, (extent, size) in enumerate(zip(array.shape, blocksize)):
-        if extent % size:
-            raise ShapeError(f"dimension {d} has {extent} elements", f"bsr has blocks of {size} there", "pad it to a multiple")
-    rows = array.tocsr()
-    if tuple(blocksize) == (1, 1):  # arrays that SciPy would share, and repeats that it would keep
-        rows = rows.copy()
-        rows.sum_duplicates()
-    found = rows.tobsr(tuple(blocksize))
-    found.sort_indices()
-    runtime().stats.count("conversions")
-    width = f"i{wanted.index_bits // 8}"
-    index = {"pos1": found.indptr.astype(width, copy=False), "crd1": found.indices.astype(width, copy=False)}
-    return SparseArray.around(wanted, array.shape, {**index, "val": found.data.reshape(-1)})
+    return array.copy()
 
 
 def _to(order: tuple[int, int], sorted: bool) -> Any:

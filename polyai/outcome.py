@@ -156,6 +156,9 @@ class Outcome:
         made = self._types[pattern.owner]
         assert made.format is not None
         stored = arrays[name] if name in arrays else arrays[f"{name}.val"]
+        if made.format.tail:
+            parts = {part: arrays[f"{pattern.owner}.{part}"] for part in ("pos1", "crd1")}
+            return tensor.SparseArray.around(shared(made.format), self._shape(self._types[name].shape, values), {**parts, "val": stored.reshape(-1)})
         if made.format.rank > 2:
             return self._listed(name, made.format, arrays, values, described)
         turned = pattern.dims != (0, 1)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from numpy.typing import NDArray
 
@@ -23,9 +23,16 @@ from polyai.runtime.launch import Runtime
 from polyai.runtime.phases import Phase, PhasesSpec, make_phases
 from polyai.scalar.dtype import BY_NAME, DType
 from polyai.shapes.code import unpacked
+from polyai.shapes.expr import Size, Sym, evaluate, show, symbols
 from polyai.sparse import interop, results
-from polyai.sparse.format import Format
+from polyai.sparse.format import Format, shared
 from polyai.tensor import nodes as tn
+from polyai.term.late import late
+
+if TYPE_CHECKING:
+    from polyai.sparse import tensor
+else:
+    tensor = late("polyai.sparse.tensor")
 
 Slow = Callable[..., Any]
 Run = Callable[[Sequence[Any], Sequence[interop.Described], dict[str, int]], Any]
@@ -52,7 +59,10 @@ def quick(variant: Phased, args: tuple[Any, ...], run: Run, slow: Slow, token: t
     traced = variant.traced
     if not variant.is_plain() or any(s.rows for s in traced.inputs):
         return None
-    if any(isinstance(e, int) for i in traced.program.inputs for e in i.type.shape):
+    extents = {(s.input, s.dim): s.symbol for s in traced.symbols if s.what == "extent"}
+    asked = {(show(g.left), g.right) for g in traced.guards if g.relation == "=="}
+    fixed = [((n, d), e) for n, i in enumerate(traced.program.inputs) for d, e in enumerate(i.type.shape) if isinstance(e, int)]
+    if any((extents.get(place), e) not in asked for place, e in fixed):  # nothing compares them
         return None
     looked = _looked_at(variant, args, run, slow, token)
     return native(variant, args, looked or slow, token, threads) or looked
@@ -113,15 +123,24 @@ def native(variant: Phased, args: tuple[Any, ...], slow: Slow, token: tuple[Cont
     phases = _phases(variant, sources, types, threads)
     kinds = [sources.argument(n, value) for n, value in enumerate(args)]
     guards = [sources.guard(g) for g in traced.guards]
-    shape = [sources.size(e) for e in types[output].shape]
-    if phases is None or None in kinds or None in guards or not all(isinstance(e, int) or (e is not None and e[0] == "dim") for e in shape):
+    shape = [_size(sources, e) for e in types[output].shape]
+    if phases is None or None in kinds or None in guards:
         return None
+    known_shape = all(isinstance(e, int) or (e is not None and e[0] in ("dim", "times")) for e in shape)
     made = {name for phase in phases for name, *_ in phase.results}
-    if pattern is None:
-        outputs: tuple[str, ...] = (output,)
-        finish: Callable[..., Any] | None = None if types[output].shape else _scalar
+    form = types[pattern.owner].format if pattern is not None and pattern.owner in types else None
+    if pattern is not None and form is not None and form.tail and pattern.owner not in sources.position:
+        dims = {s: source[1:] for s, source in sources.symbols.items() if source[0] == "dim"}
+        if any(not symbols(e) <= dims.keys() for e in types[output].shape):
+            return None
+        outputs: tuple[str, ...] = (f"{pattern.owner}.pos1", f"{pattern.owner}.crd1", f"{output}.val")
+        finish: Callable[..., Any] | None = functools.partial(_in_blocks, shared(form), types[output].shape, dims, {})
+    elif not known_shape:
+        return None
+    elif pattern is None:
+        outputs = (output,)
+        finish = None if types[output].shape else _scalar
     else:
-        form = types[pattern.owner].format if pattern.owner in types else None
         if pattern.owner in sources.position or types[output].rank != 2 or form is None or form.name not in ("csr", "csc"):
             return None
         kind = form.name if pattern.dims == (0, 1) else {"csr": "csc", "csc": "csr"}[form.name]
@@ -157,14 +176,14 @@ def _phases(variant: Phased, sources: Sources, types: Mapping[str, tn.TensorType
         for result, p in stage.results:
             if result == f"{plan.fills}.end1" and stage.packed:
                 continue
-            shape = _extents(result, plan, sources, types)
+            shape = _extents(result, plan, sources, types, made)
             if shape is None:
                 return None
             results.append((result, BY_NAME[p.dtype], shape))
             made[result] = ("made", result)
         slots = [_source(sources, made, *slot) for slot in stage.slots]
         within = [_source(sources, made, staging.SIZE, tn.nnz_of(n)) for n in plan.within]
-        rows = sources.size(plan.rows) if name else 0
+        rows = _size(sources, plan.rows) if name else 0
         if None in slots or None in within or rows is None:
             return None
         widths = [dtype.bytes for result, dtype, shape in results if shape == (("made", tn.nnz_of(name)),)]
@@ -175,7 +194,9 @@ def _phases(variant: Phased, sources: Sources, types: Mapping[str, tn.TensorType
     return tuple(out)
 
 
-def _extents(result: str, plan: staging.Plan, sources: Sources, types: Mapping[str, tn.TensorType]) -> tuple[Any, ...] | None:
+def _extents(
+    result: str, plan: staging.Plan, sources: Sources, types: Mapping[str, tn.TensorType], made: Mapping[str, tuple[Any, ...]]
+) -> tuple[Any, ...] | None:
     """How large a result of a kernel is, in sources; None along an argument whose blocks or padding hold more than it stores."""
     if result == f"{plan.counts}.pos1":
         return (("made", f"{plan.counts}.ends"),)
@@ -189,8 +210,17 @@ def _extents(result: str, plan: staging.Plan, sources: Sources, types: Mapping[s
         return None
     if isinstance(known, str):
         return (("nnz", sources.position[known]) if known in sources.position else ("made", tn.nnz_of(known)),)
-    sizes = [sources.size(unpacked(s)) for s in known]
+    sizes = [made.get(show(size), sources.size(size)) for size in map(unpacked, known)]
     return None if None in sizes else tuple(_number(s) for s in sizes)
+
+
+def _size(sources: Sources, size: Size) -> Any:
+    """A size as a source, or an int; None if it is no number and no multiple of one symbol."""
+    if isinstance(size, int) or len(size.terms) != 1 or size.terms[0][1] < 2:
+        return sources.size(size)
+    parts, factor = size.terms[0]
+    found = sources.symbols.get(parts[0].name) if len(parts) == 1 and isinstance(parts[0], Sym) else None
+    return None if found is None or found[0] != "dim" else ("times", found, factor)
 
 
 def _number(size: Any) -> tuple[Any, ...]:
@@ -212,7 +242,26 @@ def _scalar(value: Array, *args: Any) -> Any:
     return value[()]
 
 
+def _in_blocks(
+    form: Format, shape: tuple[Size, ...], dims: Mapping[str, tuple[int, int]], known: dict[tuple[int, ...], tuple[int, ...]], positions: Array, crd: Array, val: Array, *args: Any
+) -> Any:
+    """The result of a native call that is stored in dense blocks, as an array of its levels. `known`: the shape of the last one, by the sizes
+    it follows from."""
+    at = tuple([args[n].shape[d] for n, d in dims.values()])
+    extents = known.get(at)
+    if extents is None:
+        known.clear()
+        extents = known[at] = tuple(evaluate(e, dict(zip(dims, at))) for e in shape)
+    return tensor.SparseArray.around(form, extents, {"pos1": positions, "crd1": crd, "val": val.reshape(-1)})
+
+
+def _extent(size: Any, args: Sequence[Any]) -> int:
+    if isinstance(size, int):
+        return size
+    return _extent(size[1], args) * size[2] if size[0] == "times" else args[size[1]].shape[size[2]]  # type: ignore[no-any-return]
+
+
 def _finished(kind: str, is_matrix: bool, shape: tuple[Any, ...], positions: Array, crd: Array, val: Array, *args: Any) -> Any:
     """The sparse result of a native call."""
-    extents = tuple([e if isinstance(e, int) else args[e[1]].shape[e[2]] for e in shape])
+    extents = tuple([_extent(e, args) for e in shape])
     return results.made(kind, extents, {"pos1": positions, "crd1": crd, "val": val}, is_matrix, tidy=True)

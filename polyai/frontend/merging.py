@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from polyai.errors import UnsupportedError
-from polyai.frontend.core import Array, Tracer, find_tracer, index_expr
+from polyai.frontend.core import Array, Tracer, find_tracer, index_expr, index_term
 from polyai.frontend.term import Term
 from polyai.scalar import dtype as dt
-from polyai.shapes.expr import Size
+from polyai.shapes.expr import Size, floordiv, mod
 from polyai.sparse.format import Format, coo, csc, csr, rows
 from polyai.sparse.levels.compressed import Compressed
 from polyai.sparse.levels.dense import Dense
@@ -185,6 +185,45 @@ def scattered(
     step = tn.Scatter(name, type, None, chosen, tuple(indices), places, value.body, within, grouped is not None)
     tracer.sizes.add(tn.nnz_of(name), f"the number of elements of {stem}", None)
     return tracer.add_step(step, is_matrix=is_matrix)
+
+
+def in_blocks(rows: Any, blocksize: tuple[int, int]) -> Array:
+    """A matrix whose rows are cut into blocks, rows[i, i_in, j], as dense blocks: out[i, i_in, j, j_in] in the order of its levels. What
+    repeats adds up.
+    """
+    tracer = find_tracer((rows,), "in_blocks")
+    given = tracer.array(rows)
+    height, width = blocksize
+    blocks, inside, columns = given.extents
+    tracer.sizes.require(inside, "==", height, "in_blocks", "give blocks of as many rows")
+    tracer.sizes.require(mod(columns, width), "==", 0, "in_blocks", "pad the matrix to a multiple")
+    name = tracer.sparse_name("blocks")
+    points = tracer.indices((blocks, height, columns))
+    i, r, j = points
+    levels = (Dense(), Compressed(), Dense(), Dense())
+    form = Format("blocks", (0, 2, 1, 3), levels, bits_of((given,)))
+    shape = (blocks, height, floordiv(columns, width), width)
+    type = tn.TensorType(given.type.dtype, shape, form, tn.Pattern(name, (0, 1, 2, 3)))
+    at = tuple(map(index_expr, (i, r, index_term(j) // width, index_term(j) % width)))
+    monoid = "or" if given.type.dtype.kind == "b" else "add"
+    within = (tracer.within(given, [p.name for p in points]),)
+    tracer.sizes.add(tn.nnz_of(name), "the number of blocks", None)
+    return tracer.add_step(tn.Scatter(name, type, None, monoid, points, at, tracer.read(given, points).body, within))
+
+
+def out_of_blocks(blocks: Any, blocksize: tuple[int, int]) -> Array:
+    """A matrix stored as dense blocks, blocks[i, i_in, j, j_in], by rows. Blocks are in order and each is there once, which is seen to."""
+    tracer = find_tracer((blocks,), "out_of_blocks")
+    given = tracer.array(blocks)
+    height, width = blocksize
+    down, inside, across, beside = given.extents
+    tracer.sizes.require(inside, "==", height, "out_of_blocks", "give blocks of as many rows")
+    tracer.sizes.require(beside, "==", width, "out_of_blocks", "give blocks of as many columns")
+    points = tracer.indices((down, height, across, width))
+    i, r, j, c = (index_term(p) for p in points)
+    at = tracer.indices((down * height, across * width))
+    within = (tracer.within(given, [p.name for p in points]),)
+    return regrouped(given, points, at, (i * height + r, j * width + c), tracer.read(given, points), within, (0, 1), "rows")
 
 
 def regrouped(

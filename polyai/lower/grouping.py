@@ -43,7 +43,7 @@ MUCH = 1 << 20
 SLOTS = 256
 """Most slots: each is a place that is written to, which all stay in the first-level cache."""
 MANY_GROUPS = 1 << 11
-MANY_BYTES = 1 << 22
+MANY_BYTES = 1 << 23
 """Below these, stores to all groups find their lines in the caches."""
 WINDOWS, WIDE = 16, 64
 FAR = WINDOWS * WIDE // 2

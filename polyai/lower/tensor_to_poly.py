@@ -36,7 +36,7 @@ from polyai.scalar.expr import Apply, Cast, Const, Expr, Load, Var
 from polyai.scalar.ops import MONOIDS
 from polyai.shapes.expr import Size, symbol
 from polyai.tensor import nodes as tn
-from polyai.tensor.bodies import joins_of, left_out, loads, owner_within, selects_of, size_symbols, stored_at, zero
+from polyai.tensor.bodies import joins_of, left_out, loads, owner_within, row_in_blocks, selects_of, size_symbols, stored_at, zero
 from polyai.term.names import Names
 from polyai.term.node import map_children
 
@@ -170,23 +170,35 @@ class _Lowering:
         an element leaves zero there.
         """
         owner = owner_within(step.within[0], self.types).tensor
-        order = self.frames.format(owner).order
+        inner = self.frames.of((*step.indices, *reduce.over), reduce.within)
+        points = inner, self._dense_at(inner, step.indices), self._expr(inner, reduce.body, reduce.dtype)
+        self._through_rows(step, name, step.indices, step.within, points, reduce.monoid, owner in self.program.complete)
+
+    def _through_rows(
+        self,
+        step: tn.Comprehension | tn.Scatter,
+        name: str,
+        indices: tuple[tn.Index, ...],
+        within: tuple[tn.Within, ...],
+        points: tuple[Frame, tuple[Expr, ...], Expr],
+        monoid: str,
+        complete: bool,
+    ) -> None:
+        """`points`, each with a place and a value, add up in dense rows, from which what lies along a pattern is taken."""
+        inner, places, value = points
+        dtype, order = value.dtype, self.frames.format(owner_within(within[0], self.types).tensor).order
         dims = tuple(step.type.pattern.dims.index(d) for d in order) if step.type.pattern is not None else order
         row = self.array_names.fresh(f"{step.target}_row")
-        indices = tuple(step.indices[d] for d in dims)
-        identity = Const(MONOIDS[reduce.monoid].identity(reduce.dtype), reduce.dtype)
-        taken = owner in self.program.complete and identity == zero(reduce.dtype)
-        self.arrays[row] = poly.Array(row, reduce.dtype, tuple(step.type.shape[d] for d in dims), "temporary", taken)
-        first, inner, last = (
-            self.frames.of(step.indices, step.within),
-            self.frames.of((*step.indices, *reduce.over), reduce.within),
-            self.frames.of(step.indices, step.within),
-        )
+        in_row = tuple(indices[d] for d in dims)
+        identity = Const(MONOIDS[monoid].identity(dtype), dtype)
+        taken = complete and identity == zero(dtype)
+        self.arrays[row] = poly.Array(row, dtype, tuple(step.type.shape[d] for d in dims), "temporary", taken)
+        first, last = (self.frames.of(indices, within) for _ in range(2))
         if not taken:
-            self._add(f"{step.target}_init", first, row, self._dense_at(first, indices), identity, None)
-        self._add(f"{step.target}_upd", inner, row, self._dense_at(inner, indices), self._expr(inner, reduce.body, reduce.dtype), reduce.monoid)
-        value = convert(Load(row, self._dense_at(last, indices), reduce.dtype), step.type.dtype)
-        self._add(step.target, last, name, self._at(last, step.indices, step.type), value, None)
+            self._add(f"{step.target}_init", first, row, self._dense_at(first, in_row), identity, None)
+        self._add(f"{step.target}_upd", inner, row, tuple(places[d] for d in dims), value, monoid)
+        stored = convert(Load(row, self._dense_at(last, in_row), dtype), step.type.dtype)
+        self._add(step.target, last, name, self._at(last, indices, step.type), stored, None)
 
     def _join(self, step: tn.Join) -> None:
         """A join has no statement: it is what those within it walk."""
@@ -302,15 +314,18 @@ class _Lowering:
         if f"{name}.val" in self.program.outputs:
             self.arrays[f"{name}.val"] = poly.Array(f"{name}.val", step.type.dtype, (stored,), "output")
         cursor = f"{name}.cursor"
-        self.arrays[cursor] = poly.Array(cursor, dt.i64, (rows,), "temporary")
-        start = self.frames.of((tn.Index(f"{name}_row", rows),), ())
-        place = self._dense_at(start, (tn.Index(f"{name}_row", rows),))
-        self._add(f"{name}_cursor", start, cursor, place, convert(Load(f"{name}.pos1", place, index), dt.i64), None)
+        cut = row_in_blocks(step, row) if step.within else None  # rows that two dims give have a cursor for each pair, so that both are seen to be free
+        lines = (tn.Index(f"{name}_row", rows),) if cut is None else tuple(tn.Index(f"{name}_row{n}", i.extent) for n, i in enumerate(cut))
+        self.arrays[cursor] = poly.Array(cursor, dt.i64, tuple(i.extent for i in lines), "temporary")
+        start = self.frames.of(lines, ())
+        place = self._dense_at(start, lines)
+        whole = place[0] if cut is None else Apply("add", (Apply("mul", (place[0], Const(cast("int", cut[1].extent), dt.i64)), dt.i64), place[1]), dt.i64)
+        self._add(f"{name}_cursor", start, cursor, place, convert(Load(f"{name}.pos1", (whole,), index), dt.i64), None)
         frame = self.frames.of(step.indices, step.within)
         places, conditions = zip(*(left_out(a) for a in step.at))
         known = [self._expr(frame, c) for c in conditions if c is not None]
         when = None if not known else reduce(lambda a, c: Apply("and", (a, c), dt.bool_), known)
-        at = (self._expr(frame, places[row], dt.i64),)
+        at = (self._expr(frame, places[row], dt.i64),) if cut is None else self._dense_at(frame, cut)
         one: Expr = Const(1, dt.i64)
         if when is not None and not step.within:  # without a branch on data: what is not wanted is stored over, until the row is full
             after = Load(f"{name}.pos1", (Apply("add", (at[0], one), dt.i64),), index)
@@ -320,7 +335,21 @@ class _Lowering:
         pushes = tuple((f"{name}.{part}", self._expr(frame, body, dtype)) for part, body, dtype in found if f"{name}.{part}" in self.program.outputs)
         self._add(name, frame, cursor, at, following, None, pushes, when)
 
+    def _along(self, step: tn.Scatter) -> None:
+        """A scatter along a pattern: its rows are dense meanwhile. Whole blocks of them are cleared, so that no other part is touched."""
+        pattern = step.type.pattern
+        assert pattern is not None and step.monoid is not None
+        indices = tuple(tn.Index(f"{step.target}_d{d}", extent) for d, extent in enumerate(step.type.shape))
+        within = (tn.Within(pattern.owner, tuple(indices[pattern.dims.index(d)].name for d in range(len(indices)))),)
+        self._declare(step.target, step.type, "output" if step.target in self.program.outputs else "temporary")
+        inner = self.frames.of(step.indices, step.within)
+        points = inner, tuple(self._expr(inner, a) for a in step.at), self._expr(inner, step.body, step.type.dtype)
+        self._through_rows(step, step.target, indices, within, points, step.monoid, False)
+
     def _scatter(self, step: tn.Scatter) -> None:
+        if tn.lies_along(step):
+            self._along(step)
+            return
         if step.base is None:
             self._sparse_scatter(step)
             return

@@ -80,7 +80,7 @@ Source = tuple[Any, ...]
     ("val", arg)          address of stored values                           ("const", n)         n
     ("pos", arg, level), ("crd", arg, level), ("positions", arg, level)      of a LevelsArg: arrays of a level, and how many positions it has
     ("length", arg, l)    how long the fibres of level l of DIA are
-    ("out", k)            address of the k-th result
+    ("out", k)            address of the k-th result                         ("times", source, n)  n times a number
 """
 
 Guard = tuple[Any, ...]
@@ -130,6 +130,11 @@ class Arguments:
     def place(self, source: Source) -> int:
         """The place of a source; constants get one when they are first asked for."""
         if source not in self._known:
+            if source[0] == "times":
+                one, factor = self.place(source[1]), self.place(("const", source[2]))
+                self._known[source] = self.number()
+                self._do(Op.TIMES, one, factor, d=self._known[source])
+                return self._known[source]
             if source[0] != "const":
                 raise VerifyError(f"the arguments of a dispatcher give no {source!r}", f"they give {sorted(map(repr, self._known))}")
             self._known[source] = self.number()

@@ -14,6 +14,7 @@ What a phase hands on is an array of the call: memory of NumPy's, named as kerne
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +27,7 @@ from polyai.runtime.bind import address
 from polyai.runtime.kernel import Kernel, Parameter
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import to_numpy
-from polyai.shapes.expr import evaluate
+from polyai.shapes.expr import evaluate, symbol
 from polyai.shapes.guard import Guard
 from polyai.tensor import nodes as tn
 from polyai.term.late import late
@@ -88,14 +89,24 @@ def described(program: tn.Program, counts: str, fills: str, types: Mapping[str, 
     if made is not None and made.format is not None:
         rows, bits = code.packed(made.shape[made.format.order[0]]), made.format.index_bits
     special = {f"{counts}.pos1", f"{fills}.crd1", f"{fills}.val", f"{fills}.end1"}
-    shapes = {}
+    shapes: dict[str, Any] = {}
     for output in program.outputs:
         if output not in special:
             pattern = own[output].pattern
-            shapes[output] = [code.packed(s) for s in own[output].shape] if pattern is None else pattern.owner
+            blocks = () if pattern is None else _blocks(types[pattern.owner])
+            if pattern is None:
+                shapes[output] = [code.packed(s) for s in own[output].shape]
+            else:  # of dense blocks that are stored, all elements
+                shapes[output] = [code.packed(symbol(tn.nnz_of(pattern.owner))), code.packed(math.prod(blocks))] if blocks else pattern.owner
     wanted = [[code.packed(g.left), g.relation, code.packed(g.right), g.text, g.why] for g in requires]
     runs = made is not None and made.format is not None and made.format.name == "spread" and bool(counts)
     return {"requires": wanted, "runs": runs, "of": of, "counts": counts, "fills": fills, "rows": rows, "index_bits": bits, "shapes": shapes, "within": list(within)}
+
+
+def _blocks(type: tn.TensorType) -> tuple[Any, ...]:
+    """The extents of the dense levels below the listed ones, of a pattern that is made."""
+    form = type.format
+    return () if form is None or not form.tail or form.parts else tuple(type.shape[d] for d in form.order[len(form.levels) - form.tail :])
 
 
 def plan_of(kernel: Kernel) -> Plan | None:

@@ -121,6 +121,11 @@ class Format:
         below = self.levels[above + 1 :]
         return above if all(level.name == "singleton" for level in below) and (below or self.levels[above].unique or self.rank == 1) else None
 
+    @property
+    def tail(self) -> int:
+        """How many dense levels lie below the last listed one: the dimensions of the dense block at each of its positions."""
+        return next((n for n, level in enumerate(reversed(self.levels)) if not level.full), 0)
+
     def level_of(self, dimension: int) -> int:
         """The first level that stores (a part of) `dimension`."""
         return self.order.index(dimension)

@@ -9,7 +9,7 @@ between calls, so nothing about their contents is remembered: kernels check each
 Duplicate and unsorted entries. A stored coordinate may occur twice in a SciPy matrix and stands for the sum of its values.
 What is linear in the stored values (products with vectors and matrices, sums) is right as it is, in any order. What is
 not linear along the pattern (softmax, max, a non-linear map such as exp or relu of the values, a product of two stored
-values) needs unique coordinates: ask `has_duplicates` first. Merges of two patterns need sorted and unique ones.
+values) needs unique coordinates: ask `ordering.has_duplicates` first. Merges of two patterns need sorted and unique ones.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from numpy.typing import NDArray
 
 from polyai.errors import SparseStructureError, UnsupportedError
 from polyai.scalar.dtype import DType, from_numpy
-from polyai.shapes.expr import evaluate
 from polyai.sparse.fitting import arrays_fit, bad, coords_of, fibres_fit, in_range
 from polyai.sparse.foreign import adopt, is_foreign, unordered_coo
 from polyai.sparse.format import Format, bsr, csc, csr, dia, rows, with_fill
@@ -98,16 +97,17 @@ def scipy_format(kind: str, rank: int = 2, index_bits: int = 32, block: tuple[in
 
 def is_sparse(value: object) -> bool:
     """True if `value` is a scipy.sparse matrix or array, an Owned matrix, holds a Storage, or is another library's (`foreign`). Imports nothing."""
-    return type(value) is Owned or _storage(value) is not None or _is_scipy(value) or is_foreign(value)
+    return type(value) is Owned or held_storage(value) is not None or _is_scipy(value) or is_foreign(value)
 
 
 def storage_in(value: Any) -> Storage | None:
     """The storage that `value` is or holds; that of another library's tensor is made around its arrays. None for SciPy's."""
-    own = _storage(value)
+    own = held_storage(value)
     return own if own is not None or _is_scipy(value) else adopt(value)
 
 
-def _storage(value: object) -> Storage | None:
+def held_storage(value: object) -> Storage | None:
+    """The storage that `value` is or holds; None for all others, other libraries' included."""
     if isinstance(value, Storage):
         return value
     found = getattr(type(value), "storage", None) and getattr(value, "storage", None)
@@ -156,9 +156,9 @@ def describe(value: Any) -> Described | None:
 def _described(value: Any) -> Described | None:
     if type(value) is Owned:
         return Described(value.format, value.shape, _dtype(value.dtype), value.nnz, False, "csr", "csr", value)
-    if _storage(value) is None and not _is_scipy(value):
+    if held_storage(value) is None and not _is_scipy(value):
         value = adopt(value)
-    own = _storage(value)
+    own = held_storage(value)
     if own is not None:
         counts = own.positions()
         if not _complete(own, counts):  # the last position of each level may have been changed in place
@@ -168,7 +168,7 @@ def _described(value: Any) -> Described | None:
     if not _is_scipy(value):
         return None
     origin = value.format
-    holder = _listed(value)
+    holder = in_a_layout(value)
     kind = holder.format
     nnz = arrays_fit(holder, kind)
     shape = tuple(map(int, holder.shape))
@@ -184,7 +184,7 @@ def _described(value: Any) -> Described | None:
 def as_rows(value: Any, order: tuple[int, ...] = ()) -> Any:
     """A matrix of any format as SciPy's CSR, a copy unless it is that (or Owned); an array of more dimensions as slices that are lists (`lists`),
     in an `order` of its dimensions. Raises SparseStructureError for broken arrays, UnsupportedError for vectors."""
-    own = _storage(value)
+    own = held_storage(value)
     if len(np.shape(value) if own is None else own.shape) > 2:
         return _as_lists(value, order)
     if type(value) is Owned or (own is None and _is_scipy(value) and value.format == "csr"):
@@ -231,7 +231,7 @@ def arrays_of(value: Any, described: Described) -> dict[str, Array]:
     longer than the number of stored elements are cut to it.
     """
     holder, nnz = described.holder, described.nnz
-    own = _storage(holder)
+    own = held_storage(holder)
     if own is not None:
         return dict(own.arrays)
     index = np.dtype(f"i{described.format.index_bits // 8}")
@@ -266,7 +266,7 @@ def _complete(storage: Storage, counts: tuple[int, ...]) -> bool:
 
 def positions(described: Described, level: int) -> int:
     """How many positions `level` of a SparseArray has."""
-    own = _storage(described.holder)
+    own = held_storage(described.holder)
     if own is None:
         raise SparseStructureError(f"{described.kind} has no listed levels above its last", "", "pass a SparseArray")
     return own.positions()[level]
@@ -326,7 +326,7 @@ def _in_place(array: Array) -> bool:
     return bool(flags.c_contiguous and flags.aligned)
 
 
-def _listed(value: Any) -> Any:
+def in_a_layout(value: Any) -> Any:
     """`value` itself if kernels read its layout, else a CSR copy."""
     origin = value.format
     if origin in _IN_PLACE:
@@ -348,11 +348,11 @@ def validate(value: Any) -> int:
     Raises SparseStructureError naming the array. Indices and the order of row pointers are checked by kernels, element by
     element, and by `validate_fully`.
     """
-    own = _storage(value)
+    own = held_storage(value)
     if own is not None:
         verify.arrays_are_complete(own)
         return own.positions()[-1]
-    value = _listed(value)
+    value = in_a_layout(value)
     return arrays_fit(value, value.format)
 
 
@@ -360,13 +360,13 @@ def validate_fully(value: Any) -> int:
     """`validate`, and every row pointer and index is in range. Reads all of them, but of an Owned matrix none."""
     if type(value) is Owned:
         return value.nnz
-    own = _storage(value)
+    own = held_storage(value)
     if own is not None:
         verify.arrays_are_complete(own)
         verify.fibres_tile_their_level(own)
         verify.coordinates_are_in_range(own)
         return own.positions()[-1]
-    value = _listed(value)
+    value = in_a_layout(value)
     kind = value.format
     nnz = arrays_fit(value, kind)
     if kind == "dia":
@@ -379,120 +379,6 @@ def validate_fully(value: Any) -> int:
     extent = value.shape[0 if kind == "csc" else -1]
     fibres_fit(kind, value.indptr, value.indices[:nnz], extent // value.data.shape[2] if kind == "bsr" else extent)
     return nnz
-
-
-def coordinates(value: Any) -> tuple[Array, ...]:
-    """The coordinates of all stored elements by dimension, in storage order. Other kinds than CSR, CSC, BSR, COO are converted."""
-    own = _storage(value)
-    if own is not None:
-        return interp.walk(own.format, own.shape, own.arrays).coordinates
-    value = _listed(value)
-    if value.format == "dia":
-        described = describe(value)
-        assert described is not None
-        return interp.walk(described.format, described.shape, arrays_of(value, described)).coordinates
-    if value.format == "coo":
-        return tuple(c.astype(np.int64, copy=False) for c in coords_of(value))
-    nnz = int(value.indptr[-1])
-    major = np.repeat(np.arange(len(value.indptr) - 1, dtype=np.int64), np.diff(value.indptr))
-    minor = value.indices[:nnz].astype(np.int64, copy=False)
-    if value.format == "bsr":
-        _, rows, columns = value.data.shape
-        row = major[:, None, None] * rows + np.arange(rows)[:, None]
-        column = minor[:, None, None] * columns + np.arange(columns)
-        return tuple(np.broadcast_to(c, (nnz, rows, columns)).reshape(-1) for c in (row, column))
-    return (minor,) if value.ndim == 1 else (minor, major) if value.format == "csc" else (major, minor)
-
-
-def is_sorted(value: Any) -> bool:
-    """True if coordinates ascend within each row (CSR), column (CSC), or lexicographically (COO); equal ones may repeat."""
-    validate_fully(value)
-    return type(value) is Owned or not (_order(value) < 0).any()
-
-
-def has_duplicates(value: Any) -> bool:
-    """True if a coordinate is stored more than once. Reads the arrays as they are now: SciPy's own flag may be stale."""
-    if type(value) is Owned:
-        return False
-    validate_fully(value)
-    if getattr(value, "format", "") == "dia":
-        return len(np.unique(value.offsets)) < len(value.offsets)
-    order = _order(value)
-    if not (order < 0).any():
-        return bool((order == 0).any())
-    columns = coordinates(value) if getattr(value, "format", "") != "bsr" else _block_coordinates(value)
-    by = np.lexsort(columns[::-1])
-    same = np.ones(max(0, len(by) - 1), dtype=bool)
-    for column in columns:
-        same &= np.diff(column[by]) == 0
-    return bool(same.any())
-
-
-def _block_coordinates(value: Any) -> tuple[Array, ...]:
-    blocks = np.repeat(np.arange(len(value.indptr) - 1), np.diff(value.indptr))
-    return blocks, value.indices[: len(blocks)]
-
-
-def _order(value: Any) -> Array:
-    """Sign of each step from one stored coordinate (of BSR: block) to the next: 1 ascends, 0 repeats, -1 descends."""
-    own = _storage(value)
-    value = value if own is not None else _listed(value)
-    if own is not None or value.format in ("coo", "dia"):
-        columns = coordinates(value)
-        if own is not None:
-            columns = tuple(columns[d] for d in own.format.order)
-        out: Array = np.sign(np.diff(columns[-1]))
-        for column in columns[-2::-1]:
-            step = np.sign(np.diff(column))
-            out = np.where(step != 0, step, out)
-        return out
-    nnz = int(value.indptr[-1])
-    indices = value.indices[:nnz]
-    out = np.greater(indices[1:], indices[:-1]).astype(np.int8) - np.less(indices[1:], indices[:-1]).astype(np.int8)
-    starts = value.indptr[1:-1]
-    out[starts[(starts > 0) & (starts < nnz)] - 1] = 1  # the step into another row ascends
-    return out
-
-
-def sorted_fibres(described: Described, arrays: Mapping[str, Array]) -> tuple[dict[str, Array], bool]:
-    """The arrays of a CSR, CSC or BSR matrix with each row's (column's) entries in ascending order, and whether one repeats.
-
-    Raises SparseStructureError for row pointers and indices out of range.
-    """
-    positions, indices = arrays["pos1"], arrays["crd1"]
-    extent = evaluate(described.format.level_extents(described.shape)[1], {})
-    fibres_fit(described.kind, positions, indices, extent)
-    major = np.repeat(np.arange(len(positions) - 1), np.diff(positions))
-    order = np.lexsort((indices, major))
-    ascending = indices[order]
-    repeats = bool(((major[1:] == major[:-1]) & (ascending[1:] == ascending[:-1])).any())
-    return {**arrays, "crd1": ascending, "val": arrays["val"].reshape(len(order), -1)[order].reshape(arrays["val"].shape)}, repeats
-
-
-def summed(described: Described) -> Described | None:
-    """A matrix in order, with coordinates that repeat added up; None if it is so already.
-
-    Raises SparseStructureError for row pointers and indices out of range.
-    """
-    if type(described.holder) is Owned:
-        return None
-    validate_fully(described.holder)
-    order = _order(described.holder)
-    if (order > 0).all():
-        return None
-    own = _storage(described.holder)
-    if own is not None:
-        return describe(pack.convert(own, own.format))
-    tidy = described.holder.copy()
-    if tidy.format == "coo":
-        tidy.sum_duplicates()
-    else:
-        tidy.has_canonical_format = False  # SciPy trusts its flag, which may be stale
-        tidy.has_sorted_indices = False
-        tidy.sum_duplicates()
-    found = describe(tidy)
-    assert found is not None
-    return found
 
 
 def result(kind: str, shape: tuple[int, ...], arrays: Mapping[str, Array], like: Any = None) -> Any:
@@ -522,7 +408,7 @@ def with_values(like: Any, values: Array, dims: tuple[int, ...] | None = None) -
 
     `dims`, for a SparseArray: dimension d of the result is dimension dims[d] of `like`. Of a Storage a Storage comes back.
     """
-    own = _storage(like)
+    own = held_storage(like)
     if own is not None:
         dims = tuple(range(len(own.shape))) if dims is None else dims
         turned = replace(own.format, order=tuple(dims.index(d) for d in own.format.order))

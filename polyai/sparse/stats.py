@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from polyai.errors import ShapeError
 from polyai.sparse import inspector
 from polyai.sparse.inspector import gini as gini
-from polyai.sparse.interop import arrays_of, coordinates, describe, is_sparse, validate_fully
+from polyai.sparse.interop import arrays_of, describe, is_sparse, validate_fully
+from polyai.sparse.ordering import coordinates
 from polyai.term.node import node
 
 Array = NDArray[Any]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from types import MappingProxyType
 from typing import Any, final
 
@@ -29,6 +30,12 @@ def _held(fill_value: Any, dtype: np.dtype[Any]) -> Any:
     if dtype.kind in "biu" and held != fill_value:
         raise SparseStructureError(f"the fill value {fill_value!r} of an array of {dtype}", "that type does not hold it", "convert the values before")
     return held.item()
+
+
+@cache
+def _names(levels: int) -> tuple[str, ...]:
+    """Of all arrays that levels may have: outer levels first, positions before coordinates, values last."""
+    return (*(f"{part}{level}" for level in range(levels) for part in ("pos", "crd")), "val")
 
 
 @final
@@ -64,8 +71,7 @@ class SparseArray(Checked):
     def _hold(self, format: Format, shape: Sequence[int], native: Mapping[str, Array]) -> None:
         self.format, self.shape = format, tuple(int(n) for n in shape)
         self.storage = Storage(self.format, self.shape, MappingProxyType(dict(native)))
-        names = [f"{part}{level}" for level in range(len(format.levels)) for part in ("pos", "crd")]
-        self.listed = tuple(native[name] for name in (*names, "val") if name in native)
+        self.listed = tuple([native[name] for name in _names(len(format.levels)) if name in native])
 
     @classmethod
     def around(cls, format: Format, shape: Sequence[int], arrays: Mapping[str, Array]) -> SparseArray:

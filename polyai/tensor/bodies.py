@@ -29,6 +29,7 @@ from polyai.tensor.nodes import (
     TensorType,
     While,
     Within,
+    lies_along,
     nnz_of,
     owns_a_pattern,
     targets_of,
@@ -210,6 +211,16 @@ def least_clauses(clauses: Sequence[tuple[Within, ...]]) -> tuple[tuple[Within, 
     return tuple(c for n, c in enumerate(clauses) if not any(s < sets[n] or (s == sets[n] and m < n) for m, s in enumerate(sets)))
 
 
+def row_in_blocks(step: Scatter, dimension: int) -> tuple[Index, Index] | None:
+    """(i, j) if the place along a dimension is i * n + j, for index variables with 0 <= j < n: then each pair has its own."""
+    match step.at[dimension]:
+        case Apply("add", (Apply("mul", (Var(outer), Const(size))), Var(inner))):
+            found = {i.name: i for i in step.indices}
+            if outer in found and inner in found and outer != inner and found[inner].extent == size:
+                return found[outer], found[inner]
+    return None
+
+
 def left_out(at: Body) -> tuple[Body, Body | None]:
     """A place of a scatter that makes a pattern: where it is, and the condition for it to be touched at all (None: always)."""
     match at:
@@ -302,6 +313,8 @@ def read_by(step: Step) -> set[str]:
                         out.add(n.array)
                     elif type(n) is Reduce:
                         out.update(w.tensor for w in n.within)
+            if isinstance(step, Scatter) and lies_along(step) and step.type.pattern is not None:
+                out.add(step.type.pattern.owner)
             return out | ({step.base} if isinstance(step, Scatter) and step.base is not None else set())
         case Join():
             return {w.tensor for w in step.parts}

@@ -35,6 +35,7 @@ from polyai.tensor.nodes import (
     Step,
     TensorType,
     While,
+    lies_along,
     nnz_of,
     types_of,
 )
@@ -127,7 +128,9 @@ class _Machine:
             case Comprehension():
                 self._comprehension(step)
             case Scatter():
-                if step.base is None:
+                if lies_along(step):
+                    self._scatter_along(step)
+                elif step.base is None:
                     self._sparse_scatter(step)
                 else:
                     self._scatter(step)
@@ -269,10 +272,31 @@ class _Machine:
             raise VerifyError(f"{step.target} touches a coordinate twice", "nothing says how to combine what meets there")
         out = np.full(len(places), MONOIDS[monoid].identity(step.type.dtype), compute)
         self._update(out, where, data.astype(compute), monoid)
-        self._own(step.target, places, out.astype(to_numpy(step.type.dtype)), shape)
+        values = out.astype(to_numpy(step.type.dtype))
+        self._own(step.target, *_whole_blocks(step, places, values, shape), shape)
+        assert step.type.format is not None
+        self.sizes[nnz_of(step.target)] //= math.prod([shape[d] for d in step.type.format.order[len(shape) - step.type.format.tail :]]) or 1
         for wanted in step.requires:
             if not wanted.holds(self.sizes):
                 raise ShapeError(f"{wanted.text} does not hold", wanted.why_not(self.sizes))
+
+    def _scatter_along(self, step: Scatter) -> None:
+        """The values that points combine at the coordinates of a pattern that is there."""
+        assert step.type.pattern is not None and step.monoid is not None
+        owner = self.tensors[step.type.pattern.owner]
+        assert isinstance(owner, Stored)
+        coords = tuple(owner.value.coords[d].astype(np.int64) for d in step.type.pattern.dims)
+        shape = tuple(evaluate_size(s, self.sizes) for s in step.type.shape)
+        _, at, data = self._points(step, shape)
+        stored, places = _flat(coords, shape, owner.value.nnz), _flat(at, shape, len(data))
+        order = np.argsort(stored)
+        where = order[np.searchsorted(stored, places, sorter=order)] if len(data) else places
+        if (stored[where] != places).any():
+            raise VerifyError(f"{step.target} touches what {step.type.pattern.owner} does not store", "nothing says where that goes")
+        compute = to_numpy(compute_type(step.type.dtype))
+        out = np.full(len(stored), MONOIDS[step.monoid].identity(step.type.dtype), compute)
+        self._update(out, where, data.astype(compute), step.monoid)
+        self.tensors[step.target] = Stored(SparseValue(coords, out.astype(to_numpy(step.type.dtype)), shape))
 
     def _join(self, step: Join) -> None:
         """The coordinates that every clause has, sorted."""
@@ -340,6 +364,27 @@ class _Machine:
             _, last = np.unique(place[::-1], return_index=True)
             kept = len(place) - 1 - last
             out[place[kept]] = data[kept].astype(out.dtype)
+
+
+def _whole_blocks(step: Scatter, places: Array, values: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
+    """The places of all elements of the dense blocks that hold some of `places`, and their values."""
+    form = step.type.format
+    assert form is not None
+    if not form.tail or not len(places):
+        return places, values
+    listed, inner = form.order[: len(shape) - form.tail], form.order[len(shape) - form.tail :]
+    coords = np.unravel_index(places, shape)
+    blocks = np.unique(np.stack([coords[d] for d in listed]), axis=1)
+    grid = np.indices([shape[d] for d in inner]).reshape(form.tail, -1)
+    whole = [np.zeros(0, np.int64)] * len(shape)
+    for d, c in zip(listed, blocks):
+        whole[d] = np.repeat(c, grid.shape[1])
+    for d, c in zip(inner, grid):
+        whole[d] = np.tile(c, blocks.shape[1])
+    everything = np.unique(np.ravel_multi_index(tuple(whole), shape))
+    out = np.zeros(len(everything), values.dtype)
+    out[np.searchsorted(everything, places)] = values
+    return everything, out
 
 
 def _flat(at: tuple[Array, ...], shape: tuple[int, ...], count: int) -> Array:

@@ -120,13 +120,17 @@ class Comprehension:
 class Scatter:
     """target = base, then target[at] = monoid(target[at], body) for all indices; monoid None overwrites, last one wins.
 
-    Without a base the target is sparse, owns its pattern, and stores just the coordinates that some point touches. Without a monoid
+    Without a base the target is sparse, owns its pattern, and stores just the coordinates that some point touches (of a format whose last
+    levels are dense: the blocks that some point touches). Without a monoid
     as well (and not grouped), no two points touch the same one, and each row is touched in order: rows are counted first, then what is
     found is pushed to them. Then a place may be `where(condition, place, -1)`: points without the condition touch nothing.
 
     `grouped`: such a scatter runs over all that one pattern stores, and puts it in another order: grouped by what the target
     lists outside, in the order of the walk inside. With a monoid, points of one coordinate follow each other within a group, and
     are combined; without one each is kept: the target is a list that may hold a coordinate several times.
+
+    A target without a base may also lie along a pattern that another tensor owns, which holds every coordinate that some point touches:
+    it is stored there, and zero where nothing touches it.
 
     `requires`: what must hold of the number of elements once it is known."""
 
@@ -311,9 +315,14 @@ def regroups(step: Step) -> bool:
 
 def pushes(step: Step) -> bool:
     """True for a scatter that pushes what it finds to rows that were counted."""
-    return isinstance(step, Scatter) and step.base is None and step.monoid is None and not step.grouped
+    return isinstance(step, Scatter) and owns_a_pattern(step) and step.monoid is None and not step.grouped
 
 
 def owns_a_pattern(step: Step) -> bool:
     """True for the steps that make a pattern: joins, selections, spreads, and scatters without a base."""
-    return isinstance(step, (Join, Select, Spread)) or (isinstance(step, Scatter) and step.base is None)
+    return isinstance(step, (Join, Select, Spread)) or (isinstance(step, Scatter) and step.base is None and not lies_along(step))
+
+
+def lies_along(step: Step) -> bool:
+    """True for a scatter whose target is stored along a pattern that another tensor owns."""
+    return isinstance(step, Scatter) and step.type.pattern is not None and step.type.pattern.owner != step.target

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from polyai.errors import DTypeError, VerifyError
+from polyai.errors import VerifyError
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Apply, Cast, Const, Load, Var
-from polyai.scalar.ops import MONOIDS, OPS, result_type
 from polyai.shapes.expr import SizeExpr, symbols
 from polyai.shapes.expr import show as show_size
 from polyai.tensor.bodies import in_owner, indices_of, parts_within, reduces, size_symbols, stored_at
@@ -35,42 +34,15 @@ from polyai.tensor.nodes import (
     targets_of,
     types_of,
 )
+from polyai.tensor.scope import Check, Scope, defined_by, loads_of, regions_of, roots_of
 from polyai.tensor.tree import each
+from polyai.tensor.typed import dtypes_agree_with_the_table
 from polyai.term.late import late
 
 if TYPE_CHECKING:
     from polyai.tensor import show
 else:
     show = late("polyai.tensor.show")
-
-
-class Scope:
-    """What a step may mention: tensors defined so far with their types, joins among them, and sizes."""
-
-    def __init__(self, program: Program) -> None:
-        self.program = program
-        self.types: dict[str, TensorType] = {i.name: i.type for i in program.inputs}
-        self.sizes = size_symbols(program)
-        self.indices: set[str] = set()
-        self.joins: dict[str, Join] = {}
-        self.without_values: set[str] = set()
-
-    def define(self, step: Step) -> None:
-        """Note what `step` defines."""
-        self.types.update(_defines(step))
-        if isinstance(step, Join):
-            self.joins[step.target] = step
-        if isinstance(step, (Join, Select, Spread)):
-            self.without_values.add(step.target)
-
-    def visible(self, step: Step) -> dict[str, TensorType]:
-        """Tensors that bodies of `step` may read: a comprehension may read itself (a recurrence)."""
-        if isinstance(step, Comprehension):
-            return {**self.types, step.target: step.type}
-        return self.types
-
-
-Check = Callable[[Step, Scope], Iterator[str]]
 
 
 def verify(program: Program, region_sizes: frozenset[str] = frozenset()) -> None:
@@ -84,7 +56,7 @@ def verify(program: Program, region_sizes: frozenset[str] = frozenset()) -> None
                 _broken(program, f"step {number}, {', '.join(targets_of(step))}", check.__name__, f"{problem}\n       {show.show_step(step)}")
         scope.define(step)
         scope.indices.update(indices_of(step))
-        for region in _regions(step):
+        for region in regions_of(step):
             verify(region, frozenset(scope.sizes))
     grouped = [name for step in program.body if regroups(step) for name in targets_of(step)]
     stored = {f"{name}.{part}" for name in (*program.assembled, *grouped) for part in ("pos1", "crd1", "val")}
@@ -117,46 +89,11 @@ def _inputs_are_well_formed(program: Program) -> None:
             _broken(program, "inputs", "ranks_match", f"{given.name} has rank {t.rank}, its format {t.format.rank}")
 
 
-def _defines(step: Step) -> list[tuple[str, TensorType]]:
-    if isinstance(step, (Comprehension, Scatter, Join, Select, Spread, Listing)):
-        return [(step.target, step.type)]
-    return list(zip(step.targets, step.types))
-
-
-def _regions(step: Step) -> tuple[Program, ...]:
-    match step:
-        case Cond():
-            return (step.then, step.orelse)
-        case While():
-            return (step.condition, step.body)
-        case _:
-            return ()
-
-
-def _roots(step: Step) -> tuple[Body, ...]:
-    match step:
-        case Comprehension():
-            return (step.body,)
-        case Scatter():
-            return (*step.at, step.body)
-        case Select():
-            return (step.at,)
-        case Spread():
-            return (step.length,)
-        case _:
-            return ()
-
-
-def _loads(step: Step) -> Iterator[Load]:
-    for root in _roots(step):
-        yield from (n for n in each(root) if isinstance(n, Load))
-
-
 # --- the sentences ---------------------------------------------------------------------------------------------------
 
 
 def names_are_defined_before_use(step: Step, scope: Scope) -> Iterator[str]:
-    used = [(load.array, scope.visible(step)) for load in _loads(step)]
+    used = [(load.array, scope.visible(step)) for load in loads_of(step)]
     match step:
         case Scatter():
             used += [(step.base, scope.types)] if step.base is not None else []
@@ -172,7 +109,7 @@ def names_are_defined_before_use(step: Step, scope: Scope) -> Iterator[str]:
             used += [(a, scope.types) for a in (*step.init, *step.args)]
         case Comprehension() | Select() | Spread():
             pass
-    for root in _roots(step):
+    for root in roots_of(step):
         used += [(w.tensor, scope.types) for n in each(root) if isinstance(n, Reduce) for w in n.within]
     if isinstance(step, (Comprehension, Scatter)):
         used += [(w.tensor, scope.types) for w in step.within]
@@ -205,7 +142,7 @@ def variables_are_bound(step: Step, scope: Scope) -> Iterator[str]:
     bound = {i.name for i in (step.indices[:-1] if isinstance(step, (Select, Spread)) else step.indices)}
     for index in step.indices[:-1] if isinstance(step, Spread) else step.indices:
         yield from _unknown_sizes(index, scope)
-    for root in _roots(step):
+    for root in roots_of(step):
         yield from _unbound(root, bound, scope)
 
 
@@ -239,7 +176,7 @@ def _unknown_sizes(index: Index, scope: Scope) -> Iterator[str]:
 
 def ranks_match(step: Step, scope: Scope) -> Iterator[str]:
     known = scope.visible(step)
-    for load in _loads(step):
+    for load in loads_of(step):
         if len(load.indices) != known[load.array].rank:
             yield f"{show.show_body(load)}: {load.array} has rank {known[load.array].rank}"
     match step:
@@ -267,78 +204,6 @@ def _shape(shape: tuple[int | SizeExpr, ...]) -> str:
     return f"[{', '.join(show_size(s) for s in shape)}]"
 
 
-def dtypes_agree_with_the_table(step: Step, scope: Scope) -> Iterator[str]:
-    known = scope.visible(step)
-    for root in _roots(step):
-        yield from _dtypes(root, known)
-    match step:
-        case Comprehension() | Scatter():
-            if step.body.dtype != step.type.dtype:
-                yield f"the body is {step.body.dtype}, the target {step.type.dtype}"
-        case _:
-            pass
-    if isinstance(step, (Scatter, Select, Spread)):
-        for at in step.at if isinstance(step, Scatter) else _roots(step):
-            if not at.dtype.is_integer:
-                yield f"place {show.show_body(at)} is {at.dtype}, not an integer"
-        if isinstance(step, Scatter) and step.monoid is not None and step.monoid not in MONOIDS:
-            yield f"{step.monoid} is not a monoid"
-        if isinstance(step, Scatter) and step.grouped and (step.base is not None or len(step.within) != 1 or {a.name for a in step.at if isinstance(a, Var)} != {i.name for i in step.indices}):
-            yield "it is grouped, and does more than to put what one pattern stores in another order"
-
-
-def _dtypes(body: Body, known: dict[str, TensorType]) -> Iterator[str]:
-    match body:
-        case Const():
-            pass
-        case Var(name, dtype):
-            if dtype != dt.i64:
-                yield f"variable {name} is {dtype}, not i64"
-        case Load(array, indices, dtype):
-            if dtype != known[array].dtype:
-                yield f"{show.show_body(body)} is read as {dtype}, {array} holds {known[array].dtype}"
-            for index in indices:
-                if not index.dtype.is_integer:
-                    yield f"index {show.show_body(index)} is {index.dtype}, not an integer"
-                yield from _dtypes(index, known)
-        case Cast(arg):
-            yield from _dtypes(arg, known)
-        case Apply():
-            for arg in body.args:
-                yield from _dtypes(arg, known)
-            yield from _operation(body)
-        case Reduce():
-            if body.monoid not in MONOIDS:
-                yield f"{body.monoid} is not a monoid"
-            if not body.over:
-                yield "a reduction over no index"
-            yield from _dtypes(body.body, known)
-
-
-def _operation(body: Apply) -> Iterator[str]:
-    entry = OPS.get(body.op)
-    if entry is None:
-        yield f"{body.op} is not in the table of operations"
-        return
-    if len(body.args) != entry.arity:
-        yield f"{body.op} takes {entry.arity} arguments, has {len(body.args)}"
-        return
-    given = [a.dtype for a in body.args]
-    try:
-        result = result_type(body.op, *given)
-    except DTypeError as problem:
-        yield f"{show.show_body(body)}: {problem.what}"
-        return
-    if result != body.dtype:
-        yield f"{show.show_body(body)} is {result} by the table, the node says {body.dtype}"
-    wanted = given[1:] if body.op == "where" else given
-    target = body.dtype if entry.operands == "result" or body.op == "where" else wanted[0]
-    if entry.operands != "each" or body.op == "where":
-        for dtype in wanted:
-            if dtype != target:
-                yield f"{show.show_body(body)}: operands are {', '.join(map(str, given))}; {target} is expected"
-
-
 def withins_name_stored_coordinates(step: Step, scope: Scope) -> Iterator[str]:
     if isinstance(step, Join):
         names = sorted(i.name for i in step.indices)
@@ -356,7 +221,7 @@ def withins_name_stored_coordinates(step: Step, scope: Scope) -> Iterator[str]:
         for name in w.indices:
             if name not in bound:
                 yield f"{name} in within {w.tensor} is not an index of the step"
-    for root in _roots(step):
+    for root in roots_of(step):
         for reduce in reduces(root):
             for w in reduce.within:
                 yield from _within(w, scope)
@@ -373,7 +238,7 @@ def _within(within: Within, scope: Scope) -> Iterator[str]:
 
 
 def sparse_targets_are_stored_within_their_owner(step: Step, scope: Scope) -> Iterator[str]:
-    for name, type in _defines(step):
+    for name, type in defined_by(step):
         if owns_a_pattern(step):
             if type.pattern != Pattern(name, tuple(range(type.rank))) or type.format is None or type.format.rank != type.rank:
                 yield f"{name} makes a pattern, so it owns it and has a format of its rank"
@@ -387,8 +252,8 @@ def sparse_targets_are_stored_within_their_owner(step: Step, scope: Scope) -> It
         if sorted(type.pattern.dims) != list(range(owner.rank)) or type.rank != owner.rank:
             yield f"the pattern of {name} is no permutation of the dimensions of {type.pattern.owner}"
             return
-        if isinstance(step, Scatter):
-            yield f"{name} is scattered into, so it is dense"
+        if isinstance(step, Scatter) and (step.base is not None or step.monoid is None or step.grouped):
+            yield f"{name} is scattered into, so it is dense, or begins at nothing and combines what meets"
     match step:
         case Comprehension():
             if step.type.pattern is None and step.within:
@@ -413,7 +278,7 @@ def listings_hold_what_a_sparse_tensor_stores(step: Step, scope: Scope) -> Itera
 
 def joins_are_of_patterns_only(step: Step, scope: Scope) -> Iterator[str]:
     """A join or a selection holds no values to read."""
-    for load in _loads(step):
+    for load in loads_of(step):
         if load.array in scope.without_values:
             yield f"{show.show_body(load)} reads the pattern {load.array}, which holds no values"
 
@@ -482,7 +347,7 @@ CHECKS: tuple[Check, ...] = (
 
 
 def a_reduction_stands_only_at_the_top(step: Step, scope: Scope) -> Iterator[str]:
-    if isinstance(step, Scatter) and any(next(reduces(r), None) is not None for r in _roots(step)):
+    if isinstance(step, Scatter) and any(next(reduces(r), None) is not None for r in roots_of(step)):
         yield "a scatter holds a reduction"
     if isinstance(step, Comprehension):
         inside = step.body.body if isinstance(step.body, Reduce) else step.body
@@ -496,7 +361,7 @@ def sparse_reads_are_within_their_pattern(step: Step, scope: Scope) -> Iterator[
     if not isinstance(step, (Comprehension, Scatter)):
         return
     around = {_owned(w, scope) for w in step.within}
-    for root in _roots(step):
+    for root in roots_of(step):
         inside = around | ({_owned(w, scope) for w in root.within} if isinstance(root, Reduce) else set())
         inside |= {part for w in inside for part in parts_within(w, scope.joins)}
         for node in each(root):
@@ -520,5 +385,5 @@ def _canonical_steps(program: Program) -> None:
             for problem in check(step, scope):
                 _broken(program, f"step {number}, {', '.join(targets_of(step))}", check.__name__, f"{problem}\n       {show.show_step(step)}")
         scope.define(step)
-        for region in _regions(step):
+        for region in regions_of(step):
             _canonical_steps(region)

@@ -3,7 +3,7 @@ import pytest
 
 from polyai.datasets import bigbird, digits, flights, load_demo, rmat, stencil
 from polyai.errors import OptionError, ShapeError
-from polyai.sparse.interop import has_duplicates, is_sorted
+from polyai.sparse.ordering import has_duplicates, is_sorted
 from polyai.sparse.stats import stats
 
 

@@ -16,6 +16,9 @@ from polyai.pipeline import Build, compile_program
 from polyai.poly import interp as poly_interp
 from polyai.runtime.staging import first_name
 from polyai.scalar import dtype as dt
+from polyai.shapes.expr import evaluate
+from polyai.sparse.pack import unpack
+from polyai.sparse.storage import Storage
 from polyai.tensor import interp as tensor_interp
 from polyai.tensor.nodes import THREADS, Program, TensorType, nnz_of, types_of
 from tests.lower.meaning import number
@@ -63,6 +66,8 @@ def _slots(build: Build, arrays: Arrays, sizes: dict[str, int]) -> tuple[lp.Kern
             made[p.name] = args[p.name] = np.full(tuple(number(e, sizes) for e in p.extents), 77, dt.to_numpy(p.dtype))
         else:
             args[p.name] = np.ascontiguousarray(arrays[first_name(p.name, second)], dt.to_numpy(p.dtype))
+            if args[p.name].ndim != len(p.extents):  # values of dense blocks
+                args[p.name] = args[p.name].reshape([number(e, sizes) for e in p.extents])
     return kernel, args, made
 
 
@@ -167,6 +172,14 @@ def _cut_to_size(name: str, made: Arrays, arrays: Arrays, sizes: dict[str, int])
     sizes[nnz_of(name)] = stored
 
 
+def _of_blocks(name: str, type: TensorType, arrays: Arrays, sizes: dict[str, int]) -> SparseValue:
+    assert type.format is not None
+    shape = tuple(evaluate(s, sizes) for s in type.shape)
+    named = {part: arrays[f"{name}.{part}"] for part in ("pos1", "crd1", "val")}
+    coords, values = unpack(Storage(type.format, shape, {**named, "val": named["val"].reshape(-1)}))
+    return SparseValue(coords, values, shape)
+
+
 def _collected(name: str, types: Mapping[str, TensorType], arrays: Arrays, sizes: dict[str, int]) -> Any:
     type = types[name]
     if type.pattern is None:
@@ -174,10 +187,12 @@ def _collected(name: str, types: Mapping[str, TensorType], arrays: Arrays, sizes
     owner = type.pattern.owner
     form = types[owner].format
     assert form is not None
+    if form.tail:
+        return _of_blocks(name, type, arrays, sizes)
     outer, inner = form.order
     pos, crd = arrays[f"{owner}.pos1"], arrays[f"{owner}.crd1"]
     values = arrays[name] if name in arrays else arrays[f"{name}.val"]
-    shape = tuple(s if isinstance(s, int) else sizes[str(s)] for s in type.shape)
+    shape = tuple(evaluate(s, sizes) for s in type.shape)
     assert len(pos) == shape[outer] + 1 and pos[0] == 0 and pos[-1] == len(crd) == len(values)
     coords = {outer: np.repeat(np.arange(shape[outer]), np.diff(pos)), inner: np.asarray(crd)}
     return SparseValue((coords[0], coords[1]), values, shape)

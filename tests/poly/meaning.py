@@ -31,6 +31,9 @@ def arguments(program: Program, given: dict[str, Any]) -> tuple[dict[str, Any], 
             named = pack(entry.type.format, value.shape, value.coords, value.values).named(entry.name)
             arrays.update(named)
             sizes[nnz_of(entry.name)] = value.nnz
+            if entry.type.format.tail:  # of dense blocks, their number
+                level = len(entry.type.format.levels) - entry.type.format.tail - 1
+                sizes[nnz_of(entry.name)] = len(named[f"{entry.name}.crd{level}"])
             for level in entry.type.format.counted:
                 sizes[f"{nnz_of(entry.name)}{level}"] = len(named[f"{entry.name}.crd{level}"])
         else:

@@ -18,7 +18,7 @@ from polyai.runtime.bind import address
 from polyai.runtime.kernel import signature_of
 from polyai.scalar.dtype import to_numpy
 from polyai.shapes.expr import evaluate, symbols
-from polyai.sparse import interop
+from polyai.sparse import interop, ordering
 from polyai.sparse.format import Block, Format, Inner, bsr, csr
 from polyai.sparse.interp import dense, walk
 from polyai.sparse.levels.compressed import Compressed
@@ -164,7 +164,7 @@ def test_blocks_stored_twice_add_up_and_are_refused_along_the_pattern():
     x = np.ones(6)
     want = dense(interop.storage_of(A)) @ x
     np.testing.assert_allclose(times(A, x), want)
-    assert interop.has_duplicates(A)
+    assert ordering.has_duplicates(A)
     with pytest.raises(SparseStructureError, match="more than once"):
         pa.jit(lambda A: pa.relu(A))(A)
 
@@ -188,7 +188,7 @@ def test_packing_walking_and_describing_agree():
     np.testing.assert_array_equal(dense(stored), A.toarray())
     row, column = A.toarray().nonzero()
     np.testing.assert_array_equal(dense(pack(bsr(2, 3), A.shape, (row, column), A.toarray()[row, column])), A.toarray())
-    for found, want in zip(walk(stored.format, stored.shape, stored.arrays).coordinates, interop.coordinates(A)):
+    for found, want in zip(walk(stored.format, stored.shape, stored.arrays).coordinates, ordering.coordinates(A)):
         np.testing.assert_array_equal(found, want)
     array = pa.SparseArray(stored.format, stored.shape, stored.arrays)
     back = array.to_scipy()
@@ -228,7 +228,7 @@ def arguments_of(program, block):
         if given.type.is_sparse:
             A = matrix(block, (shape[0] // block[0], shape[1] // block[1]), 1)
             A.data[A.data == 0] = 5
-            out[given.name] = SparseValue(interop.coordinates(A), A.data.reshape(-1).astype(dtype), shape)
+            out[given.name] = SparseValue(ordering.coordinates(A), A.data.reshape(-1).astype(dtype), shape)
         else:
             out[given.name] = rng.standard_normal(shape).astype(dtype)
     return out

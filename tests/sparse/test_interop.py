@@ -8,7 +8,7 @@ from hypothesis import given, settings
 
 from polyai.errors import DTypeError, SparseStructureError, UnsupportedError
 from polyai.scalar import dtype as dt
-from polyai.sparse import interop
+from polyai.sparse import interop, ordering
 from polyai.sparse.interp import dense
 
 from .strategies import matrices
@@ -37,10 +37,10 @@ def test_borrowed_arrays_mean_the_matrix(matrix):
 @given(matrices())
 @settings(max_examples=300, deadline=None, derandomize=True)
 def test_order_and_duplicates(matrix):
-    found = list(zip(*(c.tolist() for c in interop.coordinates(matrix))))
-    assert interop.has_duplicates(matrix) == (len(set(found)) < len(found))
+    found = list(zip(*(c.tolist() for c in ordering.coordinates(matrix))))
+    assert ordering.has_duplicates(matrix) == (len(set(found)) < len(found))
     keys = [(c, r) for r, c in found] if matrix.format == "csc" else found
-    assert interop.is_sorted(matrix) == (keys == sorted(keys))
+    assert ordering.is_sorted(matrix) == (keys == sorted(keys))
 
 
 def test_flags_cached_by_scipy_are_not_believed():
@@ -48,7 +48,7 @@ def test_flags_cached_by_scipy_are_not_believed():
     assert a.has_canonical_format
     a.indices[:] = 0
     a.indptr[:] = [0, 3, 3, 3]
-    assert a.has_canonical_format and interop.has_duplicates(a)
+    assert a.has_canonical_format and ordering.has_duplicates(a)
 
 
 @pytest.mark.parametrize("kind", ["lil", "dok"])
@@ -57,7 +57,7 @@ def test_other_kinds_are_converted_visibly(kind):
     described = interop.describe(a)
     assert described.converted and described.origin == kind and described.kind == "csr"
     np.testing.assert_array_equal(dense(interop.storage_of(a)), a.toarray())
-    assert not interop.has_duplicates(a) and interop.is_sorted(a)
+    assert not ordering.has_duplicates(a) and ordering.is_sorted(a)
     assert interop.validate(a) == interop.validate_fully(a) == described.nnz
 
 
@@ -70,7 +70,7 @@ def test_ranks_other_than_two():
     described = interop.describe(v)
     assert described.kind == "coo" and described.shape == (4,)
     np.testing.assert_array_equal(dense(interop.storage_of(v)), v.toarray())
-    assert not interop.has_duplicates(v)
+    assert not ordering.has_duplicates(v)
 
 
 def test_index_types():

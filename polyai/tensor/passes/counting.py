@@ -7,7 +7,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from polyai.errors import UnsupportedError
 from polyai.scalar import dtype as dt
@@ -19,6 +21,7 @@ from polyai.tensor.bodies import (
     from_size,
     left_out,
     rename,
+    row_in_blocks,
     stem,
     substitute,
     var,
@@ -67,6 +70,9 @@ class Counting:
             if not isinstance(place, Var) or place.name not in {i.name for i in own.indices}:
                 raise UnsupportedError(f"{name} is filled out of the order of its rows", "its points do not give a row each", "report this program")
             at = next(i for i in own.indices if i.name == place.name)
+            begins = self._begins_of_rows(name, row, own, at)
+            if begins is not None:
+                return (begins,)
             over = tuple(i for i in own.indices if i is not at)
             whole, over, kept, each = self._whole_fibres(own, at, over)
             points = self._row_sum(f"{name}.points", at, over, kept, each)
@@ -108,6 +114,28 @@ class Counting:
             rest = tuple(i for i in over if i.name != inner)
             return (length,), rest, tuple(w for w in step.within if w is not walk), Load(length.target, (Var(outer, dt.i64),), dt.i64)
         return (), over, step.within, _ONE
+
+    def _begins_of_rows(self, name: str, row: Index, step: Scatter, at: Index) -> Comprehension | None:
+        """Points that are all that consecutive rows of a tensor store begin where the first of these rows does:
+
+            T.pos1[p: n + 1] = A.pos2[p * 4]      points within A(i, i_in, j), with i_in < 4
+        """
+        if len(step.within) != 1 or len(step.indices) != len(step.within[0].indices):
+            return None
+        (walk,) = step.within
+        type = self.types[walk.tensor]
+        form = type.format
+        if form is None or form.owned or form.parts or form.rank < 3 or len(form.levels) != form.rank or form.levels[-1].name != "compressed":
+            return None
+        *outer, _ = (type.shape[d] for d in form.order)
+        if walk.indices[form.order[0]] != at.name or not all(level.full for level in form.levels[:-1]) or not all(isinstance(e, int) for e in outer[1:]):
+            return None
+        count = math.prod(e for e in outer[1:] if isinstance(e, int))
+        positions = f"{walk.tensor}.pos{len(form.levels) - 1}"
+        self.types[positions] = TensorType(dt.BY_NAME[f"i{form.index_bits}"], (row.extent * count + 1,))
+        index = Index(self.names.fresh("p"), row.extent + 1)
+        begin = Load(positions, (apply("mul", dt.i64, var(index), Const(count, dt.i64)),), self.types[positions].dtype)
+        return Comprehension(f"{name}.pos1", TensorType(dt.i64, (index.extent,)), (index,), convert(begin, dt.i64))
 
     def _has_positions(self, tensor: str) -> bool:
         """True if an array of its own says where each of its rows begins."""
@@ -196,11 +224,44 @@ class Counting:
         step = self.made[name]
         assert isinstance(step, Scatter) and step.type.format is not None
         place = step.at[step.type.format.order[0]]
+        known = self._begins_in_blocks(name, row, step)
+        if known is not None:
+            return (known,)
         if isinstance(place, Var) and not step.within and any(i.name == place.name for i in step.indices):
             counts = self._counted_row_by_row(name, step, place.name)
             return counts, self._positions(name, row, counts)
         counted = self._counted_in_any_order(name, step, row)
         return (*counted, self._positions(name, row, counted[-1]))
+
+    def _begins_in_blocks(self, name: str, row: Index, step: Scatter) -> Comprehension | None:
+        """Where rows begin that get all that dense blocks store, one row for each of their rows:
+
+            T.pos1[p: n + 1] = (A.pos1[p // 4] * 4 + (p % 4) * (A.pos1[p // 4 + 1] - A.pos1[p // 4])) * 8      A in blocks of 4 x 8
+        """
+        assert step.type.format is not None
+        cut = row_in_blocks(step, step.type.format.order[0])
+        if cut is None or len(step.within) != 1 or len(step.indices) != len(step.within[0].indices):
+            return None
+        (walk,), (outer, inner) = step.within, cut
+        type = self.types[walk.tensor]
+        form = type.format
+        if form is None or form.parts or len(form.levels) != form.rank or not form.tail or form.levels[1].name != "compressed" or len(form.levels) != 2 + form.tail:
+            return None
+        extents = [type.shape[d] for d in form.order[2:]]
+        names = [walk.indices[d] for d in form.order]
+        if names[0] != outer.name or inner.name not in names[2:] or not all(isinstance(e, int) for e in extents):
+            return None
+        height = type.shape[walk.indices.index(inner.name)]
+        assert isinstance(height, int)
+        width = math.prod(e for e in extents if isinstance(e, int)) // height
+        self.types[f"{walk.tensor}.pos1"] = TensorType(dt.BY_NAME[f"i{form.index_bits}"], (outer.extent + 1,))
+        at = Index(self.names.fresh("p"), row.extent + 1)
+        block, place = (apply(op, dt.i64, var(at), Const(height, dt.i64)) for op in ("floordiv", "mod"))
+        after = apply("min", dt.i64, apply("add", dt.i64, block, Const(1, dt.i64)), from_size(outer.extent))
+        begin, end = (convert(Load(f"{walk.tensor}.pos1", (x,), self.types[f"{walk.tensor}.pos1"].dtype), dt.i64) for x in (block, after))
+        before = apply("add", dt.i64, apply("mul", dt.i64, begin, Const(height, dt.i64)), apply("mul", dt.i64, place, apply("sub", dt.i64, end, begin)))
+        body = apply("mul", dt.i64, before, Const(width, dt.i64))
+        return Comprehension(f"{name}.pos1", TensorType(dt.i64, (at.extent,)), (at,), body)
 
     def _counted_row_by_row(self, name: str, step: Scatter, row: str) -> Comprehension:
         """How many elements each row gets, of a pattern whose rows are touched one after another."""
@@ -243,6 +304,26 @@ class Counting:
         if isinstance(step, Scatter) and (later or self._is_wanted(name)):
             out.append(along(f"{name}.val", step.type.dtype, None))
         return out
+
+
+def skeleton(step: Scatter) -> Scatter:
+    """Which dense blocks a scatter touches, whose target stores whole blocks: its pattern without them.
+
+        C[i // 4, i % 4, j // 8, j % 8] += A[i, j]   ->   C[i // 4, j // 8] |= True
+    """
+    form = step.type.format
+    assert form is not None
+    kept = sorted(form.order[: form.rank - form.tail])
+    levels, order = form.levels[: len(kept)], tuple(kept.index(d) for d in form.order[: len(kept)])
+    shape = tuple(step.type.shape[d] for d in kept)
+    type = TensorType(dt.bool_, shape, replace(form, name="csr" if order == (0, 1) else "csc", order=order, levels=levels), Pattern(step.target, tuple(range(len(kept)))))
+    return replace(step, type=type, monoid="or", at=tuple(step.at[d] for d in kept), body=Const(True, dt.bool_))
+
+
+def along_blocks(step: Scatter) -> Scatter:
+    """The values of a scatter along its own pattern, once that is assembled."""
+    type = TensorType(step.type.dtype, step.type.shape, None, step.type.pattern)
+    return replace(step, target=f"{step.target}.val", type=type)
 
 
 def _sum(terms: Iterable[Body]) -> Body:

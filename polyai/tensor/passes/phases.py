@@ -73,7 +73,7 @@ from polyai.tensor.nodes import (
     types_of,
 )
 from polyai.tensor.passes import located, selections, walks
-from polyai.tensor.passes.counting import Counting
+from polyai.tensor.passes.counting import Counting, along_blocks, skeleton
 from polyai.term.node import node
 
 
@@ -137,7 +137,10 @@ def _with_rows_last(program: Program) -> Program:
 
 class _Cut(Counting):
     def __init__(self, program: Program, made: Mapping[str, Join | Scatter | Spread], how: str, selected: selections.Selections) -> None:
-        self.program, self.made, self.how = program, made, how
+        self.whole = {n: s for n, s in made.items() if isinstance(s, Scatter) and s.type.format is not None and s.type.format.tail}
+        self.blocks = {name: skeleton(step) for name, step in self.whole.items()}
+        program = dataclasses.replace(program, body=tuple(self.blocks.get(s.target, s) if isinstance(s, Scatter) else s for s in program.body))
+        self.program, self.made, self.how = program, {**made, **self.blocks}, how
         self.arrays, self.results = dict(selected.arrays), dict(selected.results)
         self.types, self.names = {**types_of(program), **self.arrays}, names_of(program)
         self.lists = {step.target: step for step in program.body if isinstance(step, Listing)}
@@ -171,6 +174,7 @@ class _Cut(Counting):
         """The phases if the tensors `shared` are handed on by the first phase that computes them."""
         out: list[Phase] = []
         self.aliases = {}
+        self.types.update((name, step.type) for name, step in self.blocks.items())
         ready: dict[str, TensorType] = {i.name: i.type for i in self.program.inputs}
         done: set[str] = set()
         for name in self.assembled:
@@ -193,6 +197,9 @@ class _Cut(Counting):
                 done.add(name)
                 ready.update((n, t) for n, t in self.arrays.items() if n.partition(".")[0] == name)
                 continue
+            if self.how == "again" and name in self.whole:
+                self._values_in_blocks(name, out, ready, shared, done)
+                continue
             if self.how == "again" and isinstance(step := self.made[name], Scatter):
                 done.add(name)
                 values = self._values(step)
@@ -205,6 +212,11 @@ class _Cut(Counting):
             elif self.how != "again":
                 counted = self._count(name)
                 self._add(out, [counted[-1].target], ready, shared, done, more=counted, counting=name)
+            if name in self.whole:
+                coordinates = self._fill(name, False)[:1]
+                self._add(out, [coordinates[0].target], ready, shared, done, more=coordinates, filling=name, packed=packed)
+                self._values_in_blocks(name, out, ready, shared, done)
+                continue
             followers, known = self._followers(name, ready, done)
             later = any(name in read_by(s) and not known.issuperset(targets_of(s)) for s in self.program.body if s is not self.made[name])
             stored = [s for s in self._fill(name, later) if self.how != "again" or not s.target.startswith(f"{name}.crd")]  # which the caller has then
@@ -221,6 +233,16 @@ class _Cut(Counting):
         results = {**self.results, **{o: self.aliases[o] for o in self.program.outputs if o in self.lists}}
         out[-1] = dataclasses.replace(out[-1], aliases=tuple({**dict(out[-1].aliases), **results}.items()))
         return tuple(out)
+
+    def _values_in_blocks(self, name: str, out: list[Phase], ready: dict[str, TensorType], shared: frozenset[str], done: set[str]) -> None:
+        """The values of a pattern of dense blocks, whose index arrays the phases before made."""
+        done.add(name)
+        step = self.whole[name]
+        assert step.type.format is not None
+        self.types[name] = dataclasses.replace(step.type, format=dataclasses.replace(step.type.format, owned=True))
+        values = along_blocks(step)
+        self._add(out, [values.target], ready, shared, done, more=[values])
+        ready[values.target] = values.type
 
     def _regions_first(self, name: str, out: list[Phase], ready: dict[str, TensorType], shared: frozenset[str], done: set[str]) -> None:
         """Branches and loops that what lies along a pattern needs run before it is assembled, in phases of their own: rows are filled by
