@@ -22,7 +22,8 @@ from polyai.frontend.arguments import has_traced, in_order, leaves, parameter_na
 from polyai.frontend.declare import DECLARED, relations
 from polyai.frontend.sizes import Guard
 from polyai.frontend.spec import Relation
-from polyai.frontend.trace import Traced, trace
+from polyai.frontend.trace import trace
+from polyai.frontend.traced import Traced
 from polyai.keys import cost_hints
 from polyai.options import ACTIVE, Options, current, options
 from polyai.report import RecompileWarning, Report, advice, log

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from polyai.errors import DTypeError, PolyAIError, SparseStructureError
 from polyai.frontend import tree
-from polyai.frontend.trace import ArrayOut, Traced
+from polyai.frontend.traced import ArrayOut, Traced
 from polyai.keys import cache_key, cost_hints, rounded
 from polyai.machine.cpu import host_key
 from polyai.options import Options

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from polyai.binding import Variant
-from polyai.frontend.trace import Traced
+from polyai.frontend.traced import Traced
 from polyai.keys import cache_key, cost_hints
 from polyai.machine.cpu import host_key
 from polyai.options import Options, current

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from polyai.errors import ShapeError
 from polyai.frontend import tree
-from polyai.frontend.trace import ArrayOut, Traced
+from polyai.frontend.traced import ArrayOut, Traced
 from polyai.machine.capacity import installed_memory
 from polyai.runtime.bind import apart, no_overlap, output_array
 from polyai.runtime.kernel import Kernel

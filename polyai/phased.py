@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from numpy.typing import NDArray
 
 from polyai.errors import SparseStructureError
-from polyai.frontend.trace import ArrayOut, Traced
+from polyai.frontend.traced import ArrayOut, Traced
 from polyai.plain import Sources
 from polyai.runtime import staging
 from polyai.runtime.arguments import ArrayArg, ScalarArg

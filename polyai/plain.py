@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from polyai.frontend.sizes import Guard
-from polyai.frontend.trace import Traced
+from polyai.frontend.traced import Traced
 from polyai.runtime.arguments import ArrayArg, LevelsArg, ScalarArg, SparseArg
 from polyai.runtime.dispatch import DispatchSpec, Output
 from polyai.runtime.kernel import Kernel, Parameter

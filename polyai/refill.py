@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from polyai.errors import PolyAIError
-from polyai.frontend.trace import ArrayOut, Traced
+from polyai.frontend.traced import ArrayOut, Traced
 from polyai.options import Options
 from polyai.runtime import staging
 from polyai.runtime.bind import address

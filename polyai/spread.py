@@ -12,7 +12,7 @@ import numpy as np
 
 from polyai.frontend.arguments import kind_of, parameter_names
 from polyai.frontend.core import Array, Composite
-from polyai.frontend.trace import Traced
+from polyai.frontend.traced import Traced
 from polyai.sparse.stands import Batch, LaidOut
 from polyai.term.node import node
 

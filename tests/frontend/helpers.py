@@ -9,7 +9,8 @@ import numpy as np
 import scipy.sparse as sp
 
 from polyai.engine import variant_of
-from polyai.frontend.trace import ArrayOut, Traced, trace
+from polyai.frontend.trace import trace
+from polyai.frontend.traced import ArrayOut, Traced
 from polyai.options import current, options
 from polyai.sparse.interp import walk
 from polyai.sparse.storage import Storage

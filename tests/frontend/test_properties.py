@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from polyai.frontend import functions as pa
-from polyai.frontend.trace import Traced, trace
+from polyai.frontend.trace import trace
+from polyai.frontend.traced import Traced
 from tests.frontend.helpers import execute, same
 
 quick = settings(deadline=None, max_examples=60, derandomize=True)

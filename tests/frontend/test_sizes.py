@@ -11,7 +11,8 @@ from polyai.errors import GuardError, IndexOutOfRangeError, ShapeError, TraceErr
 from polyai.frontend import functions as pa
 from polyai.frontend.core import Array
 from polyai.frontend.spec import csr, dim, f32, f64, i64
-from polyai.frontend.trace import Traced, trace
+from polyai.frontend.trace import trace
+from polyai.frontend.traced import Traced
 from polyai.shapes.expr import show
 from polyai.tensor.interp import run
 from polyai.tensor.show import show as show_program

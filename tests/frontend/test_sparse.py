@@ -11,7 +11,8 @@ import scipy.sparse as sp
 
 from polyai.errors import PolyAIError, TraceError, UnsupportedError
 from polyai.frontend import functions as pa
-from polyai.frontend.trace import ArrayOut, trace
+from polyai.frontend.trace import trace
+from polyai.frontend.traced import ArrayOut
 from tests.frontend.helpers import compare, same, traced_run
 
 pytestmark = pytest.mark.usefixtures("engine")

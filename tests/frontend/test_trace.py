@@ -17,7 +17,8 @@ from polyai.errors import DTypeError, ShapeError, TraceError, UnsupportedError
 from polyai.frontend import arguments as ar
 from polyai.frontend import functions as pa
 from polyai.frontend.lazy import LazyArray
-from polyai.frontend.trace import ConstOut, trace
+from polyai.frontend.trace import trace
+from polyai.frontend.traced import ConstOut
 from polyai.tensor import nodes as tn
 from polyai.tensor.show import show
 from tests.frontend.helpers import compare, execute, traced_run
