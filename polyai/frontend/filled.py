@@ -23,6 +23,7 @@ from polyai.errors import DTypeError, TraceError, UnsupportedError
 from polyai.frontend import elementwise as ew
 from polyai.frontend import linalg, merging, protocol, reductions, shaping, sparse
 from polyai.frontend.core import Array, Composite, Tracer, find_tracer, normalized_axes
+from polyai.frontend.operators import give_operators
 from polyai.frontend.pointwise import places, pointwise, pointwise_stored, stored_densely, toarray
 from polyai.frontend.semiring import Semiring
 from polyai.frontend.spec import as_dtype
@@ -147,35 +148,6 @@ class FilledArray(Composite):
         return _all(self, axis, keepdims)
 
 
-def _operator(function: Function, swapped: bool = False) -> Function:
-    def apply(self: FilledArray, other: Any) -> Any:
-        return call(function, (other, self) if swapped else (self, other), {})
-
-    return apply
-
-
-def _unary(function: Function) -> Function:
-    def apply(self: FilledArray) -> Any:
-        return call(function, (self,), {})
-
-    return apply
-
-
-for _name, _function in {
-    "add": ew.add, "sub": ew.subtract, "mul": ew.multiply, "truediv": ew.divide, "floordiv": ew.floor_divide, "mod": ew.remainder,
-    "pow": ew.pow, "matmul": linalg.matmul, "and": ew.bitwise_and, "or": ew.bitwise_or, "xor": ew.bitwise_xor,
-    "lshift": ew.left_shift, "rshift": ew.right_shift,
-}.items():  # fmt: skip
-    setattr(FilledArray, f"__{_name}__", _operator(_function))
-    setattr(FilledArray, f"__r{_name}__", _operator(_function, swapped=True))
-for _name, _function in {
-    "eq": ew.equal, "ne": ew.not_equal, "lt": ew.less, "le": ew.less_equal, "gt": ew.greater, "ge": ew.greater_equal
-}.items():  # fmt: skip
-    setattr(FilledArray, f"__{_name}__", _operator(_function))
-for _name, _one in {"neg": ew.negative, "pos": ew.positive, "abs": ew.absolute, "invert": ew.bitwise_invert}.items():
-    setattr(FilledArray, f"__{_name}__", _unary(_one))
-
-
 def filled(x: Any, fill_value: Any) -> Any:
     """The sparse array `x` with `fill_value` wherever it stores nothing; what it stores stays, zeros too.
 
@@ -218,6 +190,9 @@ def call(function: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> 
     if function.__module__ == ew.__name__:
         return _elementwise(function, args, kwargs)
     raise _no_meaning(function.__name__)
+
+
+give_operators(FilledArray, call)
 
 
 def _no_meaning(name: str) -> UnsupportedError:

@@ -19,6 +19,7 @@ from polyai.errors import ShapeError, TraceError, UnsupportedError
 from polyai.frontend import elementwise as ew
 from polyai.frontend import indexing, joining, linalg, nn, protocol, reductions, shaping
 from polyai.frontend.core import Array, Composite, Tracer, find_tracer, normalized_axes, normalized_axis
+from polyai.frontend.operators import give_operators
 from polyai.frontend.pointwise import pointwise
 from polyai.frontend.ragged_attention import attention
 from polyai.frontend.ragged_rows import Rows
@@ -157,35 +158,6 @@ def _size(tracer: Tracer, value: Any) -> Any:
     return getattr(value, "size", value)
 
 
-def _operator(function: Function, swapped: bool = False) -> Function:
-    def apply(self: RaggedArray, other: Any) -> Any:
-        return call(function, (other, self) if swapped else (self, other), {})
-
-    return apply
-
-
-def _unary(function: Function) -> Function:
-    def apply(self: RaggedArray) -> Any:
-        return call(function, (self,), {})
-
-    return apply
-
-
-for _name, _function in {
-    "add": ew.add, "sub": ew.subtract, "mul": ew.multiply, "truediv": ew.divide, "floordiv": ew.floor_divide, "mod": ew.remainder,
-    "pow": ew.pow, "matmul": linalg.matmul, "and": ew.bitwise_and, "or": ew.bitwise_or, "xor": ew.bitwise_xor,
-    "lshift": ew.left_shift, "rshift": ew.right_shift,
-}.items():  # fmt: skip
-    setattr(RaggedArray, f"__{_name}__", _operator(_function))
-    setattr(RaggedArray, f"__r{_name}__", _operator(_function, swapped=True))
-for _name, _function in {
-    "eq": ew.equal, "ne": ew.not_equal, "lt": ew.less, "le": ew.less_equal, "gt": ew.greater, "ge": ew.greater_equal
-}.items():  # fmt: skip
-    setattr(RaggedArray, f"__{_name}__", _operator(_function))
-for _name, _one in {"neg": ew.negative, "pos": ew.positive, "abs": ew.absolute, "invert": ew.bitwise_invert}.items():
-    setattr(RaggedArray, f"__{_name}__", _unary(_one))
-
-
 # -- what functions mean
 
 
@@ -206,6 +178,9 @@ def call(function: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> 
         return _elementwise(function, args, kwargs)
     name = function.__name__
     raise UnsupportedError(f"{name} of a ragged array is not compiled", "it has no meaning row by row, or not yet", f"x.with_values({name}(x.values)) works on all elements at once")
+
+
+give_operators(RaggedArray, call)
 
 
 def _elementwise(function: Function, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
