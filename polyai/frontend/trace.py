@@ -25,7 +25,7 @@ from polyai.scalar import dtype as dt
 from polyai.shapes import expr as sx
 from polyai.shapes.expr import Size
 from polyai.shapes.guard import Guard as LateGuard
-from polyai.sparse import interop, samples
+from polyai.sparse import interop
 from polyai.sparse.format import Format
 from polyai.sparse.level import length_of
 from polyai.tensor import nodes as tn
@@ -34,11 +34,13 @@ from polyai.term.late import late
 if TYPE_CHECKING:
     from polyai.frontend import filled, merging, reductions, sparse
     from polyai.sparse import results as lines_of
+    from polyai.sparse import samples
 else:
     filled = late("polyai.frontend.filled")
     merging = late("polyai.frontend.merging")
     lines_of = late("polyai.sparse.results")
     reductions = late("polyai.frontend.reductions")
+    samples = late("polyai.sparse.samples")
     sparse = late("polyai.frontend.sparse")
 
 

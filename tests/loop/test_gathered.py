@@ -12,7 +12,7 @@ import scipy.sparse as sp
 import polyai as pa
 from polyai.loop import build as b
 from polyai.loop.interp import run
-from polyai.loop.nodes import Alloc, Check, Const, For, Kernel, Kind, Let, LoopExpr, Param, Site, Space, Stmt, Store
+from polyai.loop.nodes import Alloc, Block, Check, Const, For, Kernel, Kind, Let, LoopExpr, Param, Site, Space, Stmt, Store
 from polyai.loop.passes.gathered import gathered
 from polyai.loop.passes.order import lower_loops
 from polyai.loop.passes.pieces import LEAST, MOST, pieces
@@ -49,8 +49,8 @@ def loops(k: Kernel) -> int:
     """How deep the deepest loop is."""
 
     def depth(s: Stmt) -> int:
-        below = max((depth(x) for x in b.statements(getattr(s, "body", None))), default=0)
-        return below + isinstance(s, For)
+        inside = s.stmts if isinstance(s, Block) else b.statements(getattr(s, "body", None))
+        return max((depth(x) for x in inside), default=0) + isinstance(s, For)
 
     return max(depth(s) for s in b.statements(k.body))
 
@@ -144,3 +144,14 @@ def test_functions_of_whole_matrices(name: str, density: float, index: Any) -> N
     y = rng.standard_normal(700)
     mine, theirs = FUNCTIONS[name]
     np.testing.assert_allclose(pa.jit(mine)(A, y), theirs(A.toarray(), y), rtol=1e-10, atol=1e-12)
+
+
+def test_sums_that_other_steps_read() -> None:
+    """Totals beside arrays: rows side by side must not each add to the total that was there before."""
+    rng = np.random.default_rng(2)
+    for n, m in ((3, 4), (5, 6), (40, 50), (1, 3), (4, 1)):
+        W, x, y = rng.standard_normal((n, m)), rng.standard_normal((6, n)), rng.standard_normal(7)
+        np.testing.assert_allclose(pa.jit(lambda x, W: x @ W + pa.sum(W))(x, W), x @ W + W.sum())
+        np.testing.assert_allclose(pa.jit(lambda W, y: y * W.sum())(W, y), y * W.sum())
+        np.testing.assert_allclose(pa.jit(lambda x, W: (x * 2).sum(axis=0) + (x @ W).sum())(x, W), (x * 2).sum(axis=0) + (x @ W).sum())
+        np.testing.assert_allclose(pa.jit(lambda W: pa.std(W) + pa.var(W))(W), W.std() + W.var())

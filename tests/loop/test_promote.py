@@ -74,3 +74,16 @@ def test_what_others_see_stays_in_memory() -> None:
     body = b.block(*(Alloc("T", dt.f64, (b.const(N),), Space.KERNEL) if isinstance(s, Alloc) else s for s in kernel.body.stmts))  # type: ignore[union-attr]
     shared = Kernel(kernel.name, kernel.params, body)
     assert promote(shared) == shared
+
+
+@pytest.mark.parametrize("kind", [Kind.JAM, Kind.VECTOR])
+def test_what_copies_side_by_side_add_to_stays_in_memory(kind: Kind) -> None:
+    """T[k] = T[k] + x[q] for all r: each copy would add to what T[k] held before."""
+    kernel = summed(b.var("k"))
+    around = lambda at: b.block(*(  # noqa: E731
+        For("r", b.ZERO, b.const(N), For("q", b.var("a"), b.var("m"), Store("T", (at,), b.apply("add", (Load("T", (at,), dt.f64), Load("x", (b.var("q"),), dt.f64)), dt.f64))), kind, jam=4)
+        if isinstance(s, For) and any(isinstance(x, For) and x.var == "q" for x in all_stmts(s)) else s for s in kernel.body.stmts  # type: ignore[union-attr]
+    ))  # fmt: skip
+    shared, apart = (Kernel(kernel.name, kernel.params, around(at)) for at in (b.ZERO, b.var("r")))
+    assert promote(shared) == shared
+    assert promote(apart) != apart

@@ -46,7 +46,7 @@ class _Gather:
     def stmt(self, s: Stmt) -> Stmt:
         match s:
             case Block(stmts):
-                return b.block(*map(self.stmt, stmts))
+                return Block(tuple(map(self.stmt, stmts)))
             case For(kind=Kind.SERIAL | Kind.JAM):
                 return self._one_loop(s) or dataclasses.replace(s, body=self.stmt(s.body))
             case While(condition, body):

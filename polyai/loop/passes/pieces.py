@@ -3,11 +3,12 @@
 Before::                                            After::
 
     for i in 0..n:                                      let n_pieces = max(1, min(16, n // each))
-      for q in ...:                                     for t in 0..n_pieces parallel:
-        s = s + val[begin + q] * x[i]                     s_own = 0.0
+      for q in ...:                                     let m_then = m
+        s = s + (val[begin + q] - m) * x[i]             for t in 0..n_pieces parallel:
+                                                          s_own = 0.0
                                                           for i in t * n // n_pieces..(t + 1) * n // n_pieces:
                                                             for q in ...:
-                                                              s_own = s_own + val[begin + q] * x[i]
+                                                              s_own = s_own + (val[begin + q] - m_then) * x[i]
                                                           s_each[t] = s_own
                                                         for t in 0..n_pieces:
                                                           s = s + s_each[t]
@@ -45,6 +46,7 @@ from polyai.loop.nodes import (
 from polyai.loop.passes.stretch import cost, value
 from polyai.loop.walks import all_exprs, all_stmts, expressions, map_operands, map_stmt, supply
 from polyai.scalar.dtype import DType
+from polyai.scalar.expr import Var
 from polyai.scalar.ops import MONOIDS
 from polyai.term.names import Names
 
@@ -58,20 +60,21 @@ _MONOID_OF = {m.op: m.name for m in MONOIDS.values()}
 def pieces(kernel: Kernel, sizes: Mapping[str, int]) -> Kernel:
     """`kernel` with pieces for its loops that reduce into registers and are in no other loop; `sizes` are typical values of sizes."""
     scalars = [s for s in b.statements(kernel.body) if isinstance(s, Alloc) and s.space is Space.REGISTER and not s.extents and s.lanes == 1]
-    work = _Pieces({s.name: s.dtype for s in scalars}, supply(kernel), sizes)
+    registers = {s.name for s in all_stmts(kernel.body) if isinstance(s, Alloc) and s.space is Space.REGISTER}
+    work = _Pieces({s.name: s.dtype for s in scalars}, registers, supply(kernel), sizes)
     body = work.stmt(kernel.body)
-    return dataclasses.replace(kernel, body=b.block(*work.each, body)) if work.each else kernel
+    return dataclasses.replace(kernel, body=Block((*work.each, *b.statements(body)))) if work.each else kernel
 
 
 class _Pieces:
-    def __init__(self, scalars: Mapping[str, DType], names: Names, sizes: Mapping[str, int]) -> None:
-        self.scalars, self.names, self.sizes = scalars, names, sizes
+    def __init__(self, scalars: Mapping[str, DType], registers: set[str], names: Names, sizes: Mapping[str, int]) -> None:
+        self.scalars, self.registers, self.names, self.sizes = scalars, registers, names, sizes
         self.each: list[Stmt] = []
 
     def stmt(self, s: Stmt) -> Stmt:
         match s:
             case Block(stmts):
-                return b.block(*map(self.stmt, stmts))
+                return Block(tuple(map(self.stmt, stmts)))
             case If(condition, then, orelse):
                 return If(condition, self.stmt(then), None if orelse is None else self.stmt(orelse))
             case For(kind=Kind.SERIAL | Kind.JAM | Kind.VECTOR, step=1):
@@ -93,7 +96,9 @@ class _Pieces:
                 return {}
             for e in expressions(s):
                 for x in all_exprs(e):
-                    if isinstance(x, Load) and x.array in self.scalars:
+                    if isinstance(x, Load) and x.array in self.registers - own:
+                        if x.array not in self.scalars:
+                            return {}
                         reads[x.array] = reads.get(x.array, 0) + 1
             match s:
                 case Store(array) if array in own:
@@ -104,7 +109,8 @@ class _Pieces:
                     reads[array] -= 1
                 case Store():
                     return {}
-        return found if not any(reads.get(array, 0) for array in found) else {}
+        bounds = {x.array for e in expressions(loop) for x in all_exprs(e) if isinstance(x, Load) and x.array in self.registers}
+        return found if not any(reads.get(array, 0) for array in found) and bounds <= self.scalars.keys() - found.keys() else {}
 
     def _cut(self, loop: For, sums: Mapping[str, str]) -> Stmt:
         piece, count = self.names.fresh("piece"), self.names.fresh("pieces")
@@ -112,21 +118,26 @@ class _Pieces:
         own = {array: self.names.fresh(f"{array}_own") for array in sums}
         types = {array: self.scalars[array] for array in sums}
         self.each += [Alloc(each[a], types[a], (b.const(MOST),), Space.KERNEL) for a in sums]
+        others = {x.array for s in all_stmts(loop) for e in expressions(s) for x in all_exprs(e) if isinstance(x, Load) and x.array in self.scalars} - set(sums)
+        then = {array: self.names.fresh(f"{array}_then") for array in sorted(others)}
         trips = b.sub(loop.upper, loop.lower)
         least = max(1, LEAST // max(1, cost(loop.body, {}, self.sizes)))
         lower, upper = (b.add(loop.lower, b.floordiv(b.mul(at, trips), b.var(count))) for at in (b.var(piece), b.add(b.var(piece), b.ONE)))
 
         def change(e: LoopExpr) -> LoopExpr:
             e = map_operands(e, change)
+            if isinstance(e, Load) and e.array in then:
+                return Var(then[e.array], e.dtype)
             return b.load(own[e.array], (), e.dtype) if isinstance(e, Load) and e.array in own else e
 
         starts = [x for a in sums for x in (Alloc(own[a], types[a], (), Space.REGISTER), Store(own[a], (), Const(MONOIDS[sums[a]].identity(types[a]), types[a])))]
-        inner = dataclasses.replace(loop, lower=lower, upper=upper, body=_stored(map_stmt(loop.body, change), own))
+        inner = dataclasses.replace(loop, lower=change(lower), upper=change(upper), body=_stored(map_stmt(loop.body, change), own))
         ends = [Store(each[a], (b.var(piece),), b.load(own[a], (), types[a])) for a in sums]
         joined = [
             Store(a, (), b.apply(MONOIDS[sums[a]].op, (b.load(a, (), types[a]), b.load(each[a], (b.var(piece),), types[a])), types[a])) for a in sums
         ]
         return b.block(
+            *(Let(then[a], b.load(a, (), self.scalars[a])) for a in then),
             Let(count, b.largest(b.ONE, b.smallest(b.const(MOST), b.floordiv(trips, b.const(least))))),
             For(piece, b.ZERO, b.var(count), b.block(*starts, inner, *ends), Kind.PARALLEL, cost=LEAST),
             For(piece, b.ZERO, b.var(count), b.block(*joined)),
@@ -137,7 +148,7 @@ def _stored(s: Stmt, own: Mapping[str, str]) -> Stmt:
     """`s` with its stores going to other registers."""
     match s:
         case Block(stmts):
-            return b.block(*(_stored(x, own) for x in stmts))
+            return Block(tuple(_stored(x, own) for x in stmts))
         case For():
             return dataclasses.replace(s, body=_stored(s.body, own))
         case If(condition, then, orelse):

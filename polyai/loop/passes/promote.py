@@ -10,7 +10,8 @@ Before::                                       After::
                                                    T[r, e] = T_at
 
 Only for buffers, one element of which the loop touches, always the same one: those of one thread, and in loops in lanes, which only add up
-in registers, those of the kernel, too. Where the loop does not run, nothing is touched.
+in registers, those of the kernel, too. Where the loop does not run, nothing is touched. An element that all copies of a jammed loop, or all lanes of
+one around, add to stays in memory: each would add to what was there before.
 Assumes that no other iteration of a parallel loop touches an element that one writes; the scheduler proved it.
 """
 
@@ -21,7 +22,7 @@ from collections.abc import Sequence
 
 from polyai.loop import build as b
 from polyai.loop.nodes import Alloc, Block, Check, For, If, Kernel, Kind, Let, Load, LoopExpr, MaskedLoad, Space, Stmt, Store
-from polyai.loop.passes.depend import depends
+from polyai.loop.passes.depend import depends, varying
 from polyai.loop.walks import all_exprs, all_stmts, expressions, map_operands, map_stmt, supply
 from polyai.term.names import Names
 
@@ -29,22 +30,24 @@ from polyai.term.names import Names
 def promote(kernel: Kernel) -> Kernel:
     """`kernel` with such elements in registers."""
     buffers = {s.name: s for s in all_stmts(kernel.body) if isinstance(s, Alloc) and s.space is not Space.REGISTER}
-    return dataclasses.replace(kernel, body=_stmt(kernel.body, buffers, supply(kernel))) if buffers else kernel
+    return dataclasses.replace(kernel, body=_stmt(kernel.body, buffers, supply(kernel), ())) if buffers else kernel
 
 
-def _stmt(s: Stmt, buffers: dict[str, Alloc], names: Names) -> Stmt:
+def _stmt(s: Stmt, buffers: dict[str, Alloc], names: Names, copies: tuple[set[str], ...]) -> Stmt:
+    """`copies`: what differs between the copies of each loop around that runs in copies side by side."""
     match s:
         case Block(stmts):
-            return Block(tuple(_stmt(x, buffers, names) for x in stmts))
-        case For():
-            return _loop(dataclasses.replace(s, body=_stmt(s.body, buffers, names)), buffers, names)
+            return Block(tuple(_stmt(x, buffers, names, copies) for x in stmts))
+        case For(kind=kind):
+            inner = (*copies, varying(s.body, s.var)) if kind in (Kind.JAM, Kind.VECTOR) else copies
+            return _loop(dataclasses.replace(s, body=_stmt(s.body, buffers, names, inner)), buffers, names, copies)
         case If(condition, then, orelse):
-            return If(condition, _stmt(then, buffers, names), None if orelse is None else _stmt(orelse, buffers, names))
+            return If(condition, _stmt(then, buffers, names, copies), None if orelse is None else _stmt(orelse, buffers, names, copies))
         case _:
             return s
 
 
-def _loop(loop: For, buffers: dict[str, Alloc], names: Names) -> Stmt:
+def _loop(loop: For, buffers: dict[str, Alloc], names: Names, copies: tuple[set[str], ...]) -> Stmt:
     inside = [s for s in all_stmts(loop.body) if not isinstance(s, Block)]
     lanes = loop.kind is Kind.VECTOR
     if not (lanes or loop.kind is Kind.SERIAL) or not all(isinstance(s, (Let, Store)) or (lanes and isinstance(s, Check)) for s in inside):
@@ -55,7 +58,7 @@ def _loop(loop: For, buffers: dict[str, Alloc], names: Names) -> Stmt:
     body = loop.body
     for array in dict.fromkeys(s.array for s in inside if isinstance(s, Store) and s.array in buffers and (lanes or buffers[s.array].space is Space.THREAD)):
         at = _only_place(array, inside)
-        if at is None or any(depends(i, own) for i in at):
+        if at is None or any(depends(i, own) for i in at) or not all(any(depends(i, differing) for i in at) for differing in copies):
             continue
         register, dtype = names.fresh(f"{array}_at"), buffers[array].dtype
         before += [Alloc(register, dtype, (), Space.REGISTER), Store(register, (), b.load(array, at, dtype))]
