@@ -19,7 +19,6 @@ from polyai.keys import cache_key, cost_hints, rounded
 from polyai.machine.cpu import host_key
 from polyai.options import Options
 from polyai.outcome import Outcome, along
-from polyai.plain import Sources
 from polyai.report import KernelReport
 from polyai.runtime import staging
 from polyai.runtime.arguments import Bundle
@@ -37,14 +36,14 @@ from polyai.tensor.bodies import size_symbols
 from polyai.term.late import late
 
 if TYPE_CHECKING:
-    from polyai import phased, specialise
+    from polyai import phased, plain, specialise
     from polyai.runtime.helper import Helper
     from polyai.sparse import ordering, results
     from polyai.specialise import Specialiser
     from polyai.tensor.passes import library
 else:
     specialise = late("polyai.specialise")
-    phased = late("polyai.phased")
+    phased, plain = late("polyai.phased"), late("polyai.plain")
     ordering = late("polyai.sparse.ordering")
     results = late("polyai.sparse.results")
     library = late("polyai.tensor.passes.library")
@@ -385,7 +384,7 @@ class Variant:
         type_ = self._types[names[0]]
         if (bundles or len(names) > 1 or traced.out_tree != tree.LEAF) and any(self._types[n].pattern is not None for n in names):
             return None
-        sources = Sources(traced, self._types, args, kernel, names)
+        sources = plain.Sources(traced, self._types, args, kernel, names)
         spec = sources.spec()
         if spec is None:
             return None
