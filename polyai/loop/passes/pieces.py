@@ -44,7 +44,7 @@ from polyai.loop.nodes import (
     While,
 )
 from polyai.loop.passes.stretch import cost, value
-from polyai.loop.walks import all_exprs, all_stmts, expressions, map_operands, map_stmt, supply
+from polyai.loop.walks import all_exprs, all_stmts, expressions, map_operands, map_stmt, supply, with_names
 from polyai.scalar.dtype import DType
 from polyai.scalar.expr import Var
 from polyai.scalar.ops import MONOIDS
@@ -126,12 +126,10 @@ class _Pieces:
 
         def change(e: LoopExpr) -> LoopExpr:
             e = map_operands(e, change)
-            if isinstance(e, Load) and e.array in then:
-                return Var(then[e.array], e.dtype)
-            return b.load(own[e.array], (), e.dtype) if isinstance(e, Load) and e.array in own else e
+            return Var(then[e.array], e.dtype) if isinstance(e, Load) and e.array in then else e
 
         starts = [x for a in sums for x in (Alloc(own[a], types[a], (), Space.REGISTER), Store(own[a], (), Const(MONOIDS[sums[a]].identity(types[a]), types[a])))]
-        inner = dataclasses.replace(loop, lower=change(lower), upper=change(upper), body=_stored(map_stmt(loop.body, change), own))
+        inner = dataclasses.replace(loop, lower=change(lower), upper=change(upper), body=with_names(map_stmt(loop.body, change), own))
         ends = [Store(each[a], (b.var(piece),), b.load(own[a], (), types[a])) for a in sums]
         joined = [
             Store(a, (), b.apply(MONOIDS[sums[a]].op, (b.load(a, (), types[a]), b.load(each[a], (b.var(piece),), types[a])), types[a])) for a in sums
@@ -142,18 +140,3 @@ class _Pieces:
             For(piece, b.ZERO, b.var(count), b.block(*starts, inner, *ends), Kind.PARALLEL, cost=LEAST),
             For(piece, b.ZERO, b.var(count), b.block(*joined)),
         )
-
-
-def _stored(s: Stmt, own: Mapping[str, str]) -> Stmt:
-    """`s` with its stores going to other registers."""
-    match s:
-        case Block(stmts):
-            return Block(tuple(_stored(x, own) for x in stmts))
-        case For():
-            return dataclasses.replace(s, body=_stored(s.body, own))
-        case If(condition, then, orelse):
-            return If(condition, _stored(then, own), None if orelse is None else _stored(orelse, own))
-        case Store(array, indices, what, mask) if array in own:
-            return Store(own[array], indices, what, mask)
-        case _:
-            return s
