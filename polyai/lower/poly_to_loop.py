@@ -74,6 +74,7 @@ class _Lowering:
         self.parallel_level: int | None = None
         self.packed = Packed(self.out, self.streams, self.fibres)
         self.repeats = Repeats(self.out, self.streams, hints)
+        self.streams.telling = self.repeats.long_sums()
         self.walked: set[str] = set()  # workspaces whose rows have their loop
         self.inside: dict[int, tuple[Ast, frozenset[str]]] = {}  # by id of a part of the loops, which is kept, its statements
         self.lanes = 0  # vector and jammed loops around: they hold no parallel one
@@ -314,6 +315,7 @@ class _Lowering:
             self.streams.rows[packed.name] = b.var(name)
             if factors is not None:
                 self.repeats.row(packed, factors, before, b.var(name), lower, row_start)
+            self.streams.begin_row(packed)
         begins, pending = dict(self.out.begins), dict(self.pending)
         many = kind in (lp.Kind.VECTOR, lp.Kind.JAM)
         self.lanes += many

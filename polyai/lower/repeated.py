@@ -70,6 +70,19 @@ class Repeats:
             return None
         return Factors((left.tensor, left.level), (right.tensor, right.level)) if self._is_worth_it(left, right) else None
 
+    def long_sums(self) -> frozenset[str]:
+        """The workspaces that hold sums of floats and have much to add up: whether their rows mark what they hold is worth a decision."""
+        found = set()
+        for stream in self.out.scop.streams:
+            source = stream.source
+            if not stream.packed or not isinstance(source, po.Drain) or source.workspace not in self.streams.sums:
+                continue
+            updates = [s for s in self.out.scop.statements if s.target == source.workspace]
+            held = self.out.storage.arrays[source.workspace].dtype
+            if held in (dt.f32, dt.f64) and all(len(s.ragged) == 2 and self._is_worth_it(*s.ragged) for s in updates):
+                found.add(source.workspace)
+        return frozenset(found)
+
     def _is_worth_it(self, left: po.RaggedDim, right: po.RaggedDim) -> bool:
         """Whether the product has much to add up, as far as is known."""
         rows = self.out.storage.stored[right.tensor].parents(right.level)

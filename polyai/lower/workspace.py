@@ -12,6 +12,11 @@ Its coordinates come out sorted, by counting trailing zeros:
 
     for each word of the root: while it has bits: take the lowest; ... down to an element: body; clear what was taken
 
+A row of floats that may hold many of the elements that there are marks none: an element that was not updated is -0.0, which no sum
+is to which 0.0 was added. Once it is summed up, words are made of its values:
+
+    if elements at most * DENSE >= length: w[at] += value + 0.0 ... for each word: bits[word] = which of 64 values are not -0.0
+
 Where a row is only asked for the coordinates of a fibre, it needs no order: it holds a number for each element, that of the last row
 that updated it. What the fibre lists is set before the updates; everything else gathers sums that nobody reads, which costs less
 than to ask of each product whether somebody wants it.
@@ -37,6 +42,9 @@ from polyai.term.node import node
 DEPTH = 3
 """Levels of bitmaps over a workspace row: one word of the root stands for 64 ** DEPTH elements."""
 
+DENSE = 8
+"""A row that may hold one in so many elements marks none: to look at 64 of them costs what marking 8 does, or less."""
+
 Block = Callable[[Callable[[], None]], lp.Stmt]
 """Emits a nested block: what the argument emits, then the body of the loop."""
 
@@ -44,6 +52,11 @@ Block = Callable[[Callable[[], None]], lp.Stmt]
 def bits_of(workspace: str, depth: int) -> str:
     """The name of a bitmap of a workspace; 0 has a bit for each element."""
     return f"{workspace}.bits{depth}"
+
+
+def begun(workspace: str) -> str:
+    """The name of the flag that says whether a thread's row of a workspace has its first values."""
+    return f"{workspace}.begun"
 
 
 def row_of(workspace: str) -> str:
@@ -77,6 +90,9 @@ class Workspaces:
         self.fibres: dict[str, list[Fibre]] = {}  # by merge: its parts' fibres at hand
         self.here: dict[str, tuple[str, str]] = {}  # by workspace: the registers of the number of the word at hand, and of the word
         self.repeats: dict[str, Repeat] = {}  # by workspace whose rows may repeat the one before
+        self.telling: frozenset[str] = frozenset()  # the workspaces whose values tell what their rows hold
+        self.dense: dict[str, lp.LoopExpr] = {}  # of these, whether the row at hand marks nothing
+        self.marked: dict[str, lp.LoopExpr] = {}  # by workspace whose rows may mark nothing, whether the one at hand does
         self.rows: dict[str, lp.LoopExpr] = {}  # by packed stream: the row at hand
         self.located = {s.source.workspace: s for s in out.scop.streams if isinstance(s.source, po.Located)}
         updates: dict[str, set[str | None]] = {}
@@ -135,7 +151,10 @@ class Workspaces:
             self.out.emit(lp.Alloc(workspace.name, workspace.dtype, (extent,), lp.Space.THREAD, zero=True))
             self.out.emit(lp.Alloc(row_of(workspace.name), self._numbers(workspace.name), (extent,), lp.Space.THREAD, zero=True))
             return
-        self.out.emit(lp.Alloc(workspace.name, workspace.dtype, (extent,), lp.Space.THREAD, zero=workspace.name in self.sums))
+        if workspace.name in self.telling:
+            self._begin(workspace.name, workspace.dtype, extent)
+        else:
+            self.out.emit(lp.Alloc(workspace.name, workspace.dtype, (extent,), lp.Space.THREAD, zero=workspace.name in self.sums))
         words = extent
         for depth in range(DEPTH):
             words = b.floordiv(b.add(words, b.const(63)), b.const(64))
@@ -144,15 +163,46 @@ class Workspaces:
             if depth == 0:
                 self.here[workspace.name] = (self.register(f"{workspace.name}_here", words), self.register(f"{workspace.name}_held", b.ZERO))
 
+    def _begin(self, workspace: str, dtype: dt.DType, extent: lp.LoopExpr) -> None:
+        """Memory for a row whose values tell what it holds: whole words, which a thread fills before its first row."""
+        out, k, flag = self.out, b.var(self.out.names.fresh("k")), begun(workspace)
+        whole = b.mul(b.floordiv(b.add(extent, b.const(63)), b.const(64)), b.const(64))
+        out.emit(lp.Alloc(workspace, dtype, (whole,), lp.Space.THREAD, zero=True))  # so that it keeps its values between rows
+        out.emit(lp.Alloc(flag, dt.bool_, (b.ONE,), lp.Space.THREAD, zero=True))
+        fill = lp.For(k.name, b.ZERO, whole, lp.Store(workspace, (k,), self._empty(workspace)), lp.Kind.VECTOR)
+        out.emit(lp.If(b.negation(b.load(flag, (b.ZERO,), dt.bool_)), b.block(fill, lp.Store(flag, (b.ZERO,), b.TRUE))))
+
+    def _empty(self, workspace: str) -> lp.Const:
+        """What an element of a sum is that was not updated."""
+        dtype = self.out.storage.arrays[workspace].dtype
+        return lp.Const(-0.0, dtype) if workspace in self.telling else zero(dtype)
+
+    def begin_row(self, stream: po.Stream) -> None:
+        """Decide whether the row at hand of a packed stream marks what it holds."""
+        source, out = stream.source, self.out
+        if not isinstance(source, po.Drain):
+            return
+        name, repeat = source.workspace, self.repeats.get(source.workspace)
+        marks = b.TRUE if repeat is None else b.compare("lt", repeat.step, b.ZERO)
+        if name in self.telling:
+            row, pos = self.rows[stream.name], f"{stream.name}.pos{stream.level}"
+            out.used.add(pos)
+            begin, end = (b.convert(b.load(pos, (at,), out.storage.dtype(pos)), dt.i64) for at in (row, b.add(row, b.ONE)))
+            self.dense[name] = self._let("dense", b.at_most(out.size(stream.extent), b.mul(b.sub(end, begin), b.const(DENSE))))
+            marks = b.both(marks, b.negation(self.dense[name]))
+        if marks != b.TRUE:
+            self.marked[name] = self._let("marks", marks)
+
     def update(self, workspace: str, at: lp.LoopExpr, value: lp.LoopExpr, op: str | None, dtype: dt.DType) -> None:
         """The row's element `at` becomes `value`, combined by `op` with what it holds, if it holds something."""
         at = self._let("w", at)
-        repeat = self.repeats.get(workspace)
-        if repeat is not None and op is not None:
+        marked = self.marked.get(workspace)
+        if marked is not None and op is not None:
             self.out.levels.append(Level([], branch=True))
             self.mark(workspace, at)
-            marked = b.block(*self.out.levels.pop().stmts)
-            self.out.emit(lp.If(b.compare("lt", repeat.step, b.ZERO), marked))
+            self.out.emit(lp.If(marked, b.block(*self.out.levels.pop().stmts)))
+            if workspace in self.telling:
+                value = b.apply("add", (value, zero(dtype)), dtype)
             self.out.emit(lp.Store(workspace, (at,), b.apply(op, (b.load(workspace, (at,), dtype), value), dtype)))
             return
         held, mine = self._turn_to(workspace, at)
@@ -259,26 +309,51 @@ class Workspaces:
 
             self.out.emit(self._taken(body, meaning, counter))
             if source.workspace in self.sums:
-                self.out.emit(lp.Store(source.workspace, (at,), zero(self.out.storage.arrays[source.workspace].dtype)))
+                self.out.emit(lp.Store(source.workspace, (at,), self._empty(source.workspace)))
 
-        repeat = self.repeats.pop(source.workspace, None)
+        repeat, dense, marked = (of.pop(source.workspace, None) for of in (self.repeats, self.dense, self.marked))
+        if marked is not None:
+            self._decide(marked)
         if repeat is not None:
-            self._decide(repeat)
             again = self._again(stream, repeat, found)
             self.out.levels.append(Level([], branch=True))
         self._put_back(source.workspace)
+        if dense is not None:
+            self._find(source.workspace, self.out.size(stream.extent), dense)
         self._bitmap(source.workspace, self.out.size(stream.extent), found)
         if repeat is not None:
             marked = b.block(*self.out.levels.pop().stmts)
             self.out.emit(lp.If(b.compare("lt", repeat.step, b.ZERO), marked, again))
 
-    def _decide(self, repeat: Repeat) -> None:
-        """Loops that mark what they add up only in rows of their own become one with marks and one without."""
-        fresh = b.compare("lt", repeat.step, b.ZERO)
+    def _decide(self, marked: lp.LoopExpr) -> None:
+        """Loops that mark what they add up only in some rows become one with marks and one without."""
         here = self.out.levels[-1].stmts
         for n, stmt in enumerate(here):
-            if isinstance(stmt, lp.For) and any(isinstance(s, lp.If) and s.condition == fresh for s in all_stmts(stmt)):
-                here[n] = lp.If(fresh, decided(stmt, fresh, True), decided(stmt, fresh, False))
+            if isinstance(stmt, lp.For) and any(isinstance(s, lp.If) and s.condition == marked for s in all_stmts(stmt)):
+                here[n] = lp.If(marked, decided(stmt, marked, True), decided(stmt, marked, False))
+
+    def _find(self, workspace: str, extent: lp.LoopExpr, dense: lp.LoopExpr) -> None:
+        """If `dense`: words of the bitmaps say which values were updated."""
+        out, word, k = self.out, b.var(self.out.names.fresh("word")), b.var(self.out.names.fresh("k"))
+        dtype = self.out.storage.arrays[workspace].dtype
+        found, empty = self.register("found", b.ZERO), self._empty(workspace)
+        bits = dt.BY_NAME[f"i{dtype.bits}"]
+        here = b.apply("bits", (b.load(workspace, (b.add(b.mul(word, b.const(64)), k),), dtype),), bits)
+        updated = b.apply("ne", (here, b.apply("bits", (empty,), bits)), dt.bool_)
+        adds = b.where(updated, b.apply("bit", (k,), dt.i64), b.ZERO)
+        out.levels.append(Level([], branch=True))
+        out.levels.append(Level([]))
+        out.home[word.name] = len(out.levels) - 1
+        out.emit(lp.Store(found, (), b.ZERO))
+        out.emit(lp.For(k.name, b.ZERO, b.const(64), lp.Store(found, (), b.add(self._read(found), adds)), lp.Kind.VECTOR))
+        out.levels.append(Level([], branch=True))
+        out.emit(lp.Store(bits_of(workspace, 0), (word,), self._read(found)))
+        self._set_above(workspace, 1, word, b.ZERO)
+        some = b.block(*out.levels.pop().stmts)
+        out.emit(lp.If(b.compare("ne", self._read(found), b.ZERO), some))
+        body = b.block(*out.levels.pop().stmts)
+        out.emit(lp.For(word.name, b.ZERO, b.floordiv(b.add(extent, b.const(63)), b.const(64)), body))
+        out.emit(lp.If(dense, b.block(*out.levels.pop().stmts)))
 
     def _again(self, stream: po.Stream, repeat: Repeat, found: Callable[[lp.LoopExpr], None]) -> lp.Stmt:
         """`found` for the coordinates of the row before, moved on."""
