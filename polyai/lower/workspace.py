@@ -311,7 +311,7 @@ class Workspaces:
             if source.workspace in self.sums:
                 self.out.emit(lp.Store(source.workspace, (at,), self._empty(source.workspace)))
 
-        repeat, dense, marked = (of.pop(source.workspace, None) for of in (self.repeats, self.dense, self.marked))
+        repeat, dense, marked = self.repeats.pop(source.workspace, None), self.dense.pop(source.workspace, None), self.marked.pop(source.workspace, None)
         if marked is not None:
             self._decide(marked)
         if repeat is not None:
