@@ -9,7 +9,7 @@ import pytest
 import scipy.sparse as sp
 
 import polyai as pa
-from polyai import reformat
+from polyai.api import reformat
 from polyai.errors import ShapeError, SparseStructureError, UnsupportedError
 from polyai.frontend import merging
 from polyai.frontend.trace import trace

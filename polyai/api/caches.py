@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from polyai.engine import runtime
-from polyai.keys import compiler_contents, compiler_stamp
+from polyai.calls.engine import runtime
+from polyai.calls.keys import compiler_contents, compiler_stamp
 from polyai.term.late import late
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from polyai import reformat
-from polyai.api import Function
-from polyai.engine import runtime
+from polyai.api import reformat
+from polyai.api.function import Function
+from polyai.calls.engine import runtime
 from polyai.errors import ShapeError, SparseStructureError, UnsupportedError
 from polyai.frontend import merging, sparse
 from polyai.frontend.arguments import has_traced

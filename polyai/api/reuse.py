@@ -7,14 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from polyai.api import Function
-from polyai.binding import Variant
-from polyai.declared import Declared
-from polyai.engine import kernels_again, variant_of
+from polyai.api.declared import Declared
+from polyai.api.function import Function
+from polyai.calls.binding import Variant
+from polyai.calls.engine import kernels_again, variant_of
+from polyai.calls.refill import Refill
 from polyai.errors import SparseStructureError, UnsupportedError
 from polyai.frontend.trace import trace
 from polyai.options import current
-from polyai.refill import Refill
 from polyai.sparse.owned import frozen
 from polyai.sparse.prepared import Prepared
 from polyai.tensor import deciding

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polyai.api import Function
-from polyai.engine import runtime
+from polyai.api.function import Function
+from polyai.calls.engine import runtime
 from polyai.errors import IndexOutOfRangeError, ShapeError, SparseStructureError
 from polyai.frontend import merging, selecting
 from polyai.frontend.elementwise import where

@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 import polyai as pa
-from polyai import datasets, demo, measure, plot, progress, spy
+from polyai import datasets, measure, progress
+from polyai.command import demo, plot, spy
 from polyai.errors import OptionError, PolyAIError, TraceError, UnsupportedError
 from polyai.machine import cpu
 from polyai.measure import Measured

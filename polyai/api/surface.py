@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from polyai.api import Function
+from polyai.api.function import Function
 from polyai.errors import TraceError
 from polyai.frontend import functions, spec
 from polyai.frontend.arguments import has_traced, leaves

@@ -74,7 +74,7 @@ class Job:
 
 def helper_command() -> str:
     """The Python program of a helper: this interpreter's paths, then `special.serve`."""
-    return f"import sys; sys.path[:] = {sys.path!r}\nfrom polyai.special import serve\nserve(sys.stdin.buffer, sys.stdout.buffer)"
+    return f"import sys; sys.path[:] = {sys.path!r}\nfrom polyai.calls.special import serve\nserve(sys.stdin.buffer, sys.stdout.buffer)"
 
 
 class Special:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import polyai as pa
-from polyai import datasets, plot
+from polyai import datasets
+from polyai.command import plot
 from polyai.datasets.files import as_matrix
 from polyai.errors import ShapeError
 from polyai.explanation import escaped

@@ -12,6 +12,7 @@ import sys
 from typing import BinaryIO
 
 from polyai import pipeline
+from polyai.calls.specialise import Job
 from polyai.errors import PolyAIError, UnsupportedError
 from polyai.loop import build as b
 from polyai.loop import nodes as lp
@@ -20,7 +21,6 @@ from polyai.runtime.cache import Entry, pack
 from polyai.runtime.helper import LENGTH
 from polyai.runtime.kernel import Parameter, signature_of
 from polyai.scalar.dtype import BY_NAME
-from polyai.specialise import Job
 from polyai.term.node import walk
 
 

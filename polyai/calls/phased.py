@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from numpy.typing import NDArray
 
+from polyai.calls.plain import Sources
 from polyai.errors import SparseStructureError
 from polyai.frontend.traced import ArrayOut, Traced
-from polyai.plain import Sources
 from polyai.runtime import staging
 from polyai.runtime.arguments import ArrayArg, ScalarArg
 from polyai.runtime.kernel import Kernel

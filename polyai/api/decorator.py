@@ -7,16 +7,16 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from polyai.api import Function
+from polyai.api.function import Function
 from polyai.errors import TraceError
 from polyai.frontend.declare import argument_names
 from polyai.frontend.spec import Relation
 from polyai.term.late import late
 
 if TYPE_CHECKING:
-    from polyai import constant as constants
+    from polyai.api import constant as constants
 else:
-    constants = late("polyai.constant")
+    constants = late("polyai.api.constant")
 
 
 def jit(

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from polyai.binding import Variant
-from polyai.engine import compiler, reported, special, variant_of
+from polyai.calls.binding import Variant
+from polyai.calls.engine import compiler, reported, special, variant_of
+from polyai.calls.keys import cost_hints
 from polyai.errors import PolyAIError
 from polyai.frontend.arguments import has_traced, in_order, leaves, parameter_names, signature
 from polyai.frontend.declare import DECLARED, relations
@@ -24,7 +25,6 @@ from polyai.frontend.sizes import Guard
 from polyai.frontend.spec import Relation
 from polyai.frontend.trace import trace
 from polyai.frontend.traced import Traced
-from polyai.keys import cost_hints
 from polyai.options import ACTIVE, Options, current, options
 from polyai.report import RecompileWarning, Report, advice, log
 from polyai.runtime.arguments import Bundle
@@ -35,12 +35,13 @@ from polyai.sparse.stands import Batch, LaidOut
 from polyai.term.late import late
 
 if TYPE_CHECKING:
-    from polyai import explanation, spread, warming
+    from polyai import explanation
+    from polyai.calls import spread, warming
     from polyai.frontend import objects, ragged_calls, ragged_rows
     from polyai.frontend import prepared as in_trace
     from polyai.frontend.ragged_calls import Plan, RaggedCall
 else:
-    warming, spread = late("polyai.warming"), late("polyai.spread")
+    warming, spread = late("polyai.calls.warming"), late("polyai.calls.spread")
     ragged_calls, ragged_rows = late("polyai.frontend.ragged_calls"), late("polyai.frontend.ragged_rows")
     explanation = late("polyai.explanation")
     objects = late("polyai.frontend.objects")

@@ -7,8 +7,8 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from polyai.api import MAX_FAST, Function
-from polyai.engine import reported, variant_of
+from polyai.api.function import MAX_FAST, Function
+from polyai.calls.engine import reported, variant_of
 from polyai.errors import GuardError
 from polyai.explanation import Explanation
 from polyai.frontend.arguments import leaves, signature

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from polyai.calls.keys import cache_key, cost_hints, rounded
+from polyai.calls.outcome import Outcome, along
 from polyai.errors import DTypeError, PolyAIError, SparseStructureError
 from polyai.frontend import tree
 from polyai.frontend.traced import ArrayOut, Traced
-from polyai.keys import cache_key, cost_hints, rounded
 from polyai.machine.cpu import host_key
 from polyai.options import Options
-from polyai.outcome import Outcome, along
 from polyai.report import KernelReport
 from polyai.runtime import staging
 from polyai.runtime.arguments import Bundle
@@ -36,14 +36,14 @@ from polyai.tensor.bodies import size_symbols
 from polyai.term.late import late
 
 if TYPE_CHECKING:
-    from polyai import phased, plain, specialise
+    from polyai.calls import phased, plain, specialise
+    from polyai.calls.specialise import Specialiser
     from polyai.runtime.helper import Helper
     from polyai.sparse import ordering, results
-    from polyai.specialise import Specialiser
     from polyai.tensor.passes import library
 else:
-    specialise = late("polyai.specialise")
-    phased, plain = late("polyai.phased"), late("polyai.plain")
+    specialise = late("polyai.calls.specialise")
+    phased, plain = late("polyai.calls.phased"), late("polyai.calls.plain")
     ordering = late("polyai.sparse.ordering")
     results = late("polyai.sparse.results")
     library = late("polyai.tensor.passes.library")

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from polyai import api
+from polyai.api.function import Function
+from polyai.api.preparing import prepare
 from polyai.errors import AliasError, OptionError
 from polyai.explanation import Explanation
 from polyai.frontend.arguments import has_traced, parameter_names
@@ -29,7 +30,6 @@ from polyai.frontend.spec import Spec
 from polyai.frontend.tree import Tree, flatten
 from polyai.machine.cpu import cores, host
 from polyai.options import ACTIVE, current
-from polyai.preparing import prepare
 from polyai.report import Report
 from polyai.sparse.interop import is_sparse
 from polyai.sparse.owned import Owned
@@ -138,7 +138,7 @@ class Kept:
 class Route:
     """How calls with certain constant values go: `kept` by the places of these, and the function over all arrays."""
 
-    def __init__(self, kept: dict[int, Kept], function: api.Function) -> None:
+    def __init__(self, kept: dict[int, Kept], function: Function) -> None:
         self.kept, self.function = kept, function
 
     def arguments(self, args: tuple[Any, ...]) -> list[Any] | None:
@@ -158,7 +158,7 @@ class Route:
         return out
 
 
-class ConstantFunction(api.Function):
+class ConstantFunction(Function):
     """A compiled function some of whose arguments are prepared once; see `jit`."""
 
     def __init__(self, fn: Callable[..., Any], constant: Sequence[str | int], **options: Any) -> None:

@@ -18,7 +18,7 @@ from polyai.term.digest import digest
 def compiler_stamp() -> str:
     """Changes whenever a file of the compiler does, so that code made by another version is never taken from the cache."""
     lines: list[str] = []
-    folders = [("", os.path.dirname(__file__))]
+    folders = [("", os.path.dirname(os.path.dirname(__file__)))]
     for name, folder in folders:  # grows while it is walked
         with os.scandir(folder) as found:
             for entry in found:
@@ -33,7 +33,7 @@ def compiler_stamp() -> str:
 @lru_cache(maxsize=1)
 def compiler_contents() -> str:
     """Changes whenever the text of a file of the compiler does: the same in every installation of one version."""
-    root = Path(__file__).parent
+    root = Path(__file__).parent.parent
     return digest(tuple((str(path.relative_to(root)), path.read_bytes()) for path in sorted(root.rglob("*.py"))))
 
 

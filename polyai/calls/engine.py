@@ -12,9 +12,9 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from polyai.binding import Variant
+from polyai.calls.binding import Variant
+from polyai.calls.keys import cache_key, cost_hints
 from polyai.frontend.traced import Traced
-from polyai.keys import cache_key, cost_hints
 from polyai.machine.cpu import host_key
 from polyai.options import Options, current
 from polyai.report import Report
@@ -26,11 +26,11 @@ from polyai.term.collector import paused
 from polyai.term.late import late
 
 if TYPE_CHECKING:
-    from polyai import specialise
+    from polyai.calls import specialise
     from polyai.runtime import helper
     from polyai.runtime.helper import Helper
 else:
-    specialise, helper = late("polyai.specialise"), late("polyai.runtime.helper")
+    specialise, helper = late("polyai.calls.specialise"), late("polyai.runtime.helper")
 
 _LOCK = threading.RLock()
 _RUNTIMES: dict[tuple[str | None, int, int], Runtime] = {}
@@ -55,7 +55,7 @@ def compiler() -> Any:
 
 def special() -> Any:
     """The compiler of specialised kernels."""
-    return importlib.import_module("polyai.special")
+    return importlib.import_module("polyai.calls.special")
 
 
 def variant_of(traced: Traced, options: Options, policy: str | None = None) -> Variant:

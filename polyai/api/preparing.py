@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from polyai.api import Function
+from polyai.api.function import Function
 from polyai.errors import DTypeError, OptionError, ShapeError
 from polyai.machine.cpu import cores
 from polyai.options import current, options
