@@ -17,9 +17,9 @@ from polyai.api import surface as _surface
 from polyai.api.decorator import jit as jit
 from polyai.api.function import Function as Function
 from polyai.api.function import policy as policy
-from polyai.frontend import functions as _functions
 from polyai.frontend import spec as _spec
 from polyai.frontend.spec import *
+from polyai.frontend.surface import functions as _functions
 from polyai.options import options as options
 
 if TYPE_CHECKING:
@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from polyai.api.declared import explain as explain
     from polyai.api.preparing import prepare as prepare
     from polyai.api.reuse import pattern as pattern
-    from polyai.frontend.functions import *
-    from polyai.frontend.semiring import semiring as semiring
     from polyai.frontend.spec import ceildiv as ceildiv
+    from polyai.frontend.surface.functions import *
+    from polyai.frontend.surface.semiring import semiring as semiring
     from polyai.sparse.diagonal import block_diagonal as block_diagonal
     from polyai.sparse.ragged import Ragged as Ragged
     from polyai.sparse.ragged import ragged as ragged
@@ -58,7 +58,7 @@ _LATE = {
     "prepare": "api.preparing",
     "ragged": "sparse.ragged",
     "ragged_from_padded": "sparse.ragged",
-    "semiring": "frontend.semiring",
+    "semiring": "frontend.surface.semiring",
     "sparse_array": "api.conversion",
     "stats": "api.caches",
 }

@@ -16,8 +16,8 @@ from polyai.api import reformat
 from polyai.api.function import Function
 from polyai.calls.engine import runtime
 from polyai.errors import ShapeError, SparseStructureError, UnsupportedError
-from polyai.frontend import merging, sparse
 from polyai.frontend.arguments import has_traced
+from polyai.frontend.surface import merging, sparse
 from polyai.scalar import dtype as dt
 from polyai.sparse import fitting, interop
 from polyai.sparse import format as fm

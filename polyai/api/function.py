@@ -37,12 +37,13 @@ from polyai.term.late import late
 if TYPE_CHECKING:
     from polyai import explanation
     from polyai.calls import spread, warming
-    from polyai.frontend import objects, ragged_calls, ragged_rows
+    from polyai.frontend import objects
     from polyai.frontend import prepared as in_trace
-    from polyai.frontend.ragged_calls import Plan, RaggedCall
+    from polyai.frontend.composites import ragged_calls, ragged_rows
+    from polyai.frontend.composites.ragged_calls import Plan, RaggedCall
 else:
     warming, spread = late("polyai.calls.warming"), late("polyai.calls.spread")
-    ragged_calls, ragged_rows = late("polyai.frontend.ragged_calls"), late("polyai.frontend.ragged_rows")
+    ragged_calls, ragged_rows = late("polyai.frontend.composites.ragged_calls"), late("polyai.frontend.composites.ragged_rows")
     explanation = late("polyai.explanation")
     objects = late("polyai.frontend.objects")
     in_trace = late("polyai.frontend.prepared")

@@ -22,8 +22,8 @@ from numpy.typing import NDArray
 from polyai.api.function import Function
 from polyai.calls.engine import runtime
 from polyai.errors import IndexOutOfRangeError, ShapeError, SparseStructureError
-from polyai.frontend import merging, selecting
-from polyai.frontend.elementwise import where
+from polyai.frontend.surface import merging, selecting
+from polyai.frontend.surface.elementwise import where
 from polyai.sparse import format as fm
 from polyai.sparse import interop
 from polyai.sparse.format import Format

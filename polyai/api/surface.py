@@ -1,6 +1,6 @@
 """The functions of the surface, usable inside a trace and on their own. `frontend.functions` tells what each does, and where it is.
 
-    operator("relu")    relu of `frontend.elementwise` inside a trace; outside, compiled on its own and called
+    operator("relu")    relu of `frontend.surface.elementwise` inside a trace; outside, compiled on its own and called
 
 Each is made when it is first asked for, so that `import polyai` loads the modules of none.
 """
@@ -16,17 +16,18 @@ import numpy as np
 
 from polyai.api.function import Function
 from polyai.errors import TraceError
-from polyai.frontend import functions, spec
+from polyai.frontend import spec
 from polyai.frontend.arguments import has_traced, leaves
 from polyai.frontend.core import Composite, NothingTraced
+from polyai.frontend.surface import functions
 from polyai.sparse import interop
 from polyai.term.late import late
 
 if TYPE_CHECKING:
-    from polyai.frontend import composites
+    from polyai.frontend.composites import dispatch as composites
     from polyai.sparse import tensor
 else:
-    composites = late("polyai.frontend.composites")
+    composites = late("polyai.frontend.composites.dispatch")
     tensor = late("polyai.sparse.tensor")
 
 P = ParamSpec("P")

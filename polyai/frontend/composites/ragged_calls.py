@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 from polyai.errors import ShapeError
 from polyai.frontend.arguments import argument_name, parameter_names
+from polyai.frontend.composites.ragged import RaggedArray
+from polyai.frontend.composites.ragged_rows import Key, Rows, TableWanted
 from polyai.frontend.core import Array, find_tracer
-from polyai.frontend.ragged import RaggedArray
-from polyai.frontend.ragged_rows import Key, Rows, TableWanted
 from polyai.sparse.ragged import Offsets, Ragged
 
 Path = tuple[Any, ...]

@@ -10,7 +10,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from polyai.frontend.control import (
+    from polyai.frontend.composites.filled import filled
+    from polyai.frontend.surface.control import (
         cholesky,
         cond,
         det,
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
         svd,
         while_loop,
     )
-    from polyai.frontend.conv import avg_pool1d, avg_pool2d, conv1d, conv2d, conv3d, convolve, max_pool1d, max_pool2d
-    from polyai.frontend.creation import (
+    from polyai.frontend.surface.conv import avg_pool1d, avg_pool2d, conv1d, conv2d, conv3d, convolve, max_pool1d, max_pool2d
+    from polyai.frontend.surface.creation import (
         arange,
         asarray,
         eye,
@@ -41,8 +42,8 @@ if TYPE_CHECKING:
         zeros,
         zeros_like,
     )
-    from polyai.frontend.elementwise import absolute as abs
-    from polyai.frontend.elementwise import (
+    from polyai.frontend.surface.elementwise import absolute as abs
+    from polyai.frontend.surface.elementwise import (
         acos,
         acosh,
         add,
@@ -128,9 +129,8 @@ if TYPE_CHECKING:
         trunc,
         where,
     )
-    from polyai.frontend.filled import filled
-    from polyai.frontend.indexing import bincount, embedding, segment_max, segment_sum, take, take_along_axis
-    from polyai.frontend.joining import (
+    from polyai.frontend.surface.indexing import bincount, embedding, segment_max, segment_sum, take, take_along_axis
+    from polyai.frontend.surface.joining import (
         block_array,
         block_diag,
         concat,
@@ -143,7 +143,7 @@ if TYPE_CHECKING:
         unstack,
         vstack,
     )
-    from polyai.frontend.linalg import (
+    from polyai.frontend.surface.linalg import (
         cross,
         diag,
         diagonal,
@@ -161,7 +161,7 @@ if TYPE_CHECKING:
         vdot,
         vecdot,
     )
-    from polyai.frontend.nn import (
+    from polyai.frontend.surface.nn import (
         attention,
         batch_norm,
         group_norm,
@@ -172,10 +172,10 @@ if TYPE_CHECKING:
         softmax,
         sparse_attention,
     )
-    from polyai.frontend.notation import comprehension, index, indices
-    from polyai.frontend.ordering import argsort, sort, unique
-    from polyai.frontend.random import dropout, normal, random_bits, uniform
-    from polyai.frontend.reductions import (
+    from polyai.frontend.surface.notation import comprehension, index, indices
+    from polyai.frontend.surface.ordering import argsort, sort, unique
+    from polyai.frontend.surface.random import dropout, normal, random_bits, uniform
+    from polyai.frontend.surface.reductions import (
         all,
         any,
         argmax,
@@ -198,8 +198,8 @@ if TYPE_CHECKING:
         sum,
         var,
     )
-    from polyai.frontend.selecting import argwhere, compress, extract, find, flatnonzero, nonzero
-    from polyai.frontend.shaping import (
+    from polyai.frontend.surface.selecting import argwhere, compress, extract, find, flatnonzero, nonzero
+    from polyai.frontend.surface.shaping import (
         broadcast_arrays,
         broadcast_to,
         expand_dims,
@@ -216,7 +216,7 @@ if TYPE_CHECKING:
         tril,
         triu,
     )
-    from polyai.frontend.sparse import map_stored, nnz_of, ones_where_stored, toarray
+    from polyai.frontend.surface.sparse import map_stored, nnz_of, ones_where_stored, toarray
 
     transpose = permute_dims
     concatenate = concat
@@ -225,34 +225,34 @@ if TYPE_CHECKING:
     swish = silu
 
 _TABLE = """
-    control: cholesky cond det eigh fori_loop inv median qr quantile scan searchsorted solve svd while_loop
-    conv: avg_pool1d avg_pool2d conv1d conv2d conv3d convolve max_pool1d max_pool2d
-    creation: arange asarray eye full full_like linspace one_hot ones ones_like tri zeros zeros_like
-    elementwise: abs=absolute absolute acos acosh add arccos=acos arccosh=acosh arcsin=asin arcsinh=asinh arctan2=atan2 arctan=atan
+    surface.control: cholesky cond det eigh fori_loop inv median qr quantile scan searchsorted solve svd while_loop
+    surface.conv: avg_pool1d avg_pool2d conv1d conv2d conv3d convolve max_pool1d max_pool2d
+    surface.creation: arange asarray eye full full_like linspace one_hot ones ones_like tri zeros zeros_like
+    surface.elementwise: abs=absolute absolute acos acosh add arccos=acos arccosh=acosh arcsin=asin arcsinh=asinh arctan2=atan2 arctan=atan
         arctanh=atanh asin asinh astype atan atan2 atanh bitwise_and bitwise_invert bitwise_or bitwise_xor ceil clip conj cos cosh deg2rad
         divide divmod elu equal erf exp exp2 expm1 floor floor_divide fmod gelu greater greater_equal heaviside hypot imag isclose isfinite
         isinf isnan leaky_relu left_shift less less_equal log log10 log1p log2 log_sigmoid logaddexp logical_and logical_not logical_or
         logical_xor maximum minimum multiply nan_to_num negative not_equal positive pow power=pow rad2deg real reciprocal relu relu6
         remainder result_type right_shift round sigmoid sign silu sin sinh softplus sqrt square subtract swish=silu tan tanh trunc where
-    filled: filled
-    indexing: bincount embedding segment_max segment_sum take take_along_axis
-    joining: block_array block_diag concat concatenate=concat diff hstack meshgrid pad split stack unstack vstack
-    linalg: cross diag diagonal dot einsum inner kron matmul matrix_power matrix_transpose outer sddmm tensordot trace vdot vecdot
-    nn: attention batch_norm group_norm layer_norm linear log_softmax rms_norm softmax sparse_attention
-    notation: comprehension index indices
-    ordering: argsort sort unique
-    random: dropout normal random_bits uniform
-    reductions: all any argmax argmin average count_nonzero cumprod=cumulative_prod cumsum=cumulative_sum cumulative_max cumulative_min
+    composites.filled: filled
+    surface.indexing: bincount embedding segment_max segment_sum take take_along_axis
+    surface.joining: block_array block_diag concat concatenate=concat diff hstack meshgrid pad split stack unstack vstack
+    surface.linalg: cross diag diagonal dot einsum inner kron matmul matrix_power matrix_transpose outer sddmm tensordot trace vdot vecdot
+    surface.nn: attention batch_norm group_norm layer_norm linear log_softmax rms_norm softmax sparse_attention
+    surface.notation: comprehension index indices
+    surface.ordering: argsort sort unique
+    surface.random: dropout normal random_bits uniform
+    surface.reductions: all any argmax argmin average count_nonzero cumprod=cumulative_prod cumsum=cumulative_sum cumulative_max cumulative_min
         cumulative_prod cumulative_sum logsumexp max mean min nansum norm prod ptp std sum var
-    selecting: argwhere compress extract find flatnonzero nonzero
-    shaping: broadcast_arrays broadcast_to expand_dims flatten flip moveaxis permute_dims repeat reshape roll squeeze swapaxes tile
+    surface.selecting: argwhere compress extract find flatnonzero nonzero
+    surface.shaping: broadcast_arrays broadcast_to expand_dims flatten flip moveaxis permute_dims repeat reshape roll squeeze swapaxes tile
         transpose=permute_dims tril triu
-    sparse: map_stored nnz_of ones_where_stored toarray
+    surface.sparse: map_stored nnz_of ones_where_stored toarray
 """
 
 
 def _homes(table: str) -> dict[str, tuple[str, str]]:
-    """`elementwise: abs=absolute acos` -> {"abs": ("elementwise", "absolute"), "acos": ("elementwise", "acos")}"""
+    """`surface.elementwise: abs=absolute acos` -> {"abs": ("surface.elementwise", "absolute"), "acos": ("surface.elementwise", "acos")}"""
     out: dict[str, tuple[str, str]] = {}
     home = ""
     for word in table.split():

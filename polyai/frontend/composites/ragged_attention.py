@@ -22,10 +22,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from polyai.errors import ShapeError, UnsupportedError
+from polyai.frontend.composites.ragged_rows import Rows
 from polyai.frontend.core import Array, index_term
-from polyai.frontend.elementwise import astype
-from polyai.frontend.nn import scale_of
-from polyai.frontend.ragged_rows import Rows
+from polyai.frontend.surface.elementwise import astype
+from polyai.frontend.surface.nn import scale_of
 from polyai.frontend.term import Term, apply, convert, reduced
 from polyai.scalar import dtype as dt
 from polyai.sparse.ragged import BLOCK

@@ -16,9 +16,9 @@ from typing import Any, cast
 import numpy as np
 
 from polyai.errors import ShapeError
-from polyai.frontend import merging, shaping
 from polyai.frontend.core import Array, Tracer, find_tracer, index_expr, index_term, normalized_axis
-from polyai.frontend.listing import listing, nonnegative
+from polyai.frontend.surface import merging, shaping
+from polyai.frontend.surface.listing import listing, nonnegative
 from polyai.frontend.term import apply, convert, number
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Load, Var

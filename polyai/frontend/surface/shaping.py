@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 
 from polyai.errors import ShapeError
-from polyai.frontend import merging, spreading
-from polyai.frontend.assembling import filtered, reshaped
 from polyai.frontend.core import (
     Array,
     Shape,
@@ -24,8 +22,10 @@ from polyai.frontend.core import (
     to_shape,
     to_size,
 )
-from polyai.frontend.linalg import permuted
-from polyai.frontend.pointwise import broadcast, places, squeezed
+from polyai.frontend.surface import merging, spreading
+from polyai.frontend.surface.assembling import filtered, reshaped
+from polyai.frontend.surface.linalg import permuted
+from polyai.frontend.surface.pointwise import broadcast, places, squeezed
 from polyai.frontend.term import Term, apply
 from polyai.shapes import expr as sx
 from polyai.shapes.expr import Size

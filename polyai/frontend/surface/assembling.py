@@ -13,8 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from polyai.errors import ShapeError, UnsupportedError
-from polyai.frontend import merging
 from polyai.frontend.core import Array, Tracer, index_term
+from polyai.frontend.surface import merging
 from polyai.frontend.term import Term, apply, convert, number, reduced
 from polyai.scalar import dtype as dt
 from polyai.shapes.expr import Size

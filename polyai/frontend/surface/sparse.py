@@ -6,7 +6,7 @@ from typing import Any
 
 from polyai.errors import TraceError
 from polyai.frontend.core import Array, find_tracer
-from polyai.frontend.pointwise import pointwise_stored, toarray
+from polyai.frontend.surface.pointwise import pointwise_stored, toarray
 from polyai.frontend.term import Rule, number
 from polyai.shapes.expr import symbol
 from polyai.sparse import interop

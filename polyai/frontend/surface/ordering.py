@@ -11,10 +11,10 @@ from __future__ import annotations
 from typing import Any, cast
 
 from polyai.errors import DTypeError, ShapeError
-from polyai.frontend import merging, selecting, shaping
 from polyai.frontend.core import Array, Tracer, dense, find_tracer, index_expr, index_term, normalized_axis
-from polyai.frontend.listing import listing, nonnegative
-from polyai.frontend.reductions import cumulative_sum
+from polyai.frontend.surface import merging, selecting, shaping
+from polyai.frontend.surface.listing import listing, nonnegative
+from polyai.frontend.surface.reductions import cumulative_sum
 from polyai.frontend.term import Term, apply, convert, number
 from polyai.scalar import dtype as dt
 from polyai.shapes.expr import Size

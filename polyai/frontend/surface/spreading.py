@@ -10,9 +10,9 @@ from typing import Any, cast
 import numpy as np
 
 from polyai.errors import DTypeError, ShapeError
-from polyai.frontend import merging
 from polyai.frontend.core import Array, index_term
-from polyai.frontend.listing import DECIDED, listing, nonnegative
+from polyai.frontend.surface import merging
+from polyai.frontend.surface.listing import DECIDED, listing, nonnegative
 from polyai.frontend.term import convert
 from polyai.scalar import dtype as dt
 from polyai.sparse.owned import spread

@@ -9,9 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from polyai.errors import ShapeError, UnsupportedError
-from polyai.frontend import merging
-from polyai.frontend.contraction import masked_pattern
 from polyai.frontend.core import Array, Tracer
+from polyai.frontend.surface import merging
+from polyai.frontend.surface.contraction import masked_pattern
 from polyai.frontend.term import Term, apply, convert, reduced
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Const

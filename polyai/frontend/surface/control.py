@@ -12,9 +12,9 @@ from typing import Any
 from polyai.errors import DTypeError, ShapeError, TraceError, UnsupportedError
 from polyai.frontend import tree
 from polyai.frontend.core import Array, Region, Tracer, dense, find_tracer, to_size
-from polyai.frontend.elementwise import astype
-from polyai.frontend.pointwise import pointwise, pointwise_stored
 from polyai.frontend.size_value import SizeValue
+from polyai.frontend.surface.elementwise import astype
+from polyai.frontend.surface.pointwise import pointwise, pointwise_stored
 from polyai.frontend.term import apply, convert
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType

@@ -8,8 +8,8 @@ import numpy as np
 
 from polyai.errors import ShapeError
 from polyai.frontend.core import index_term, to_shape, to_size, tracer_among
-from polyai.frontend.pointwise import operand
 from polyai.frontend.spec import as_dtype
+from polyai.frontend.surface.pointwise import operand
 from polyai.frontend.term import Term, apply, convert
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import to_numpy

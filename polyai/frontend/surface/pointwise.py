@@ -17,11 +17,11 @@ from polyai.tensor import nodes as tn
 from polyai.term.late import late
 
 if TYPE_CHECKING:
-    from polyai.frontend import assembling, merging
+    from polyai.frontend.surface import assembling, merging
     from polyai.tensor import support
 else:
-    merging = late("polyai.frontend.merging")
-    assembling = late("polyai.frontend.assembling")
+    merging = late("polyai.frontend.surface.merging")
+    assembling = late("polyai.frontend.surface.assembling")
     support = late("polyai.tensor.support")
 
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any, cast
 
 from polyai.errors import DTypeError, ShapeError
-from polyai.frontend import merging, notation
-from polyai.frontend.assembling import first_gap, matrices_only
 from polyai.frontend.core import Array, Tracer, dense, find_tracer, index_term, normalized_axes, normalized_axis
-from polyai.frontend.elementwise import absolute, astype, divide, multiply, sqrt, subtract
-from polyai.frontend.pointwise import places, pointwise
 from polyai.frontend.spec import as_dtype
+from polyai.frontend.surface import merging, notation
+from polyai.frontend.surface.assembling import first_gap, matrices_only
+from polyai.frontend.surface.elementwise import absolute, astype, divide, multiply, sqrt, subtract
+from polyai.frontend.surface.pointwise import places, pointwise
 from polyai.frontend.term import Rule, Term, apply, convert, number, reduced
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType

@@ -12,8 +12,8 @@ import numpy as np
 
 from polyai.errors import IndexOutOfRangeError, ShapeError, TraceError
 from polyai.frontend.core import Array, Shape, Tracer, dense, index_term, to_size
-from polyai.frontend.pointwise import broadcast, places
 from polyai.frontend.size_value import SizeValue
+from polyai.frontend.surface.pointwise import broadcast, places
 from polyai.frontend.term import Term, apply, convert
 from polyai.scalar import dtype as dt
 from polyai.shapes import expr as sx

@@ -19,10 +19,10 @@ from typing import Any
 import numpy as np
 
 from polyai.errors import UnsupportedError
-from polyai.frontend import keys, merging
-from polyai.frontend.assembling import as_row
 from polyai.frontend.core import Array, Selected, Tracer, index_expr, index_term
-from polyai.frontend.pointwise import broadcast
+from polyai.frontend.surface import keys, merging
+from polyai.frontend.surface.assembling import as_row
+from polyai.frontend.surface.pointwise import broadcast
 from polyai.frontend.term import Term, apply, number, reduced
 from polyai.scalar import dtype as dt
 from polyai.shapes.expr import Size

@@ -8,9 +8,9 @@ from typing import Any
 
 from polyai.errors import DTypeError, UnsupportedError
 from polyai.frontend.core import Array, find_tracer, tracer_among
-from polyai.frontend.pointwise import broadcast, operand, places, pointwise, toarray
 from polyai.frontend.size_value import SizeValue
 from polyai.frontend.spec import as_dtype
+from polyai.frontend.surface.pointwise import broadcast, operand, places, pointwise, toarray
 from polyai.frontend.term import Term, apply, convert, logical_or_bits, number, power
 from polyai.scalar import dtype as dt
 from polyai.scalar import ops

@@ -16,14 +16,15 @@ from typing import Any
 import numpy as np
 
 from polyai.errors import ShapeError, TraceError, UnsupportedError
-from polyai.frontend import elementwise as ew
-from polyai.frontend import indexing, joining, linalg, nn, protocol, reductions, shaping
+from polyai.frontend import protocol
+from polyai.frontend.composites.operators import give_operators
+from polyai.frontend.composites.ragged_attention import attention
+from polyai.frontend.composites.ragged_rows import Rows
 from polyai.frontend.core import Array, Composite, Tracer, find_tracer, normalized_axes, normalized_axis
-from polyai.frontend.operators import give_operators
-from polyai.frontend.pointwise import pointwise
-from polyai.frontend.ragged_attention import attention
-from polyai.frontend.ragged_rows import Rows
 from polyai.frontend.spec import as_dtype
+from polyai.frontend.surface import elementwise as ew
+from polyai.frontend.surface import indexing, joining, linalg, nn, reductions, shaping
+from polyai.frontend.surface.pointwise import pointwise
 from polyai.frontend.term import Rule, Term, convert, reduced
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType

@@ -20,13 +20,14 @@ from typing import Any
 import numpy as np
 
 from polyai.errors import DTypeError, TraceError, UnsupportedError
-from polyai.frontend import elementwise as ew
-from polyai.frontend import linalg, merging, protocol, reductions, shaping, sparse
+from polyai.frontend import protocol
+from polyai.frontend.composites.operators import give_operators
 from polyai.frontend.core import Array, Composite, Tracer, find_tracer, normalized_axes
-from polyai.frontend.operators import give_operators
-from polyai.frontend.pointwise import places, pointwise, pointwise_stored, stored_densely, toarray
-from polyai.frontend.semiring import Semiring
 from polyai.frontend.spec import as_dtype
+from polyai.frontend.surface import elementwise as ew
+from polyai.frontend.surface import linalg, merging, reductions, shaping, sparse
+from polyai.frontend.surface.pointwise import places, pointwise, pointwise_stored, stored_densely, toarray
+from polyai.frontend.surface.semiring import Semiring
 from polyai.frontend.term import Term, apply, convert, number
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType

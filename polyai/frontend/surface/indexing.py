@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from polyai.errors import ShapeError, TraceError
-from polyai.frontend import notation, picking, selecting
 from polyai.frontend.core import Array, dense, find_tracer, normalized_axis, to_size
-from polyai.frontend.elementwise import where
-from polyai.frontend.keys import is_full, select, wrapped
-from polyai.frontend.pointwise import along, broadcast, places, pointwise_stored
-from polyai.frontend.shaping import given
+from polyai.frontend.surface import notation, picking, selecting
+from polyai.frontend.surface.elementwise import where
+from polyai.frontend.surface.keys import is_full, select, wrapped
+from polyai.frontend.surface.pointwise import along, broadcast, places, pointwise_stored
+from polyai.frontend.surface.shaping import given
 from polyai.frontend.term import Term, convert, number
 from polyai.scalar import dtype as dt
 from polyai.scalar.ops import MONOIDS

@@ -7,12 +7,12 @@ from itertools import pairwise
 from typing import Any
 
 from polyai.errors import ShapeError, UnsupportedError
-from polyai.frontend.assembling import blocks
 from polyai.frontend.core import Array, Tracer, dense, find_tracer, index_term, normalized_axis, to_size
-from polyai.frontend.elementwise import astype
-from polyai.frontend.pointwise import broadcast_sizes
-from polyai.frontend.shaping import given, reshape
 from polyai.frontend.size_value import SizeValue
+from polyai.frontend.surface.assembling import blocks
+from polyai.frontend.surface.elementwise import astype
+from polyai.frontend.surface.pointwise import broadcast_sizes
+from polyai.frontend.surface.shaping import given, reshape
 from polyai.frontend.term import Term, apply, convert, number
 from polyai.shapes import expr as sx
 from polyai.shapes.expr import Size

@@ -7,8 +7,8 @@ from typing import Any
 
 from polyai.errors import ShapeError, UnsupportedError
 from polyai.frontend.core import Array, Tracer, dense, find_tracer, index_term, to_size
-from polyai.frontend.joining import padded
 from polyai.frontend.size_value import SizeValue
+from polyai.frontend.surface.joining import padded
 from polyai.frontend.term import Term, apply, convert, reduced
 from polyai.scalar import dtype as dt
 from polyai.scalar.ops import MONOIDS

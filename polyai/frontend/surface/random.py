@@ -10,8 +10,8 @@ from typing import Any
 
 from polyai.errors import ShapeError, TraceError
 from polyai.frontend.core import Array, Shape, Tracer, dense, find_tracer, index_term, to_shape
-from polyai.frontend.pointwise import operand, pointwise
 from polyai.frontend.spec import as_dtype
+from polyai.frontend.surface.pointwise import operand, pointwise
 from polyai.frontend.term import Term, apply, convert, number
 from polyai.scalar import dtype as dt
 

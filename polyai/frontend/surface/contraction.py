@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from polyai.errors import ShapeError, UnsupportedError
 from polyai.frontend.core import Array, Tracer
-from polyai.frontend.pointwise import broadcast_sizes, stored_densely
+from polyai.frontend.surface.pointwise import broadcast_sizes, stored_densely
 from polyai.frontend.term import Term, apply, convert, number, reduced
 from polyai.scalar import dtype as dt
 from polyai.scalar.dtype import DType
@@ -19,10 +19,10 @@ from polyai.tensor import nodes as tn
 from polyai.term.late import late
 
 if TYPE_CHECKING:
-    from polyai.frontend import assembling, merging
+    from polyai.frontend.surface import assembling, merging
 else:
-    merging = late("polyai.frontend.merging")
-    assembling = late("polyai.frontend.assembling")
+    merging = late("polyai.frontend.surface.merging")
+    assembling = late("polyai.frontend.surface.assembling")
 
 Labels = tuple[str, ...]
 Factor = tuple[Array, Labels]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from polyai.frontend import elementwise as ew
-from polyai.frontend import linalg
 from polyai.frontend.core import Composite
+from polyai.frontend.surface import elementwise as ew
+from polyai.frontend.surface import linalg
 
 Function = Callable[..., Any]
 Call = Callable[[Function, Sequence[Any], Mapping[str, Any]], Any]

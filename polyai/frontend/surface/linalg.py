@@ -8,19 +8,19 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from polyai.errors import ShapeError, UnsupportedError
-from polyai.frontend.contraction import Labels, contract, masked_pattern, masked_product
 from polyai.frontend.core import Array, Tracer, dense, find_tracer, index_term, normalized_axis
-from polyai.frontend.elementwise import conj, multiply
+from polyai.frontend.surface.contraction import Labels, contract, masked_pattern, masked_product
+from polyai.frontend.surface.elementwise import conj, multiply
 from polyai.frontend.term import apply, reduced
 from polyai.shapes import expr as sx
 from polyai.term.late import late
 
 if TYPE_CHECKING:
-    from polyai.frontend import assembling, reductions
-    from polyai.frontend import semiring as rings
+    from polyai.frontend.surface import assembling, reductions
+    from polyai.frontend.surface import semiring as rings
 else:
-    assembling = late("polyai.frontend.assembling")
-    reductions, rings = late("polyai.frontend.reductions"), late("polyai.frontend.semiring")
+    assembling = late("polyai.frontend.surface.assembling")
+    reductions, rings = late("polyai.frontend.surface.reductions"), late("polyai.frontend.surface.semiring")
 
 
 def _arrays(what: str, *values: Any) -> tuple[Tracer, list[Array]]:

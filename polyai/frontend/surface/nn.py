@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from polyai.errors import ShapeError, UnsupportedError
-from polyai.frontend.contraction import contract
 from polyai.frontend.core import Array, Tracer, dense, find_tracer, index_term, normalized_axes, normalized_axis
-from polyai.frontend.elementwise import astype
-from polyai.frontend.linalg import matmul
-from polyai.frontend.pointwise import broadcast, places, pointwise, pointwise_stored
-from polyai.frontend.reductions import fold
+from polyai.frontend.surface.contraction import contract
+from polyai.frontend.surface.elementwise import astype
+from polyai.frontend.surface.linalg import matmul
+from polyai.frontend.surface.pointwise import broadcast, places, pointwise, pointwise_stored
+from polyai.frontend.surface.reductions import fold
 from polyai.frontend.term import Term, apply, convert, reduced
 from polyai.scalar import dtype as dt
 
