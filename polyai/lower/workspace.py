@@ -322,8 +322,8 @@ class Workspaces:
             self._find(source.workspace, self.out.size(stream.extent), dense)
         self._bitmap(source.workspace, self.out.size(stream.extent), found)
         if repeat is not None:
-            marked = b.block(*self.out.levels.pop().stmts)
-            self.out.emit(lp.If(b.compare("lt", repeat.step, b.ZERO), marked, again))
+            anew = b.block(*self.out.levels.pop().stmts)
+            self.out.emit(lp.If(b.compare("lt", repeat.step, b.ZERO), anew, again))
 
     def _decide(self, marked: lp.LoopExpr) -> None:
         """Loops that mark what they add up only in some rows become one with marks and one without."""
