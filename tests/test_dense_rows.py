@@ -91,3 +91,19 @@ def test_results_do_not_depend_on_how_a_row_is_marked() -> None:
     product = pa.jit(lambda A, B: A @ B)
     wide = sp.hstack([B, sp.csr_array((ROWS, 5000))], format="csr")
     np.testing.assert_array_equal(product(A, B).data, product(A, wide).data)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
+def test_products_under_a_mask(dtype: Any) -> None:
+    """What the mask keeps of a product is stored where the product is, also where it is zero."""
+    A, B, M = operand(ROWS, ROWS, 12, dtype), operand(ROWS, ROWS, 13, dtype), operand(ROWS, ROWS, 14, dtype)
+    masked = pa.jit(lambda M, A, B: M * (A @ B))
+    for values in (A.data.copy(), np.zeros_like(A.data), -np.zeros_like(A.data)):
+        A.data[:] = values
+        got = masked(M, A, B)
+        ones = [sp.csr_array((np.ones(x.nnz, np.int64), x.indices, x.indptr), shape=x.shape) for x in (M, A, B)]
+        wanted = sp.csr_array(ones[0] * (ones[1] @ ones[2]))
+        wanted.sort_indices()
+        np.testing.assert_array_equal(got.indptr, wanted.indptr)
+        np.testing.assert_array_equal(got.indices, wanted.indices)
+        np.testing.assert_array_equal(got.toarray(), M.toarray() * (A.toarray() @ B.toarray()))

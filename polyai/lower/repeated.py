@@ -25,7 +25,7 @@ from polyai.loop import build as b
 from polyai.loop import nodes as lp
 from polyai.lower.emitter import Emitter, Level
 from polyai.lower.stream import Streams
-from polyai.lower.workspace import Repeat
+from polyai.lower.workspace import TELLING, Repeat
 from polyai.poly import nodes as po
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Cast, Expr, Load
@@ -78,8 +78,7 @@ class Repeats:
             if not stream.packed or not isinstance(source, po.Drain) or source.workspace not in self.streams.sums:
                 continue
             updates = [s for s in self.out.scop.statements if s.target == source.workspace]
-            held = self.out.storage.arrays[source.workspace].dtype
-            if held in (dt.f32, dt.f64) and all(len(s.ragged) == 2 and self._is_worth_it(*s.ragged) for s in updates):
+            if self.out.storage.arrays[source.workspace].dtype in TELLING and all(len(s.ragged) == 2 and self._is_worth_it(*s.ragged) for s in updates):
                 found.add(source.workspace)
         return frozenset(found)
 

@@ -17,13 +17,14 @@ is to which 0.0 was added. Once it is summed up, words are made of its values:
 
     if elements at most * DENSE >= length: w[at] += value + 0.0 ... for each word: bits[word] = which of 64 values are not -0.0
 
-Where a row is only asked for the coordinates of a fibre, it needs no order: it holds a number for each element, that of the last row
-that updated it. What the fibre lists is set before the updates; everything else gathers sums that nobody reads, which costs less
-than to ask of each product whether somebody wants it.
+Where a row is only asked for the coordinates of a fibre, it needs no order. What the fibre lists is set before the updates; everything
+else gathers sums that nobody reads, which costs less than to ask of each product whether somebody wants it. Sums of floats tell what was updated;
+others hold a number for each element, that of the last row that updated it.
 
-    for p: w[M.crd[p]] = 0
-    ... w[at] += value; row_of[at] = i + 1 ...
-    for p: let c = M.crd[p]; if row_of[c] == i + 1: body
+    for p: w[M.crd[p]] = -0.0                     for p: w[M.crd[p]] = 0
+    ... w[at] += value + 0.0 ...                  ... w[at] += value; row_of[at] = i + 1 ...
+    for p: let c = M.crd[p]                       for p: let c = M.crd[p]
+      if w[c] is not -0.0: body                     if row_of[c] == i + 1: body
 """
 
 from __future__ import annotations
@@ -44,6 +45,9 @@ DEPTH = 3
 
 DENSE = 8
 """A row that may hold one in so many elements marks none: to look at 64 of them costs what marking 8 does, or less."""
+
+TELLING = (dt.f32, dt.f64)
+"""Types of sums that have a number which is no sum: -0.0."""
 
 Block = Callable[[Callable[[], None]], lp.Stmt]
 """Emits a nested block: what the argument emits, then the body of the loop."""
@@ -99,6 +103,7 @@ class Workspaces:
         for s in out.scop.statements:
             updates.setdefault(s.target, set()).add(s.monoid)
         spaces = {a.name for a in out.scop.arrays if a.role == "workspace"} - out.unread
+        self.told = {n for n in self.located if updates.get(n, set()) - {None} == {"add"} and n in spaces and out.scop.array(n).dtype in TELLING}
         self.sums = {name for name in spaces if updates.get(name) in ({"add"}, {"or"})}  # what begins at zero needs no first time
 
     # --- registers --------------------------------------------------------------------------------------------------------
@@ -149,7 +154,8 @@ class Workspaces:
         extent = self.out.size(length)
         if workspace.name in self.located:
             self.out.emit(lp.Alloc(workspace.name, workspace.dtype, (extent,), lp.Space.THREAD, zero=True))
-            self.out.emit(lp.Alloc(row_of(workspace.name), self._numbers(workspace.name), (extent,), lp.Space.THREAD, zero=True))
+            if workspace.name not in self.told:
+                self.out.emit(lp.Alloc(row_of(workspace.name), self._numbers(workspace.name), (extent,), lp.Space.THREAD, zero=True))
             return
         if workspace.name in self.telling:
             self._begin(workspace.name, workspace.dtype, extent)
@@ -171,6 +177,13 @@ class Workspaces:
         out.emit(lp.Alloc(flag, dt.bool_, (b.ONE,), lp.Space.THREAD, zero=True))
         fill = lp.For(k.name, b.ZERO, whole, lp.Store(workspace, (k,), self._empty(workspace)), lp.Kind.VECTOR)
         out.emit(lp.If(b.negation(b.load(flag, (b.ZERO,), dt.bool_)), b.block(fill, lp.Store(flag, (b.ZERO,), b.TRUE))))
+
+    def _is_updated(self, workspace: str, at: lp.LoopExpr) -> lp.LoopExpr:
+        """Whether element `at` of a row whose values tell is not -0.0."""
+        dtype = self.out.storage.arrays[workspace].dtype
+        bits = dt.BY_NAME[f"i{dtype.bits}"]
+        here, empty = (b.apply("bits", (e,), bits) for e in (b.load(workspace, (at,), dtype), lp.Const(-0.0, dtype)))
+        return b.apply("ne", (here, empty), dt.bool_)
 
     def _empty(self, workspace: str) -> lp.Const:
         """What an element of a sum is that was not updated."""
@@ -266,11 +279,14 @@ class Workspaces:
         """The row's element `at` becomes `value` combined by `op` with what it was set to, and is there; without `op` it is set."""
         at = self._let("w", at)
         if op is None:
-            self.out.emit(lp.Store(workspace, (at,), value))
+            self.out.emit(lp.Store(workspace, (at,), lp.Const(-0.0, dtype) if workspace in self.told else value))
             return
+        if workspace in self.told:
+            value = b.apply("add", (value, zero(dtype)), dtype)
         if workspace not in self.out.unread:
             self.out.emit(lp.Store(workspace, (at,), b.apply(op, (b.load(workspace, (at,), dtype), value), dtype)))
-        self.out.emit(lp.Store(row_of(workspace), (at,), self._number(workspace)))
+        if workspace not in self.told:
+            self.out.emit(lp.Store(row_of(workspace), (at,), self._number(workspace)))
 
     def locate(self, stream: po.Stream, counter: str | None, iterator: str, body: Block) -> None:
         """The loop over the coordinates of a fibre that a workspace row holds."""
@@ -278,20 +294,23 @@ class Workspaces:
         assert isinstance(source, po.Located)
         (coordinates,) = fibre.coordinates
         out.used.add(coordinates)
-        number = self._let("number", self._number(source.workspace))
+        number = None if source.workspace in self.told else self._let("number", self._number(source.workspace))
         place = out.names.fresh(f"{fibre.tensor}_p")
         out.levels.append(Level([]))
         out.home[place] = len(out.levels) - 1
         here = self._let(f"{fibre.tensor}_crd", b.convert(b.load(coordinates, (b.var(place),), out.storage.dtype(coordinates)), dt.i64))
         out.emit(lp.Check(b.below(here, out.size(stream.extent)), out.range_site(fibre.tensor, fibre.level), here))
-        held = b.load(row_of(source.workspace), (here,), self._numbers(source.workspace))
+        if number is None:
+            holds = self._is_updated(source.workspace, here)
+        else:
+            holds = b.compare("eq", b.load(row_of(source.workspace), (here,), self._numbers(source.workspace)), number)
 
         def meaning() -> None:
             out.virtual[f"{stream.name}.next{stream.level}"] = here
             out.virtual[f"{stream.name}.at0"] = b.sub(b.var(place), fibre.begin)
             self._position(stream, counter, iterator)
 
-        out.emit(lp.If(b.compare("eq", held, number), self._taken(body, meaning, counter)))
+        out.emit(lp.If(holds, self._taken(body, meaning, counter)))
         inner = b.block(*out.levels.pop().stmts)
         out.emit(lp.For(place, fibre.begin, fibre.end, inner))
 
@@ -335,12 +354,8 @@ class Workspaces:
     def _find(self, workspace: str, extent: lp.LoopExpr, dense: lp.LoopExpr) -> None:
         """If `dense`: words of the bitmaps say which values were updated."""
         out, word, k = self.out, b.var(self.out.names.fresh("word")), b.var(self.out.names.fresh("k"))
-        dtype = self.out.storage.arrays[workspace].dtype
-        found, empty = self.register("found", b.ZERO), self._empty(workspace)
-        bits = dt.BY_NAME[f"i{dtype.bits}"]
-        here = b.apply("bits", (b.load(workspace, (b.add(b.mul(word, b.const(64)), k),), dtype),), bits)
-        updated = b.apply("ne", (here, b.apply("bits", (empty,), bits)), dt.bool_)
-        adds = b.where(updated, b.apply("bit", (k,), dt.i64), b.ZERO)
+        found = self.register("found", b.ZERO)
+        adds = b.where(self._is_updated(workspace, b.add(b.mul(word, b.const(64)), k)), b.apply("bit", (k,), dt.i64), b.ZERO)
         out.levels.append(Level([], branch=True))
         out.levels.append(Level([]))
         out.home[word.name] = len(out.levels) - 1
