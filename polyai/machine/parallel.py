@@ -109,20 +109,32 @@ def launch(body: Body, s: lp.For, write_loop: WriteLoop) -> None:
     fn.start(after)
 
 
-def abreast(loops: Sequence[lp.Stmt]) -> int:
-    """How many of these statements, from the first one on, are parallel loops that may run at once: none writes what another one names."""
-    named, stored = set[str](), set[str]()
-    for count, s in enumerate(loops):
-        if not isinstance(s, lp.For) or s.kind is not lp.Kind.PARALLEL or s.weight is not None or s.stretch is not None:
-            return count
-        if any(isinstance(x, _ORDERED) or (isinstance(x, lp.Alloc) and x.space is not lp.Space.REGISTER) for x in all_stmts(s.body)):
-            return count
-        mine, changed = arrays_of(s) | written(s), written(s)
-        if not mine.isdisjoint(stored) or not changed.isdisjoint(named):
-            return count
-        named |= mine
-        stored |= changed
-    return len(loops)
+def abreast(stmts: Sequence[lp.Stmt]) -> list[int]:
+    """How many statements each part of `stmts` has: several parallel loops that may run at once, as none writes what another one names; or one
+    statement."""
+    out: list[int] = []
+    named, stored = set[str](), set[str]()  # by the loops of the last part
+    free = [False, *map(_is_free, stmts), False]
+    for s, before, this, after in zip(stmts, free, free[1:], free[2:]):
+        if not this or not (before or after):
+            out.append(1)
+            continue
+        mine = arrays_of(s)
+        changed = written(s) & mine
+        if before and mine.isdisjoint(stored) and changed.isdisjoint(named):
+            out[-1] += 1
+            named, stored = named | mine, stored | changed
+        else:
+            out.append(1)
+            named, stored = mine, changed
+    return out
+
+
+def _is_free(s: lp.Stmt) -> bool:
+    """Whether `s` is a parallel loop that waits for nothing, divides its iterations evenly, and needs no memory of its own."""
+    if not isinstance(s, lp.For) or s.kind is not lp.Kind.PARALLEL or s.weight is not None or s.stretch is not None:
+        return False
+    return not any(isinstance(x, _ORDERED) or (isinstance(x, lp.Alloc) and x.space is not lp.Space.REGISTER) for x in all_stmts(s.body))
 
 
 _ORDERED = (lp.Check, lp.Call, lp.Turn, lp.While)

@@ -63,12 +63,10 @@ def region(b: Body, stmts: tuple[lp.Stmt, ...]) -> None:
     """Statements whose names and arena space end with them."""
     saved, cursor = b.scope.enter(), b.cursor
     at = 0
-    while at < len(stmts):
-        count = 0 if b.in_task else parallel.abreast(stmts[at:])
+    for count in [1] * len(stmts) if b.in_task else parallel.abreast(stmts):
         if count > 1:
             parallel.launch_abreast(b, [s for s in stmts[at : at + count] if isinstance(s, lp.For)], loop)
         else:
-            count = 1
             stmt(b, stmts[at])
         at += count
     b.scope.leave(saved)
