@@ -24,7 +24,7 @@ from collections.abc import Callable, Sequence
 
 from polyai.errors import VerifyError
 from polyai.loop import nodes as lp
-from polyai.loop.walks import all_stmts, arrays_of, written
+from polyai.loop.walks import all_exprs, all_stmts, expressions, written
 from polyai.machine import memory
 from polyai.machine import types as ty
 from polyai.machine.body import Body
@@ -113,21 +113,24 @@ def abreast(stmts: Sequence[lp.Stmt]) -> list[int]:
     """How many statements each part of `stmts` has: several parallel loops that may run at once, as none writes what another one names; or one
     statement."""
     out: list[int] = []
-    named, stored = set[str](), set[str]()  # by the loops of the last part
+    part: list[lp.Stmt] = []
+    stored = set[str]()  # by the loops of the last part
     free = [False, *map(_is_free, stmts), False]
     for s, before, this, after in zip(stmts, free, free[1:], free[2:]):
-        if not this or not (before or after):
-            out.append(1)
-            continue
-        mine = arrays_of(s)
-        changed = written(s) & mine
-        if before and mine.isdisjoint(stored) and changed.isdisjoint(named):
+        changed = written(s) if this and (before or after) else set[str]()
+        if before and this and stored.isdisjoint(changed) and not _reads(s, stored) and not any(_reads(x, changed) for x in part):
             out[-1] += 1
-            named, stored = named | mine, stored | changed
+            part, stored = [*part, s], stored | changed
         else:
             out.append(1)
-            named, stored = mine, changed
+            part, stored = [s], changed
     return out
+
+
+def _reads(s: lp.Stmt, arrays: set[str]) -> bool:
+    """Whether `s` reads one of these arrays."""
+    exprs = (e for x in all_stmts(s) for e in expressions(x))
+    return any(isinstance(x, (lp.Load, lp.MaskedLoad)) and x.array in arrays for e in exprs for x in all_exprs(e))
 
 
 def _is_free(s: lp.Stmt) -> bool:
