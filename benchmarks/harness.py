@@ -65,18 +65,20 @@ class Target:
     """The aim of a suite: geometric mean over cases of peer time / PolyAI time >= ratio, and no case below `floor`.
 
     `peer` may be "best of X, Y": the fastest of them on each case, by its median. `only`: the aim speaks of cases whose names hold one of
-    these texts; the others are shown all the same."""
+    these texts; the others are shown all the same. `subject`: whose time stands for PolyAI's."""
 
     peer: str
     ratio: float
     floor: float = 0.0
     threads: tuple[int, ...] = ()
     only: tuple[str, ...] = ()
+    subject: str = SUBJECT
 
     @property
     def named(self) -> str:
         """The peer, and the cases that the aim speaks of."""
-        return self.peer + (f" ({', '.join(self.only)})" if self.only else "")
+        whose = "" if self.subject == SUBJECT else f"{self.subject} against "
+        return whose + self.peer + (f" ({', '.join(self.only)})" if self.only else "")
 
     def holds_for(self, case: str) -> bool:
         """Whether the aim speaks of a case."""
@@ -272,7 +274,7 @@ def judge(target: Target, results: Sequence[Result]) -> list[Verdict]:
     for count in sorted({r.threads for r in results}):
         if target.threads and count not in target.threads:
             continue
-        ratios = {r.case: r.ratio(target.peer) for r in results if r.threads == count and target.holds_for(r.case)}
+        ratios = {r.case: r.ratio(target.peer, target.subject) for r in results if r.threads == count and target.holds_for(r.case)}
         known = {case: ratio for case, ratio in ratios.items() if not math.isnan(ratio)}
         where = min(known, key=lambda c: known[c]) if known else ""
         out.append(Verdict(target, count, len(known), geomean(list(known.values())), known.get(where, math.nan), where))

@@ -355,3 +355,52 @@ def test_refused(name: str, call: Callable[[], Any], error: type[Exception], tex
     with pytest.raises(error) as caught:
         call()
     assert text in str(caught.value)
+
+
+# Calls like the one before go a short way
+
+
+def self_attended(q: np.ndarray, k: np.ndarray, v: np.ndarray) -> np.ndarray:
+    return softmax(q @ k.T / np.sqrt(q.shape[1]), 1) @ v
+
+
+def test_later_batches_may_have_other_rows_values_and_sharing() -> None:
+    f = pa.jit(lambda q, k, v: pa.attention(q, k, v))
+    for lengths in ((3, 5, 0, 20), (3, 5, 0, 20), (1,), (40, 2, 7), ()):
+        rows = [rows_of(lengths) for _ in range(3)]
+        batch = pa.ragged(np.concatenate([*rows[0], np.zeros((0, D))]), lengths=lengths)
+        again = [batch.with_values(np.concatenate([*r, np.zeros((0, D))])) for r in rows]
+        for _ in range(2):
+            close(f(*again), [self_attended(*qkv) for qkv in zip(*rows)])
+        apart = [pa.ragged(x.values, lengths=lengths) for x in again]  # equal offsets, but not the same object
+        close(f(*apart), [self_attended(*qkv) for qkv in zip(*rows)])
+    single = [pa.ragged(rows_of((4, 9), dtype=np.float32)) for _ in range(3)]
+    assert f(*single).dtype == np.float32
+
+
+def test_offsets_that_turn_out_equal_share_their_rows() -> None:
+    f = pa.jit(lambda q, k: pa.attention(q, k, k))
+    q, k = rows_of((3, 4)), rows_of((5, 2))
+    for _ in range(3):
+        close(f(pa.ragged(q), pa.ragged(k)), [self_attended(a, b, b) for a, b in zip(q, k)])
+    for _ in range(2):
+        same = rows_of((3, 4))
+        close(f(pa.ragged(q), pa.ragged(same)), [self_attended(a, b, b) for a, b in zip(q, same)])
+    with pytest.raises(ShapeError, match="batches of 2 and 3 rows"):
+        f(pa.ragged(q), pa.ragged(rows_of((1, 2, 3))))
+
+
+def test_a_short_way_is_left_for_calls_of_another_form() -> None:
+    f = pa.jit(lambda x, w: x * w)
+    rows, w = rows_of(), RNG.standard_normal(D)
+    for _ in range(3):
+        close(f(pa.ragged(rows), w), [r * w for r in rows])
+    np.testing.assert_allclose(f(rows[0], w), rows[0] * w)
+    close(f(pa.ragged(rows), 2.0), [r * 2 for r in rows])
+    close(f(w=w, x=pa.ragged(rows)), [r * w for r in rows])
+    close(f(pa.ragged(rows), pa.ragged(rows)), [r * r for r in rows])
+    several = pa.jit(lambda x: (x * 2, pa.sum(x, axis=1)))
+    for _ in range(3):
+        doubled, sums = several(pa.ragged(rows))
+        close(doubled, [r * 2 for r in rows])
+        np.testing.assert_allclose(sums, [r.sum(0) for r in rows], atol=1e-10)

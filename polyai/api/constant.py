@@ -43,6 +43,8 @@ MOST_KEPT = 64
 """Values that one function remembers."""
 PLAIN = frozenset((np.ndarray, float, int, bool, np.float32, np.float64))
 """Types of arguments that are passed on without a look."""
+WRITEABLE = operator.attrgetter("flags.writeable")
+"""Whether an array may be written."""
 ROWS = 6
 """Rows of a register tile, whose columns are those of a panel: a tile that reads half of a panel's row would fetch all of it."""
 
@@ -69,7 +71,7 @@ class Watched:
         for array, known in zip(self.arrays, self.bytes):
             count = -(-array.nbytes // SEGMENT)
             if number < count:
-                return (known or array.tobytes())[number * SEGMENT : (number + 1) * SEGMENT]
+                return (array.tobytes() if known is None else known)[number * SEGMENT : (number + 1) * SEGMENT]
             number -= count
         return b""
 
@@ -111,6 +113,7 @@ class Kept:
         self.leaves, self.tree = leaves, tree
         self.flat = tree.kind == "dict" and all(child.kind == "leaf" for child in tree.children)
         self.watched = [w for w in watched if w is not None]
+        self.matrices = [w.arrays[0] for w in self.watched]
         self.held = Held(tuple(leaf if w is None else w.laid_out for leaf, w in zip(leaves, watched)), tree)
         self.next = 0
 
@@ -118,14 +121,14 @@ class Kept:
         """Whether a value has the same matrices, read-only, in the same places."""
         if len(leaves) != len(self.leaves) or any(a is not b for a, b in zip(leaves, self.leaves)) or tree != self.tree:
             return False
-        return not any(w.arrays[0].flags.writeable for w in self.watched)
+        return True not in map(WRITEABLE, self.matrices)
 
     def still_is(self, value: Any) -> bool:
         """The same for a value, quickly where it is a dict of arrays."""
         if self.flat and type(value) is dict:
-            if tuple(value) != self.tree.keys or not all(map(operator.is_, value.values(), self.leaves)):
+            if tuple(value) != self.tree.keys or False in map(operator.is_, value.values(), self.leaves):
                 return False
-            return not any(w.arrays[0].flags.writeable for w in self.watched)
+            return True not in map(WRITEABLE, self.matrices)
         return self.is_of(*flatten(value))
 
     def check(self) -> None:

@@ -81,6 +81,7 @@ class Function:
         self._expanded: dict[Any, Function] = {}
         self._plans: dict[Any, Plan] = {}
         self._spread: dict[Any, spread.Calls | None] = {}
+        self._way: ragged_calls.Way | None = None  # of the last call with ragged batches
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if not kwargs:
@@ -120,6 +121,8 @@ class Function:
         return {"name": self._name, "static": static, "dynamic": self._dynamic, "where": self._where, "policy": self._policy}
 
     def _slow(self, *args: Any, out: Any = None, **kwargs: Any) -> Any:
+        if self._way is not None and not kwargs and out is None and (result := self._way(args)) is not NotImplemented:
+            return result
         if self._spread and out is None:
             found = spread.spread(self._fn, args, kwargs, self._static)
             with contextlib.suppress(TypeError):  # a static value that cannot be a key
@@ -192,9 +195,13 @@ class Function:
                 made = Function(plan.spread(self._fn), name=self._name, static=static, dynamic=self._dynamic, where=self._where, policy=self._policy)
                 function = self._expanded.setdefault(key, made)
             try:
-                return finish(use(function, given.args + plan.arrays(given), given.kwargs), given, plan)
+                result = finish(use(function, given.args + plan.arrays(given), given.kwargs), given, plan)
             except ragged_rows.TableWanted as wanted:
                 plan.want(wanted)
+                continue
+            if not self._static:
+                self._way = ragged_calls.way(given, plan, function)
+            return result
 
     def _add_fast(self, variant: Variant, args: tuple[Any, ...], options: Options) -> None:
         """Put a native dispatcher for calls like this one before those that there are."""

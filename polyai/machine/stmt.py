@@ -62,8 +62,13 @@ def stmt(b: Body, s: lp.Stmt) -> None:
 def region(b: Body, stmts: tuple[lp.Stmt, ...]) -> None:
     """Statements whose names and arena space end with them."""
     saved, cursor = b.scope.enter(), b.cursor
-    for s in stmts:
-        stmt(b, s)
+    at = 0
+    for count in [1] * len(stmts) if b.in_task else parallel.abreast(stmts):
+        if count > 1:
+            parallel.launch_abreast(b, [s for s in stmts[at : at + count] if isinstance(s, lp.For)], loop)
+        else:
+            stmt(b, stmts[at])
+        at += count
     b.scope.leave(saved)
     b.cursor = cursor
 

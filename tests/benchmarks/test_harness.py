@@ -111,6 +111,14 @@ def test_a_target_speaks_of_the_cases_it_names() -> None:
     assert not judge(Target("mkl", 2.0, only=("other",)), results)[0].met
 
 
+def test_a_target_may_speak_of_another_way_of_ours() -> None:
+    measured = result("a", [1.0], [4.0])
+    measured.timings["polyai learned"] = Timing("polyai learned", [8.0])
+    target = Target("mkl", 1.0, subject="polyai learned")
+    assert judge(target, [measured])[0].mean == pytest.approx(0.5) and judge(Target("mkl", 1.0), [measured])[0].mean == pytest.approx(4)
+    assert target.named == "polyai learned against mkl"
+
+
 def test_a_target_without_figures_is_not_met() -> None:
     assert not judge(Target("torch", 0.1), [result("a", [1.0], [1.0])])[0].met
 

@@ -3,7 +3,7 @@
     f(x, W)      x ragged        becomes        f(x.values, W, pieces of x's rows, ...)
 
 Batches whose offsets are equal share their rows, and only those may meet element by element. Which tables a function needs is
-found out while tracing: `TableWanted` starts the trace again with one more.
+found out while tracing: `TableWanted` starts the trace again with one more. Calls like the one before go a short `Way`.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from polyai.errors import ShapeError
 from polyai.frontend.arguments import argument_name, parameter_names
@@ -169,3 +171,56 @@ def _unpacked(value: Any, call: RaggedCall) -> Any:
     if isinstance(value, Packed):
         return Ragged(value.values, call.rows[value.rows])
     return _mapped(value, lambda _, v: _unpacked(v, call))
+
+
+class Way:
+    """How calls like one that was taken apart go: batches and arrays are in the same places, and batches share offsets, the very object, as they
+    did there. The tables of the last call are kept; other offsets bring others."""
+
+    def __init__(self, call: RaggedCall, plan: Plan, function: Callable[..., Any]) -> None:
+        where = {path[0]: number for path, number in call.places}
+        self.numbers = tuple(where.get(place) for place in range(len(call.args)))
+        self.call, self.plan, self.function = call, plan, function
+        self.last = (call.rows, plan.arrays(call))
+
+    def __call__(self, args: tuple[Any, ...]) -> Any:
+        """The result; NotImplemented where the call is another one."""
+        if len(args) != len(self.numbers):
+            return NotImplemented
+        values: list[Any] = []
+        rows: list[Offsets] = []
+        for number, value in zip(self.numbers, args):
+            if number is None:
+                if type(value) is not np.ndarray:
+                    return NotImplemented
+                values.append(value)
+                continue
+            if type(value) is not Ragged:
+                return NotImplemented
+            if number == len(rows):
+                rows.append(value.batch)
+            elif rows[number] is not value.batch:
+                return NotImplemented
+            values.append(value.values)
+        known, tables = self.last
+        if len(rows) != len(known) or any(a is not b for a, b in zip(rows, known)):
+            if any(a.same(b) for n, a in enumerate(rows) for b in rows[:n]):
+                return NotImplemented
+            known = tuple(rows)
+            tables = self.plan.arrays(self.call._replace(rows=known))
+            self.last = (known, tables)
+        try:
+            result = self.function(*values, *tables)
+        except TableWanted:  # values of another kind are traced anew
+            return NotImplemented
+        if self.plan.result is not None:
+            return Ragged(result, known[self.plan.result])
+        return _unpacked(result, self.call._replace(rows=known))
+
+
+def way(call: RaggedCall, plan: Plan, function: Callable[..., Any]) -> Way | None:
+    """The way of calls like this one; None where arguments are nested, named, or neither batches nor arrays."""
+    batches = {path[0] for path, _ in call.places if len(path) == 1}
+    if call.kwargs or len(batches) < len(call.places) or any(type(a) is not np.ndarray for a in call.args):
+        return None
+    return Way(call, plan, function)
