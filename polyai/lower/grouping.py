@@ -3,16 +3,15 @@
     count C[A.crd1[i, q]]; push i, A.val[i, q] to C[A.crd1[i, q]]
     ->
     for piece in 0..pieces parallel:                           pieces of rows that hold about the same number of elements
-      for i in first(piece)..first(piece + 1): C.ranks[i, q] = C.cursors[piece, A.crd1[..]]; C.cursors[piece, A.crd1[..]] += 1
-    for piece in 0..pieces, g in 0..n: C.pos1[g] += C.cursors[piece, g]                                                in lanes
-    for g in 0..n: C.pos1[g], at = at, at + C.pos1[g]
+      for i in first(piece)..first(piece + 1): C.cursors[piece, A.crd1[..]] += 1
+    for piece in 1..pieces, g in 0..n: C.cursors[piece, g] += C.cursors[piece - 1, g]                                 in lanes
+    for g in 0..n: C.pos1[g], at = at, at + C.cursors[pieces - 1, g]
+    for piece in pieces - 1..1, g in 0..n: C.cursors[piece, g] = C.pos1[g] + C.cursors[piece - 1, g]; C.cursors[0, g] = C.pos1[g]
     for piece in 0..pieces parallel:
-      for g in 0..n: C.begins[piece, g] = C.pos1[g] + sum(C.cursors[p, g] for p in 0..piece)                           in lanes
-      for i in first(piece)..first(piece + 1): store at C.begins[piece, A.crd1[..]] + C.ranks[i, q]
+      for i in first(piece)..first(piece + 1): store at the piece's own cursor, which moves on
 
 Each piece stores in each group behind the pieces before it: the result is the same for any number of pieces, and no two
-threads write one element. No loop that stores moves a cursor: a load of a cursor would wait for the stores before it, whose places are not
-known yet. Where an array does not list the groups, there are no ranks, and the cursors of the piece move on. `first` is computed from a borrowed array: whatever it holds, the pieces cover all rows.
+threads write one element. `first` is computed from a borrowed array: whatever it holds, the pieces cover all rows.
 
 Where many groups lie far apart in memory, nearly every store misses the caches. Then `slots` of neighbouring groups are counted and
 filled like groups, in buffers, and each slot is put in order on its own, in cache (a radix sort, most significant digits first).
@@ -36,7 +35,7 @@ from polyai.scalar.expr import Cast, Load
 from polyai.shapes.expr import symbol
 from polyai.tensor import nodes as tn
 
-LEAST = 1 << 13
+LEAST = 1 << 14
 """Elements that a piece holds at least."""
 ROW_COST = 2
 """What a row costs beside its elements, in elements."""
@@ -60,7 +59,6 @@ class Groupings:
         self.firsts: dict[str, str] = {}
         self.pieces: dict[str, lp.LoopExpr] = {}
         self.own: dict[str, lp.LoopExpr] = {}  # by grouping: where the cursors of the piece at hand begin
-        self.begins = ""  # for each piece and group: where the piece begins in it
         self.piece: po.Grouping | None = None
         self.number: lp.LoopExpr = b.ZERO
         self.is_split = False  # whether a loop around is cut for the piece at hand
@@ -72,7 +70,6 @@ class Groupings:
         self.buffers: dict[str, str] = {}  # by array of the result
         self.falls = ""  # for each piece: how often coordinates do not rise, less how often they do not where a row begins
         self.begun = ""  # the register of the latter for the piece at hand
-        self.ranks: dict[str, str] = {}  # by grouping: for each element of the source, how many the piece counted in its group before
 
     # --- around the loops -------------------------------------------------------------------------------------------------
 
@@ -87,11 +84,7 @@ class Groupings:
         index = out.storage.dtype(g.cursors)
         self.stride = self.scratch.let("stride", b.mul(b.floordiv(b.add(self.slots, b.const(APART - 1)), b.const(APART)), b.const(APART)))
         self.scratch.memory(g.cursors, index, b.mul(pieces, self.stride))
-        self.begins = self.scratch.memory(out.names.fresh(f"{g.name}.begins"), index, b.mul(pieces, self.stride))
         self.buffers = {}
-        if self.listed(g) is not None:
-            room = b.largest(out.size(symbol(tn.nnz_of(g.source))), stored)
-            self.ranks[g.name] = self.scratch.memory(out.names.fresh(f"{g.name}.ranks"), index, room)
         if self.uses_slots == b.FALSE:
             return
         buffered = b.where(self.uses_slots, stored, b.ZERO)
@@ -111,10 +104,9 @@ class Groupings:
         """Slots, if elements that follow each other go to many distant groups."""
         out = self.out
         self.shift, self.slots, self.uses_slots, self.in_slots = b.ZERO, groups, b.FALSE, False
-        load = self.listed(g)
-        if load is None:
+        listed = self._listed(g)
+        if listed is None:
             return
-        listed = load.array
         out.used.add(listed)
         index = out.storage.dtype(listed)
         width = out.storage.dtype(f"{g.name}.crd1").bytes + out.storage.dtype(f"{g.name}.val").bytes
@@ -141,9 +133,9 @@ class Groupings:
         filled = b.add(b.apply("shr", (b.add(groups, b.const(-1)), self.shift), dt.i64), b.ONE)
         self.slots = self.scratch.let("slots", b.where(self.uses_slots, filled, groups))
 
-    def listed(self, g: po.Grouping, statement: str = "") -> Load | None:
-        """What reads the group of an element, in the counting or another statement, from an array that lists it for every element, if there is one."""
-        (group,) = self.out.scop.statement(statement or g.count).at
+    def _listed(self, g: po.Grouping) -> str | None:
+        """The array that lists the group of every element, if there is one."""
+        (group,) = self.out.scop.statement(g.count).at
         while isinstance(group, Cast):
             group = group.arg
         if not isinstance(group, Load) or group.array not in self.out.storage.levels:
@@ -151,7 +143,7 @@ class Groupings:
         owner, spec = self.out.storage.levels[group.array]
         if self.out.storage.computed(group.array) is not None or spec.role != "crd" or spec.length != symbol(tn.nnz_of(g.source)) or owner.name != g.source:
             return None
-        return group
+        return group.array
 
     def count(self, g: po.Grouping, body: Callable[[], None]) -> None:
         """The loops that count, which `body` emits for one piece, and what follows from the counts."""
@@ -162,14 +154,14 @@ class Groupings:
 
     def _rows(self, g: po.Grouping) -> tuple[str, str] | None:
         """The arrays of rows' begins and of groups, if all that is stored lies in rows: then it is counted without a look at rows."""
-        out, listed = self.out, self.listed(g)
+        out, listed = self.out, self._listed(g)
         owner = out.storage.stored.get(g.source)
         form = None if owner is None else owner.type.format
         if listed is None or owner is None or form is None or len(form.levels) != 2 or not form.levels[0].full or form.levels[1].name != "compressed":
             return None
         pos = f"{g.source}.pos1"
         self.firsts[g.name] = self._firsts(g, b.ZERO, out.size(owner.parents(1)), pos)
-        return pos, listed.array
+        return pos, listed
 
     def _counted(self, g: po.Grouping, pos: str, listed: str) -> None:
         """Count the elements of all rows of the piece at hand."""
@@ -192,7 +184,7 @@ class Groupings:
         group = self.scratch.let("group", b.convert(b.load(listed, (b.var(k),), dtype), dt.i64))
         ok = b.below(group, out.size(g.groups))
         out.emit(lp.Check(ok, out.site(out.index_site(out.scop.statement(g.count).at[0], g.cursors, 0)), group))
-        self.instance(g, group, [], b.var(k))
+        self.instance(g, group, [])
         inner = b.block(*out.levels.pop().stmts)
         out.emit(lp.For(k, begin, end, inner))
 
@@ -229,8 +221,6 @@ class Groupings:
             zero = lp.Store(g.cursors, (b.add(self.own[g.name], b.var(r)),), lp.Const(0, out.storage.dtype(g.cursors)))
             out.emit(lp.For(r, b.ZERO, self.slots, zero, lp.Kind.VECTOR))
         self.piece, self.number, self.is_split = g, b.var(piece), False
-        if not zeros and not self.in_slots:
-            self._begin_groups(g)
         self.begun = "" if zeros or not self.falls else self.scratch.register("begun", b.ZERO)
         body()
         if self.begun:
@@ -241,46 +231,47 @@ class Groupings:
         out.emit(lp.For(piece, b.ZERO, self.pieces[g.name], inner, lp.Kind.PARALLEL, cost=MUCH))
 
     def positions(self, g: po.Grouping) -> None:
-        """Where each group or slot begins: of groups what the pieces counted is added up in lanes, then one loop goes over them."""
+        """Where each slot begins, and each piece in it. Loops in lanes sum up the pieces; one loop goes over the slots."""
         out, index, pieces = self.out, self.out.storage.dtype(g.cursors), self.pieces[g.name]
         r, p, held = (out.names.fresh(n) for n in ("slot", "piece", "held"))
         running = self.scratch.register("running", b.ZERO)
         now = b.load(running, (), dt.i64)
-        pos = f"{g.name}.pos1"
+        rest = b.add(pieces, b.const(-1))
 
-        def moved(count: lp.LoopExpr, array: str, at: lp.LoopExpr) -> lp.Stmt:
-            known = lp.Let(held, b.convert(count, dt.i64))
-            return b.block(known, lp.Store(array, (at,), b.convert(now, index)), lp.Store(running, (), b.add(now, b.var(held))))
+        def counted(piece: lp.LoopExpr) -> tuple[lp.LoopExpr, ...]:
+            return (b.add(b.mul(piece, self.stride), b.var(r)),)
 
-        def direct() -> lp.Stmt:
-            so_far, more = b.load(pos, (b.var(r),), index), b.load(g.cursors, (self._cursor(b.var(p), r),), index)
+        def swept(piece: lp.LoopExpr, body: Callable[[lp.LoopExpr], lp.Stmt]) -> lp.Stmt:
+            return lp.For(p, b.ZERO, rest, lp.For(r, b.ZERO, self.slots, body(piece), lp.Kind.VECTOR))
+
+        def plus(to: lp.LoopExpr, a: lp.LoopExpr, c: lp.LoopExpr) -> lp.Stmt:
+            return lp.Store(g.cursors, counted(to), b.apply("add", (a, c), index))
+
+        def number(array: str, at: tuple[lp.LoopExpr, ...]) -> lp.LoopExpr:
+            return b.load(array, at, index)
+
+        def scanned(begins: str) -> lp.Stmt:  # in lanes as far as it goes
+            known = lp.Let(held, b.convert(number(g.cursors, counted(rest)), dt.i64))
+            step = b.block(known, lp.Store(begins, (b.var(r),), b.convert(now, index)), lp.Store(running, (), b.add(now, b.var(held))))
+            after, before = b.add(b.var(p), b.ONE), b.sub(b.sub(rest, b.var(p)), b.ONE)
             return b.block(
-                lp.For(r, b.ZERO, self.slots, lp.Store(pos, (b.var(r),), b.load(g.cursors, (b.var(r),), index)), lp.Kind.VECTOR),
-                lp.For(p, b.ONE, pieces, lp.For(r, b.ZERO, self.slots, lp.Store(pos, (b.var(r),), b.apply("add", (so_far, more), index)), lp.Kind.VECTOR)),
-                lp.For(r, b.ZERO, self.slots, moved(so_far, pos, b.var(r))),
-                lp.Store(pos, (self.slots,), b.convert(now, index)),
+                swept(b.var(p), lambda at: plus(after, number(g.cursors, counted(at)), number(g.cursors, counted(after)))),
+                lp.For(r, b.ZERO, self.slots, step),
+                lp.Store(begins, (self.slots,), b.convert(now, index)),
+                swept(before, lambda at: plus(b.add(at, b.ONE), number(g.cursors, counted(at)), number(begins, (b.var(r),)))),
+                lp.For(r, b.ZERO, self.slots, lp.Store(g.cursors, (b.var(r),), number(begins, (b.var(r),))), lp.Kind.VECTOR),
             )
 
         def each() -> lp.Stmt:  # slots are few
-            at = self._cursor(b.var(p), r)
-            moves = lp.For(p, b.ZERO, pieces, moved(b.load(g.cursors, (at,), index), g.cursors, at))
+            at = counted(b.var(p))
+            taken = b.block(lp.Let(held, b.convert(number(g.cursors, at), dt.i64)), lp.Store(g.cursors, at, b.convert(now, index)))
+            moves = lp.For(p, b.ZERO, pieces, b.block(taken, lp.Store(running, (), b.add(now, b.var(held)))))
             begin = lp.Store(self.starts, (b.var(r),), b.convert(now, index))
             return b.block(lp.For(r, b.ZERO, self.slots, b.block(begin, moves)), lp.Store(self.starts, (self.slots,), b.convert(now, index)))
 
-        out.emit(direct() if self.uses_slots == b.FALSE else lp.If(self.uses_slots, each(), direct()))
+        direct = scanned(f"{g.name}.pos1")
+        out.emit(direct if self.uses_slots == b.FALSE else lp.If(self.uses_slots, each(), direct))
         out.emit(lp.Check(b.at_most(now, self._room(g)), out.changed_site(g.name), now))  # positions changed while they were counted
-
-    def _cursor(self, piece: lp.LoopExpr, slot: str) -> lp.LoopExpr:
-        return b.add(b.mul(piece, self.stride), b.var(slot))
-
-    def _begin_groups(self, g: po.Grouping) -> None:
-        """Where the piece at hand begins in each group: behind the pieces before it. Each piece looks itself, in its own memory."""
-        out, index = self.out, self.out.storage.dtype(g.cursors)
-        r, p = out.names.fresh("r"), out.names.fresh("before")
-        at = (b.add(self.own[g.name], b.var(r)),)
-        more = b.apply("add", (b.load(self.begins, at, index), b.load(g.cursors, (self._cursor(b.var(p), r),), index)), index)
-        out.emit(lp.For(r, b.ZERO, self.slots, lp.Store(self.begins, at, b.load(f"{g.name}.pos1", (b.var(r),), index)), lp.Kind.VECTOR))
-        out.emit(lp.For(p, b.ZERO, self.number, lp.For(r, b.ZERO, self.slots, lp.Store(self.begins, at, more), lp.Kind.VECTOR)))
 
     def store(self, g: po.Grouping, body: Callable[[], None]) -> None:
         """The loops that store, which `body` emits for one piece: to the groups, or to slots that are put in order then."""
@@ -318,17 +309,10 @@ class Groupings:
         group = b.convert(b.load(self.group_buffer, (b.var(k),), index), dt.i64)
         out.emit(lp.For(r, low, high, lp.Store(self.ends, (b.var(r),), lp.Const(0, index)), lp.Kind.VECTOR))
         here = out.names.fresh("here")
-        before = out.names.fresh("before")
-        ranks = self.ranks[g.name]  # of elements in the slot's order from here on
+        more = b.convert(b.add(b.convert(b.load(self.ends, (b.var(here),), index), dt.i64), b.ONE), index)
         inside = b.below(b.sub(b.var(here), low), b.sub(high, low))  # whatever a buffer holds that was not filled
         check = lp.Check(inside, out.changed_site(g.name), b.var(here))
-        out.emit(lp.For(k, begin, end, b.block(
-            lp.Let(here, group),
-            check,
-            lp.Let(before, b.convert(b.load(self.ends, (b.var(here),), index), dt.i64)),
-            lp.Store(ranks, (b.var(k),), b.convert(b.var(before), index)),
-            lp.Store(self.ends, (b.var(here),), b.convert(b.add(b.var(before), b.ONE), index)),
-        )))  # fmt: skip
+        out.emit(lp.For(k, begin, end, b.block(lp.Let(here, group), check, lp.Store(self.ends, (b.var(here),), more))))
         running = self.scratch.register("running", begin)
         now = b.load(running, (), dt.i64)
         out.emit(lp.For(r, low, high, b.block(
@@ -343,8 +327,9 @@ class Groupings:
         ]
         out.emit(lp.For(m, begin, end, b.block(
             lp.Let(there, b.convert(b.load(self.group_buffer, (b.var(m),), index), dt.i64)),
-            lp.Let(at, b.add(*(b.convert(b.load(a, (i,), index), dt.i64) for a, i in ((self.ends, b.var(there)), (ranks, b.var(m)))))),
+            lp.Let(at, b.convert(b.load(self.ends, (b.var(there),), index), dt.i64)),
             *moves,
+            lp.Store(self.ends, (b.var(there),), b.convert(b.add(b.var(at), b.ONE), index)),
         )))  # fmt: skip
         inner = b.block(*out.levels.pop().stmts)
         out.emit(lp.For(slot, b.ZERO, self.slots, inner, lp.Kind.PARALLEL, cost=MUCH // SLOTS))
@@ -400,24 +385,16 @@ class Groupings:
 
     # --- in the loops -----------------------------------------------------------------------------------------------------
 
-    def instance(self, g: po.Grouping, group: lp.LoopExpr, values: list[tuple[str, lp.LoopExpr]], element: lp.LoopExpr | None) -> None:
-        """Count an element of `group`, or store `values` at its place. `element` is its number in the source if its group is listed."""
+    def instance(self, g: po.Grouping, group: lp.LoopExpr, values: list[tuple[str, lp.LoopExpr]]) -> None:
+        """Count an element of `group`, or store `values` where the cursor of its group or slot stands."""
         out, index = self.out, self.out.storage.dtype(g.cursors)
         slot = b.apply("shr", (group, self.shift), dt.i64) if self.in_slots else group
         at = self.scratch.let("at", b.add(self.own[g.name], slot))
-        cursors = self.begins if values and not self.in_slots else g.cursors
-        place = b.convert(b.load(cursors, (at,), index), dt.i64)
-        if element is not None and values:
-            place = b.add(place, b.convert(b.load(self.ranks[g.name], (element,), index), dt.i64))
-        place = self.scratch.let("place", place)
+        place = self.scratch.let("place", b.convert(b.load(g.cursors, (at,), index), dt.i64))
         if values:
             out.emit(lp.Check(b.below(place, self._room(g)), out.changed_site(g.name), place))
             if self.in_slots:
                 out.emit(lp.Store(self.group_buffer, (place,), b.convert(group, index)))
             for array, value in values:
                 out.emit(lp.Store(self.buffers[array] if self.in_slots else array, (place,), value))
-            if element is not None:
-                return  # the cursor stays where the piece begins
-        elif element is not None:
-            out.emit(lp.Store(self.ranks[g.name], (element,), b.convert(place, index)))
-        out.emit(lp.Store(cursors, (at,), b.convert(b.add(place, b.ONE), index)))
+        out.emit(lp.Store(g.cursors, (at,), b.convert(b.add(place, b.ONE), index)))

@@ -116,9 +116,7 @@ class Body:
             form = tn.types_of(out.program)[grouping.name].format
             site = out.place_site(s.pushes[0][1], grouping.name, form.order[-1] if form is not None else 1, grouping.extent)
             out.emit(lp.Check(b.below(coordinate, out.size(grouping.extent)), out.site(site), coordinate))
-        listed = self.groupings.listed(grouping, s.name)
-        element = None if listed is None else out.storage.place(listed.array, self.indices(listed.array, listed.indices, None), out.begins)[0]
-        self.groupings.instance(grouping, group, values, element)
+        self.groupings.instance(grouping, group, values)
 
     def value(self, expr: Expr, guard: lp.LoopExpr | None) -> lp.LoopExpr:
         """`expr` at this instance; `guard` holds where its value is wanted."""
