@@ -110,6 +110,43 @@ def test_blocks_in_any_order_that_repeat_add_up() -> None:
         np.testing.assert_array_equal(got.toarray(), b.toarray())
 
 
+@pytest.mark.parametrize("spare", [0, 3])
+def test_blocks_in_any_order_are_put_in_order_without_a_sort_in_numpy(spare: int) -> None:
+    a = list_of(40, 48, 300, 2).tocsr().tobsr((4, 3))
+    order = np.concatenate([np.arange(b, e)[::-1] for b, e in zip(a.indptr[:-1], a.indptr[1:])])
+    b = sp.bsr_array((a.data[order], a.indices[order], a.indptr), shape=a.shape)
+    b.data, b.indices = np.concatenate([b.data, b.data[:spare]]), np.concatenate([b.indices, b.indices[:spare]])
+    before = pa.stats()["copies"]
+    got = pa.asformat(b, "csr")
+    assert pa.stats()["copies"] == before
+    assert got.has_canonical_format
+    np.testing.assert_array_equal(got.toarray(), a.toarray())
+
+
+@pytest.mark.parametrize("outer", ["csr", "csc"])
+@pytest.mark.parametrize("target", ["csr", "csc"])
+def test_a_list_in_order_of_rows_or_of_columns_takes_one_pass(outer: str, target: str) -> None:
+    a = tidy(list_of(40, 48, 700, 3), outer).tocoo()
+    before = pa.stats()["calls"]
+    got = pa.asformat(a, target)
+    assert pa.stats()["calls"] == before + 1
+    want = tidy(a, target)
+    for part in ("indptr", "indices", "data"):
+        np.testing.assert_array_equal(getattr(got, part), getattr(want, part))
+
+
+@pytest.mark.parametrize("source", ["csr", "csc"])
+def test_a_list_of_coordinates_has_arrays_of_its_own(source: str) -> None:
+    a = tidy(list_of(40, 48, 300, 2), source)
+    got = pa.asformat(a, "coo")
+    for array in got.storage.arrays.values():
+        assert not any(np.shares_memory(array, theirs) for theirs in (a.data, a.indices, a.indptr))
+    rows = a.tocsr()
+    np.testing.assert_array_equal(got.storage.arrays["crd0"], rows.tocoo().coords[0])
+    np.testing.assert_array_equal(got.storage.arrays["crd1"], rows.indices)
+    np.testing.assert_array_equal(got.data, rows.data)
+
+
 def test_later_calls_are_native_and_give_new_arrays() -> None:
     a = tidy(list_of(40, 48, 500, 9), "csr")
     first, second = (pa.asformat(a, "bsr", blocksize=(4, 3)) for _ in range(2))

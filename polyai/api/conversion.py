@@ -105,7 +105,7 @@ def asformat(
         described = interop.describe(array)
         assert described is not None
         bits = index_bits if index_bits is not None else _bits(described.shape, described.nnz * described.format.fill)
-        found = _by_kernels(array, described, named(format, 2, order, bits, blocksize), blocksize)
+        found = _by_kernels(array, described, *_format_of(format, order, bits, blocksize), blocksize)
         if found is not None:
             return found
     return sparse_array(array, format, order=order, index_bits=index_bits, blocksize=blocksize)
@@ -115,7 +115,7 @@ def _is_scipy_matrix(array: Any) -> bool:
     return interop.is_sparse(array) and interop.storage_in(array) is None and array.ndim == 2
 
 
-def _by_kernels(array: Any, described: interop.Described, wanted: Format, blocksize: tuple[int, int] | None) -> SparseArray | None:
+def _by_kernels(array: Any, described: interop.Described, wanted: Format, kind: str | None, blocksize: tuple[int, int] | None) -> SparseArray | None:
     """A matrix in another format of PolyAI's by kernels; None if there are none for it."""
     if wanted.blocked:
         height, width = blocksize or (wanted.block(0), wanted.block(1))
@@ -128,19 +128,15 @@ def _by_kernels(array: Any, described: interop.Described, wanted: Format, blocks
             assert found is not None
             described = found
         return reformat.in_blocks(array, described, wanted, (height, width))
-    if wanted.rank != 2 or wanted.fill_value != 0:
-        return None
-    wanted = fm.shared(wanted)
-    kind = next((k for k, f in _MADE.items() if wanted == f(wanted)), None)
     if kind is None:
         return None
     outer = wanted.order[0]
     shape = tuple(map(int, array.shape))
+    if kind == "coo":
+        return reformat.listed(_in_order(array, "csr" if outer == 0 else "csc"), wanted, shape)
     rows, _ = reformat.arrays_of(_rows(array, tidy=True) if outer == 0 else _compiled(_rows(array), "csc"))
     if kind in ("csr", "csc"):
         return reformat.around(wanted, shape, rows)
-    if kind == "coo":
-        return reformat.listed(rows, wanted, shape)
     if kind in ("dcsr", "csf", "csl"):
         return reformat.tree(rows, wanted, shape)
     longest = int(np.diff(rows["pos1"]).max(initial=0))
@@ -161,20 +157,35 @@ _MADE: dict[str, Callable[[Format], Format]] = {
 """Formats of matrices that rows (or columns) in order are made into, with the width and the order of another one."""
 
 
+def _kind(wanted: Format) -> str | None:
+    """Which of the formats that rows (or columns) in order are made into this is."""
+    if wanted.rank != 2 or wanted.fill_value != 0:
+        return None
+    return next((k for k, f in _MADE.items() if wanted == f(wanted)), None)
+
+
+def _in_order(array: Any, format: str) -> Any:
+    """A matrix as SciPy's CSR or CSC, in order, that holds each coordinate once: itself if it is that."""
+    if array.format not in ("csr", "csc"):
+        array = _rows(array)
+    if array.format != format or not _is_tidy(array):
+        return _compiled(array, format)
+    interop.validate_fully(array)
+    return array
+
+
 def _rows(array: Any, tidy: bool = False) -> Any:
     """A matrix as SciPy's CSR; with `tidy` a new one, in order, that holds each coordinate once. Kinds without kernels count as conversions."""
     if array.format == "bsr":
-        return reformat.out_of_blocks(array)
+        return reformat.out_of_blocks(array if _is_tidy(array) else reformat.blocks_in_order(array))
     if array.format in ("coo", "csc"):
         return _compiled(array, "csr")
     if array.format != "csr":
         array = reformat.from_elsewhere(array)
     if not tidy:
         return array
-    if not _is_tidy(array):
-        return _compiled(array, "csr")
-    interop.validate_fully(array)
-    return array.copy()
+    found = _in_order(array, "csr")
+    return array.copy() if found is array else found
 
 
 def _to(order: tuple[int, int], sorted: bool) -> Any:
@@ -203,8 +214,9 @@ FIRST = 4
 
 
 def _compiled(array: Any, format: str) -> Any:
-    """A SciPy matrix in the order of `format`, by a kernel. A list that seems to be in order takes one pass; the kernel notices if it is not."""
-    if array.format == "coo" and _seems_ordered(array, 0 if format == "csr" else 1):
+    """A SciPy matrix in the order of `format`, by a kernel. A list that seems to be in order, of rows or of columns, takes one pass: what each row
+    and column holds is in order then. The kernel notices if it is not."""
+    if array.format == "coo" and any(_seems_ordered(array, outer) for outer in (0, 1)):
         try:
             return _COMPILED[format, True](array)
         except SparseStructureError:
@@ -230,6 +242,20 @@ def _seems_ordered(array: Any, outer: int) -> bool:
     count = min(len(a), len(b))
     a, b, c, d = a[:count], b[:count], c[:count], d[:count]
     return bool(((a < b) | ((a == b) & (c <= d))).all())
+
+
+def _format_of(format: str | Format, order: Sequence[int] | None, bits: int, blocksize: tuple[int, int] | None) -> tuple[Format, str | None]:
+    """The format of a matrix, and which of the kinds that kernels make; looked up where it is only a name."""
+    if isinstance(format, str) and order is None and blocksize is None:
+        return _named(format, bits)
+    wanted = fm.shared(named(format, 2, order, bits, blocksize))
+    return wanted, _kind(wanted)
+
+
+@cache
+def _named(format: str, bits: int) -> tuple[Format, str | None]:
+    wanted = fm.shared(named(format, 2, None, bits))
+    return wanted, _kind(wanted)
 
 
 def named(

@@ -24,6 +24,7 @@ from polyai.calls.engine import runtime
 from polyai.errors import IndexOutOfRangeError, ShapeError, SparseStructureError
 from polyai.frontend.surface import merging, selecting
 from polyai.frontend.surface.elementwise import where
+from polyai.scalar import dtype as dt
 from polyai.sparse import format as fm
 from polyai.sparse import interop
 from polyai.sparse.format import Format
@@ -72,10 +73,26 @@ def out_of_blocks(matrix: Any) -> Any:
     return _in_words(lambda: _from_blocks(height, width)(view), matrix)
 
 
-def listed(arrays: Rows, wanted: Format, shape: tuple[int, ...]) -> SparseArray:
-    """Rows in order as a list of coordinates."""
-    first = _row_numbers(_as_csr(arrays, shape))
-    return around(wanted, shape, {"pos0": np.array([0, len(first)]), "crd0": first, "crd1": arrays["crd1"], "val": arrays["val"]})
+def listed(rows: Any, wanted: Format, shape: tuple[int, ...]) -> SparseArray:
+    """A CSR matrix in order (a CSC matrix, of columns) as a list of coordinates, in arrays of its own."""
+    outer = 0 if rows.format == "csr" else 1
+    numbered = _NUMBERS[outer](rows)
+    val = rows.data[: len(numbered.data)].copy()
+    return around(wanted, shape, {"pos0": np.array([0, len(val)]), "crd0": numbered.data, "crd1": numbered.indices, "val": val})
+
+
+def blocks_in_order(matrix: Any) -> Any:
+    """A BSR matrix with the blocks of each row in order; `matrix` itself if some block is there twice. Raises SparseStructureError for broken arrays."""
+    described = interop.describe(matrix)
+    assert described is not None
+    arrays = interop.arrays_of(matrix, described)
+    numbers = np.arange(len(arrays["crd1"]))
+    extents = tuple(n // size for n, size in zip(matrix.shape, matrix.blocksize))
+    view = SparseArray.around(fm.shared(fm.csr(described.format.index_bits)), extents, {**arrays, "val": numbers})
+    found = _in_words(lambda: _tidied(view), matrix)
+    if found.nnz < len(numbers):
+        return matrix
+    return type(matrix)((matrix.data[found.data], found.indices, found.indptr), shape=matrix.shape)
 
 
 def tree(arrays: Rows, wanted: Format, shape: tuple[int, ...]) -> SparseArray:
@@ -89,10 +106,6 @@ def slotted(arrays: Rows, wanted: Format, shape: tuple[int, ...], longest: int) 
     """Rows in order with as many slots each as the longest one has elements."""
     crd, val = _slots(arrays["pos1"], arrays["crd1"], arrays["val"], np.arange(longest))
     return around(wanted, shape, {"crd1": crd.reshape(-1), "val": val.reshape(-1)})
-
-
-def _as_csr(arrays: Rows, shape: tuple[int, ...]) -> SparseArray:
-    return SparseArray.around(fm.shared(fm.csr(arrays["crd1"].dtype.itemsize * 8)), shape, arrays)
 
 
 def around(wanted: Format, shape: tuple[int, ...], arrays: Any) -> SparseArray:
@@ -144,7 +157,13 @@ def _places(positions: Any, columns: Any, values: Any, slots: Any) -> Any:
     return where(held, columns[at], -1), where(held, values[at], 0).astype(values.dtype)
 
 
-_row_numbers = Function(lambda rows: selecting.coordinates(rows)[0], name="row_numbers")
+def _numbers(outer: int) -> Any:
+    name = "row_numbers" if outer == 0 else "column_numbers"
+    return Function(lambda rows: selecting.placed(rows, outer, dt.BY_NAME[f"i{merging.bits_of((rows,))}"]), name=name)
+
+
+_NUMBERS = (_numbers(0), _numbers(1))
+_tidied = Function(lambda blocks: merging.converted(blocks, (0, 1)), name="order_of_blocks")
 _filled_rows = Function(_which, name="filled_rows")
 _slots = Function(_places, name="to_slots")
 

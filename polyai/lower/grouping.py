@@ -26,11 +26,12 @@ from collections.abc import Callable
 
 from polyai.loop import build as b
 from polyai.loop import nodes as lp
+from polyai.lower.adding import add_up
 from polyai.lower.emitter import Emitter, Level
+from polyai.lower.scratch import MUCH, Scratch
 from polyai.poly import nodes as po
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Cast, Load
-from polyai.scalar.ops import MONOIDS
 from polyai.shapes.expr import symbol
 from polyai.tensor import nodes as tn
 
@@ -38,8 +39,8 @@ LEAST = 1 << 14
 """Elements that a piece holds at least."""
 ROW_COST = 2
 """What a row costs beside its elements, in elements."""
-MUCH = 1 << 20
-"""The cost of a piece: each is a task of its own."""
+APART = 32
+"""Cursors of different pieces lie in blocks of so many: two threads that counted in one line of the caches would wait for each other at every element."""
 SLOTS = 256
 """Most slots: each is a place that is written to, which all stay in the first-level cache."""
 MANY_GROUPS = 1 << 11
@@ -54,7 +55,7 @@ class Groupings:
     """Emits what stands around the loops of counting and storing statements, and what these do. `piece` is the grouping at hand."""
 
     def __init__(self, out: Emitter) -> None:
-        self.out = out
+        self.out, self.scratch = out, Scratch(out)
         self.firsts: dict[str, str] = {}
         self.pieces: dict[str, lp.LoopExpr] = {}
         self.own: dict[str, lp.LoopExpr] = {}  # by grouping: where the cursors of the piece at hand begin
@@ -64,6 +65,7 @@ class Groupings:
         self.in_slots = False  # whether elements go to slots at this place
         self.shift: lp.LoopExpr = b.ZERO
         self.slots: lp.LoopExpr = b.ZERO
+        self.stride: lp.LoopExpr = b.ZERO  # from the cursors of a piece to those of the next
         self.uses_slots: lp.LoopExpr = b.FALSE
         self.buffers: dict[str, str] = {}  # by array of the result
         self.falls = ""  # for each piece: how often coordinates do not rise, less how often they do not where a row begins
@@ -78,18 +80,19 @@ class Groupings:
         self._choose_slots(g, groups, stored)
         share = b.largest(b.const(LEAST), self.slots)
         wanted = b.smallest(out.symbol(tn.THREADS), b.floordiv(stored, share))
-        pieces = self.pieces[g.name] = self._let("pieces", b.largest(b.ONE, wanted))
+        pieces = self.pieces[g.name] = self.scratch.let("pieces", b.largest(b.ONE, wanted))
         index = out.storage.dtype(g.cursors)
-        self._memory(g.cursors, index, b.mul(pieces, self.slots))
+        self.stride = self.scratch.let("stride", b.mul(b.floordiv(b.add(self.slots, b.const(APART - 1)), b.const(APART)), b.const(APART)))
+        self.scratch.memory(g.cursors, index, b.mul(pieces, self.stride))
         self.buffers = {}
         if self.uses_slots == b.FALSE:
             return
         buffered = b.where(self.uses_slots, stored, b.ZERO)
         for array in (f"{g.name}.crd1", f"{g.name}.val"):
-            self.buffers[array] = self._memory(out.names.fresh(f"{array}.buffer"), out.storage.dtype(array), buffered)
-        self.group_buffer = self._memory(out.names.fresh(f"{g.name}.groups"), index, buffered)
-        self.starts = self._memory(out.names.fresh(f"{g.name}.starts"), index, b.add(self.slots, b.ONE))
-        self.ends = self._memory(out.names.fresh(f"{g.name}.ends"), index, b.where(self.uses_slots, groups, b.ZERO))
+            self.buffers[array] = self.scratch.memory(out.names.fresh(f"{array}.buffer"), out.storage.dtype(array), buffered)
+        self.group_buffer = self.scratch.memory(out.names.fresh(f"{g.name}.groups"), index, buffered)
+        self.starts = self.scratch.memory(out.names.fresh(f"{g.name}.starts"), index, b.add(self.slots, b.ONE))
+        self.ends = self.scratch.memory(out.names.fresh(f"{g.name}.ends"), index, b.where(self.uses_slots, groups, b.ZERO))
 
     def _room(self, g: po.Grouping) -> lp.LoopExpr:
         """How many elements the result has room for: what the source stores, at least."""
@@ -107,11 +110,11 @@ class Groupings:
         out.used.add(listed)
         index = out.storage.dtype(listed)
         width = out.storage.dtype(f"{g.name}.crd1").bytes + out.storage.dtype(f"{g.name}.val").bytes
-        shift, far = self._register("shift", b.ZERO), self._register("far", b.ZERO)
+        shift, far = self.scratch.register("shift", b.ZERO), self.scratch.register("far", b.ZERO)
         now, found = b.load(shift, (), dt.i64), b.load(far, (), dt.i64)
         narrower = lp.Store(shift, (), b.add(now, b.ONE))
         spread = lp.While(b.compare("lt", b.const(SLOTS), b.apply("shr", (groups, now), dt.i64)), narrower)
-        seen = self._memory(out.names.fresh(f"{g.name}.seen"), dt.i64, b.const(SLOTS + 1))
+        seen = self.scratch.memory(out.names.fresh(f"{g.name}.seen"), dt.i64, b.const(SLOTS + 1))
         clear, w, k, slot = (out.names.fresh(n) for n in ("s", "window", "k", "slot"))
         stride = b.floordiv(b.add(stored, b.const(-WIDE)), b.const(WINDOWS))
         at = b.add(b.mul(b.var(w), stride), b.var(k))
@@ -125,10 +128,10 @@ class Groupings:
         zero = lp.For(clear, b.ZERO, b.const(SLOTS + 1), lp.Store(seen, (b.var(clear),), b.ZERO), lp.Kind.VECTOR)
         large = b.both(b.compare("lt", b.const(max(WIDE, MANY_BYTES // width)), stored), b.compare("le", b.const(MANY_GROUPS), groups))
         out.emit(lp.If(large, b.block(spread, zero, look)))
-        self.uses_slots = self._let("slotted", b.compare("lt", b.const(FAR), found))
-        self.shift = self._let("shift_by", b.where(self.uses_slots, now, b.ZERO))
+        self.uses_slots = self.scratch.let("slotted", b.compare("lt", b.const(FAR), found))
+        self.shift = self.scratch.let("shift_by", b.where(self.uses_slots, now, b.ZERO))
         filled = b.add(b.apply("shr", (b.add(groups, b.const(-1)), self.shift), dt.i64), b.ONE)
-        self.slots = self._let("slots", b.where(self.uses_slots, filled, groups))
+        self.slots = self.scratch.let("slots", b.where(self.uses_slots, filled, groups))
 
     def _listed(self, g: po.Grouping) -> str | None:
         """The array that lists the group of every element, if there is one."""
@@ -145,7 +148,7 @@ class Groupings:
     def count(self, g: po.Grouping, body: Callable[[], None]) -> None:
         """The loops that count, which `body` emits for one piece, and what follows from the counts."""
         rows = self._rows(g)
-        self.falls = "" if rows is None or g.monoid is None else self._memory(self.out.names.fresh(f"{g.name}.falls"), dt.i64, self.pieces[g.name])
+        self.falls = "" if rows is None or g.monoid is None else self.scratch.memory(self.out.names.fresh(f"{g.name}.falls"), dt.i64, self.pieces[g.name])
         self._chosen(lambda: self.in_pieces(g, True, body if rows is None else lambda: self._counted(g, *rows)))
         self.positions(g)
 
@@ -164,7 +167,7 @@ class Groupings:
         """Count the elements of all rows of the piece at hand."""
         out, dtype = self.out, self.out.storage.dtype(listed)
         places = [b.load(self.firsts[g.name], (n,), dt.i64) for n in (self.number, b.add(self.number, b.ONE))]
-        begin, end = (self._let(n, b.convert(b.load(pos, (at,), dtype), dt.i64)) for n, at in zip(("begin", "end"), places))
+        begin, end = (self.scratch.let(n, b.convert(b.load(pos, (at,), dtype), dt.i64)) for n, at in zip(("begin", "end"), places))
         inside = b.both(b.at_most(begin, end), b.at_most(end, out.size(out.storage.stored[g.source].counts[1])))
         out.emit(lp.Check(inside, out.fibre_site(g.source, 1), end))
         if self.falls:
@@ -178,7 +181,7 @@ class Groupings:
         k = out.names.fresh("k")
         out.levels.append(Level([]))
         out.home[k] = len(out.levels) - 1
-        group = self._let("group", b.convert(b.load(listed, (b.var(k),), dtype), dt.i64))
+        group = self.scratch.let("group", b.convert(b.load(listed, (b.var(k),), dtype), dt.i64))
         ok = b.below(group, out.size(g.groups))
         out.emit(lp.Check(ok, out.site(out.index_site(out.scop.statement(g.count).at[0], g.cursors, 0)), group))
         self.instance(g, group, [])
@@ -212,13 +215,13 @@ class Groupings:
         piece = out.names.fresh("piece")
         out.levels.append(Level([]))
         out.home[piece] = len(out.levels) - 1
-        self.own[g.name] = self._let("own", b.mul(b.var(piece), self.slots))
+        self.own[g.name] = self.scratch.let("own", b.mul(b.var(piece), self.stride))
         if zeros:
             r = out.names.fresh("r")
             zero = lp.Store(g.cursors, (b.add(self.own[g.name], b.var(r)),), lp.Const(0, out.storage.dtype(g.cursors)))
             out.emit(lp.For(r, b.ZERO, self.slots, zero, lp.Kind.VECTOR))
         self.piece, self.number, self.is_split = g, b.var(piece), False
-        self.begun = "" if zeros or not self.falls else self._register("begun", b.ZERO)
+        self.begun = "" if zeros or not self.falls else self.scratch.register("begun", b.ZERO)
         body()
         if self.begun:
             left = b.sub(b.load(self.falls, (self.number,), dt.i64), b.load(self.begun, (), dt.i64))
@@ -231,12 +234,12 @@ class Groupings:
         """Where each slot begins, and each piece in it. Loops in lanes sum up the pieces; one loop goes over the slots."""
         out, index, pieces = self.out, self.out.storage.dtype(g.cursors), self.pieces[g.name]
         r, p, held = (out.names.fresh(n) for n in ("slot", "piece", "held"))
-        running = self._register("running", b.ZERO)
+        running = self.scratch.register("running", b.ZERO)
         now = b.load(running, (), dt.i64)
         rest = b.add(pieces, b.const(-1))
 
         def counted(piece: lp.LoopExpr) -> tuple[lp.LoopExpr, ...]:
-            return (b.add(b.mul(piece, self.slots), b.var(r)),)
+            return (b.add(b.mul(piece, self.stride), b.var(r)),)
 
         def swept(piece: lp.LoopExpr, body: Callable[[lp.LoopExpr], lp.Stmt]) -> lp.Stmt:
             return lp.For(p, b.ZERO, rest, lp.For(r, b.ZERO, self.slots, body(piece), lp.Kind.VECTOR))
@@ -282,12 +285,12 @@ class Groupings:
         if g.monoid is None:
             return
         if not self.falls:
-            return self._add_up(g, g.monoid)
-        left, p = self._register("left", b.ZERO), self.out.names.fresh("p")
+            return add_up(self.out, self.scratch, g, g.monoid, self.pieces[g.name])
+        left, p = self.scratch.register("left", b.ZERO), self.out.names.fresh("p")
         some = b.apply("bitor", (b.load(left, (), dt.i64), b.load(self.falls, (b.var(p),), dt.i64)), dt.i64)
         self.out.emit(lp.For(p, b.ZERO, self.pieces[g.name], lp.Store(left, (), some)))
         self.out.levels.append(Level([], branch=True))
-        self._add_up(g, g.monoid)
+        add_up(self.out, self.scratch, g, g.monoid, self.pieces[g.name])
         repeats = b.block(*self.out.levels.pop().stmts)
         self.out.emit(lp.If(b.compare("ne", b.load(left, (), dt.i64), b.ZERO), repeats))
 
@@ -297,10 +300,10 @@ class Groupings:
         groups, slot = out.size(g.groups), out.names.fresh("slot")
         out.levels.append(Level([]))
         out.home[slot] = len(out.levels) - 1
-        span = self._let("span", b.apply("bit", (self.shift,), dt.i64))
-        low = self._let("low", b.mul(b.var(slot), span))
-        high = self._let("high", b.smallest(groups, b.add(low, span)))
-        begin, end = (self._let(n, b.convert(b.load(self.starts, (at,), index), dt.i64)) for n, at in (("begin", b.var(slot)), ("end", b.add(b.var(slot), b.ONE))))
+        span = self.scratch.let("span", b.apply("bit", (self.shift,), dt.i64))
+        low = self.scratch.let("low", b.mul(b.var(slot), span))
+        high = self.scratch.let("high", b.smallest(groups, b.add(low, span)))
+        begin, end = (self.scratch.let(n, b.convert(b.load(self.starts, (at,), index), dt.i64)) for n, at in (("begin", b.var(slot)), ("end", b.add(b.var(slot), b.ONE))))
         out.emit(lp.Check(b.both(b.at_most(begin, end), b.at_most(end, self._room(g))), out.changed_site(g.name), end))
         r, k, m, held, at = (out.names.fresh(n) for n in ("r", "k", "k", "held", "to"))
         group = b.convert(b.load(self.group_buffer, (b.var(k),), index), dt.i64)
@@ -310,7 +313,7 @@ class Groupings:
         inside = b.below(b.sub(b.var(here), low), b.sub(high, low))  # whatever a buffer holds that was not filled
         check = lp.Check(inside, out.changed_site(g.name), b.var(here))
         out.emit(lp.For(k, begin, end, b.block(lp.Let(here, group), check, lp.Store(self.ends, (b.var(here),), more))))
-        running = self._register("running", begin)
+        running = self.scratch.register("running", begin)
         now = b.load(running, (), dt.i64)
         out.emit(lp.For(r, low, high, b.block(
             lp.Store(f"{g.name}.pos1", (b.var(r),), b.convert(now, index)),
@@ -332,80 +335,6 @@ class Groupings:
         out.emit(lp.For(slot, b.ZERO, self.slots, inner, lp.Kind.PARALLEL, cost=MUCH // SLOTS))
         out.emit(lp.Store(f"{g.name}.pos1", (groups,), b.load(self.starts, (self.slots,), index)))
 
-    def _add_up(self, g: po.Grouping, monoid: str) -> None:
-        """Look for equal neighbours in groups; where there are some, combine them in place, in order."""
-        out, index = self.out, self.out.storage.dtype(g.cursors)
-        groups, pieces = out.size(g.groups), self.pieces[g.name]
-        pos, crd = f"{g.name}.pos1", f"{g.name}.crd1"
-        total = self._let("total", b.convert(b.load(pos, (groups,), index), dt.i64))
-        found = self._memory(out.names.fresh(f"{g.name}.repeats"), dt.i64, pieces)
-        piece = out.names.fresh("piece")
-        out.levels.append(Level([]))
-        out.home[piece] = len(out.levels) - 1
-        same = out.names.fresh("same")
-        out.emit(lp.Alloc(same, dt.i32, (), lp.Space.REGISTER))
-        out.emit(lp.Store(same, (), lp.Const(0, dt.i32)))
-        now = b.load(same, (), dt.i32)
-
-        def share(whole: lp.LoopExpr, number: lp.LoopExpr) -> lp.LoopExpr:
-            return b.floordiv(b.mul(whole, number), pieces)
-
-        def repeats_at(k: lp.LoopExpr) -> lp.LoopExpr:
-            pair = b.load(crd, (b.add(k, b.const(-1)),), index), b.load(crd, (k,), index)
-            return b.convert(b.apply("eq" if g.ordered else "ge", pair, dt.bool_), dt.i32)
-
-        k, r = out.names.fresh("k"), out.names.fresh("r")
-        after = b.add(b.var(piece), b.ONE)
-        first = b.largest(b.ONE, share(total, b.var(piece)))
-        out.emit(lp.For(k, first, share(total, after), lp.Store(same, (), b.apply("add", (now, repeats_at(b.var(k))), dt.i32)), lp.Kind.VECTOR))
-        begin, end = (out.names.fresh(n) for n in ("begin", "end"))
-        borders = b.both(b.compare("lt", b.ZERO, b.var(begin)), b.compare("lt", b.var(begin), b.var(end)))
-        out.emit(lp.For(r, share(groups, b.var(piece)), share(groups, after), b.block(
-            lp.Let(begin, b.convert(b.load(pos, (b.var(r),), index), dt.i64)),
-            lp.Let(end, b.convert(b.load(pos, (b.add(b.var(r), b.ONE),), index), dt.i64)),
-            lp.If(borders, lp.Store(same, (), b.apply("sub", (now, repeats_at(b.var(begin))), dt.i32))),
-        )))  # fmt: skip
-        out.emit(lp.Store(found, (b.var(piece),), b.convert(now, dt.i64)))
-        inner = b.block(*out.levels.pop().stmts)
-        out.emit(lp.For(piece, b.ZERO, pieces, inner, lp.Kind.PARALLEL, cost=MUCH))
-        repeats, p = self._register("repeats", b.ZERO), out.names.fresh("p")
-        out.emit(lp.For(p, b.ZERO, pieces, lp.Store(repeats, (), b.add(b.load(repeats, (), dt.i64), b.load(found, (b.var(p),), dt.i64)))))
-        out.emit(lp.If(b.compare("ne", b.load(repeats, (), dt.i64), b.ZERO), self._combined(g, monoid, groups)))
-
-    def _combined(self, g: po.Grouping, monoid: str, groups: lp.LoopExpr) -> lp.Stmt:
-        """One pass over all groups that moves elements to the front and combines equal neighbours."""
-        out, index = self.out, self.out.storage.dtype(g.cursors)
-        pos, crd, val = (f"{g.name}.{part}" for part in ("pos1", "crd1", "val"))
-        dtype = out.storage.dtype(val)
-        out.levels.append(Level([]))
-        kept, begin = self._register("kept", b.ZERO), self._register("begin", b.ZERO)
-        to = b.load(kept, (), dt.i64)
-        r, k, first, end, here, last = (out.names.fresh(n) for n in ("r", "k", "first", "end", "here", "last"))
-        before = b.add(b.var(last), b.const(-1))
-        value = b.load(val, (b.var(k),), dtype)
-        combined = b.apply(MONOIDS[monoid].op, (b.load(val, (before,), dtype), value), dtype)
-        moved = b.block(lp.Store(crd, (b.var(last),), b.convert(b.var(here), index)), lp.Store(val, (b.var(last),), value), lp.Store(kept, (), b.add(b.var(last), b.ONE)))
-        is_first, behind = b.compare("eq", b.var(first), b.var(last)), out.names.fresh("behind")
-        stored = b.convert(lp.MaskedLoad(crd, (before,), b.negation(is_first), index), dt.i64)
-        again = b.compare("eq", b.var(behind), b.var(here))
-        order = None if g.ordered else lp.Check(b.compare("le", b.var(behind), b.var(here)), out.unordered_site(g.source), b.var(here))
-        each = lp.For(k, b.load(begin, (), dt.i64), b.var(end), b.block(
-            lp.Let(here, b.convert(b.load(crd, (b.var(k),), index), dt.i64)),
-            lp.Let(last, to),
-            lp.Let(behind, b.where(is_first, b.const(-1), stored)),
-            order,
-            lp.If(again, lp.Store(val, (before,), combined), moved),
-        ))  # fmt: skip
-        after = b.add(b.var(r), b.ONE)
-        out.emit(lp.For(r, b.ZERO, groups, b.block(
-            lp.Let(first, to),
-            lp.Let(end, b.convert(b.load(pos, (after,), index), dt.i64)),
-            each,
-            lp.Store(begin, (), b.var(end)),
-            lp.Store(pos, (after,), b.convert(to, index)),
-        )))  # fmt: skip
-        return b.block(*out.levels.pop().stmts)
-
     # --- pieces of the walk -----------------------------------------------------------------------------------------------
 
     def bounds(self, lower: lp.LoopExpr, upper: lp.LoopExpr, weight: str | None) -> tuple[lp.LoopExpr, lp.LoopExpr]:
@@ -414,31 +343,31 @@ class Groupings:
         assert g is not None
         after = b.add(self.number, b.ONE)
         if weight is None or self.out.level_of(lower) or self.out.level_of(upper):
-            lower, trips = self._let("lower", lower), self._let("trips", b.sub(upper, lower))
+            lower, trips = self.scratch.let("lower", lower), self.scratch.let("trips", b.sub(upper, lower))
             first, last = (b.add(lower, b.floordiv(b.mul(trips, n), self.pieces[g.name])) for n in (self.number, after))
-            return self._let("first", first), self._let("last", last)
+            return self.scratch.let("first", first), self.scratch.let("last", last)
         if g.name not in self.firsts:
             levels, self.out.levels = self.out.levels, self.out.levels[:1]
             self.firsts[g.name] = self._firsts(g, lower, upper, weight)
             self.out.levels = levels
-        return self._let("first", b.load(self.firsts[g.name], (self.number,), dt.i64)), self._let("last", b.load(self.firsts[g.name], (after,), dt.i64))
+        return self.scratch.let("first", b.load(self.firsts[g.name], (self.number,), dt.i64)), self.scratch.let("last", b.load(self.firsts[g.name], (after,), dt.i64))
 
     def _firsts(self, g: po.Grouping, lower: lp.LoopExpr, upper: lp.LoopExpr, weight: str) -> str:
         """An array of the iterations where pieces begin: each the first before which its share of the work lies."""
         out, pieces = self.out, self.pieces[g.name]
         out.used.add(weight)
-        name = self._memory(out.names.fresh(f"{g.name}.firsts"), dt.i64, b.add(pieces, b.ONE))
+        name = self.scratch.memory(out.names.fresh(f"{g.name}.firsts"), dt.i64, b.add(pieces, b.ONE))
 
         def work(at: lp.LoopExpr) -> lp.LoopExpr:
             stored = b.convert(b.load(weight, (at,), out.storage.dtype(weight)), dt.i64)
             return b.add(stored, b.mul(at, b.const(ROW_COST)))
 
-        start, p, middle = self._let("start", work(lower)), out.names.fresh("p"), out.names.fresh("middle")
-        whole = self._let("work", b.sub(work(upper), start))
+        start, p, middle = self.scratch.let("start", work(lower)), out.names.fresh("p"), out.names.fresh("middle")
+        whole = self.scratch.let("work", b.sub(work(upper), start))
         out.levels.append(Level([]))
         out.home[p] = len(out.levels) - 1
-        target = self._let("target", b.add(start, b.floordiv(b.mul(whole, b.var(p)), pieces)))
-        low, high = self._register("low", lower), self._register("high", upper)
+        target = self.scratch.let("target", b.add(start, b.floordiv(b.mul(whole, b.var(p)), pieces)))
+        low, high = self.scratch.register("low", lower), self.scratch.register("high", upper)
         left, right = b.load(low, (), dt.i64), b.load(high, (), dt.i64)
         less = lp.If(
             b.compare("lt", work(b.var(middle)), target),
@@ -460,8 +389,8 @@ class Groupings:
         """Count an element of `group`, or store `values` where the cursor of its group or slot stands."""
         out, index = self.out, self.out.storage.dtype(g.cursors)
         slot = b.apply("shr", (group, self.shift), dt.i64) if self.in_slots else group
-        at = self._let("at", b.add(self.own[g.name], slot))
-        place = self._let("place", b.convert(b.load(g.cursors, (at,), index), dt.i64))
+        at = self.scratch.let("at", b.add(self.own[g.name], slot))
+        place = self.scratch.let("place", b.convert(b.load(g.cursors, (at,), index), dt.i64))
         if values:
             out.emit(lp.Check(b.below(place, self._room(g)), out.changed_site(g.name), place))
             if self.in_slots:
@@ -469,23 +398,3 @@ class Groupings:
             for array, value in values:
                 out.emit(lp.Store(self.buffers[array] if self.in_slots else array, (place,), value))
         out.emit(lp.Store(g.cursors, (at,), b.convert(b.add(place, b.ONE), index)))
-
-    # --- names ------------------------------------------------------------------------------------------------------------
-
-    def _memory(self, name: str, dtype: dt.DType, length: lp.LoopExpr) -> str:
-        self.out.emit(lp.Alloc(name, dtype, (length,), lp.Space.KERNEL))
-        return name
-
-    def _register(self, stem: str, start: lp.LoopExpr) -> str:
-        name = self.out.names.fresh(stem)
-        self.out.emit(lp.Alloc(name, dt.i64, (), lp.Space.REGISTER))
-        self.out.emit(lp.Store(name, (), start))
-        return name
-
-    def _let(self, stem: str, value: lp.LoopExpr) -> lp.LoopExpr:
-        if isinstance(value, (lp.Const, lp.Var)):
-            return value
-        name = self.out.names.fresh(stem)
-        self.out.emit(lp.Let(name, value))
-        self.out.home[name] = len(self.out.levels) - 1
-        return lp.Var(name, b.dtype_of(value))

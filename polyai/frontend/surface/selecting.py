@@ -188,10 +188,15 @@ def _selected(tracer: Tracer, a: Array) -> tuple[Array, ...]:
 
 def _listed(tracer: Tracer, pattern: Array, d: int, dtype: dt.DType = dt.i64) -> Array:
     """The list of coordinate `d` along a pattern."""
+    return nonnegative(listing(placed(pattern, d, dtype)))
+
+
+def placed(pattern: Array, d: int, dtype: dt.DType = dt.i64) -> Array:
+    """A sparse array of the same pattern that stores at each place its coordinate `d`."""
+    tracer = pattern.tracer
     points = tracer.indices(pattern.extents)
     within = (tracer.within(pattern, [p.name for p in points]),)
-    along = tracer.emit("place", points, convert(index_term(points[d]), dtype), within, pattern.type.pattern)
-    return nonnegative(listing(along))
+    return tracer.emit("place", points, convert(index_term(points[d]), dtype), within, pattern.type.pattern)
 
 
 def coordinates(a: Array) -> tuple[Array, ...]:
