@@ -67,6 +67,26 @@ def test_plain_programs_are_compiled_without_isl(tmp_path: Path) -> None:
     assert in_a_fresh_process(PLAIN, tmp_path).splitlines() == ["False"]
 
 
+BESIDE = """
+import numpy as np
+import polyai as pa
+from polyai import engine
+from polyai.machine import jit
+from polyai.runtime import launch
+said = []
+begun, made_by = launch.in_background, engine.compiler
+launch.in_background = lambda work, name: (said.append(name), begun(work, name))[1]
+engine.compiler = lambda: (said.append("compiler"), made_by())[1]
+assert pa.jit(lambda x: x + 1.0)(np.ones(3)).sum() == 6.0
+print(jit.is_light(), *said[:2])
+"""
+
+
+def test_llvm_is_loaded_beside_the_import_of_the_compiler_where_that_takes_no_time_of_pythons(tmp_path: Path) -> None:
+    light, *order = in_a_fresh_process(BESIDE, tmp_path).split()
+    assert order == (["polyai-prepare", "compiler"] if light == "True" else ["compiler", "polyai-prepare"])
+
+
 def test_an_import_leaves_the_garbage_collector_as_it_was(tmp_path: Path) -> None:
     code = "import gc; {}; before = gc.isenabled(); import polyai; print(before, gc.isenabled(), hasattr(polyai, 'paused'))"
     assert in_a_fresh_process(code.format("gc.enable()"), tmp_path) == "True True False"
