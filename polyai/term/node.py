@@ -74,7 +74,9 @@ def _method(made: Any, name: str, names: tuple[str, ...], defaults: dict[str, An
         known.update({f"set_{n}": made.__dict__[field].__set__ for n, field in enumerate(names)})
         known.update({f"default_{n}": defaults[names[n]] for n in anew})
         known.update({f"new_{n}": defaults[names[n]].default_factory for n in anew})
-    method = types.FunctionType(code.replace(co_names=attributes, co_varnames=variables), known, name)
+    method = types.FunctionType(
+        code.replace(co_names=attributes, co_varnames=variables, co_name=name, co_qualname=f"{made.__qualname__}.{name}"), known, name
+    )
     if name == "__init__":
         method.__defaults__ = tuple(defaults.values())
     return method

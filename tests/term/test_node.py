@@ -139,3 +139,8 @@ def test_classes_of_many_fields_have_methods_too():
     made = Wide(*range(10))
     assert (made.a, made.j, made.k, made.l) == (0, 9, 11, ())
     assert made == Wide(*range(10), k=11) and hash(made) == hash(Wide(*range(10))) and made != Wide(*range(10), l=(1,))
+
+
+def test_a_missing_field_is_named():
+    with pytest.raises(TypeError, match=r"Pair.__init__\(\) missing 1 required positional argument: 'right'"):
+        Pair(Leaf(1))
