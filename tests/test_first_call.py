@@ -53,10 +53,12 @@ import scipy.sparse as sp
 import polyai as pa
 A = sp.random_array((40, 40), density=0.1, format="csr", rng=np.random.default_rng(0))
 X = np.ones((40, 8))
+R = sp.bsr_array(A, blocksize=(4, 4))
 for f, args, wanted in (
     (lambda A, X: pa.relu(A @ (X @ X.T)), (A, X), np.maximum(A @ (X @ X.T), 0)), (lambda A, B: A + B, (A, A), A + A),
     (lambda A, B: A * B, (A, A), A * A), (lambda A, B: A @ B, (A, A), A @ A), (lambda A: pa.asformat(A, "csc"), (A,), A),
-    (lambda X: pa.softmax(X, axis=1), (X,), X / 8)):
+    (lambda X: pa.softmax(X, axis=1), (X,), X / 8), (lambda R, X: R @ X, (R, X), A @ X), (lambda A: A[3:20], (A,), A[3:20]),
+    (lambda A: A.diagonal(), (A,), A.diagonal())):
     got = pa.jit(f)(*args)
     assert np.allclose(*(v.toarray() if sp.issparse(v) else v for v in (got, wanted)))
 print("islpy" in sys.modules)
