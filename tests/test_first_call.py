@@ -72,7 +72,7 @@ def test_plain_programs_are_compiled_without_isl(tmp_path: Path) -> None:
 BESIDE = """
 import numpy as np
 import polyai as pa
-from polyai import engine
+from polyai.calls import engine
 from polyai.machine import jit
 from polyai.runtime import launch
 said = []
