@@ -80,7 +80,7 @@ EXPRESSIONS: dict[str, tuple[str, str, str]] = {
     "SDDMM": ("lambda A, Q, K: A * (Q @ K.T)", "A, Q, K", "mask * A.toarray() * (Q @ K.T)"),
     "softmax over stored": ("lambda A: pa.softmax(A, axis=1)", "A,", "softmax(A.toarray(), mask)"),
     "sparse attention": ("lambda A, Q, K, V: pa.sparse_attention(Q, K, V, A)", "A, Q, K, V", "softmax(Q @ K.T / d**0.5, mask) @ V"),
-    "einsum of a 3-way tensor": ("lambda T, u: pa.einsum('ijk,k->ij', T, u)", "T, U[:, 0].copy()", "T.toarray() @ U[:, 0]" if False else "np.einsum('ijk,k->ij', T.toarray(), U[:, 0])"),
+    "einsum of a 3-way tensor": ("lambda T, u: pa.einsum('ijk,k->ij', T, u)", "T, U[:, 0].copy()", "np.einsum('ijk,k->ij', T.toarray(), U[:, 0])"),
     "MTTKRP": ("lambda T, P, U: pa.einsum('ijk,jr,kr->ir', T, P, U)", "T, P, U", "np.einsum('ijk,jr,kr->ir', T.toarray(), P, U)"),
 }
 """By name: the function, its arguments and what it should give."""
