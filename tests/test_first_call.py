@@ -53,10 +53,12 @@ import scipy.sparse as sp
 import polyai as pa
 A = sp.random_array((40, 40), density=0.1, format="csr", rng=np.random.default_rng(0))
 X = np.ones((40, 8))
+R = sp.bsr_array(A, blocksize=(4, 4))
 for f, args, wanted in (
     (lambda A, X: pa.relu(A @ (X @ X.T)), (A, X), np.maximum(A @ (X @ X.T), 0)), (lambda A, B: A + B, (A, A), A + A),
     (lambda A, B: A * B, (A, A), A * A), (lambda A, B: A @ B, (A, A), A @ A), (lambda A: pa.asformat(A, "csc"), (A,), A),
-    (lambda X: pa.softmax(X, axis=1), (X,), X / 8)):
+    (lambda X: pa.softmax(X, axis=1), (X,), X / 8), (lambda R, X: R @ X, (R, X), A @ X), (lambda A: A[3:20], (A,), A[3:20]),
+    (lambda A: A.diagonal(), (A,), A.diagonal())):
     got = pa.jit(f)(*args)
     assert np.allclose(*(v.toarray() if sp.issparse(v) else v for v in (got, wanted)))
 print("islpy" in sys.modules)
@@ -65,6 +67,26 @@ print("islpy" in sys.modules)
 
 def test_plain_programs_are_compiled_without_isl(tmp_path: Path) -> None:
     assert in_a_fresh_process(PLAIN, tmp_path).splitlines() == ["False"]
+
+
+BESIDE = """
+import numpy as np
+import polyai as pa
+from polyai.calls import engine
+from polyai.machine import jit
+from polyai.runtime import launch
+said = []
+begun, made_by = launch.in_background, engine.compiler
+launch.in_background = lambda work, name: (said.append(name), begun(work, name))[1]
+engine.compiler = lambda: (said.append("compiler"), made_by())[1]
+assert pa.jit(lambda x: x + 1.0)(np.ones(3)).sum() == 6.0
+print(jit.is_light(), *said[:2])
+"""
+
+
+def test_llvm_is_loaded_beside_the_import_of_the_compiler_where_that_takes_no_time_of_pythons(tmp_path: Path) -> None:
+    light, *order = in_a_fresh_process(BESIDE, tmp_path).split()
+    assert order == (["polyai-prepare", "compiler"] if light == "True" else ["compiler", "polyai-prepare"])
 
 
 def test_an_import_leaves_the_garbage_collector_as_it_was(tmp_path: Path) -> None:

@@ -71,6 +71,17 @@ def test_layouts_of_memory(layout: str) -> None:
     np.testing.assert_array_equal(operand, plain)
 
 
+@pytest.mark.parametrize("layout", ["Fortran", "strided", "backwards", "other byte order", "unaligned"])
+def test_calls_with_copies_are_native(layout: str) -> None:
+    a, operand = matrix().build(), LAYOUTS[layout][0](x(5, 4))
+    product = pa.jit(lambda a, x: a @ x)
+    for _ in range(5):
+        np.testing.assert_allclose(product(a, operand), a @ np.array(operand, np.float64))
+    assert product.report().fast >= 3
+    with pytest.raises(pa.errors.ShapeError):
+        product(a, LAYOUTS[layout][0](x(4, 4)))
+
+
 @pytest.mark.parametrize("layout", ["strided", "other byte order", "unaligned", "read-only"])
 def test_layouts_of_index_arrays(layout: str) -> None:
     change, _ = LAYOUTS[layout]

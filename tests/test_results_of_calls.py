@@ -27,7 +27,8 @@ FUNCTIONS: dict[str, tuple[Callable[..., Any], bool]] = {
     "the same twice": (lambda A, x: (lambda y: (y, y))(A @ x), True),
     "an argument": (lambda A, x: (x, A @ x), False),
     "a size": (lambda A, x: (A @ x, A.shape[0]), False),
-    "along a pattern": (lambda A, x: (A * 2.0, A @ x), False),
+    "along a pattern": (lambda A, x: (A * 2.0, A @ x), True),
+    "two along a pattern": (lambda A, x: {"double": A * 2.0, "size": [abs(A)]}, True),
 }
 
 
@@ -84,6 +85,18 @@ def test_several_results_with_out() -> None:
         assert given[0] is out[0] and given[1] is out[1]
         np.testing.assert_array_equal(np.stack(out), [x + 1, x * 2])
         np.testing.assert_array_equal(np.stack(function(x)), [x + 1, x * 2])
+
+
+def test_results_along_a_pattern_share_nothing_and_are_checked() -> None:
+    function = pa.jit(lambda A: (A * 2.0, abs(A)))
+    A = sp.random_array((6, 6), density=0.5, format="csr", rng=np.random.default_rng(1))
+    for _ in range(4):
+        double, size = function(A)
+        for made in (double, size):
+            assert not any(np.shares_memory(made.indices, other.indices) for other in (A, double, size) if other is not made)
+    A.indices[2] = 77
+    with pytest.raises(pa.errors.PolyAIError, match="77"):
+        function(A)
 
 
 def test_bad_arguments_after_good_calls() -> None:

@@ -36,6 +36,7 @@ ALL = (
     "graph_stream",
     "call_overhead",
     "cold_start",
+    "first_calls",
     "scaling",
     "checks_cost",
 )

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from polyai.calls.binding import Variant
-from polyai.calls.engine import compiler, reported, special, variant_of
+from polyai.calls.engine import compiler, reported, runtime, special, variant_of
 from polyai.calls.keys import cost_hints
 from polyai.errors import PolyAIError
 from polyai.frontend.arguments import has_traced, in_order, leaves, parameter_names, signature
@@ -28,6 +28,7 @@ from polyai.frontend.traced import Traced
 from polyai.options import ACTIVE, Options, current, options
 from polyai.report import RecompileWarning, Report, advice, log
 from polyai.runtime.arguments import Bundle
+from polyai.runtime.bind import readable
 from polyai.runtime.shared import in_background
 from polyai.shapes import expr as sx
 from polyai.sparse.interop import described_once
@@ -127,7 +128,12 @@ class Function:
             found = spread.spread(self._fn, args, kwargs, self._static)
             with contextlib.suppress(TypeError):  # a static value that cannot be a key
                 if found is not None and (calls := self._spread.get(found[0])) is not None:
-                    return calls(found[1])
+                    leaves = readable(found[1], runtime().stats)
+                    return calls(found[1] if leaves is None else leaves)
+        if self._fast is not None and not kwargs and out is None:
+            given = readable(args, runtime().stats)
+            if given is not None:
+                return self._fast(*given)
         return self._slowly(args, kwargs, out)
 
     def _slowly(self, args: tuple[Any, ...], kwargs: dict[str, Any], out: Any = None, is_spread: bool = False) -> Any:

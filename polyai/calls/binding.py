@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from polyai.calls.keys import cache_key, cost_hints, rounded
-from polyai.calls.outcome import Outcome, along
+from polyai.calls.outcome import Outcome, Owner
 from polyai.errors import DTypeError, PolyAIError, SparseStructureError
-from polyai.frontend import tree
 from polyai.frontend.traced import ArrayOut, Traced
 from polyai.machine.cpu import host_key
 from polyai.options import Options
@@ -381,19 +380,22 @@ class Variant:
             return None
         if any(not isinstance(o, ArrayOut) for o in traced.outputs) or any(not {n, f"{n}.val"} & self.outcome.written for n in names):
             return None
-        type_ = self._types[names[0]]
-        if (bundles or len(names) > 1 or traced.out_tree != tree.LEAF) and any(self._types[n].pattern is not None for n in names):
+        if bundles and any(self._types[n].pattern is not None for n in names):
             return None
         sources = plain.Sources(traced, self._types, args, kernel, names)
         spec = sources.spec()
         if spec is None:
             return None
-        finish = self.outcome.finisher()
-        if type_.pattern is not None:
+        owners: list[Owner | None] = []
+        for type_ in (self._types[n] for n in names):
+            if type_.pattern is None:
+                owners.append(None)
+                continue
             owner = sources.position.get(type_.pattern.owner)
             if owner is None or type_.pattern.dims != tuple(range(type_.rank)):
                 return None
-            finish = functools.partial(along, owner, self.outcome.looks_at_indices(type_.pattern.owner))
+            owners.append((owner, self.outcome.looks_at_indices(type_.pattern.owner)))
+        finish = self.outcome.finisher(owners)
         self.sources = sources.symbols
         watched = tuple(sources.symbols[n] for n in self.specialiser.names) if self.specialiser is not None else ()
         spec = dataclasses.replace(spec, watched=watched, bundles=bundles)

@@ -71,8 +71,9 @@ def variant_of(traced: Traced, options: Options, policy: str | None = None) -> V
         origin = "disk" if engine.stats["disk_hits"] > before else "memory"
         if kernels is None:
             with paused():
-                made_by = compiler()  # first: two threads that import take turns at every file
-                engine.prepare()
+                engine.prepare(beside_imports=True)
+                made_by = compiler()
+                engine.prepare()  # now at the latest: two threads that import take turns at every file
                 kernels, origin = made_by.compile_kernels(traced.program, hints, options, key, engine), "compiled"
     variant = Variant(traced, kernels, engine)
     variant.counted = functools.partial(kernels_again, traced, options, "counted")

@@ -34,9 +34,15 @@ else:
 Array = NDArray[Any]
 
 
-def _rebuilt(traced: Traced, count: int, *given: Any) -> Any:
-    """What a function returns, of its `count` dense results, which come before the arguments."""
-    return traced.rebuild([value if value.ndim else value[()] for value in given[:count]], {})
+Owner = tuple[int, bool]
+"""The argument that a result has the pattern of, and whether the kernel checks all of that pattern's coordinates."""
+
+
+def _rebuilt(traced: Traced, owners: Sequence[Owner | None], *given: Any) -> Any:
+    """What a function returns, of its results, which come before the arguments. `owners` of those that are values along a pattern."""
+    args = given[len(owners) :]
+    found = [along(*owner, value, *args) if owner is not None else value if value.ndim else value[()] for owner, value in zip(owners, given)]
+    return traced.rebuild(found, {})
 
 
 class Outcome:
@@ -97,11 +103,15 @@ class Outcome:
         self._give(out, done)
         return self.traced.rebuild([self._wrapped(o, done) for o in self._ordered()], values)
 
-    def finisher(self) -> Callable[..., Any] | None:
-        """What makes what the function returns of its dense results and the arguments, which follow them; None if it returns the array."""
-        if self.traced.out_tree == tree.LEAF and self._types[self.names[0]].shape and not self._is_changed(0):
-            return None
-        return functools.partial(_rebuilt, self.traced, len(self.names))
+    def finisher(self, owners: Sequence[Owner | None]) -> Callable[..., Any] | None:
+        """What makes what the function returns of its results and the arguments, which follow them; None if it returns the array.
+        `owners`: of each result that is values along the pattern of an argument."""
+        if self.traced.out_tree == tree.LEAF and not self._is_changed(0):
+            if owners[0] is not None:
+                return functools.partial(along, *owners[0])
+            if self._types[self.names[0]].shape:
+                return None
+        return functools.partial(_rebuilt, self.traced, tuple(owners))
 
     def _is_changed(self, position: int) -> bool:
         return any(isinstance(o, ArrayOut) and o.position == position and (o.number or o.line) for o in self.traced.outputs)

@@ -23,7 +23,7 @@ from polyai.runtime.launch import Runtime
 from polyai.runtime.phases import Phase, PhasesSpec, make_phases
 from polyai.scalar.dtype import BY_NAME, DType
 from polyai.shapes.code import unpacked
-from polyai.shapes.expr import Size, Sym, evaluate, show, symbols
+from polyai.shapes.expr import FloorDiv, Size, Sym, evaluate, show, symbols
 from polyai.sparse import interop, results
 from polyai.sparse.format import Format, shared
 from polyai.tensor import nodes as tn
@@ -115,9 +115,15 @@ def native(variant: Phased, args: tuple[Any, ...], slow: Slow, token: tuple[Cont
     """A native function for calls like this one; None if arguments, kernels or the result are such as native calls do not know."""
     traced = variant.traced
     types = tn.types_of(traced.program)
-    if len(traced.program.outputs) != 1 or any(k.extra.get("aliases") for k in variant.kernels):
+    if len(traced.program.outputs) != 1:
         return None
     (output,) = traced.program.outputs
+    arguments, listed = {slot.name for slot in traced.inputs}, None
+    for name, meant in (pair for k in variant.kernels for pair in k.extra.get("aliases", {}).items()):
+        if name == output and types[output].rank == 1 and meant.endswith(".val") and meant.removesuffix(".val") not in arguments:
+            listed = meant  # the result is a list of what a pattern stores
+        elif name == output or name in arguments or meant not in arguments:  # more than a second name of an argument
+            return None
     pattern = types[output].pattern
     sources = Sources(traced, types, args)
     phases = _phases(variant, sources, types, threads)
@@ -135,6 +141,8 @@ def native(variant: Phased, args: tuple[Any, ...], slow: Slow, token: tuple[Cont
             return None
         outputs: tuple[str, ...] = (f"{pattern.owner}.pos1", f"{pattern.owner}.crd1", f"{output}.val")
         finish: Callable[..., Any] | None = functools.partial(_in_blocks, shared(form), types[output].shape, dims, {})
+    elif listed is not None:
+        outputs, finish = (listed,), None
     elif not known_shape:
         return None
     elif pattern is None:
@@ -215,8 +223,15 @@ def _extents(
 
 
 def _size(sources: Sources, size: Size) -> Any:
-    """A size as a source, or an int; None if it is no number and no multiple of one symbol."""
-    if isinstance(size, int) or len(size.terms) != 1 or size.terms[0][1] < 2:
+    """A size as a source, or an int; None if it is no number, and no multiple of one symbol and no part of it rounded up."""
+    if isinstance(size, int) or len(size.terms) != 1:
+        return sources.size(size)
+    match size.terms:
+        case (((FloorDiv(num, int() as by),), 1),) if by > 0 and not isinstance(num, int):
+            more = num.terms[-1][1] if num.terms[-1][0] == () else 0
+            whole = sources.size(num - more)
+            return ("divided", whole, more, by) if isinstance(whole, tuple) and whole[0] == "dim" and more >= 0 else None
+    if size.terms[0][1] < 2:
         return sources.size(size)
     parts, factor = size.terms[0]
     found = sources.symbols.get(parts[0].name) if len(parts) == 1 and isinstance(parts[0], Sym) else None

@@ -193,16 +193,19 @@ def written(stmt: Stmt) -> set[str]:
 
 
 def supply(kernel: Kernel) -> Names:
-    """Fresh names for `kernel`."""
-    taken = {p.name for p in kernel.params}
+    """Fresh names for `kernel`. Passes that find nothing to do never ask for one."""
+    return Names(_taken(kernel))
+
+
+def _taken(kernel: Kernel) -> Iterator[str]:
+    yield from (p.name for p in kernel.params)
     for s in all_stmts(kernel.body):
         if isinstance(s, (Let, Alloc)):
-            taken.add(s.name)
+            yield s.name
         elif isinstance(s, For):
-            taken.add(s.var)
+            yield s.var
             if s.stretch is not None:
-                taken.add(s.stretch)
-    return Names(taken)
+                yield s.stretch
 
 
 def arrays_of(stmt: Stmt) -> set[str]:

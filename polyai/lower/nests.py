@@ -1,7 +1,7 @@
 """The loops of a schedule: those of plain nests are written here, all others come from isl's code generator.
 
 A nest is plain if its statements are boxes, below the marks that bind fibres too, and each of its loops runs over one dim, or over
-pieces of one dim, that ends at the same place for all of them. Its loops are read off::
+pieces of one dim, that ends at the same place for all of them. Where more is known of the sizes, isl is asked about pieces. Its loops are read off::
 
     band S[i, j] -> j // 32; T[a, b] -> b // 32      for c0 in 0 .. (n - 1) // 32 + 1
       band S[i, j] -> j; T[a, b] -> b                  for c1 in 32*c0 .. min(n - 1, 32*c0 + 31) + 1
@@ -36,14 +36,14 @@ if TYPE_CHECKING:
 else:
     isl = late("islpy")
 
-_LIMIT = re.compile(r"0 <= (\w+) < (?:(\w+)|\((\w+) \+ (\d+)\))")
+_LIMIT = re.compile(r"0 <= (\w+) < (?:(\w+)|\((\w+) \+ (\d+)\)|floor\(\((\w+)\)/(\d+)\))")
 _NOT_NEGATIVE = re.compile(r"(\w+) >= 0")
 
 Place = tuple[str, int, lp.LoopExpr]
 """A dim, how many of its values one iteration of a loop over it holds, and the loop's iterator. A point holds 1."""
 
 Ends = Mapping[str, lp.LoopExpr]
-"""Where each dim of a box ends: a number, a size, or a size and a number."""
+"""Where each dim of a box ends: a number, a size, a size and a number, or a part of a size."""
 
 
 def ast_of(scop: po.Scop) -> Ast:
@@ -101,8 +101,8 @@ class _Writer:
     def __init__(self, scop: po.Scop) -> None:
         known = st.condition_of(scop.context).split(" and ")
         found = [_NOT_NEGATIVE.fullmatch(c) for c in known]
-        plain = all(m is not None for m in found) or known == ["true"]
-        self.sizes = {m[1] for m in found if m is not None} if plain else None
+        self.sizes = {m[1] for m in found if m is not None}
+        self.facts = None in found and known != ["true"]  # isl may know from them that a tile is whole
         self.statements = {s.name: s for s in scop.statements}
 
     def nest(self, tree: st.Tree) -> Ast | None:
@@ -113,21 +113,21 @@ class _Writer:
 
     def _ends(self, s: po.Statement) -> dict[str, lp.LoopExpr] | None:
         """Where each dim of a box ends; None if the domain is no box."""
-        if self.sizes is None:
-            return None
         out: dict[str, lp.LoopExpr] = {}
         inside = st.braces(s.domain).partition(":")[2].strip()
         for limit in inside.split(" and ") if inside else ():
             found = _LIMIT.fullmatch(limit)
             if found is None or found[1] in out:
                 return None
-            plain, symbol, more = found[2], found[3], found[4]
+            plain, symbol, more, divided, by = found.groups()[1:]
             if plain is not None and plain.isdecimal():
                 if int(plain) < 2:
                     return None
                 out[found[1]] = b.const(int(plain))
             elif (plain or symbol) in self.sizes:
                 out[found[1]] = b.add(b.var(plain or symbol), b.const(int(more or 0)))
+            elif divided in self.sizes:
+                out[found[1]] = b.floordiv(b.var(divided), b.const(int(by)))
             else:
                 return None
         return out if set(out) == set(s.dims) else None
@@ -191,6 +191,8 @@ class _Writer:
         first = b.mul(b.const(whole // size), at)
         stop = b.add(first, b.const(whole // size - 1))
         full = fixed is not None and fixed % whole == 0
+        if self.facts and not full:
+            return None
         until = stop if full else b.smallest(last, stop) if size == 1 or fixed is not None else b.smallest(stop, last)
         return first, b.add(until, b.ONE)
 

@@ -21,6 +21,7 @@ class Body:
         self.in_task = in_task
         self.cursor = "0"
         self.thread = "0"
+        self.once = False  # whether what comes next runs once, and there is much of it: see `apart`
         self.buffers: dict[int, memory.Array] = {}
         self.named: dict[str, lp.LoopExpr] = {}  # what names of indices stand for
         self.ascending: frozenset[tuple[str, str]] = frozenset()  # (x, y): values of which a branch around says x < y

@@ -21,7 +21,7 @@ def installed_memory() -> int:
     most = facts["MemTotal"] + facts.get("SwapTotal", 0) if "MemTotal" in facts else _physical() or UNKNOWN
     for file in _LIMITS:
         try:
-            words = Path(file).read_text(encoding="ascii").split()
+            words = Path(file).read_text(encoding="utf-8").split()
         except (OSError, ValueError):
             continue
         if words and words[0].isdecimal():
@@ -37,7 +37,7 @@ def memory_available() -> int | None:
 def _meminfo() -> dict[str, int]:
     """The lines of /proc/meminfo in bytes; none where there is no such file."""
     try:
-        with open("/proc/meminfo", encoding="ascii") as file:
+        with open("/proc/meminfo", encoding="utf-8") as file:
             found = (line.split() for line in file)
             return {words[0].rstrip(":"): int(words[1]) * 1024 for words in found if len(words) == 3}
     except (OSError, ValueError, IndexError):

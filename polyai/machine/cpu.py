@@ -61,7 +61,7 @@ def flags() -> frozenset[str]:
     """The instruction-set flags in the spelling of Linux."""
     found: set[str] = set()
     try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
             for line in lines:
                 if line.startswith(("flags", "Features")):
                     found.update(line.partition(":")[2].split())
@@ -115,7 +115,7 @@ def host_key() -> str:
     """A short text that differs between machines whose compiled code may differ; for cache keys."""
     model = ""
     try:
-        with open("/proc/cpuinfo", encoding="ascii", errors="replace") as lines:
+        with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as lines:
             wanted = ("model name", "vendor_id", "cpu family", "model", "stepping", "CPU implementer", "CPU part")
             seen: dict[str, str] = {}
             for line in lines:

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from polyai.loop import nodes as lp
-from polyai.machine import memory
+from polyai.machine import apart, memory
 from polyai.machine.body import Body
 from polyai.machine.build import STRAIGHT, Function, Module
 from polyai.machine.cpu import Target
@@ -42,6 +42,7 @@ def emit(kernel: lp.Kernel, target: Target) -> str:
             body.scope.arrays[param.name] = memory.Array(fn.op(f"load ptr, ptr {slot}"), param.dtype, stable)
     for k, name in enumerate(externs(kernel), len(kernel.params)):
         body.externs[name] = fn.op(f"load ptr, ptr {fn.op(f'getelementptr i64, ptr %args, i64 {k}')}")
+    body.once = apart.is_long(kernel.body)
     stmt(body, kernel.body)
     fn.do("ret i64 0")
     straight = not fn.loops and fn.lines >= STRAIGHT and target.triple.startswith("x86_64")

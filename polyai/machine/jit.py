@@ -14,7 +14,7 @@ from typing import Any
 
 from polyai.machine import parts
 from polyai.machine.cpu import HOST, Target
-from polyai.machine.llvm import Binding, Library, library
+from polyai.machine.llvm import Binding, Library, is_known, library
 from polyai.machine.load import bundle
 
 Background = Callable[[Callable[[], None], str], threading.Thread]
@@ -22,6 +22,9 @@ Background = Callable[[Callable[[], None], str], threading.Thread]
 
 OPT = 2
 """LLVM's code generation level: 1 saves a tenth of the time and does not reduce the strength of addresses in loops."""
+
+
+_LOADING = threading.Lock()
 
 
 @lru_cache(maxsize=1)
@@ -48,14 +51,15 @@ def _described(target: Target) -> tuple[Binding | Library, str, str]:
 
 def _generator(target: Target, opt: int) -> tuple[Binding | Library, Any]:
     """LLVM, and what it generates code for `target` with, at level `opt`; one thread at a time may use that."""
-    llvm, cpu, features = _described(target)
+    with _LOADING:
+        llvm, cpu, features = _described(target)
     return llvm, llvm.machine(target.triple, cpu, features, opt)
 
 
-def _compiled(ir_text: str, target: Target) -> tuple[Any, Any, Any]:
+def _compiled(ir_text: str, target: Target, yielding: bool = False) -> tuple[Any, Any, Any]:
     """LLVM, the parsed and simplified module, in a context of its own, and the machine to emit it with."""
     llvm, machine = _generator(target, 0 if parts.is_straight(ir_text) else OPT)
-    return llvm, llvm.read(ir_text, machine), machine
+    return llvm, llvm.read(ir_text, machine, yielding=yielding), machine
 
 
 def _emitted(llvm: Binding | Library, module: Any, machine: Any) -> bytes:
@@ -68,11 +72,11 @@ class Generation:
 
     Reading a module is many short calls, each of which would wait for the interpreter lock in a thread beside others; generating its code is
     one long call for each part, without that lock. So who has the text reads it (`add`), and `background` threads, as many as the target
-    has further cores, generate what there is; `finish` lends them a hand.
+    has further cores, generate what there is; `finish` lends them a hand. `yielding`: reading keeps the lock in no call either.
     """
 
-    def __init__(self, target: Target, background: Background | None = None) -> None:
-        self._target, self._background = target, background
+    def __init__(self, target: Target, background: Background | None = None, yielding: bool = False) -> None:
+        self._target, self._background, self._yielding = target, background, yielding
         self._ready: deque[tuple[int, Any] | None] = deque()
         self._count = threading.Semaphore(0)  # how many are in it
         self._threads: list[threading.Thread] = []
@@ -85,7 +89,7 @@ class Generation:
         texts = parts.split(ir_text)
         self._modules.append(range(begin, begin + len(texts)))
         for number, text in enumerate(texts, begin):  # the longest first: its code is generated while the others are read
-            self._put((number, _compiled(text, self._target)))
+            self._put((number, _compiled(text, self._target, self._yielding)))
             alone = last and number == begin + len(texts) - 1
             if self._background is not None and len(self._threads) < self._target.cores - 1 and not alone:
                 self._threads.append(self._background(self._work, "polyai-object"))
@@ -122,10 +126,20 @@ class Generation:
                 self._done[number] = error
 
 
-def compile_object(ir_text: str, target: Target, background: Background | None = None) -> bytes:
+def is_light() -> bool:
+    """Whether loading LLVM takes next to no time of Python's."""
+    return is_known()
+
+
+def begin(target: Target) -> None:
+    """Load LLVM. Most of it needs no lock of Python's: a thread may do this beside one that imports."""
+    _generator(target, OPT)
+
+
+def compile_object(ir_text: str, target: Target, background: Background | None = None, *, yielding: bool = False) -> bytes:
     """The relocatable object file of a module, in the format of the target's system; several, as `load.bundle` puts them
-    together, if it is long. `background` starts threads for these: as many as the target has cores."""
-    generation = Generation(target, background)
+    together, if it is long. `background` starts threads for these: as many as the target has cores. `yielding`: as in `Generation`."""
+    generation = Generation(target, background, yielding)
     try:
         module = generation.add(ir_text, last=True)
     finally:

@@ -10,17 +10,20 @@ library takes to load. `Library` calls the library under it, with versions of ll
 
 LLVM asks for no more than a context for each thread (LLVM Programmer's Manual, "Threads and LLVM"), and each module has its own here. Code
 generation, the one long call, lets other Python threads run; the short ones keep the interpreter lock, as handing it to and fro would take
-longer than they do.
+longer than they do. Not so beside a thread that imports, and hands the lock on at every file: `read` with `yielding` keeps it in no call.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import sys
 import weakref
 from pathlib import Path
 from typing import Any
+
+import llvmlite
 
 from polyai.errors import VerifyError
 
@@ -51,7 +54,7 @@ class Binding:
     def machine(self, triple: str, cpu: str, features: str, opt: int) -> Any:
         return self._llvm.Target.from_triple(triple).create_target_machine(cpu=cpu, features=features, opt=opt, reloc=RELOC, codemodel=MODEL)
 
-    def read(self, text: str, machine: Any) -> Any:
+    def read(self, text: str, machine: Any, *, yielding: bool = False) -> Any:
         llvm, module = self._llvm, None
         try:
             module = llvm.parse_assembly(text, llvm.create_context())
@@ -133,20 +136,32 @@ def _give_back(dispose: tuple[tuple[Any, int], ...]) -> None:
         function(address)
 
 
+def _functions(library: ctypes.CDLL) -> dict[str, Any]:
+    out = {}
+    for name, (result, arguments) in _FUNCTIONS.items():
+        function = out[name] = getattr(library, f"LLVMPY_{name}")
+        function.restype, function.argtypes = result, arguments
+    return out
+
+
+def _loaded(path: Path) -> int | None:
+    """The handle of a library. Loading this one takes 10 ms, for which `ctypes` would keep the interpreter lock."""
+    load = ctypes.CDLL(None).dlopen
+    load.restype, load.argtypes = _P, (_S, _I)
+    return load(os.fsencode(path), os.RTLD_NOW) or None  # without one `ctypes` tries again, and says why not
+
+
 class Library:
     """By the functions of llvmlite's library. Raises OSError or AttributeError where they are not there."""
 
     def __init__(self, path: Path) -> None:
-        short, long = ctypes.PyDLL(str(path)), ctypes.CDLL(str(path))
-        self._calls: dict[str, Any] = {}
-        for name, (result, arguments) in _FUNCTIONS.items():
-            function = getattr(short, f"LLVMPY_{name}")
-            function.restype, function.argtypes = result, arguments
-            self._calls[name] = function
+        handle = _loaded(path)
+        short, long = ctypes.PyDLL(str(path), handle=handle), ctypes.CDLL(str(path), handle=handle)
+        self._calls, self._yielding = _functions(short), _functions(long)
         self._emit = long.LLVMPY_TargetMachineEmitToMemory
         self._emit.restype, self._emit.argtypes = _P, (_P, _P, _I, _OUT)
-        self._calls["InitializeNativeTarget"]()
-        self._calls["InitializeNativeAsmPrinter"]()
+        self._yielding["InitializeNativeTarget"]()
+        self._yielding["InitializeNativeAsmPrinter"]()
 
     def _text(self, out: ctypes.c_void_p) -> str:
         """The string that a function wrote, given back."""
@@ -170,8 +185,8 @@ class Library:
         made = c["CreateTargetMachine"](target, triple.encode(), cpu.encode(), features.encode(), opt, RELOC.encode(), MODEL.encode(), 0, 0, b"")
         return Owned(made, (c["DisposeTargetMachine"], made))
 
-    def read(self, text: str, machine: Owned) -> Owned:
-        c, why = self._calls, ctypes.c_void_p()
+    def read(self, text: str, machine: Owned, *, yielding: bool = False) -> Owned:
+        c, why = self._yielding if yielding else self._calls, ctypes.c_void_p()
         context = c["ContextCreate"]()
         made = c["ParseAssembly"](context, text.encode(), why)
         if not made:
@@ -209,9 +224,12 @@ class Library:
 
 def library() -> Library | None:
     """The library itself, if this version of llvmlite is known and lies where it should."""
-    import llvmlite
-
-    if llvmlite.__version__ in READ and sys.platform == "linux":
+    if is_known():
         with contextlib.suppress(OSError, AttributeError):
             return Library(Path(llvmlite.__file__).parent / "binding" / "libllvmlite.so")
     return None
+
+
+def is_known() -> bool:
+    """Whether the functions of this version of llvmlite were read: then no class is made for each of LLVM's."""
+    return llvmlite.__version__ in READ and sys.platform == "linux"

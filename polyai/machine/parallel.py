@@ -82,6 +82,31 @@ class Context:
         ref = self.slot(part.kind, ty.bits_of(part.elem) // 8 * part.lanes, part.ref)
         return Num(self.task, part.elem, part.lanes, ref)
 
+    def result(self, value: Value) -> Callable[[], Value]:
+        """Store a value of the task's at its end; what reads it in the parent, after the call."""
+        parts = [self._given_back(part) for part in (value.re, value.im) if part is not None]
+
+        def read() -> Value:
+            found = [part() for part in parts]
+            return Value(value.dtype, value.lanes, found[0], found[1] if len(found) > 1 else None)
+
+        return read
+
+    def _given_back(self, part: Num) -> Callable[[], Num]:
+        wide = part.convert("zext", "i8") if part.elem == "i1" else part
+        at, size = self.bytes, ty.bits_of(wide.elem) // 8 * wide.lanes
+        self.bytes += (size + 7) // 8 * 8
+        align = min(8, size) if size & (size - 1) == 0 else 8
+        place = self.task.op(f"getelementptr i8, ptr %context, i64 {at}")
+        self.task.do(f"store {wide.kind} {wide.ref}, ptr {place}, align {align}")
+
+        def read() -> Num:
+            place = self.parent.op(f"getelementptr i8, ptr {self.ref}, i64 {at}")
+            found = Num(self.parent, wide.elem, wide.lanes, self.parent.op(f"load {wide.kind}, ptr {place}, align {align}"))
+            return found.ne(0) if part.elem == "i1" else found
+
+        return read
+
     def value(self, value: Value) -> Value:
         im = None if value.im is None else self.number(value.im)
         return Value(value.dtype, value.lanes, self.number(value.re), im, value.stride, const=value.const)
@@ -292,7 +317,7 @@ def _write_task(parent: Body, task: Function, s: lp.For, extent: tuple[Num, Num,
     rt = context.pointer("%rt")
     task.do(f"%rt = getelementptr i8, ptr {rt}, i64 0")
     inner.thread = "%thread"
-    _pack(parent, inner, context, s)
+    pack(parent, inner, context, s.body, () if s.weight is None else (s.weight,))
     low, rows, high, parts = (context.number(n) for n in extent)
     chunk = Num(task, "i64", 1, "%chunk")
     ends = [_boundary(inner, s, low, rows, high, at, parts) for at in (chunk, chunk + 1)]
@@ -302,11 +327,12 @@ def _write_task(parent: Body, task: Function, s: lp.For, extent: tuple[Num, Num,
     fn.slot(context.ref, f"[{context.bytes} x i8], align 64")
 
 
-def _pack(parent: Body, inner: Body, context: Context, s: lp.For) -> None:
-    """Give the task the values, arrays, functions and buffers of the parent that it uses."""
-    scope, found = parent.scope, survey(s.body)
+def pack(parent: Body, inner: Body, context: Context, s: lp.Stmt, more: tuple[str, ...] = (), given_back: frozenset[str] = frozenset()) -> None:
+    """Give the task the values, arrays, functions and buffers of the parent that `s` uses, and `more`. Registers in `given_back` it may
+    write: it has copies."""
+    scope, found = parent.scope, survey(s)
     declared = {a.name for a in found.allocs}
-    for name in (*found.names, s.weight) if s.weight is not None else found.names:
+    for name in (*found.names, *more):
         if name in scope.values and name not in inner.scope.values:
             inner.scope.values[name] = context.value(flat(scope.values[name]))
         if name in scope.arrays and name not in inner.scope.arrays:
@@ -314,7 +340,7 @@ def _pack(parent: Body, inner: Body, context: Context, s: lp.For) -> None:
             if isinstance(array, memory.Array):
                 inner.scope.arrays[name] = _pack_array(inner, context, array)
             elif name not in declared:
-                if name in found.stored:
+                if name in found.stored and name not in given_back:
                     raise VerifyError(f"register {name} is written by a parallel loop around which it lives")
                 _copy_register(parent, inner, context, name, array)
     for name in found.calls:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from polyai.errors import VerifyError
 from polyai.loop import nodes as lp
-from polyai.machine import abi, memory, parallel, tile
+from polyai.machine import abi, apart, memory, parallel, tile
 from polyai.machine.body import Body
 from polyai.machine.build import RARE
 from polyai.machine.cast import cast
@@ -66,6 +66,8 @@ def region(b: Body, stmts: tuple[lp.Stmt, ...]) -> None:
     for count in [1] * len(stmts) if b.in_task else parallel.abreast(stmts):
         if count > 1:
             parallel.launch_abreast(b, [s for s in stmts[at : at + count] if isinstance(s, lp.For)], loop)
+        elif b.once and apart.is_worth(b, stmts[at]):
+            apart.write(b, stmts[at], stmt)
         else:
             stmt(b, stmts[at])
         at += count
@@ -85,9 +87,11 @@ def loop(b: Body, s: lp.For, lower: Num, upper: Num) -> None:
     fn.do(f"br label %{body}" if runs else f"br i1 {lower.lt(upper).ref}, label %{body}, label %{after}")
     fn.start(body)
     ref, close = fn.phi("i64")
-    saved = b.scope.enter()
+    saved, once = b.scope.enter(), b.once
     b.scope.values[s.var] = Value(dt.i64, 1, Num(fn, "i64", 1, ref))
+    b.once = s.kind is lp.Kind.PARALLEL and apart.takes_turns(s) and apart.is_long(s.body)
     region(b, (s.body,))
+    b.once = once
     b.scope.leave(saved)
     following = fn.op(f"add {'nsw ' if s.step == 1 else ''}i64 {ref}, {s.step}")
     more = fn.op(f"icmp slt i64 {following}, {upper.ref}")
@@ -116,11 +120,13 @@ def _while(b: Body, condition: lp.LoopExpr, body: lp.Stmt) -> None:
     test, inside, after = fn.label("test"), fn.label("while"), fn.label("done")
     fn.do(f"br label %{test}")
     fn.start(test)
-    saved = b.scope.enter()
+    saved, once = b.scope.enter(), b.once
     more = b.scope.mask(condition)
     fn.do(f"br i1 {more.ref}, label %{inside}, label %{after}")
     fn.start(inside)
+    b.once = False
     region(b, (body,))
+    b.once = once
     b.scope.leave(saved)
     fn.do(f"br label %{test}")
     fn.start(after)

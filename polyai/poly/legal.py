@@ -215,19 +215,20 @@ def _in_question(scop: Scop, s: Statement) -> list[Relation]:
     """Relations with an index that is not plainly inside the array, other than one that memory holds."""
     arrays = {a.name: a for a in scop.arrays}
     names = {*s.dims, *scop.parameters}
+    least = ranges.least_sizes(st.condition_of(scop.context))
     asked = set()
     for load, guards, _ in ((Load(s.target, s.at, s.value.dtype), (), False), *(found for root in s.roots for found in guards_of(root, names))):
         for index, extent in zip(load.indices, arrays[load.array].extents):
-            if not _is_plain(s, index, extent, guards) and affine(index, names) is not None:
+            if not _is_plain(s, index, extent, guards, least) and affine(index, names) is not None:
                 asked.add(load.array)
     return [r for r in (s.write, *s.reads) if r.array in asked]
 
 
-def _is_plain(s: Statement, index: Expr, extent: Size | Ragged, guards: tuple[str, ...]) -> bool:
-    """Whether an index is plainly inside an array: a dim that runs as far, or what its range says."""
+def _is_plain(s: Statement, index: Expr, extent: Size | Ragged, guards: tuple[str, ...], least: Mapping[str, int]) -> bool:
+    """Whether an index is plainly inside an array: a dim that runs as far, or what its range says. `least`: what sizes are at least."""
     if isinstance(index, Var) and dict(zip(s.dims, s.extents)).get(index.name) == extent:
         return True
-    return not isinstance(extent, Ragged) and ranges.inside(index, extent, _box(s), guards)
+    return not isinstance(extent, Ragged) and ranges.inside(index, extent, _box(s), guards, least)
 
 
 def _box(s: Statement) -> dict[str, Size]:
@@ -311,7 +312,8 @@ def _may_leave(statement: Statement, scop: Scop, load: Load, guards: tuple[str, 
     known = {*statement.dims, *scop.parameters}
     array = next(a for a in scop.arrays if a.name == load.array)
     texts = [affine(i, known) for i in load.indices]
-    if all(_is_plain(statement, i, e, guards) for i, e, t in zip(load.indices, array.extents, texts, strict=True) if t is not None):
+    least = ranges.least_sizes(st.condition_of(scop.context))
+    if all(_is_plain(statement, i, e, guards, least) for i, e, t in zip(load.indices, array.extents, texts, strict=True) if t is not None):
         return False
     if not guards and any(ranges.begins_below(i, _box(statement)) for i, t in zip(load.indices, texts, strict=True) if t is not None):
         return True

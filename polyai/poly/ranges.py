@@ -9,6 +9,7 @@ Proves: an index that is `inside` lies in 0 <= index < extent, for all sizes. Wh
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping
 
@@ -22,16 +23,30 @@ Range = tuple[Size, Size]
 _ABOVE = re.compile(r"\((\w+)\) (>=?) \((\d+)\)")
 
 
-def inside(index: Expr, extent: Size, box: Mapping[str, Size], guards: Iterable[str] = ()) -> bool:
+_AT_LEAST = re.compile(r"\((\w+) \+ -(\d+)\) >= 0")
+
+
+def least_sizes(facts: str) -> dict[str, int]:
+    """The least values of sizes that conditions as isl text say: `n >= 0 and (n + -50) >= 0` is {n: 50}."""
+    out: dict[str, int] = {}
+    for fact in facts.split(" and "):
+        found = _AT_LEAST.fullmatch(fact)
+        if found is not None:
+            out[found[1]] = max(out.get(found[1], 0), int(found[2]))
+    return out
+
+
+def inside(index: Expr, extent: Size, box: Mapping[str, Size], guards: Iterable[str] = (), sizes: Mapping[str, int] | None = None) -> bool:
     """True if `index`, an expression over the dims of a `box` that start at 0, lies inside an array's dimension wherever all `guards`,
-    conditions as isl text, hold. False: not known."""
+    conditions as isl text, hold. False: not known. `sizes`: the least values of some sizes; others are at least 0."""
     least: dict[str, int] = {}
     for guard in guards:
         found = _ABOVE.fullmatch(guard)
         if found is not None:
             least[found[1]] = max(least.get(found[1], 0), int(found[3]) + (found[2] == ">"))
     range_ = _range(index, box, least)
-    return range_ is not None and _never_negative(range_[0]) and _never_negative(extent - 1 - range_[1])
+    known = sizes or {}
+    return range_ is not None and _never_negative(range_[0], known) and _never_negative(extent - 1 - range_[1], known)
 
 
 def begins_below(index: Expr, box: Mapping[str, Size]) -> bool:
@@ -44,11 +59,16 @@ def begins_below(index: Expr, box: Mapping[str, Size]) -> bool:
             return False
 
 
-def _never_negative(size: Size) -> bool:
-    """True if that is plain: a sum of sizes."""
+def _never_negative(size: Size, least: Mapping[str, int]) -> bool:
+    """True if that is plain: a sum of sizes, and numbers that are no larger than the least values of these."""
     if isinstance(size, int):
         return size >= 0
-    return all(factor >= 0 and all(isinstance(atom, Sym) for atom in monomial) for monomial, factor in size.terms)
+    total = 0
+    for monomial, factor in size.terms:
+        if monomial and (factor < 0 or not all(isinstance(atom, Sym) for atom in monomial)):
+            return False
+        total += factor * math.prod(least.get(atom.name, 0) for atom in monomial if isinstance(atom, Sym))
+    return total >= 0
 
 
 def _range(index: Expr, box: Mapping[str, Size], least: Mapping[str, int]) -> Range | None:

@@ -81,6 +81,7 @@ Source = tuple[Any, ...]
     ("pos", arg, level), ("crd", arg, level), ("positions", arg, level)      of a LevelsArg: arrays of a level, and how many positions it has
     ("length", arg, l)    how long the fibres of level l of DIA are
     ("out", k)            address of the k-th result                         ("times", source, n)  n times a number
+    ("divided", source, m, n)  (a number + m) / n, rounded down, m >= 0 and n > 0
 """
 
 Guard = tuple[Any, ...]
@@ -134,6 +135,12 @@ class Arguments:
                 one, factor = self.place(source[1]), self.place(("const", source[2]))
                 self._known[source] = self.number()
                 self._do(Op.TIMES, one, factor, d=self._known[source])
+                return self._known[source]
+            if source[0] == "divided":
+                whole, more = self.place(source[1]), self.number()
+                self._do(Op.ADD, whole, source[2], d=more)
+                self._known[source] = self.number()
+                self._do(Op.QUOTIENT, more, source[3], d=self._known[source])
                 return self._known[source]
             if source[0] != "const":
                 raise VerifyError(f"the arguments of a dispatcher give no {source!r}", f"they give {sorted(map(repr, self._known))}")

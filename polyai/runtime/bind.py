@@ -41,6 +41,17 @@ def input_array(value: Any, dtype: str, rank: int, name: str, stats: Stats) -> A
     return np.array(array, dtype=wanted, order="C", copy=True, subok=False)
 
 
+def readable(args: Sequence[Any], stats: Stats) -> tuple[Any, ...] | None:
+    """Arguments with copies in place of the arrays of numbers that a kernel cannot read in place; None if there are none.
+
+    Arrays that say one element many times (strides of 0) stay as they are: their copies may be far larger than they."""
+    odd = {n for n, a in enumerate(args) if type(a) is np.ndarray and not fits(a) and a.dtype.kind in "biufc" and 0 not in a.strides}
+    if not odd:
+        return None
+    stats.count("copies", len(odd))
+    return tuple(np.array(a, dtype=a.dtype.newbyteorder("="), order="C", copy=True) if n in odd else a for n, a in enumerate(args))
+
+
 def output_array(value: Any, dtype: str, shape: Sequence[int], name: str = "out") -> Array:
     """`value`, checked to be an array that a kernel can write in place.
 

@@ -258,7 +258,7 @@ class Cache:
                 if not _is_ours(status):
                     self._stats.note(f"cache: {path} belongs to someone else or may be written by others; not read")
                     return None
-                raw = file.read(LIMIT + 1)
+                raw = file.read(min(status.st_size, LIMIT) + 1)
         except FileNotFoundError:
             return None
         except OSError as error:

@@ -9,17 +9,16 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from polyai.errors import PolyAIError, VerifyError
 from polyai.machine.abi import NEED_ARENA, OK
-from polyai.machine.cpu import cores, host_key
+from polyai.machine.cpu import cores, host, host_key
 from polyai.machine.load import ObjectError
 from polyai.options import Options
-from polyai.runtime import native as native_code
 from polyai.runtime.arena import Arena
 from polyai.runtime.bind import address
 from polyai.runtime.blocks import Blocks
@@ -32,6 +31,12 @@ from polyai.runtime.shared import Shared, in_background, renew_after_fork
 from polyai.runtime.stats import Stats
 from polyai.runtime.steps import LEAST
 from polyai.runtime.threads import Pool
+from polyai.term.late import late
+
+if TYPE_CHECKING:
+    from polyai.machine import jit
+else:
+    jit = late("polyai.machine.jit")
 
 
 class OutOfMemoryError(PolyAIError, MemoryError):
@@ -81,7 +86,6 @@ class Runtime:
         self._sessions: dict[int, Session] = {}
         self._kernels: dict[str, Kernel] = {}
         self._begun: set[str] = set()
-        self._parts: dict[str, Any] = {}
         self._wanted = False  # memory of results that is kept
         renew_after_fork(self)
 
@@ -90,7 +94,7 @@ class Runtime:
         """The runtime's own machine code."""
         with self._lock:
             if self._native is None:
-                native = Native(self.cache, self._parts)
+                native = Native(self.cache)
                 self._run = ctypes.CFUNCTYPE(ctypes.c_int64, *[ctypes.c_void_p] * 4)(native["run"])
                 self._ticks = ctypes.PYFUNCTYPE(ctypes.c_int64)(native["ticks"])
                 p, n = ctypes.c_void_p, ctypes.c_int64
@@ -156,14 +160,17 @@ class Runtime:
         most: int = self._cut(address(bounds), rows, total // parts, parts, address(cuts))
         return cuts, most
 
-    def prepare(self) -> None:
-        """Make the native parts that launches need, most of it in another thread, to be ready when a kernel is. Failures show up
-        later. What only fast calls need would keep the kernel waiting."""
+    def prepare(self, beside_imports: bool = False) -> None:
+        """Load LLVM and make the native parts that launches need, in another thread, to be ready when a kernel is. Failures show up
+        later. What only fast calls need would keep the kernel waiting. `beside_imports`: only if that needs next to no time of Python's."""
         threads = self.threads_for(self.options)
-        if "prepare" not in self._begun and self._native is None:
-            with contextlib.suppress(PolyAIError, OSError):
-                self._parts = native_code.begin(self.cache, ("run", "pool") if threads > 1 else ("run",))
-        self._in_background("prepare", lambda: self.session(threads))
+
+        def make() -> None:
+            jit.begin(host())
+            self.session(threads)
+
+        if not beside_imports or jit.is_light():
+            self._in_background("prepare", make)
 
     def _in_background(self, name: str, make: Callable[[], object]) -> None:
         """Make something once, in another thread; who needs it and does not find it makes it, and meets what goes wrong."""

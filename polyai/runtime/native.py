@@ -61,26 +61,12 @@ def _key(source: str) -> tuple[str, str]:
     return f"runtime-{digest(text, host_key())}", text
 
 
-def begin(cache: Cache, names: tuple[str, ...]) -> dict[str, jit.Generation]:
-    """Those of these parts that are not in the cache, read: no lock of Python's is needed to finish them."""
-    out = {}
-    for name in names:
-        key, text = _key(PARTS[name][1]())
-        if not cache.holds(key):
-            out[name] = jit.Generation(host())
-            out[name].add(text)
-    return out
-
-
-def compiled(name: str, source: str, entries: tuple[str, ...], cache: Cache, begun: jit.Generation | None = None) -> Loaded:
-    """Code of the runtime's own, by its text: from the cache if it is there and usable."""
+def compiled(name: str, source: str, entries: tuple[str, ...], cache: Cache) -> Loaded:
+    """Code of the runtime's own, by its text: from the cache if it is there and usable. It is compiled beside other threads' work."""
     key, text = _key(source)
 
     def made() -> tuple[dict[str, Any], bytes]:
-        if begun is None:
-            return {"name": name}, jit.compile_object(text, host())
-        begun.finish()
-        return {"name": name}, begun.code(0)
+        return {"name": name}, jit.compile_object(text, host(), yielding=True)
 
     entry = cache.get_or_make(key, made)
     try:
@@ -97,9 +83,8 @@ def _part(entry: str) -> str:
 class Native:
     """Addresses by name; a part is loaded when one of its names is first asked for. Whoever runs this code holds this object."""
 
-    def __init__(self, cache: Cache, begun: dict[str, jit.Generation] | None = None) -> None:
+    def __init__(self, cache: Cache) -> None:
         self._cache = cache
-        self._begun = begun or {}
         self._lock = threading.Lock()
         self._parts: list[Loaded] = []
         self._addresses: dict[str, int] = {}
@@ -119,7 +104,7 @@ class Native:
     def _load(self, name: str) -> None:
         part = _part(name)
         entries, text = PARTS[part]
-        loaded = compiled(part, text(), entries, self._cache, self._begun.pop(part, None))
+        loaded = compiled(part, text(), entries, self._cache)
         self._parts.append(loaded)
         self._addresses.update(loaded.addresses)
 

@@ -8,6 +8,8 @@ import types
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar, dataclass_transform
 
+from polyai.term.methods import PLAIN
+
 T = TypeVar("T")
 
 
@@ -72,16 +74,25 @@ def _method(made: Any, name: str, names: tuple[str, ...], defaults: dict[str, An
         known.update({f"set_{n}": made.__dict__[field].__set__ for n, field in enumerate(names)})
         known.update({f"default_{n}": defaults[names[n]] for n in anew})
         known.update({f"new_{n}": defaults[names[n]].default_factory for n in anew})
-    method = types.FunctionType(code.replace(co_names=attributes, co_varnames=variables), known, name)
+    method = types.FunctionType(
+        code.replace(co_names=attributes, co_varnames=variables, co_name=name, co_qualname=f"{made.__qualname__}.{name}"), known, name
+    )
     if name == "__init__":
         method.__defaults__ = tuple(defaults.values())
     return method
 
 
-@functools.cache
 def _template(method: str, fields: int, anew: tuple[int, ...], checked: bool) -> types.CodeType:
     """The code of a method over `fields` fields a0, a1, ..., which are still to get their names: giving names is many times faster
-    than compiling source. The constructor makes the defaults of the fields in `anew`, and calls `__post_init__` if `checked`."""
+    than compiling source. The plain ones were compiled with their module."""
+    plain = fields < len(PLAIN[method]) and not (method == "__init__" and (anew or checked))
+    return PLAIN[method][fields].__code__ if plain else compiled(method, fields, anew, checked)
+
+
+@functools.cache
+def compiled(method: str, fields: int, anew: tuple[int, ...] = (), checked: bool = False) -> types.CodeType:
+    """The code of a method over `fields` fields, from its source. The constructor makes the defaults of the fields in `anew`, and calls
+    `__post_init__` if `checked`."""
     names = [f"a{n}" for n in range(fields)]
     if method == "__init__":
         body = [f"if a{n} is default_{n}: a{n} = new_{n}()" for n in anew]

@@ -66,9 +66,18 @@ def test_modules_outlive_what_made_them(way: ways.Binding | ways.Library) -> Non
     assert len(set(codes)) == 10
 
 
+@needs_direct
+def test_a_thread_may_read_without_the_interpreter_lock() -> None:
+    assert DIRECT is not None
+    text, machine = emit.emit(kernels.spmm(), HERE), DIRECT.machine(HERE.triple, *DIRECT.host(), 2)
+    assert DIRECT.emit(DIRECT.read(text, machine, yielding=True), machine) == code(DIRECT, text)
+    with pytest.raises(VerifyError, match="invalid LLVM IR"):
+        DIRECT.read("define i64 @f() { ret i32 0 }", machine, yielding=True)
+
+
 def test_unknown_versions_go_by_the_binding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ways, "READ", frozenset())
-    assert ways.library() is None
+    assert ways.library() is None and not jit.is_light()
     jit._llvm.cache_clear()
     jit._described.cache_clear()
     try:

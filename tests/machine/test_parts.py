@@ -53,8 +53,8 @@ def test_results_and_code_do_not_depend_on_threads(monkeypatch: pytest.MonkeyPat
     codes = []
     old = jit.compile_object
 
-    def compiled(text: str, target: cpu.Target, background: jit.Background | None = None) -> bytes:
-        made = old(text, target, background)
+    def compiled(text: str, target: cpu.Target, background: jit.Background | None = None, *, yielding: bool = False) -> bytes:
+        made = old(text, target, background, yielding=yielding)
         if background is not None:  # a kernel, not the runtime's own code
             codes.append((made, old(text, target)))
         return made

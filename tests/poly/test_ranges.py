@@ -51,6 +51,22 @@ def test_known(index: Expr, extent: Size, guards: tuple[str, ...], expected: boo
     assert inside(index, extent, {"i": N, "j": M}, guards) is expected
 
 
+@pytest.mark.parametrize(
+    ("index", "extent", "facts", "expected"),
+    [
+        (of("add", Y, number(3)), N, "n >= 0 and (n + -3) >= 0 and (n + -50) >= 0", True),
+        (of("add", Y, number(3)), N, "(n + -49) >= 0", False),
+        (of("add", Y, number(3)), N + M, "(n + -20) >= 0 and (m + -30) >= 0", True),
+        (of("add", Y, number(3)), 5 * M - N, "(m + -50) >= 0", False),
+        (of("add", Y, number(3)), N, "(-1*m + n + -50) >= 0", False),
+        (number(6), N * M, "(n + -2) >= 0 and (m + -3) >= 0", False),
+        (number(5), N * M, "(n + -2) >= 0 and (m + -3) >= 0", True),
+    ],
+)
+def test_known_by_what_sizes_are_at_least(index: Expr, extent: Size, facts: str, expected: bool) -> None:
+    assert inside(index, extent, {"j": 47}, sizes=ranges.least_sizes(facts)) is expected
+
+
 def some(rng: random.Random, depth: int) -> Expr:
     if depth == 0:
         return rng.choice([X, Y, number(rng.randint(0, 4))])

@@ -29,6 +29,7 @@ CASES: dict[str, tuple[Fn, Fn, str]] = {
     "mixed": (lambda a, b: a - b, lambda a, b: a - b, "coo csr"),
     "product of elements": (lambda a, b: a * b, lambda a, b: a * b, "csr csr"),
     "product": (lambda a, b: a @ b, lambda a, b: a @ b, "csr csr"),
+    "square": (lambda a, b: a @ a, lambda a, b: a @ a, "csr csr"),
     "product with the transpose": (lambda a, b: a @ b.T, lambda a, b: a @ b.T, "csr csr"),
     "three": (lambda a, b: a @ b @ a, lambda a, b: a @ b @ a, "csr csr"),
     "several merges": (lambda a, b: a + b + a * b, lambda a, b: a + b + a * b, "csr csr"),
@@ -103,6 +104,24 @@ def test_calls_are_native_and_equal_scipy(name: str, dtype: Any, made: Made) -> 
                     count += 1
     fast, handed_on = made.calls()
     assert fast >= count // 2, (fast, handed_on, count)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.int32, np.complex128])
+def test_selections_by_masks_are_native(dtype: Any, made: Made) -> None:
+    function, rng, count = pa.jit(lambda x, m: x[m]), np.random.default_rng(3), 0
+    for n in (60, 0, 1, 4095, 4096, 4097, 30_000):
+        x = rng.integers(-9, 9, n).astype(dtype)
+        for share in (0.5, 0.0, 1.0):
+            m = rng.random(n) < share
+            for _ in range(2):
+                got = function(x, m)
+                np.testing.assert_array_equal(got, x[m])
+                got[:] = 0
+                count += 1
+    assert made.calls()[0] >= count - 2
+    for mask in (np.ones(5, bool), np.ones((4, 1), bool)):
+        with pytest.raises(ShapeError):
+            function(np.ones(4, dtype), mask)
 
 
 def test_repeated_coordinates_are_added_up(made: Made) -> None:

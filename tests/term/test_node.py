@@ -4,7 +4,8 @@ import pickle
 
 import pytest
 
-from polyai.term.node import children, field_names, is_node, map_children, node, record, rewrite, walk
+from polyai.term.methods import PLAIN
+from polyai.term.node import children, compiled, field_names, is_node, map_children, node, record, rewrite, walk
 
 
 @node
@@ -108,3 +109,38 @@ def test_records_change_and_own_their_defaults():
     with pytest.raises(TypeError):
         hash(first)
     assert pickle.loads(pickle.dumps(first)) == first
+
+
+@pytest.mark.parametrize("method", PLAIN)
+def test_methods_compiled_with_their_module_are_those_of_their_source(method):
+    for fields, made in enumerate(PLAIN[method]):
+        wanted, got = compiled(method, fields), made.__code__
+        for what in ("co_code", "co_consts", "co_varnames", "co_names", "co_argcount"):
+            assert getattr(got, what) == getattr(wanted, what), (fields, what)
+
+
+@node
+class Wide:
+    a: int
+    b: int
+    c: int
+    d: int
+    e: int
+    f: int
+    g: int
+    h: int
+    i: int
+    j: int
+    k: int = 11
+    l: tuple[int, ...] = ()  # noqa: E741
+
+
+def test_classes_of_many_fields_have_methods_too():
+    made = Wide(*range(10))
+    assert (made.a, made.j, made.k, made.l) == (0, 9, 11, ())
+    assert made == Wide(*range(10), k=11) and hash(made) == hash(Wide(*range(10))) and made != Wide(*range(10), l=(1,))
+
+
+def test_a_missing_field_is_named():
+    with pytest.raises(TypeError, match=r"Pair.__init__\(\) missing 1 required positional argument: 'right'"):
+        Pair(Leaf(1))
