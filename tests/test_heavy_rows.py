@@ -101,7 +101,7 @@ def test_coordinates_of_the_row_are_checked(at: int, bad: int) -> None:
             pa.jit(lambda a, x: a @ x)(a, given)
 
 
-@pytest.mark.parametrize(("row", "value"), [(78, 1 << 30), (78, -5), (77, 1 << 30), (77, -1 << 30), (ROWS, 1 << 30)])
+@pytest.mark.parametrize(("row", "value"), [(78, 1 << 30), (78, -5), (77, 1 << 30), (77, -1 << 30), (ROWS - 1, 1 << 30)])
 def test_positions_of_the_row_are_checked(row: int, value: int) -> None:
     a, x = matrix(), np.ones(COLUMNS)
     f = pa.jit(lambda a, x: a @ x)
