@@ -58,7 +58,8 @@ def test_threads_share_rows_by_a_sample_of_the_coordinates() -> None:
     a, x = skewed(900, 1300), np.ones((900, 32))
     text = str(pa.jit(product).explain(a, x))
     assert "parallel weight=share stretch=piece_end" in text
-    assert "if low <= a_crd1 and a_crd1 < high" in text
+    assert "if u64(a_crd1 - low) < u64(span)" in text
+    assert "share" not in str(pa.jit(product).explain(a, np.ones((900, 8))))
 
 
 @pytest.mark.parametrize("bad", [-1, 1300, 1 << 30])

@@ -18,7 +18,7 @@ the loop that clears all rows before goes, too: a thread clears its rows when it
     for q: ... if low <= i and i < high: if next <= i: clear rows next..i + 1; next = i + 1
     clear rows next..high
 
-Where fibres name the rows (A.T @ X without a stored transpose), rows of any width are shared so: the fibres are mostly sorted, so that
+Where fibres name the rows (A.T @ X without a stored transpose), all but narrow rows are shared so: the fibres are mostly sorted, so that
 a thread's elements follow each other in each, and two threads that share rows by columns write to the same lines of the caches.
 
     for c in 0..(w - 1) // 16 + 1 parallel stretch:         share = how many of 256 coordinates lie before each piece
@@ -29,7 +29,7 @@ a thread's elements follow each other in each, and two threads that share rows b
             let i = crd[begin + q]; check i < rows       ->     for j in 0..w vector:
             Y[i * w + j] = Y[i * w + j]                           for q in 0..len:
                          + val[begin + q] * X[k * w + j]            let i = crd[begin + q]; check i < rows
-                                                                    if low <= i and i < high: Y[i * w + j] = ...
+                                                                    if 0 <= i - low < span: Y[i * w + j] = ...
 
 Proves what it does: rows do not overlap, and each element is stored to by the thread whose row it is in.
 """
@@ -72,6 +72,8 @@ PIECES = 64
 """Into how many pieces rows are cut, neighbours of which one thread takes at once."""
 SAMPLES = 256
 """How many coordinates tell how the elements are spread over the rows."""
+LEAST = 16
+"""Elements of a row that a fibre names, at least: less work than that does not outweigh the look at whose row it is."""
 WIDE = 64
 """Elements of a row from which its columns are shared."""
 _MONOID_OF = {m.op: m for m in MONOIDS.values()}
@@ -150,14 +152,18 @@ class _Owners:
                 coordinates = Load(crd, (), b.dtype_of(named.arg if isinstance(named, Cast) else named))
             case _:
                 return None
-        piece, end, low, high = (self.names.fresh(n) for n in ("piece", "piece_end", "low", "high"))
-        mine = b.both(b.compare("le", b.var(low), b.var(row)), b.compare("lt", b.var(row), b.var(high)))
+        wide = typical(width, self.sizes)
+        if wide is not None and wide < LEAST:
+            return None
+        piece, end, low, high, span = (self.names.fresh(n) for n in ("piece", "piece_end", "low", "high", "span"))
+        mine = b.below(b.sub(b.var(row), b.var(low)), b.var(span))
         taken = dataclasses.replace(fibre, body=Block((*steps, If(mine, update))))
         body = Block((*begun, dataclasses.replace(lanes, lower=b.ZERO, upper=width, body=taken)))
-        bounds = tuple(Let(n, b.floordiv(b.mul(b.var(p), rows), b.const(PIECES))) for n, p in ((low, piece), (high, end)))
+        ends = tuple(Let(n, b.floordiv(b.mul(b.var(p), rows), b.const(PIECES))) for n, p in ((low, piece), (high, end)))
+        bounds = (*ends, Let(span, b.sub(b.var(high), b.var(low))))
         clear = _cleared(array, op, dtype, (b.var(low), b.var(high)), width, self.names) if cleared else None
         whole = b.block(*bounds, clear, dataclasses.replace(walk, body=body))
-        each = max(1, loop.cost * max(1, -(-(typical(width, self.sizes) or WIDE) // 16)) // (PIECES + SAMPLES))
+        each = max(1, loop.cost * max(1, -(-(wide or WIDE) // 16)) // (PIECES + SAMPLES))
         weight, counted = self._sampled(coordinates, rows)
         return b.block(*counted, dataclasses.replace(loop, var=piece, upper=b.const(PIECES), body=whole, stretch=end, weight=weight, cost=each))
 
