@@ -34,7 +34,7 @@ def same_for_any_threads(function: Any, *args: Any) -> Any:
     for other in found[1:]:
         np.testing.assert_array_equal(other, found[0])
     text = str(compiled.explain(*args))
-    assert "> heavy" in text and "for piece in 0..16 parallel" in text
+    assert "<= heavy" in text and "for piece in 0..16 parallel" in text
     return found[0]
 
 

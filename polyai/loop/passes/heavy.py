@@ -5,10 +5,10 @@ Before::                                    After::
     for i in 0..n parallel weight=A.pos1:     let heavy = max(32768, A.nnz // 16)
       alloc S: f32[m] thread                  for i in 0..n parallel weight=A.pos1:
       let begin = A.pos1[i] ...                 if A.pos1[i + 1] - A.pos1[i] <= heavy: ... as before
-      for q in 0..len:                        alloc S_1: f32[m] kernel
-        S[q] = ...                            for i in 0..n:
-        t = t + S[q]                            if A.pos1[i + 1] - A.pos1[i] > heavy:
-      for j in 0..w vector:                       let begin = A.pos1[i] ...
+      for q in 0..len:                          else: check where it begins and ends; rows[its slot] = i + 1
+        S[q] = ...                            alloc S_1: f32[m] kernel
+        t = t + S[q]                          for k in 0..32:
+      for j in 0..w vector:                     if 0 < rows[k]: let i = rows[k] - 1; let begin = A.pos1[i] ...
         T = 0.0                                   for p in 0..16 parallel:
         for q in 0..len:                            t_own = 0.0
           T = T + S[q] * X[crd[begin + q], j]       for q in p * len // 16..(p + 1) * len // 16:
@@ -22,7 +22,8 @@ Before::                                    After::
                                                     Y[i, j] = T / t
 
 So one row among many does not keep one thread busy while the others wait (Merrill and Garland 2016 carry what a share has of a row into the next).
-Compiled where the matrix at hand has such a row (`A_heavy1`, see `sparse.samples`); which rows are heavy is looked at when it is their turn.
+Compiled where the matrix at hand has such a row (`A_heavy1`, see `sparse.samples`); which rows are heavy is looked at when it is their turn. Its
+slot is the first multiple of A.nnz // 16 among its elements: rows that do not overlap, as the checks of all say, have different ones.
 How many pieces there are does not depend on the number of threads, so a result has the same bits with any. Proves that iterations of a
 step touch elements of their own and registers they reduce into; assumes that monoids may be reassociated, as all of the table may.
 """
@@ -30,6 +31,7 @@ step touch elements of their own and registers they reduce into; assumes that mo
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Mapping, Sequence
 
 from polyai.loop import build as b
@@ -39,6 +41,7 @@ from polyai.loop.nodes import (
     Block,
     Call,
     Cast,
+    Check,
     Const,
     For,
     If,
@@ -68,6 +71,8 @@ PIECES = 16
 """Into how many pieces a step is cut, and which part of all elements makes a row heavy."""
 LEAST = 1 << 15
 """Elements of a heavy row, at least."""
+SLOTS = 2 * PIECES
+"""Places for heavy rows, each of which holds the first of some elements that lie a PIECES-th of all apart."""
 _MONOID_OF = {m.op: m for m in MONOIDS.values()}
 
 
@@ -106,21 +111,25 @@ class _Heavy:
         position = _position(loop.body, pos)
         if position is None or any(isinstance(s, (Call, While, Turn, Prefetch)) or _is_odd(s) for s in all_stmts(loop.body)):
             return None
-        bound = b.var(self.names.fresh("heavy"))
-        here = b.var(loop.var)
+        bound, each, slots, k = (self.names.fresh(name) for name in ("heavy", "sixteenth", "heavy_rows", "k"))
+        here, slot = b.var(loop.var), b.var(k)
         begin, end = (b.convert(b.load(pos, (at,), position), dt.i64) for at in (here, b.add(here, b.ONE)))
-        length = b.sub(end, begin)
         row = _Row(self, loop, pos, max(1, longest // PIECES))
         steps = row.steps()
         if steps is None:
             return None
-        light = If(b.compare("le", length, bound), Block(b.statements(loop.body)))
-        each = If(b.compare("gt", length, bound), Block(tuple(steps)))
+        known = itertools.takewhile(lambda s: isinstance(s, (Alloc, Let, Check)), b.statements(loop.body))
+        place = b.smallest(b.floordiv(b.add(begin, b.sub(b.var(each), b.ONE)), b.var(each)), b.const(SLOTS - 1))
+        put_aside = Block((*(s for s in known if not isinstance(s, Alloc)), Store(slots, (b.largest(b.ZERO, place),), b.add(here, b.ONE))))
+        found = b.load(slots, (slot,), dt.i64)
         return b.block(
-            Let(bound.name, b.largest(b.const(LEAST), b.floordiv(self.stored[crd], b.const(PIECES)))),
-            dataclasses.replace(loop, body=light),
+            Let(each, b.largest(b.ONE, b.floordiv(self.stored[crd], b.const(PIECES)))),
+            Let(bound, b.largest(b.const(LEAST), b.var(each))),
+            Alloc(slots, dt.i64, (b.const(SLOTS),), Space.KERNEL),
+            For(k, b.ZERO, b.const(SLOTS), Store(slots, (slot,), b.ZERO)),
+            dataclasses.replace(loop, body=If(b.compare("le", b.sub(end, begin), b.var(bound)), Block(b.statements(loop.body)), put_aside)),
             *row.buffers,
-            dataclasses.replace(loop, body=each, kind=Kind.SERIAL, weight=None),
+            For(k, b.ZERO, b.const(SLOTS), If(b.compare("lt", b.ZERO, found), b.block(Let(loop.var, b.sub(found, b.ONE)), *steps))),
         )
 
 
