@@ -262,8 +262,12 @@ class _Binder:
             made = self._sparse(leaf, described.shape, described.shape, described.dtype, described.format, described.is_matrix, described.nnz, dict(described.lengths))
             for level in described.format.counted:
                 tracer.sizes.hints[f"{tn.nnz_of(made.name)}{level}"] = interop.positions(described, level)
-            if described.kind in ("csr", "csc") and (alike := samples.rows_alike(described.holder.indptr, described.holder.indices)) > 1:
-                tracer.sizes.hints[f"{made.name}_alike1"] = alike
+            if described.kind in ("csr", "csc"):
+                pos, crd = described.holder.indptr, described.holder.indices
+                if (alike := samples.rows_alike(pos, crd)) > 1:
+                    tracer.sizes.hints[f"{made.name}_alike1"] = alike
+                if longest := samples.heavy_row(pos):
+                    tracer.sizes.hints[f"{made.name}_heavy1"] = longest
             return made
         spec: Spec = value
         if spec.format is not None:

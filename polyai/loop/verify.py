@@ -172,8 +172,8 @@ def _for(loop: For, scope: _Scope) -> None:
     parallel = loop.kind is Kind.PARALLEL
     if loop.stretch is not None:
         name_is_new(loop.stretch, scope)
-        if not parallel or loop.step != 1 or loop.weight is not None:
-            raise scope.fail(f"loop {loop.var} has a stretch", "only a parallel loop of step 1 without a weight can")
+        if not parallel or loop.step != 1:
+            raise scope.fail(f"loop {loop.var} has a stretch", "only a parallel loop of step 1 can")
     if parallel and (scope.parallel or not scope.host):
         raise scope.fail(f"parallel loop {loop.var} is not at host level", "it may stand in blocks, while, if and serial loops only")
     inner = scope.inner(parallel=parallel, host=scope.host and loop.kind is Kind.SERIAL)

@@ -12,6 +12,8 @@ PLACES, LEAST = 64, 16
 GROUPS = (4,)
 """How many neighbouring rows may list the same coordinates, the most first. Two or three share too little: a register tile that low is
 no faster than rows one by one, and matrices of meshes, where three unknowns share a node, lose the order in which they are stored."""
+HEAVY = 1 << 15
+"""Elements of a row from which it may be worth several threads."""
 OFTEN = 0.4
 """The part of the groups that must."""
 
@@ -43,3 +45,16 @@ def rows_alike(pos: NDArray[Any], crd: NDArray[Any]) -> int:
         if same >= OFTEN * len(first):
             return height
     return 1
+
+
+def heavy_row(pos: NDArray[Any]) -> int:
+    """The length of the longest row of a CSR pattern that is heavy: `HEAVY` elements or more and an eighth of all; 0 if there is none.
+
+    Such a row holds one of 16 places that lie evenly among the elements. Costs the same for any size; any `pos` will do."""
+    rows, stored = len(pos) - 1, int(pos[-1]) if len(pos) else 0
+    if rows < 1 or stored < HEAVY:
+        return 0
+    places = np.linspace(0, stored, 16, endpoint=False).astype(np.int64)
+    found = np.clip(np.searchsorted(pos, places, side="right") - 1, 0, rows - 1)
+    longest = int((pos[found + 1].astype(np.int64) - pos[found]).max())
+    return longest if longest > max(HEAVY, stored // 8) else 0

@@ -9,6 +9,7 @@ from polyai.loop.passes.ahead import ahead
 from polyai.loop.passes.bind import bind
 from polyai.loop.passes.flatten import flatten
 from polyai.loop.passes.gathered import gathered
+from polyai.loop.passes.heavy import heavy
 from polyai.loop.passes.interleave import interleave
 from polyai.loop.passes.jam import jam
 from polyai.loop.passes.owners import owners
@@ -48,6 +49,7 @@ def passes(
         ("spare", spare),
         ("gathered", lambda kernel: gathered(kernel, known)),
         ("stretch", lambda kernel: stretch(kernel, known)),
+        ("heavy", lambda kernel: heavy(kernel, known)),
         ("staged", lambda kernel: staged(kernel, known)),
         ("twins", lambda kernel: twins(kernel, known, registers)),
         ("flatten", flatten),
