@@ -343,3 +343,15 @@ def test_an_element_that_is_used_twice_has_a_place_in_every_loop(op: str, same: 
     wanted = meet(a.toarray(), b.toarray()) / 3
     found = pa.jit(lambda a, b: (lambda t: t * t + pa.tanh(t) * t)(meet(a, b) / 3.0))(a, b)
     np.testing.assert_allclose(found.toarray(), wanted * wanted + np.tanh(wanted) * wanted, atol=1e-14)
+
+
+def test_an_empty_operand_beside_one_out_of_order() -> None:
+    def program(a: Any, b: Any) -> Any:
+        return pa.hstack([a / (1 + pa.abs(pa.sum(a, axis=1)))[:, None], pa.abs(b)]), pa.triu(a * pa.max(a, axis=1)[:, None], 1)
+
+    ordered = matrix(3, 4, 1.0, 1)
+    back = np.arange(ordered.nnz).reshape(3, 4)[:, ::-1].ravel()
+    loose = type(ordered)((ordered.data[back], ordered.indices[back], ordered.indptr), shape=ordered.shape)
+    both, upper = pa.jit(program)(sp.csr_array((3, 3)), loose)
+    np.testing.assert_allclose(both.toarray(), np.hstack([np.zeros((3, 3)), abs(ordered.toarray())]))
+    assert upper.nnz == 0
