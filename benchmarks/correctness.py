@@ -39,7 +39,7 @@ from benchmarks.harness import relative_excess
 from benchmarks.matrices import Matrix
 from benchmarks.reference import Bounded
 from benchmarks.suites.operands import normal, rng, typed
-from polyai import engine
+from polyai.calls import engine
 from polyai.datasets.files import as_matrix
 from polyai.errors import PolyAIError, SparseStructureError
 

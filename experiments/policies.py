@@ -22,8 +22,8 @@ import polyai as pa
 from benchmarks.peers.polyai_peer import MODELS
 from benchmarks.suites.dynamic import lengths, weights_of
 from benchmarks.suites.operands import normal, rng
+from polyai.calls.specialise import learned
 from polyai.shapes.bucket import Edges, Exact, Learned, Multiple, PowerOfTwo, bucket_of, parse
-from polyai.specialise import learned
 
 POLICIES = ("none", "exact", "pow2", "multiple:16", "ranges:8,16,32,64", "learned")
 

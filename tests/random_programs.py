@@ -11,6 +11,7 @@ import scipy.sparse as sp
 
 import polyai as pa
 from polyai.sparse import format as fm
+from tests.control_flow import ControlFlow
 
 Dims = tuple[str, ...]
 SIZES = (0, 1, 2, 3, 7, 16, 24)
@@ -18,7 +19,7 @@ DTYPES: tuple[Any, ...] = (*[np.float64] * 5, np.float32, np.int32, np.int64, np
 FORMATS = ("csr", "csr", "csr", "csc", "csc", "coo", "bsr", "dia", "lil", "ell", "dcsr", "wide", "unsorted", "zeros")
 
 
-class Dense:
+class Dense(ControlFlow):
     """The functions of the programs over dense NumPy arrays."""
 
     sum, max, min, mean = staticmethod(np.sum), staticmethod(np.max), staticmethod(np.min), staticmethod(np.mean)
@@ -30,22 +31,6 @@ class Dense:
     @staticmethod
     def toarray(x: Any) -> Any:
         return x
-
-    @staticmethod
-    def cond(predicate: Any, then: Callable[[], Any], orelse: Callable[[], Any]) -> Any:
-        return then() if predicate else orelse()
-
-    @staticmethod
-    def while_loop(condition: Callable[[Any], Any], body: Callable[[Any], Any], state: Any) -> Any:
-        while condition(state):
-            state = body(state)
-        return state
-
-    @staticmethod
-    def fori_loop(lower: int, upper: int, body: Callable[[Any, Any], Any], state: Any) -> Any:
-        for i in range(lower, upper):
-            state = body(i, state)
-        return state
 
 
 class Program:

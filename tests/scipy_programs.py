@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from tests.control_flow import ControlFlow
+
 Dims = tuple[str, ...]
 SIZES = (0, 1, 2, 3, 5, 8, 17, 24)
 DTYPES: tuple[Any, ...] = (*[np.float64] * 6, *[np.float32] * 3, np.int64, np.int32, np.int16, np.int8, np.uint8, np.bool_, np.complex128, np.complex64, np.float16)
@@ -24,7 +26,7 @@ def full(x: Any) -> Any:
     return x.toarray() if sp.issparse(x) else np.asarray(x)
 
 
-class Scipy:
+class Scipy(ControlFlow):
     """The functions of the programs over SciPy's arrays and NumPy's."""
 
     vstack, hstack, block_diag, kron, tril, triu = (staticmethod(f) for f in (sp.vstack, sp.hstack, sp.block_diag, sp.kron, sp.tril, sp.triu))
@@ -37,22 +39,6 @@ class Scipy:
     @staticmethod
     def norm(x: Any) -> Any:
         return np.linalg.norm(full(x))
-
-    @staticmethod
-    def cond(predicate: Any, then: Callable[[], Any], orelse: Callable[[], Any]) -> Any:
-        return then() if predicate else orelse()
-
-    @staticmethod
-    def while_loop(condition: Callable[[Any], Any], body: Callable[[Any], Any], state: Any) -> Any:
-        while condition(state):
-            state = body(state)
-        return state
-
-    @staticmethod
-    def fori_loop(lower: int, upper: int, body: Callable[[Any, Any], Any], state: Any) -> Any:
-        for i in range(lower, upper):
-            state = body(i, state)
-        return state
 
 
 MAPS = (

@@ -18,7 +18,8 @@ from polyai.shapes.expr import Size, SizeExpr, symbol
 from polyai.sparse.format import Format, coo, csc, csr, dcsr
 from polyai.tensor.interp import SparseValue, run
 from polyai.tensor.nodes import Body, Index, Input, Pattern, Program, Scatter, TensorType, Within
-from tests.programs import Case, at, define, dense, lit, op, reduce, sparse, stored, v, where
+from tests.programs import Case
+from tests.words import at, define, dense, lit, op, reduce, sparse, stored, v, where
 
 FORMATS = (csr, csc, coo, dcsr)
 

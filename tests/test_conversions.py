@@ -11,7 +11,7 @@ import pytest
 import scipy.sparse as sp
 
 import polyai as pa
-from polyai import phased
+from polyai.calls import phased
 from polyai.errors import ShapeError, SparseStructureError, UnsupportedError
 from polyai.frontend.trace import trace
 from polyai.lower import grouping

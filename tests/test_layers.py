@@ -12,12 +12,10 @@ import polyai
 ROOT = Path(polyai.__file__).parent
 
 FLOOR: dict[str, float] = {
-    "__main__": 12, "cli": 11, "spy": 10.5,
-    "demo": 10, "plot": 10,
+    "__main__": 11,
+    "command": 10,
     "": 9,
-    "surface": 8.5, "conversion": 8.5, "reformat": 8.4, "reuse": 8.5, "preparing": 8.5, "constant": 8.7, "decorator": 8.8,
-    "declared": 8.2, "api": 8, "caches": 7.5, "engine": 7,
-    "special": 6.5, "spread": 5.5, "binding": 6, "outcome": 5.8, "keys": 5, "pipeline": 6, "warming": 6, "specialise": 5.5, "plain": 5.5, "phased": 5.7, "refill": 5.5,
+    "api": 8, "calls": 7, "pipeline": 6,
     "frontend": 5, "lower": 5, "runtime": 5, "datasets": 5,
     "tensor": 4, "poly": 4, "machine": 4,
     "sparse": 3, "loop": 3,
@@ -30,11 +28,11 @@ OWNERS = {
     "sympy": ("shapes",),
     "islpy": ("poly", "lower"),
     "llvmlite": ("machine",),
-    "scipy": ("sparse/interop.py", "sparse/results.py", "runtime/externs.py", "scalar/ops.py", "datasets", "demo.py", "machine/math"),
-    "matplotlib": ("plot.py",),
+    "scipy": ("sparse/interop.py", "sparse/results.py", "runtime/externs.py", "scalar/ops.py", "datasets", "command/demo.py", "machine/math"),
+    "matplotlib": ("command/plot.py",),
 }
 
-MAY_IMPORT_LATE = {("engine.py", "polyai.pipeline"), ("__init__.py", "polyai.datasets")}
+MAY_IMPORT_LATE = {("calls/engine.py", "polyai.pipeline"), ("__init__.py", "polyai.datasets")}
 """Doors that open late so that `import polyai` and a call served from the cache need no compiler."""
 
 

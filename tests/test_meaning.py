@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from polyai import pipeline
-from polyai.engine import runtime
+from polyai.calls.engine import runtime
 from polyai.machine import emit
 from polyai.options import Options
 from polyai.poly.interp import run as run_scop

@@ -13,8 +13,8 @@ import pytest
 import scipy.sparse as sp
 
 import polyai as pa
+from polyai.api.preparing import LAYOUTS
 from polyai.datasets import stencil
-from polyai.preparing import LAYOUTS
 from polyai.runtime.dispatch import calls_of
 from polyai.sparse import choose, inspector
 from polyai.sparse.layouts import GAPS, REPEATS, diagonals_layout

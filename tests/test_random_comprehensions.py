@@ -21,9 +21,10 @@ from polyai.tensor.interp import SparseValue, run
 from polyai.tensor.nodes import Body, Input, Program, Reduce
 from polyai.tensor.verify import verify
 from polyai.term.node import walk
-from tests.programs import Case, define, dense, lit, op, reduce, sparse, stored
+from tests.programs import Case
 from tests.strategies import Builder
 from tests.test_meaning import as_code
+from tests.words import define, dense, lit, op, reduce, sparse, stored
 
 SEEDS, EACH = range(12), 40
 SIZES = (0, 1, 2, 3, 4, 5, 7, 8, 9, 17)

@@ -9,9 +9,9 @@ import pytest
 import scipy.sparse as sp
 
 import polyai as pa
-from polyai import reformat
+from polyai.api import reformat
 from polyai.errors import ShapeError, SparseStructureError, UnsupportedError
-from polyai.frontend import merging
+from polyai.frontend.surface import merging
 from polyai.frontend.trace import trace
 from polyai.sparse import format as fm
 from polyai.sparse.verify import verify

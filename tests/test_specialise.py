@@ -19,10 +19,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import polyai as pa
-from polyai import specialise
+from polyai.calls import specialise
+from polyai.calls.specialise import Special, boxes, learned
 from polyai.errors import OptionError
 from polyai.shapes.bucket import Edges, Exact, Learned, Multiple, PowerOfTwo
-from polyai.specialise import Special, boxes, learned
 
 
 @pytest.fixture(autouse=True)
@@ -254,7 +254,7 @@ def script(tmp_path: Path, text: str, **env: str) -> subprocess.CompletedProcess
     head = """
     import os, sys, time, threading, signal
     import numpy as np, polyai as pa
-    from polyai.engine import helper_of, runtime
+    from polyai.calls.engine import helper_of, runtime
     def program(a, w): return pa.relu(a @ w) + 1
     g = pa.jit(program, policy="exact")
     W = np.random.default_rng(0).standard_normal((8, 8)).astype(np.float32)

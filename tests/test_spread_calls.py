@@ -10,7 +10,7 @@ import pytest
 import scipy.sparse as sp
 
 import polyai as pa
-from polyai.spread import Baked, Nested, paths, rebuilt, spread
+from polyai.calls.spread import Baked, Nested, paths, rebuilt, spread
 
 RNG = np.random.default_rng(11)
 

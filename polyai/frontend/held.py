@@ -15,7 +15,7 @@ from typing import Any, final
 from polyai.errors import ShapeError
 from polyai.frontend.core import Array
 from polyai.frontend.lazy import LazyArray
-from polyai.frontend.notation import access, comprehension, index, indices, reduction
+from polyai.frontend.surface.notation import access, comprehension, index, indices, reduction
 from polyai.frontend.tree import Tree, rebuild
 from polyai.sparse.panels import Panels
 from polyai.sparse.stands import LaidOut

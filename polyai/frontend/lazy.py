@@ -12,24 +12,25 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from polyai.errors import TraceError
-from polyai.frontend import elementwise as ew
-from polyai.frontend import linalg
 from polyai.frontend.core import Composite
 from polyai.frontend.methods import SparseMethods
+from polyai.frontend.surface import elementwise as ew
+from polyai.frontend.surface import linalg
 from polyai.scalar import dtype as dt
 from polyai.shapes.expr import symbol
 from polyai.sparse import interop
 from polyai.term.late import late
 
 if TYPE_CHECKING:
-    from polyai.frontend import functions, indexing, protocol, reductions, selecting, shaping, sparse, stored
+    from polyai.frontend import protocol, stored
+    from polyai.frontend.surface import functions, indexing, reductions, selecting, shaping, sparse
 else:
-    functions, protocol = late("polyai.frontend.functions"), late("polyai.frontend.protocol")
-    indexing = late("polyai.frontend.indexing")
-    reductions = late("polyai.frontend.reductions")
-    selecting = late("polyai.frontend.selecting")
-    shaping = late("polyai.frontend.shaping")
-    sparse, stored = late("polyai.frontend.sparse"), late("polyai.frontend.stored")
+    functions, protocol = late("polyai.frontend.surface.functions"), late("polyai.frontend.protocol")
+    indexing = late("polyai.frontend.surface.indexing")
+    reductions = late("polyai.frontend.surface.reductions")
+    selecting = late("polyai.frontend.surface.selecting")
+    shaping = late("polyai.frontend.surface.shaping")
+    sparse, stored = late("polyai.frontend.surface.sparse"), late("polyai.frontend.stored")
 
 _BINARY = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor", "lshift", "rshift", "eq", "ne", "lt", "le", "gt", "ge")
 

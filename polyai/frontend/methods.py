@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any, cast
 import numpy as np
 
 from polyai.errors import UnsupportedError
-from polyai.frontend import elementwise as ew
 from polyai.frontend.core import Array
+from polyai.frontend.surface import elementwise as ew
 from polyai.term.late import late
 
 if TYPE_CHECKING:
-    from polyai.frontend import merging, reductions, sparse, stored
+    from polyai.frontend import stored
+    from polyai.frontend.surface import merging, reductions, sparse
 else:
-    merging = late("polyai.frontend.merging")
-    reductions = late("polyai.frontend.reductions")
-    sparse, stored = late("polyai.frontend.sparse"), late("polyai.frontend.stored")
+    merging = late("polyai.frontend.surface.merging")
+    reductions = late("polyai.frontend.surface.reductions")
+    sparse, stored = late("polyai.frontend.surface.sparse"), late("polyai.frontend.stored")
 
 
 class NotTraced(UnsupportedError, AttributeError):

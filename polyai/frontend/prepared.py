@@ -25,11 +25,11 @@ from typing import TYPE_CHECKING, Any
 from polyai.errors import ShapeError, TraceError
 from polyai.frontend.arguments import argument_name, parameter_names
 from polyai.frontend.core import Array
-from polyai.frontend.elementwise import add, where
 from polyai.frontend.held import HELD, parts_of, rebuilt
 from polyai.frontend.lazy import LazyArray
-from polyai.frontend.linalg import matmul
-from polyai.frontend.notation import IndexVar, access, comprehension, index, indices, reduction
+from polyai.frontend.surface.elementwise import add, where
+from polyai.frontend.surface.linalg import matmul
+from polyai.frontend.surface.notation import IndexVar, access, comprehension, index, indices, reduction
 from polyai.frontend.term import Term, convert, number
 from polyai.scalar import dtype as dt
 from polyai.term.late import late

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from polyai.errors import UnsupportedError
-from polyai.frontend import control, conv, creation, indexing, joining, linalg, ordering, reductions, selecting, shaping
-from polyai.frontend import elementwise as ew
 from polyai.frontend.core import find_tracer
+from polyai.frontend.surface import control, conv, creation, indexing, joining, linalg, ordering, reductions, selecting, shaping
+from polyai.frontend.surface import elementwise as ew
 
 Function = Callable[..., Any]
 

@@ -14,11 +14,11 @@ from __future__ import annotations
 from typing import Any, NoReturn, cast
 
 from polyai.errors import ShapeError, TraceError, UnsupportedError
-from polyai.frontend import assembling, joining, linalg, merging, reductions, selecting, shaping
-from polyai.frontend import elementwise as ew
 from polyai.frontend.core import Array, index_term
-from polyai.frontend.listing import listing
-from polyai.frontend.pointwise import along, pointwise_stored
+from polyai.frontend.surface import assembling, joining, linalg, merging, reductions, selecting, shaping
+from polyai.frontend.surface import elementwise as ew
+from polyai.frontend.surface.listing import listing
+from polyai.frontend.surface.pointwise import along, pointwise_stored
 from polyai.frontend.term import apply, convert, number
 from polyai.scalar import dtype as dt
 from polyai.tensor import nodes as tn

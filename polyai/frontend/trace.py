@@ -13,12 +13,12 @@ from polyai.frontend import tree
 from polyai.frontend.arguments import Leaf, identifier, leaves
 from polyai.frontend.core import Array, Composite, Tracer
 from polyai.frontend.declare import DECLARED, Declarations, DynamicDims, chosen_dims, named_dims
-from polyai.frontend.elementwise import astype
 from polyai.frontend.lazy import LazyArray
-from polyai.frontend.pointwise import pointwise_stored
 from polyai.frontend.settle import settled
 from polyai.frontend.size_value import SizeValue
 from polyai.frontend.spec import DimExpr, Relation, Spec
+from polyai.frontend.surface.elementwise import astype
+from polyai.frontend.surface.pointwise import pointwise_stored
 from polyai.frontend.term import Term
 from polyai.frontend.traced import ArrayOut, ConstOut, InputSlot, SizeOut, SymbolSource, Traced
 from polyai.scalar import dtype as dt
@@ -32,16 +32,17 @@ from polyai.tensor import nodes as tn
 from polyai.term.late import late
 
 if TYPE_CHECKING:
-    from polyai.frontend import filled, merging, reductions, sparse
+    from polyai.frontend.composites import filled
+    from polyai.frontend.surface import merging, reductions, sparse
     from polyai.sparse import results as lines_of
     from polyai.sparse import samples
 else:
-    filled = late("polyai.frontend.filled")
-    merging = late("polyai.frontend.merging")
+    filled = late("polyai.frontend.composites.filled")
+    merging = late("polyai.frontend.surface.merging")
     lines_of = late("polyai.sparse.results")
-    reductions = late("polyai.frontend.reductions")
+    reductions = late("polyai.frontend.surface.reductions")
     samples = late("polyai.sparse.samples")
-    sparse = late("polyai.frontend.sparse")
+    sparse = late("polyai.frontend.surface.sparse")
 
 
 def trace(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from polyai.cli import main
+from polyai.command.cli import main
 
 WRONG: tuple[tuple[tuple[str, ...], int, str], ...] = (
     (("explain",), 2, "required"),

@@ -13,7 +13,7 @@ import scipy.io
 import scipy.sparse as sp
 
 import polyai as pa
-from polyai import cli
+from polyai.command import cli
 
 SCRIPT = """
 import numpy as np
@@ -156,7 +156,7 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
 
 
 def test_the_installed_command_runs() -> None:
-    done = subprocess.run([sys.executable, "-m", "polyai.cli", "--version"], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-m", "polyai.command.cli", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == f"polyai {pa.__version__}\n"
 
 

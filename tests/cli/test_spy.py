@@ -12,7 +12,7 @@ import scipy.io
 import scipy.sparse as sp
 
 import polyai as pa
-from polyai import cli, spy
+from polyai.command import cli, spy
 from polyai.datasets import stencil
 from polyai.sparse.stats import rows_of
 

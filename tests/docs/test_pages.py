@@ -53,6 +53,23 @@ def test_every_name_in_the_documentation_exists() -> None:
     assert missing == set()
 
 
+def sources() -> list[Path]:
+    return [p for folder in ("polyai", "benchmarks", "docs", "tests", "tools", "experiments", ".") for p in (ROOT / folder).glob("*" if folder == "." else "**/*")
+            if p.suffix in (".py", ".md") and p.name not in ("CHANGELOG.md",)]  # fmt: skip
+
+
+def test_files_that_texts_name_exist() -> None:
+    """`passes/order.py` in a text is the end of a file's path; what a program writes is no file of the project."""
+    written = {"results.md"}
+    known = {f"/{name_of(p)}" for p in sources()}
+    wrong = []
+    for path in sources():
+        for name in re.findall(r"`([\w./]+\.(?:py|md))`", path.read_text()):
+            if name not in written and not any(k.endswith(f"/{name}") for k in known):
+                wrong.append(f"{name_of(path)}: {name}")
+    assert not wrong, "\n".join(wrong)
+
+
 def test_generated_parts_are_current() -> None:
     stale = [name_of(p) for p, text in docs.pages().items() if p.read_text() != text]
     assert not stale, f"{', '.join(stale)}: run python -m tools.docs"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
-from polyai.engine import variant_of
+from polyai.calls.engine import variant_of
 from polyai.frontend.trace import trace
 from polyai.frontend.traced import ArrayOut, Traced
 from polyai.options import current, options

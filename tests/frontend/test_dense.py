@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from polyai.frontend import functions as pa
+from polyai.frontend.surface import functions as pa
 from tests.frontend.helpers import compare
 
 pytestmark = pytest.mark.usefixtures("engine")

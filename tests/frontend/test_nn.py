@@ -10,7 +10,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from scipy import special
 
 from polyai.errors import ShapeError
-from polyai.frontend import functions as pa
+from polyai.frontend.surface import functions as pa
 from polyai.frontend.trace import trace
 from tests.frontend.helpers import compare, same, traced_run
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from polyai.errors import GuardError, IndexOutOfRangeError, ShapeError, TraceError
-from polyai.frontend import functions as pa
 from polyai.frontend.core import Array
 from polyai.frontend.spec import csr, dim, f32, f64, i64
+from polyai.frontend.surface import functions as pa
 from polyai.frontend.trace import trace
 from polyai.frontend.traced import Traced
 from polyai.shapes.expr import show

@@ -10,7 +10,7 @@ import pytest
 import scipy.sparse as sp
 
 from polyai.errors import PolyAIError, TraceError, UnsupportedError
-from polyai.frontend import functions as pa
+from polyai.frontend.surface import functions as pa
 from polyai.frontend.trace import trace
 from polyai.frontend.traced import ArrayOut
 from tests.frontend.helpers import compare, same, traced_run

@@ -10,8 +10,8 @@ import pytest
 import scipy.sparse as sp
 
 from polyai.errors import IndexOutOfRangeError, PolyAIError, ShapeError, TraceError, UnsupportedError
-from polyai.frontend import functions as pa
-from polyai.frontend.semiring import semiring
+from polyai.frontend.surface import functions as pa
+from polyai.frontend.surface.semiring import semiring
 from polyai.frontend.trace import trace
 from tests.frontend.helpers import compare, traced_run
 

@@ -15,8 +15,8 @@ import scipy.sparse as sp
 
 from polyai.errors import DTypeError, ShapeError, TraceError, UnsupportedError
 from polyai.frontend import arguments as ar
-from polyai.frontend import functions as pa
 from polyai.frontend.lazy import LazyArray
+from polyai.frontend.surface import functions as pa
 from polyai.frontend.trace import trace
 from polyai.frontend.traced import ConstOut
 from polyai.tensor import nodes as tn

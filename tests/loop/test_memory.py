@@ -12,7 +12,7 @@ import scipy.sparse as sp
 
 import polyai as pa
 from polyai import pipeline
-from polyai.engine import runtime
+from polyai.calls.engine import runtime
 from polyai.loop.memory import THREADS, larger, peak, show
 from polyai.options import current
 from polyai.runtime.arena import LEAST

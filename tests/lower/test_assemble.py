@@ -24,7 +24,7 @@ from polyai.tensor.nodes import Cond, Extern, Input, Program, TensorType, While
 from polyai.tensor.passes import canonical, restrict
 from tests.lower.meaning import number
 from tests.poly.meaning import arguments
-from tests.programs import add, at, define, dense, lit, mul, op, reduce, sparse, stored, v
+from tests.words import add, at, define, dense, lit, mul, op, reduce, sparse, stored, v
 
 n, m, c = symbol("n"), symbol("m"), symbol("c")
 F = dt.f64

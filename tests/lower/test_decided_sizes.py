@@ -10,7 +10,7 @@ import pytest
 import scipy.sparse as sp
 
 from polyai.errors import ShapeError
-from polyai.frontend import functions as pa
+from polyai.frontend.surface import functions as pa
 from polyai.frontend.trace import trace
 from polyai.sparse import interop
 from polyai.tensor.interp import SparseValue

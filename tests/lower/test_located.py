@@ -17,7 +17,8 @@ from polyai.tensor.nodes import Comprehension, Index, Join, Pattern, Program, Sc
 from tests.lower import staged
 from tests.lower.test_streams import F, Rows, value
 from tests.poly.meaning import arguments
-from tests.programs import SparseValue, at, k, m, mul, n, program, sparse, v, within
+from tests.programs import SparseValue
+from tests.words import at, k, m, mul, n, program, sparse, v, within
 
 MASK: Rows = [[0, 2, 69], [], [5], [0, 1, 2, 3, 4], [64], [1]]
 LEFT: Rows = [[0, 1], [0], [2], [0, 1, 2], [], [2, 3]]

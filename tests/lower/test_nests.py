@@ -24,7 +24,8 @@ from polyai.tensor.nodes import Input
 from polyai.term.node import walk
 from tests.poly.meaning import straight
 from tests.poly.random_schedules import dense_scop, random_tree
-from tests.programs import PROGRAMS, at, define, dense, mul, program, reduce
+from tests.programs import PROGRAMS
+from tests.words import at, define, dense, mul, program, reduce
 
 
 def both(scop: po.Scop) -> tuple[Ast, Ast]:

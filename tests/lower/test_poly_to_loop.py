@@ -29,7 +29,8 @@ from polyai.tensor.nodes import Input, Program
 from tests.lower import scops
 from tests.lower.meaning import call, full
 from tests.poly.meaning import straight
-from tests.programs import PROGRAMS, Case, at, d, define, dense, lit, m, mul, n, op, program, reduce, sparse, v, where, within
+from tests.programs import PROGRAMS, Case
+from tests.words import at, d, define, dense, lit, m, mul, n, op, program, reduce, sparse, v, where, within
 
 HINTS = [{}, dict.fromkeys(("n", "m", "c", "p", "d", "h"), 4000)]
 

@@ -13,7 +13,8 @@ from polyai.scalar.expr import Cast
 from polyai.sparse.format import csr
 from polyai.tensor.nodes import Comprehension, Index, Input, Join, Pattern, Program, Scatter, TensorType
 from tests.lower import staged
-from tests.programs import SparseValue, add, at, define, k, lit, m, mul, n, program, reduce, sparse, v, within
+from tests.programs import SparseValue
+from tests.words import add, at, define, k, lit, m, mul, n, program, reduce, sparse, v, within
 
 Rows = Sequence[Sequence[int]]
 Clauses = tuple[tuple[int, ...], ...]

@@ -11,7 +11,8 @@ from polyai.pipeline import compile_program
 from polyai.scalar import dtype as dt
 from polyai.tensor.nodes import Input
 from tests.lower.meaning import call
-from tests.programs import Case, at, c, define, dense, m, n, program, reduce
+from tests.programs import Case
+from tests.words import at, c, define, dense, m, n, program, reduce
 
 
 @pytest.mark.parametrize("count", [0, 1, 4, 7, 9])

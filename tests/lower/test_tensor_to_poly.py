@@ -15,7 +15,8 @@ from polyai.shapes.expr import floordiv, symbol
 from polyai.sparse.format import Format, csc, csf, csr, dcsr
 from polyai.tensor.nodes import Fact, Index, Input, Program, Scatter
 from tests.poly.meaning import straight
-from tests.programs import PROGRAMS, add, at, define, dense, lit, mul, op, program, reduce, sparse, v, within
+from tests.programs import PROGRAMS
+from tests.words import add, at, define, dense, lit, mul, op, program, reduce, sparse, v, within
 
 n, m, c = (symbol(s) for s in "nmc")
 

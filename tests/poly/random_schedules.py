@@ -19,7 +19,7 @@ from polyai.scalar.expr import Apply, Const, Expr, Var
 from polyai.shapes.expr import Size, symbol
 from polyai.tensor.nodes import Body, Index, Input, Scatter
 from tests.poly.meaning import straight
-from tests.programs import add, at, define, dense, lit, mul, op, program, reduce, v, where
+from tests.words import add, at, define, dense, lit, mul, op, program, reduce, v, where
 
 N, M = symbol("n"), symbol("m")
 MARKS = ("parallel", "vector", "jam=4")

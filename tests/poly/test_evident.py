@@ -23,7 +23,8 @@ from polyai.sparse.format import csf, csr
 from polyai.tensor.nodes import Index, Input, Scatter
 from tests.poly.meaning import straight
 from tests.poly.random_schedules import changed, dense_scop, over, random_tree, var
-from tests.programs import PROGRAMS, add, at, define, dense, lit, mul, program, reduce, sparse, v, within
+from tests.programs import PROGRAMS
+from tests.words import add, at, define, dense, lit, mul, program, reduce, sparse, v, within
 
 N = symbol("n")
 

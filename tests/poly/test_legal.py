@@ -21,7 +21,8 @@ from polyai.shapes.expr import symbol
 from polyai.sparse.format import csr, dcsr
 from polyai.tensor.nodes import Input
 from tests.poly.meaning import straight
-from tests.programs import PROGRAMS, add, at, define, dense, lit, mul, op, program, reduce, sparse, v, where, within
+from tests.programs import PROGRAMS
+from tests.words import add, at, define, dense, lit, mul, op, program, reduce, sparse, v, where, within
 
 
 def _scop(name: str) -> Scop:

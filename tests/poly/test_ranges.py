@@ -17,7 +17,7 @@ from polyai.scalar.expr import Apply, Const, Expr, Load, Var
 from polyai.shapes.expr import Size, ceildiv, evaluate, floordiv, symbol
 from polyai.tensor.nodes import Body, Input, Program
 from tests.poly.meaning import straight
-from tests.programs import at, define, dense, lit, op, program, v, where
+from tests.words import at, define, dense, lit, op, program, v, where
 
 N, M = symbol("n"), symbol("m")
 X, Y = Var("i", dt.i64), Var("j", dt.i64)

@@ -19,7 +19,8 @@ from polyai.scalar import dtype as dt
 from polyai.shapes.expr import symbol
 from polyai.tensor.nodes import Body, Input, Program
 from tests.poly.meaning import straight
-from tests.programs import PROGRAMS, add, at, define, dense, lit, mul, op, program, reduce, v, where
+from tests.programs import PROGRAMS
+from tests.words import add, at, define, dense, lit, mul, op, program, reduce, v, where
 
 
 def _small(name: str, **hints: int) -> Scop:

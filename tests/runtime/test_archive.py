@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import polyai as pa
-from polyai import cli
+from polyai.command import cli
 from polyai.errors import OptionError
 from polyai.runtime import archive
 from polyai.runtime.cache import Cache, Entry, pack
@@ -107,7 +107,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         pa.jit(lambda a: a * 3.0)(np.ones(3))
         assert cli.main(["cache", "export", str(file)]) == 0 and "entries written" in capsys.readouterr().out
     code = (
-        "import numpy as np, polyai as pa, sys\nfrom polyai import cli\n"
+        "import numpy as np, polyai as pa, sys\nfrom polyai.command import cli\n"
         f"assert cli.main(['cache', 'import', {str(file)!r}]) == 0\npa.jit(lambda a: a * 3.0)(np.ones(3)); print(pa.stats()['compiles'])"
     )
     env: dict[str, Any] = {**__import__("os").environ, "POLYAI_CACHE_DIR": str(tmp_path / "two")}

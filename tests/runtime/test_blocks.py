@@ -12,7 +12,7 @@ import pytest
 import scipy.sparse as sp
 
 import polyai as pa
-from polyai.engine import runtime as runtime_in_force
+from polyai.calls.engine import runtime as runtime_in_force
 from polyai.options import Options
 from polyai.runtime.blocks import SLOTS, SPARE, Blocks
 from polyai.runtime.launch import Runtime

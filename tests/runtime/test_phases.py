@@ -13,7 +13,7 @@ import pytest
 import scipy.sparse as sp
 
 import polyai as pa
-from polyai import phased
+from polyai.calls import phased
 from polyai.errors import IndexOutOfRangeError, ShapeError, SparseStructureError
 from polyai.runtime import staging
 from polyai.runtime.cpython import layout_holds

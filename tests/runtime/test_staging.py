@@ -15,7 +15,7 @@ import pytest
 import scipy.sparse as sp
 
 import polyai as pa
-from polyai import phased
+from polyai.calls import phased
 from polyai.errors import PolyAIError, ShapeError, SparseStructureError, UnsupportedError, VerifyError
 from polyai.machine import parallel
 from polyai.options import Options

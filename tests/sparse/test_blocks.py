@@ -8,7 +8,7 @@ import scipy.sparse as sp
 
 import polyai as pa
 from polyai import pipeline
-from polyai.engine import runtime
+from polyai.calls.engine import runtime
 from polyai.errors import ShapeError, SparseStructureError
 from polyai.loop.interp import run as run_loops
 from polyai.machine import emit

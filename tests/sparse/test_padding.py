@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import polyai as pa
 from polyai import pipeline
-from polyai.engine import runtime
+from polyai.calls.engine import runtime
 from polyai.errors import IndexOutOfRangeError, SparseStructureError, UnsupportedError
 from polyai.loop.interp import run as run_loops
 from polyai.machine import emit

@@ -15,27 +15,9 @@ from polyai.tensor.nodes import Input, Program, Scatter
 from polyai.tensor.passes import canonical
 from polyai.tensor.show import show_step
 from polyai.tensor.verify import verify, verify_canonical
-from tests.programs import (
-    PROGRAMS,
-    add,
-    at,
-    c,
-    define,
-    dense,
-    lit,
-    m,
-    mul,
-    n,
-    op,
-    program,
-    random_sparse,
-    reduce,
-    sparse,
-    stored,
-    v,
-    where,
-)
+from tests.programs import PROGRAMS, random_sparse
 from tests.tensor.test_interp import numbers
+from tests.words import add, at, c, define, dense, lit, m, mul, n, op, program, reduce, sparse, stored, v, where
 
 
 def steps(p: Program) -> list[str]:

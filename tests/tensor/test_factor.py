@@ -10,7 +10,8 @@ from polyai.tensor import interp, verify
 from polyai.tensor.nodes import Input
 from polyai.tensor.passes import factor
 from polyai.tensor.show import show
-from tests.programs import PROGRAMS, at, c, define, dense, mul, n, program, reduce
+from tests.programs import PROGRAMS
+from tests.words import at, c, define, dense, mul, n, program, reduce
 
 
 def test_a_sampled_product_multiplies_once() -> None:

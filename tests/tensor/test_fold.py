@@ -7,7 +7,7 @@ from polyai.tensor.nodes import Cond, Input, Program, Scatter
 from polyai.tensor.passes import fold
 from polyai.tensor.show import show_step
 from polyai.tensor.verify import verify
-from tests.programs import add, at, define, dense, lit, m, mul, n, op, program, reduce, v, where
+from tests.words import add, at, define, dense, lit, m, mul, n, op, program, reduce, v, where
 
 X = Input("X", dense(n, m))
 

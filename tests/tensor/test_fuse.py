@@ -13,29 +13,9 @@ from polyai.tensor.nodes import Input, Program
 from polyai.tensor.passes import canonical, fuse
 from polyai.tensor.show import show_step
 from polyai.tensor.verify import verify, verify_canonical
-from tests.programs import (
-    PROGRAMS,
-    add,
-    at,
-    c,
-    d,
-    define,
-    dense,
-    lit,
-    m,
-    mul,
-    n,
-    op,
-    program,
-    reduce,
-    relu,
-    sparse,
-    stored,
-    v,
-    where,
-    within,
-)
+from tests.programs import PROGRAMS
 from tests.tensor.test_interp import numbers
+from tests.words import add, at, c, d, define, dense, lit, m, mul, n, op, program, reduce, relu, sparse, stored, v, where, within
 
 
 def steps(p: Program) -> list[str]:

@@ -15,7 +15,8 @@ from polyai.tensor.nodes import Comprehension, Input, TensorType
 from polyai.tensor.passes import canonical, fuse, infer, library
 from polyai.tensor.show import show_step
 from polyai.tensor.verify import verify
-from tests.programs import PROGRAMS, at, c, define, dense, m, mul, n, program, reduce
+from tests.programs import PROGRAMS
+from tests.words import at, c, define, dense, m, mul, n, program, reduce
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

@@ -13,7 +13,8 @@ from polyai.sparse.format import csr
 from polyai.tensor.interp import SparseValue, run
 from polyai.tensor.nodes import Cond, Extern, Index, Input, Program, Scatter, While
 from polyai.tensor.verify import verify
-from tests.programs import PROGRAMS, add, at, define, dense, lit, m, mul, n, op, program, reduce, sparse, v, where, within
+from tests.programs import PROGRAMS
+from tests.words import add, at, define, dense, lit, m, mul, n, op, program, reduce, sparse, v, where, within
 
 
 def numbers(value: Any) -> np.ndarray[Any, Any]:

@@ -10,7 +10,7 @@ import pytest
 import scipy.sparse as sp
 
 from polyai import pipeline
-from polyai.frontend import functions as pa
+from polyai.frontend.surface import functions as pa
 from polyai.frontend.trace import trace
 from polyai.machine.cpu import host
 from polyai.options import Options

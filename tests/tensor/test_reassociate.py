@@ -14,8 +14,9 @@ from polyai.tensor.nodes import Comprehension, Input, Program, types_of
 from polyai.tensor.passes import canonical, reassociate
 from polyai.tensor.show import show_step
 from polyai.tensor.verify import verify, verify_canonical
-from tests.programs import PROGRAMS, at, c, define, dense, m, mul, n, program, reduce, relu, sparse, within
+from tests.programs import PROGRAMS
 from tests.tensor.test_interp import numbers
+from tests.words import at, c, define, dense, m, mul, n, program, reduce, relu, sparse, within
 
 
 def product(target: str, a: str, b: str, rows: Size, inner: Size, columns: Size, sparse_one: bool = False, t: object = dt.f32) -> Comprehension:

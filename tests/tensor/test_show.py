@@ -10,7 +10,8 @@ from polyai.sparse.format import csc
 from polyai.tensor.nodes import Cond, Extern, Fact, Input, Program, While
 from polyai.tensor.passes import canonical, fuse
 from polyai.tensor.show import show, show_body, show_step, show_type
-from tests.programs import PROGRAMS, at, define, dense, lit, m, mul, n, op, program, reduce, sparse, stored, v, within
+from tests.programs import PROGRAMS
+from tests.words import at, define, dense, lit, m, mul, n, op, program, reduce, sparse, stored, v, within
 
 
 def text_of(name: str, *passes: object) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from polyai import pipeline
-from polyai.frontend import functions as pa
+from polyai.frontend.surface import functions as pa
 from polyai.frontend.trace import trace
 from polyai.machine.cpu import host
 from polyai.options import Options

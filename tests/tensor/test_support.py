@@ -11,7 +11,8 @@ from polyai.sparse.format import csc, csr
 from polyai.tensor.interp import run
 from polyai.tensor.nodes import Body, Input, Pattern, TensorType, Within
 from polyai.tensor.support import Both, Either, Everywhere, Nowhere, Stored, Support, needed, support, zero_rule
-from tests.programs import add, at, define, dense, lit, m, mul, n, op, program, random_sparse, reduce, sparse, v, where
+from tests.programs import random_sparse
+from tests.words import add, at, define, dense, lit, m, mul, n, op, program, reduce, sparse, v, where
 
 TYPES = {
     "A": sparse("A", csr(), n, m).type,

@@ -29,7 +29,8 @@ from polyai.tensor.nodes import (
     targets_of,
 )
 from polyai.tensor.verify import CANONICAL, CHECKS, verify, verify_canonical
-from tests.programs import PROGRAMS, at, c, define, dense, lit, m, mul, n, op, program, reduce, sparse, stored, v, within
+from tests.programs import PROGRAMS
+from tests.words import at, c, define, dense, lit, m, mul, n, op, program, reduce, sparse, stored, v, within
 
 A, X, S = sparse("A", csr(), n, m), Input("X", dense(n, m)), Input("s", dense(dtype=dt.bool_))
 ij = {"i": n, "j": m}

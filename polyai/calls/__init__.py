@@ -1,0 +1,1 @@
+"""Calls: how the arguments of a traced function find their kernel, and its arrays the user's results."""

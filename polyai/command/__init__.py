@@ -1,0 +1,1 @@
+"""The command `polyai`: its verbs, the demonstration, pictures of matrices."""

@@ -1,0 +1,1 @@
+"""Values that are several arrays: ragged batches, sparse arrays with fill values."""

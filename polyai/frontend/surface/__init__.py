@@ -1,0 +1,1 @@
+"""The operator surface, one file per kind of operation: what each says in comprehensions."""
