@@ -12,6 +12,7 @@ import polyai
 ROOT = Path(polyai.__file__).parent
 
 FLOOR: dict[str, float] = {
+    "__main__": 11,
     "command": 10,
     "": 9,
     "api": 8, "calls": 7, "pipeline": 6,

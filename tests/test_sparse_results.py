@@ -6,6 +6,7 @@ import itertools
 import math
 import operator
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,13 @@ RINGS = {
     ("max", "mul"): (max, lambda x, y: x * y, -math.inf),
     ("add", "first"): (lambda x, y: x + y, lambda x, y: x, 0.0),
     ("mul", "second"): (lambda x, y: x * y, lambda x, y: y, 1.0),
+}
+OF_USERS: dict[str, tuple[Any, Any, Any, Any, float]] = {
+    "python's": (max, operator.mul, max, operator.mul, -math.inf),
+    "numpy's": (np.minimum, np.add, min, operator.add, math.inf),
+    "distances": (operator.add, lambda x, y: pa.abs(x - y), operator.add, lambda x, y: abs(x - y), 0.0),
+    "lambdas": (lambda x, y: pa.maximum(y, x), lambda x, y: pa.where(x > y, x, 0.5 * y) + 1.0, max, lambda x, y: (x if x > y else 0.5 * y) + 1.0, -math.inf),
+    "counts": ("add", lambda x, y: 1.0, operator.add, lambda x, y: 1.0, 0.0),
 }
 KINDS = ("csr", "csc", "coo", "bsr", "dia", "lil", "dok")
 
@@ -61,6 +69,41 @@ def test_a_product_over_a_semiring(ring: tuple[str, str], kind: str) -> None:
     np.testing.assert_array_equal(stored(under), stored(mask))
     values = under.tocoo()
     np.testing.assert_allclose(values.data, want[values.coords])
+
+
+@pytest.mark.parametrize("name", OF_USERS)
+@pytest.mark.parametrize("kind", ["csr", "csc", "coo"])
+def test_a_product_over_functions_of_the_user(name: str, kind: str) -> None:
+    add, mul, *theirs = OF_USERS[name]
+    a, b, mask = matrix(13, 9, 0.3, 0), matrix(9, 11, 0.3, 1), matrix(13, 11, 0.4, 2)
+    want, touched = over_ring(a, b, *theirs)
+    before = pa.stats()["externs"]
+
+    def product(x: Any, y: Any, m: Any = None) -> Any:
+        return pa.matmul(x, y, semiring=pa.semiring(add, mul), mask=m)
+
+    got = pa.jit(product)(a.asformat(kind), b.asformat(kind))
+    np.testing.assert_array_equal(stored(got), touched)
+    np.testing.assert_allclose(got.toarray()[touched], want[touched])
+    values = pa.jit(product)(a.asformat(kind), b.asformat(kind), mask).tocoo()
+    np.testing.assert_allclose(values.data, want[values.coords])
+    assert pa.stats()["externs"] == before
+
+
+def test_a_function_sees_the_sum_of_what_repeats() -> None:
+    a = matrix(6, 6, 0.4, 7).tocoo()
+    twice = sp.coo_array((np.tile(a.data, 2), tuple(np.tile(c, 2) for c in a.coords)), shape=a.shape)
+    ring = pa.semiring("max", lambda x, y: x * y + 1.0)
+    want, touched = over_ring(2 * a, 2 * a, max, lambda x, y: x * y + 1.0, -math.inf)
+    got = pa.jit(lambda a: pa.matmul(a, a, semiring=ring))(twice)
+    np.testing.assert_allclose(got.toarray()[touched], want[touched])
+
+
+def test_functions_that_are_no_addition_or_product_are_refused() -> None:
+    a = matrix(5, 5, 0.5, 1)
+    for add, mul, words in ((lambda x, y: x - y, "mul", "add is a function that is none of"), ("min", lambda x, y: [x], "mul gives list")):
+        with pytest.raises(pa.errors.PolyAIError, match=words):
+            pa.jit(partial(pa.matmul, a, semiring=pa.semiring(add, mul)))(a)
 
 
 def test_shortest_paths_of_a_vector() -> None:
@@ -343,3 +386,15 @@ def test_an_element_that_is_used_twice_has_a_place_in_every_loop(op: str, same: 
     wanted = meet(a.toarray(), b.toarray()) / 3
     found = pa.jit(lambda a, b: (lambda t: t * t + pa.tanh(t) * t)(meet(a, b) / 3.0))(a, b)
     np.testing.assert_allclose(found.toarray(), wanted * wanted + np.tanh(wanted) * wanted, atol=1e-14)
+
+
+def test_an_empty_operand_beside_one_out_of_order() -> None:
+    def program(a: Any, b: Any) -> Any:
+        return pa.hstack([a / (1 + pa.abs(pa.sum(a, axis=1)))[:, None], pa.abs(b)]), pa.triu(a * pa.max(a, axis=1)[:, None], 1)
+
+    ordered = matrix(3, 4, 1.0, 1)
+    back = np.arange(ordered.nnz).reshape(3, 4)[:, ::-1].ravel()
+    loose = type(ordered)((ordered.data[back], ordered.indices[back], ordered.indptr), shape=ordered.shape)
+    both, upper = pa.jit(program)(sp.csr_array((3, 3)), loose)
+    np.testing.assert_allclose(both.toarray(), np.hstack([np.zeros((3, 3)), abs(ordered.toarray())]))
+    assert upper.nnz == 0

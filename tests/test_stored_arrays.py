@@ -99,6 +99,35 @@ def test_diagonals_are_set_in_copies() -> None:
         same(f, "csr", "csc")
 
 
+@pytest.mark.parametrize("kind", ("ordered", "by columns", "list", "backwards", "repeated", "empty"))
+@pytest.mark.parametrize("name", ("eliminate_zeros", "sum_duplicates", "sort_indices"))
+def test_copies_are_put_in_order_and_lose_their_zeros(name: str, kind: str) -> None:
+    a = sp.random_array((7, 5), density=0.6, format="csr", rng=np.random.default_rng(3))
+    a.data[::3] = 0
+    given: Any = {
+        "ordered": lambda: a, "by columns": a.tocsc, "list": a.tocoo, "empty": lambda: sp.csr_array((3, 0)),
+        "backwards": lambda: sp.csr_array((a.data[::-1].copy(), a.indices[::-1].copy(), a.nnz - a.indptr[::-1]), shape=a.shape),
+        "repeated": lambda: sp.csr_array((np.array([1.0, 2.0, -1.0, 0.0, 4.0]), np.array([2, 2, 0, 0, 1]), np.array([0, 2, 4, 5, 5, 5, 5, 5])), shape=a.shape),
+    }[kind]()  # fmt: skip
+    x = np.random.default_rng(4).standard_normal(given.shape[1])
+
+    def program(A: Any, x: Any) -> Any:
+        B = A.copy()
+        getattr(B, name)()
+        return B, B @ x, B.nnz
+
+    before = given.copy()
+    found, product, count = pa.jit(program)(given, x)
+    wanted = given.tocsr(copy=True)
+    wanted.sum_duplicates()
+    if name == "eliminate_zeros":
+        wanted.eliminate_zeros()
+    np.testing.assert_allclose(found.toarray(), wanted.toarray())
+    np.testing.assert_allclose(product, wanted @ x, atol=1e-12)
+    assert found.has_canonical_format and found.nnz == int(count) == wanted.nnz
+    np.testing.assert_array_equal(given.data, before.data)
+
+
 def test_what_would_change_an_argument_or_has_no_place_is_refused() -> None:
     a = sp.random_array((7, 5), density=0.4, format="csr", rng=RNG)
 
@@ -123,6 +152,8 @@ def test_what_would_change_an_argument_or_has_no_place_is_refused() -> None:
 
     for f, error, text in (
         (argument, UnsupportedError, "it is an argument"),
+        (lambda A: A.eliminate_zeros(), UnsupportedError, "it is an argument"),
+        (lambda A: A.sum_duplicates(), UnsupportedError, "it is an argument"),
         (strange, UnsupportedError, "does not lie along its pattern"),
         (one, TraceError, r"B\.data\[B\.data < 0\] = 0"),
         (long, ShapeError, "setdiag"),

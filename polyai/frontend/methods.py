@@ -30,7 +30,7 @@ class NotTraced(UnsupportedError, AttributeError):
 
 
 _ARRAYS = ("data", "indices", "indptr", "coords", "row", "col", "offsets", "has_sorted_indices", "has_canonical_format", "blocksize")
-_CHANGES = ("eliminate_zeros", "sum_duplicates", "sort_indices", "sorted_indices", "resize", "prune", "check_format")
+_CHANGES = ("resize", "prune", "check_format")
 _CONVERSIONS = ("tobsr", "todia", "tolil", "todok")
 _OTHERS = ("get", "setdefault", "update", "items", "keys")
 
@@ -67,6 +67,24 @@ class SparseMethods(Array):
     def setdiag(self, values: Any, k: int = 0) -> None:
         """Put values on the k-th diagonal of a copy, or of what was computed; arguments are not changed."""
         stored.set_diagonal(self, values, k)
+
+    def eliminate_zeros(self) -> None:
+        """Leave stored zeros out of a copy, or of what was computed; arguments are not changed."""
+        stored.drop_zeros(self)
+
+    def sum_duplicates(self) -> None:
+        """Add up what repeats in a copy, in order; arguments are not changed."""
+        stored.put_in_order(self)
+
+    def sort_indices(self) -> None:
+        """Put the rows of a copy in order, where what repeats adds up; arguments are not changed."""
+        stored.put_in_order(self)
+
+    def sorted_indices(self) -> Any:
+        """A copy whose rows are in order, where what repeats adds up."""
+        copy = cast(Any, self).copy()
+        stored.put_in_order(copy)
+        return copy
 
     def getrow(self, i: Any) -> Any:
         """Row `i` as a matrix of one row."""

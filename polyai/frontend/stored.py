@@ -15,12 +15,13 @@ from typing import Any, NoReturn, cast
 
 from polyai.errors import ShapeError, TraceError, UnsupportedError
 from polyai.frontend.core import Array, index_term
+from polyai.frontend.surface import assembling, joining, linalg, merging, reductions, selecting, shaping
 from polyai.frontend.surface import elementwise as ew
-from polyai.frontend.surface import joining, linalg, merging, reductions, selecting, shaping
 from polyai.frontend.surface.listing import listing
 from polyai.frontend.surface.pointwise import along, pointwise_stored
 from polyai.frontend.term import apply, convert, number
 from polyai.scalar import dtype as dt
+from polyai.tensor import nodes as tn
 
 NAMES = ("data", "indices", "indptr", "row", "col", "coords")
 
@@ -105,6 +106,28 @@ def set_diagonal(a: Array, values: Any, k: int = 0) -> None:
     bits = merging.bits_of((a,))
     made = merging.scattered(tracer, "setdiag", (i,), tracer.indices(a.extents), convert(value, a.type.dtype), (), (0, 1), bits, a.is_matrix, None, (i, place))
     _become(a, ew.add(ew.add(shaping.tril(a, k - 1), shaping.triu(a, k + 1)), made))
+
+
+def drop_zeros(a: Array) -> None:
+    """Let `a`, which is no argument, store only what is not zero."""
+    _may_change(a, "the stored elements")
+    rows = merging.entered(a)
+    tracer = rows.tracer
+    _become(a, assembling.filtered(rows, lambda i, j: apply("ne", tracer.read(rows, (i, j)), number(0, rows.type.dtype)), rows, "eliminate_zeros"))
+
+
+def put_in_order(a: Array) -> None:
+    """Let `a`, which is no argument, store each coordinate once, those of a row in order: what repeats adds up."""
+    _may_change(a, "the stored elements")
+    rows, tracer = merging.entered(a), a.tracer
+    pattern, order = rows.type.pattern, merging.order_of(rows)
+    assert pattern is not None and order is not None
+    if any(i.name == pattern.owner for i in tracer.inputs):  # a merge of one part; what is computed is in order
+        indices = tracer.indices(rows.extents)
+        clause = (tracer.within(rows, [i.name for i in indices]),)
+        within = merging.join(tracer, indices, (clause,), order, merging.bits_of((rows,)))
+        rows = tracer.emit("in_order", indices, tracer.read(rows, indices), (within,), tn.Pattern(within.tensor, (0, 1)), rows.is_matrix, strong=True)
+    _become(a, rows)
 
 
 def assigned(vector: Array, owner: Array, key: Any, value: Any) -> None:

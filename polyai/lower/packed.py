@@ -32,10 +32,11 @@ from polyai.loop.walks import all_exprs, all_stmts, expressions, with_names
 from polyai.lower.ast_walk import Ast, Loop, Marked, instances, is_straight
 from polyai.lower.bounds import Fibres
 from polyai.lower.emitter import Emitter, Level
+from polyai.lower.sizes import as_size
 from polyai.lower.stream import Streams
 from polyai.poly import nodes as po
 from polyai.scalar import dtype as dt
-from polyai.shapes.expr import Size, symbol
+from polyai.shapes.expr import Size
 from polyai.shapes.facts import Facts, Truth
 from polyai.tensor import nodes as tn
 from polyai.term.node import node
@@ -93,9 +94,9 @@ class Packed:
         """Whether a loop up to `upper` runs over all rows: isl may write a size as another one that the facts make equal."""
         if upper == self.out.size(rows):
             return True
-        if not isinstance(upper, (lp.Const, lp.Var)):
+        found = as_size(upper)
+        if found is None:
             return False
-        found: Size = symbol(upper.name) if isinstance(upper, lp.Var) else int(upper.value)  # type: ignore[arg-type]
         zero = (f.size for f in self.out.program.facts if f.relation == "zero")
         nonnegative = (f.size for f in self.out.program.facts if f.relation == "nonnegative")
         return Facts((), tuple(nonnegative), tuple(zero)).prove(rows, "==", found) is Truth.YES

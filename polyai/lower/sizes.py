@@ -1,4 +1,4 @@
-"""Sizes as loop expressions."""
+"""Sizes as loop expressions, and back."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from functools import reduce
 
 from polyai.loop import build as b
 from polyai.loop import nodes as lp
-from polyai.shapes.expr import Atom, FloorDiv, Largest, Mod, Size, Smallest, Sym
+from polyai.shapes.expr import Atom, FloorDiv, Largest, Mod, Size, Smallest, Sym, symbol
 
 
 def size_expr(size: Size, symbol: Callable[[str], lp.LoopExpr] = b.var) -> lp.LoopExpr:
@@ -34,3 +34,19 @@ def _atom(atom: Atom, symbol: Callable[[str], lp.LoopExpr]) -> lp.LoopExpr:
             return reduce(b.largest, (size_expr(p, symbol) for p in of))
         case Smallest(of):
             return reduce(b.smallest, (size_expr(p, symbol) for p in of))
+
+
+def as_size(expr: lp.LoopExpr) -> Size | None:
+    """The size that an i64 expression of sums, differences and products is, in the canonical form of sizes; None for others."""
+    match expr:
+        case lp.Const(value=value):
+            return int(value)  # type: ignore[arg-type]
+        case lp.Var(name=name):
+            return symbol(name)
+        case lp.Apply(op="add" | "sub" | "mul" as op, args=args):
+            left, right = map(as_size, args)
+            if left is None or right is None:
+                return None
+            return left + right if op == "add" else left - right if op == "sub" else left * right
+        case _:
+            return None

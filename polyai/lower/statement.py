@@ -254,9 +254,11 @@ class Body:
         return all(w in self.held for w in wanted)
 
     def _coordinates(self, index: Expr) -> bool:
-        """True if `index` reads stored coordinates only: those are valid, or the matrix is not."""
+        """True if `index` reads stored coordinates only: those are valid, or the matrix is not. What a condition around compares, as
+        what is made of a coordinate and may lie elsewhere, is none."""
         sources = [x.array for x in loads_in(index)]
-        return bool(sources) and all(a in self.out.storage.levels for a in sources)
+        compared = any(isinstance(c, Apply) and index in c.args for c in self.held)
+        return bool(sources) and all(a in self.out.storage.levels for a in sources) and not compared
 
 
 def _conjuncts(condition: Expr) -> tuple[Expr, ...]:

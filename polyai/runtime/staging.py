@@ -88,6 +88,8 @@ def described(program: tn.Program, counts: str, fills: str, types: Mapping[str, 
     rows, bits = 0, 32
     if made is not None and made.format is not None:
         rows, bits = code.packed(made.shape[made.format.order[0]]), made.format.index_bits
+        if bits not in (32, 64):
+            raise VerifyError(f"{name} has indices of {bits} bits", "positions of what kernels assemble have 32 or 64", "report this with the program")
     special = {f"{counts}.pos1", f"{fills}.crd1", f"{fills}.val", f"{fills}.end1"}
     shapes: dict[str, Any] = {}
     for output in program.outputs:

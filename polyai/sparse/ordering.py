@@ -106,7 +106,8 @@ def sorted_fibres(described: Described, arrays: Mapping[str, Array]) -> tuple[di
     order = np.lexsort((indices, major))
     ascending = indices[order]
     repeats = bool(((major[1:] == major[:-1]) & (ascending[1:] == ascending[:-1])).any())
-    return {**arrays, "crd1": ascending, "val": arrays["val"].reshape(len(order), -1)[order].reshape(arrays["val"].shape)}, repeats
+    values = arrays["val"].reshape(len(order), -1)[order].reshape(arrays["val"].shape) if len(order) else arrays["val"]
+    return {**arrays, "crd1": ascending, "val": values}, repeats
 
 
 def summed(described: Described) -> Described | None:

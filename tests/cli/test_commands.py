@@ -158,3 +158,9 @@ def test_without_a_command_the_help_is_shown(capsys: pytest.CaptureFixture[str])
 def test_the_installed_command_runs() -> None:
     done = subprocess.run([sys.executable, "-m", "polyai.command.cli", "--version"], capture_output=True, text=True, check=True)
     assert done.stdout == f"polyai {pa.__version__}\n"
+
+
+def test_the_module_is_the_command() -> None:
+    run = subprocess.run([sys.executable, "-m", "polyai", "info"], capture_output=True, text=True)
+    assert run.returncode == 0 and run.stdout.startswith("polyai")
+    assert subprocess.run([sys.executable, "-m", "polyai", "nonsense"], capture_output=True).returncode == 2

@@ -86,7 +86,8 @@ ROWS: tuple[Row, ...] = (
         ("sp.coo_array(([1.0], ([0], [1])), shape=(6, 6)) @ y", "pa.matmul(sp.coo_array(([1.0], ([0], [1])), shape=(6, 6)), y)"),
     ),
     *rows("In place",
-        "A.setdiag(1)", "(lambda B: (B.setdiag(1), B)[1])(A.copy())", "(lambda B: (setattr(B, 'data', B.data * 2), B)[1])(A.copy())", "A.eliminate_zeros()", "A.sum_duplicates()", "A.sort_indices()", "A.resize(3, 3)", "A.__setitem__((0, 0), 1.0)",
+        "A.setdiag(1)", "(lambda B: (B.setdiag(1), B)[1])(A.copy())", "(lambda B: (setattr(B, 'data', B.data * 2), B)[1])(A.copy())", "A.eliminate_zeros()", "(lambda B: (B.eliminate_zeros(), B)[1])(A.copy())", "A.sum_duplicates()", "(lambda B: (B.sum_duplicates(), B)[1])(A.copy())", "A.sort_indices()",
+        "(lambda B: (B.sort_indices(), B)[1])(A.copy())", "A.resize(3, 3)", "A.__setitem__((0, 0), 1.0)",
     ),
     *rows("Algorithms", "linalg.spsolve(S, x)", "linalg.eigsh(S)", "csgraph.connected_components(S)"),
 )  # fmt: skip

@@ -83,7 +83,7 @@ REDUCTIONS = [
     ("var", A, {}), ("var", A, {"axis": 0, "ddof": 1}), ("var", Z, {"axis": 0}), ("std", A, {"axis": 1, "keepdims": True}), ("std", K, {}),
     ("any", T, {}), ("any", K, {"axis": 0}), ("all", T, {"axis": 1}), ("all", A, {}), ("count_nonzero", K, {"axis": 1}), ("argmax", A, {}),
     ("argmax", A, {"axis": 0}), ("argmax", K, {"axis": 1}), ("argmax", N, {"axis": 0}), ("argmin", A, {"axis": -1}), ("argmin", C, {"axis": 2}),
-    ("argmax", A, {"axis": 1, "keepdims": True}), ("ptp", A, {"axis": 0}), ("cumulative_sum", A, {"axis": 0}), ("cumulative_sum", K, {"axis": 1}),
+    ("argmax", A, {"axis": 1, "keepdims": True}), ("ptp", A, {"axis": 0}), ("cumulative_sum", A, {"axis": 0}), ("cumulative_sum", A, {"axis": 1, "include_initial": True}), ("cumulative_prod", K, {"axis": 0, "include_initial": True}), ("cumulative_sum", K, {"axis": 1}),
     ("cumulative_prod", A, {"axis": 1}), ("cumulative_sum", V, {}), ("nansum", N, {"axis": 0}), ("average", A, {"axis": 1}),
 ]  # fmt: skip
 

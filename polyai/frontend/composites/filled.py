@@ -377,16 +377,17 @@ def _matmul(x1: Any, x2: Any, *, semiring: Semiring | None = None, **options: An
                 f"matmul of a sparse array filled with {given[0].fill}", "every element of the product would be a sum over what is not stored", "use x.toarray(), or matmul(..., semiring=...)"
             )
         return linalg.matmul(*(a.stored if isinstance(a, FilledArray) else a for a in (x1, x2)), **options)
+    add = semiring.addition(given[0].stored.tracer, given[0].stored.type.dtype)
     for a in given:
-        identity = MONOIDS[semiring.add].identity(a.stored.type.dtype)
+        identity = MONOIDS[add].identity(a.stored.type.dtype)
         if a.fill != identity:
             raise UnsupportedError(
-                f"matmul over ({semiring.add}, {semiring.mul}) of a sparse array filled with {a.fill}",
+                f"matmul over ({add}, {semiring.mul}) of a sparse array filled with {a.fill}",
                 f"what is not stored is the identity of the addition there, {identity}",
                 f"use filled(x, {identity})",
             )
     out = linalg.matmul(*(a.stored if isinstance(a, FilledArray) else a for a in (x1, x2)), semiring=semiring, **options)
-    return FilledArray(out, _plain(MONOIDS[semiring.add].identity(out.type.dtype))) if out.is_sparse else out
+    return FilledArray(out, _plain(MONOIDS[add].identity(out.type.dtype))) if out.is_sparse else out
 
 
 def _plain(value: Any) -> Number:

@@ -219,7 +219,10 @@ def _several(
     tracer: Tracer, stem: str, factors: Sequence[Factor], sparse: Sequence[Factor], out: Labels, extents: Mapping[str, Size]
 ) -> Array:
     """A product whose sparse factors have different coordinates: merged where they have the same labels, else walked one below another."""
-    _no_diagonals(tracer, stem, sparse)
+    if any(len(set(labels)) != len(labels) for _, labels in sparse):
+        named = {label for _, labels in factors for label in labels}
+        once = [_without_repeats(tracer, stem, *f) for f in factors]
+        return _single(tracer, stem, once, out, {label: e for label, e in extents.items() if label in named})
     walked, groups = _walks(tracer, stem, sparse, out)
     following = iter(walked)  # by place: one array may be a factor twice, each time in another order
     new = [next(following) if a.is_sparse else (a, labels) for a, labels in factors]
@@ -352,12 +355,10 @@ def _next(sparse: Sequence[Factor], rest: list[list[int]], known: set[str], out:
     return next((g for g in rest if out and out[0] in sparse[g[0]][1]), rest[0])
 
 
-def _no_diagonals(tracer: Tracer, stem: str, sparse: Sequence[Factor]) -> None:
-    for array, labels in sparse:
-        if len(set(labels)) != len(labels):
-            raise UnsupportedError(
-                f"{stem} reads a diagonal of the sparse {tracer.text(array)}", "repeated indices are compiled for dense arrays", "use diagonal(A) or trace(A)"
-            )
+def _without_repeats(tracer: Tracer, stem: str, array: Array, labels: Labels) -> Factor:
+    """A factor whose labels are distinct: of one whose labels repeat, what it holds where they agree."""
+    once = tuple(dict.fromkeys(labels))
+    return (array, labels) if len(once) == len(labels) else (contract(tracer, stem, [(array, labels)], once), once)
 
 
 def _product(

@@ -52,9 +52,10 @@ def order_of(array: Array) -> tuple[int, ...] | None:
 
 
 def bits_of(arrays: Sequence[Array]) -> int:
-    """The widest indices of sparse arrays."""
+    """The width of indices that what is assembled of sparse arrays has: the widest of theirs, 32 at least, as positions count what
+    is stored and narrow indices were chosen for their owner's count."""
     owners = [a.tracer.types[a.type.pattern.owner].format for a in arrays if a.type.pattern is not None]
-    return max((f.index_bits for f in owners if f is not None), default=32)
+    return max((f.index_bits for f in owners if f is not None and f.index_bits > 32), default=32)
 
 
 def format_for(order: tuple[int, ...], bits: int) -> Format:

@@ -18,6 +18,7 @@ from typing import Any, cast
 from polyai.errors import ShapeError, TraceError
 from polyai.frontend.core import Array, Tracer, find_tracer, index_expr, to_size
 from polyai.frontend.size_value import SizeValue
+from polyai.frontend.surface.affine import by_coordinates
 from polyai.frontend.term import Term, convert, reduced
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Apply, Cast, Expr, Load, Var
@@ -136,7 +137,8 @@ def comprehension(target: Any, body: Any, *, within: Any = None, name: str = "co
         if len(owned) != 1 or sorted(owned[0].indices) != sorted(order):
             raise TraceError("within of a comprehension names other indices than its target", "", "restrict the reduction: sum(k, ..., within=A[i, k])")
         pattern = tn.Pattern(owned[0].tensor, tuple(owned[0].indices.index(n) for n in order))
-    return tracer.emit(name, [scope[v.placeholder] for v in bound], out, owned, pattern, strong=True)
+    points = [scope[v.placeholder] for v in bound]
+    return tracer.emit(name, points, Term(by_coordinates(tracer, out.body, points), out.weak, tracer), owned, pattern, strong=True)
 
 
 def _uses(body: Body, name: str, tracer: Tracer) -> Iterator[Size]:

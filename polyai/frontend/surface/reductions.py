@@ -360,7 +360,7 @@ def norm(x: Any, ord: Any = None, axis: Any = None, keepdims: bool = False) -> A
     return pointwise("norm", lambda s: apply("pow", s, 1.0 / ord), powered)
 
 
-def _running(stem: str, monoid: str, x: Any, axis: Any, dtype: DType | None) -> Array:
+def _running(stem: str, monoid: str, x: Any, axis: Any, dtype: DType | None, include_initial: bool = False) -> Array:
     a = dense(_given(x, stem), stem)
     tracer = a.tracer
     if axis is None:
@@ -369,27 +369,27 @@ def _running(stem: str, monoid: str, x: Any, axis: Any, dtype: DType | None) -> 
         axis = 0
     along = normalized_axis(axis, a.rank, stem)
     wanted = dtype or a.type.dtype
-    point = tracer.indices(a.extents)
-    value = convert(tracer.read(a, point), wanted)
+    point = tracer.indices([e + 1 if include_initial and d == along else e for d, e in enumerate(a.extents)])
     name = tracer.names.fresh(stem)
     before = [cast(Expr, (index_term(i) - 1).body) if d == along else cast(Expr, index_term(i).body) for d, i in enumerate(point)]
+    value = convert(tracer.read(a, before if include_initial else point), wanted)
     identity = number(MONOIDS[monoid].identity(wanted), wanted)
-    previous = apply("where", index_term(point[along]) > 0, Term(Load(name, tuple(before), wanted)), identity)
-    body = apply(monoid, previous, value).body
+    previous, first = Term(Load(name, tuple(before), wanted)), index_term(point[along]) > 0
+    body = apply("where", first, apply(monoid, previous, value), identity) if include_initial else apply(monoid, apply("where", first, previous, identity), value)
     type = tn.TensorType(wanted, tuple(i.extent for i in point))
-    return tracer.add_step(tn.Comprehension(name, type, point, body))
+    return tracer.add_step(tn.Comprehension(name, type, point, body.body))
 
 
-def cumulative_sum(x: Any, axis: Any = None, dtype: Any = None) -> Any:
-    """The running sum along `axis`; a recurrence."""
+def cumulative_sum(x: Any, axis: Any = None, dtype: Any = None, include_initial: bool = False) -> Any:
+    """The running sum along `axis`, with `include_initial` that of no element first; a recurrence."""
     a = _given(x, "cumulative_sum")
-    return _running("cumulative_sum", "add", a, axis, _sum_type(a.type.dtype, dtype))
+    return _running("cumulative_sum", "add", a, axis, _sum_type(a.type.dtype, dtype), include_initial)
 
 
-def cumulative_prod(x: Any, axis: Any = None, dtype: Any = None) -> Any:
-    """The running product along `axis`; a recurrence."""
+def cumulative_prod(x: Any, axis: Any = None, dtype: Any = None, include_initial: bool = False) -> Any:
+    """The running product along `axis`, with `include_initial` that of no element first; a recurrence."""
     a = _given(x, "cumulative_prod")
-    return _running("cumulative_prod", "mul", a, axis, _sum_type(a.type.dtype, dtype))
+    return _running("cumulative_prod", "mul", a, axis, _sum_type(a.type.dtype, dtype), include_initial)
 
 
 def cumulative_max(x: Any, axis: Any = None) -> Any:
