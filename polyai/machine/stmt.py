@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from polyai.errors import VerifyError
 from polyai.loop import nodes as lp
-from polyai.machine import abi, apart, memory, parallel, tile
+from polyai.machine import abi, abreast, apart, memory, parallel, tile
 from polyai.machine.body import Body
 from polyai.machine.build import RARE
 from polyai.machine.cast import cast
@@ -63,9 +63,9 @@ def region(b: Body, stmts: tuple[lp.Stmt, ...]) -> None:
     """Statements whose names and arena space end with them."""
     saved, cursor = b.scope.enter(), b.cursor
     at = 0
-    for count in [1] * len(stmts) if b.in_task else parallel.abreast(stmts):
+    for count in [1] * len(stmts) if b.in_task else abreast.parts(stmts):
         if count > 1:
-            parallel.launch_abreast(b, [s for s in stmts[at : at + count] if isinstance(s, lp.For)], loop)
+            abreast.launch(b, [s for s in stmts[at : at + count] if isinstance(s, lp.For)], loop)
         elif b.once and apart.is_worth(b, stmts[at]):
             apart.write(b, stmts[at], stmt)
         else:

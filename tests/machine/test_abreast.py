@@ -7,7 +7,7 @@ import pytest
 
 from polyai.loop import build as b
 from polyai.loop import nodes as lp
-from polyai.machine import parallel
+from polyai.machine.abreast import parts
 from polyai.scalar import dtype as dt
 from tests.machine.harness import Compiled, const, op, var
 
@@ -58,18 +58,18 @@ def test_little_work_stays_with_the_caller() -> None:
 
 def test_what_one_writes_no_other_names() -> None:
     first, second = fill("A", "X", "n", 2.0), fill("B", "X", "m", 3.0)
-    assert parallel.abreast((first, second)) == [2]
-    assert parallel.abreast((first, second, fill("C", "A", "n", 1.0))) == [2, 1]  # reads what the first one writes
-    assert parallel.abreast((fill("C", "A", "n", 1.0), first)) == [1, 1]  # writes what the first one reads
-    assert parallel.abreast((first, fill("A", "X", "n", 3.0))) == [1, 1]
-    assert parallel.abreast((lp.Let("x", const(1)), first)) == [1, 1]
+    assert parts((first, second)) == [2]
+    assert parts((first, second, fill("C", "A", "n", 1.0))) == [2, 1]  # reads what the first one writes
+    assert parts((fill("C", "A", "n", 1.0), first)) == [1, 1]  # writes what the first one reads
+    assert parts((first, fill("A", "X", "n", 3.0))) == [1, 1]
+    assert parts((lp.Let("x", const(1)), first)) == [1, 1]
     serial = lp.For("k", const(0), var("n"), lp.Store("B", (var("k"),), const(1.0, dt.f64)))
-    assert parallel.abreast((first, serial, second)) == [1, 1, 1]
+    assert parts((first, serial, second)) == [1, 1, 1]
 
 
 def test_loops_that_check_something_run_alone() -> None:
     body = lp.Block((lp.Check(op("lt", var("j"), var("m"), dtype=dt.bool_), 0, var("j")), lp.Store("B", (var("j"),), const(1.0, dt.f64))))
-    assert parallel.abreast((fill("A", "X", "n", 2.0), lp.For("j", const(0), var("n"), body, lp.Kind.PARALLEL))) == [1, 1]
+    assert parts((fill("A", "X", "n", 2.0), lp.For("j", const(0), var("n"), body, lp.Kind.PARALLEL))) == [1, 1]
 
 
 def test_loops_that_depend_on_one_another_run_in_order() -> None:
