@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Cast
 from polyai.shapes.expr import Size, SizeExpr, symbol
-from polyai.sparse.format import Format, coo, csc, csr, dcsr
+from polyai.sparse.format import Format, coo, csc, csr, dcsc, dcsr
 from polyai.tensor.interp import SparseValue, run
 from polyai.tensor.nodes import Body, Index, Input, Pattern, Program, Scatter, TensorType, Within
 from tests.programs import Case
 from tests.words import at, define, dense, lit, op, reduce, sparse, stored, v, where
 
-FORMATS = (csr, csc, coo, dcsr)
+FORMATS = (csr, csc, coo, dcsr, dcsc)
 
 
 @st.composite

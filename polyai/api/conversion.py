@@ -26,7 +26,7 @@ from polyai.sparse.interp import walk
 from polyai.sparse.prepared import Prepared
 from polyai.sparse.tensor import SparseArray
 
-NAMES = ("coo", "csf", "csl", "csr", "csc", "dcsr", "bsr", "dia", "ell")
+NAMES = ("coo", "csf", "csl", "csr", "csc", "dcsr", "dcsc", "bsr", "dia", "ell", "bitmap")
 ORDERED = {"csf": fm.csf, "csl": fm.csl, "csr": fm.rows}
 """Formats of any rank whose modes have an order that may be chosen."""
 _WIDE = (1 << 31) - 1
@@ -76,7 +76,7 @@ def asformat(
 
     Of SciPy's matrices, and inside a compiled function, "csr" and "csc" give SciPy's arrays; rows come out sorted, coordinates that
     repeat add up. "dense" gives a NumPy array. Anything else gives a `SparseArray`, outside of compiled functions; one that has the
-    format already is returned as it is. Kernels convert SciPy's CSR, CSC, COO and BSR into all formats but "dia". What no kernel
+    format already is returned as it is. Kernels convert SciPy's CSR, CSC, COO and BSR into all formats but "dia" and "bitmap". What no kernel
     converts counts as a conversion: SciPy reads DIA, LIL and DOK by rows, NumPy makes the rest. See `sparse_array` for the arguments and errors.
     """
     plain = format in ("csr", "csc") and order is None and index_bits is None and blocksize is None
@@ -137,7 +137,7 @@ def _by_kernels(array: Any, described: interop.Described, wanted: Format, kind: 
     rows, _ = reformat.arrays_of(_rows(array, tidy=True) if outer == 0 else _compiled(_rows(array), "csc"))
     if kind in ("csr", "csc"):
         return reformat.around(wanted, shape, rows)
-    if kind in ("dcsr", "csf", "csl"):
+    if kind in ("dcsr", "dcsc", "csf", "csl"):
         return reformat.tree(rows, wanted, shape)
     longest = int(np.diff(rows["pos1"]).max(initial=0))
     if longest * shape[0] > reformat.LARGEST_FILL * max(len(rows["crd1"]), 1):
@@ -150,6 +150,7 @@ _MADE: dict[str, Callable[[Format], Format]] = {
     "csc": lambda f: fm.csc(f.index_bits),
     "coo": lambda f: fm.coo(2, f.index_bits),
     "dcsr": lambda f: fm.dcsr(f.index_bits),
+    "dcsc": lambda f: fm.dcsc(f.index_bits),
     "csf": lambda f: fm.csf(2, f.index_bits, f.order),
     "csl": lambda f: fm.csl(2, f.index_bits, f.order),
     "ell": lambda f: fm.ell(f.index_bits),
@@ -283,7 +284,7 @@ def named(
     if format in NAMES and rank == 2:
         made: Format = getattr(fm, format)(index_bits)
         return made
-    raise UnsupportedError(f"the format {format!r} for {rank} dimensions", "", f"known are {', '.join(NAMES)}; csc, dcsr, bsr, dia and ell hold matrices only")
+    raise UnsupportedError(f"the format {format!r} for {rank} dimensions", "", f"known are {', '.join(NAMES)}; csc, dcsr, dcsc, bsr, dia, ell and bitmap hold matrices only")
 
 
 @cache

@@ -241,7 +241,7 @@ def _coo(index_bits: int) -> Format:
 
 
 bool_, i8, i16, i32, i64, u8, u16, u32, u64, f16, bf16, f32, f64, c64, c128 = (DTypeSpec(d) for d in dt.ALL)
-csr, csc, coo, dcsr = FormatSpec(fm.csr), FormatSpec(fm.csc), FormatSpec(_coo), FormatSpec(fm.dcsr)
+csr, csc, coo, dcsr, dcsc = (FormatSpec(make) for make in (fm.csr, fm.csc, _coo, fm.dcsr, fm.dcsc))
 
 _PYTHON: dict[Any, DType] = {bool: dt.bool_, int: dt.i64, float: dt.f64, complex: dt.c128}
 
@@ -266,6 +266,6 @@ def as_dtype(value: Any, where: str = "dtype") -> DType:
 
 
 __all__ = [
-    "bf16", "bool_", "c64", "c128", "coo", "csc", "csr", "dcsr", "dim", "f16", "f32", "f64", "i8", "i16", "i32", "i64", "u8",
+    "bf16", "bool_", "c64", "c128", "coo", "csc", "csr", "dcsc", "dcsr", "dim", "f16", "f32", "f64", "i8", "i16", "i32", "i64", "u8",
     "u16", "u32", "u64",
 ]

@@ -300,6 +300,11 @@ def dcsr(index_bits: int = 32) -> Format:
     return Format("dcsr", (0, 1), (Compressed(), Compressed()), index_bits)
 
 
+def dcsc(index_bits: int = 32) -> Format:
+    """Both dimensions compressed, columns first: for matrices most of whose columns are empty."""
+    return Format("dcsc", (1, 0), (Compressed(), Compressed()), index_bits)
+
+
 def csl(rank: int, index_bits: int = 32, order: Sequence[int] | None = None) -> Format:
     """Compressed slices: the outermost dimension compressed, below each of its coordinates a list of those of all others.
 

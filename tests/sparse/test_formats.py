@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from polyai.errors import IndexOutOfRangeError, ShapeError, SparseStructureError, UnsupportedError
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Const
-from polyai.sparse.format import Format, bsr, coo, csc, csf, csr, dcsr
+from polyai.sparse.format import Format, bsr, coo, csc, csf, csr, dcsc, dcsr
 from polyai.sparse.interp import can_locate, dense, locate, walk
 from polyai.sparse.level import Can
 from polyai.sparse.levels.compressed import Compressed
@@ -171,7 +171,7 @@ def test_text():
     assert show_storage(pack(coo(1), (9,), (range(9),), np.ones(9)), limit=2).endswith("  [1] = 1.0\n  ... 7 more")
 
 
-@pytest.mark.parametrize("make", [csr, csc, lambda: bsr(2, 3), lambda: csf(2), dcsr, coo])
+@pytest.mark.parametrize("make", [csr, csc, lambda: bsr(2, 3), lambda: csf(2), dcsr, dcsc, coo])
 def test_order_fibre_by_fibre_is_order(make):
     """What lists tell by fibre is what a walk of all elements tells, for any lists."""
     rng = np.random.default_rng(5)
