@@ -60,7 +60,7 @@ def test_results_are_arrays_of_scipy() -> None:
     np.testing.assert_array_equal((got.tocsc()[1:3] + a.tocsc()[1:3]).toarray(), 3 * a.toarray()[1:3])
 
 
-@pytest.mark.parametrize("name", ["has_sorted_indices", "blocksize", "eliminate_zeros", "todia"])
+@pytest.mark.parametrize("name", ["has_sorted_indices", "blocksize", "check_format", "todia"])
 def test_attributes_that_are_absent_say_why(name: str) -> None:
     a = parity.operands("csr")["A"]
 
