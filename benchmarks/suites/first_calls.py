@@ -89,7 +89,7 @@ PRODUCTS: dict[str, tuple[str, str, str]] = {
     "M * (A @ B)": ("lambda M, S, N: M * (S @ N)", "S, S, N", "S * (S @ N)"),
 }
 
-ONE, PRODUCT, MEAN = "one: ", "product: ", "geometric mean"
+ONE, PRODUCT, MEAN = "expression: ", "product: ", "geometric mean"
 
 
 def first_call(function: str, arguments: str, expected: str, program: str = SETUP + MAIN) -> str:
