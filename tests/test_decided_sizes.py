@@ -329,3 +329,15 @@ def test_a_call_after_a_refused_one() -> None:
             f(-X)
         assert f(X) == 5.0
     assert len(f.report().kernels) == 1
+
+
+@pytest.mark.parametrize("kind", ["dia", "bsr", "ell", "coo"])
+def test_selections_beside_matrices_of_other_formats(kind: str) -> None:
+    """What a phase counts is a size to the next one, which need not know the tensor that was counted."""
+    rng = np.random.default_rng(5)
+    a = sp.random_array((12, 12), density=0.3, format="csr", rng=rng)
+    b, mask, x = sp.random_array((12, 5), density=0.4, format="csr", rng=rng), rng.random(12) < 0.5, rng.random(12)
+    given = pa.asformat(a, kind) if kind == "ell" else a.asformat(kind)
+    product, chosen = pa.jit(lambda a, b, mask, x: (a @ x, b[mask]))(given, b, mask, x)
+    np.testing.assert_allclose(product, a @ x)
+    np.testing.assert_array_equal(chosen.toarray(), b.toarray()[mask])

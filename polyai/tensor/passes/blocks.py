@@ -20,7 +20,7 @@ from polyai.errors import UnsupportedError
 from polyai.scalar import dtype as dt
 from polyai.scalar.expr import Const, Load, Var
 from polyai.shapes.expr import Size, floordiv, mod
-from polyai.tensor.bodies import apply, names_of, owner_within, reads_of, reduces, size_symbols, step_reads, var
+from polyai.tensor.bodies import apply, names_of, owner_within, read_by, reads_of, reduces, size_symbols, step_reads, var
 from polyai.tensor.nodes import (
     Body,
     Comprehension,
@@ -285,7 +285,7 @@ def _plain_steps(program: Program) -> Iterator[Comprehension | Scatter]:
 
 
 def _refuse_blocks(step: Step, types: dict[str, TensorType]) -> None:
-    for name in sorted(reads_of(step)):
+    for name in sorted(read_by(step)):
         pattern = types[name].pattern
         format = None if pattern is None else types[pattern.owner].format
         if format is not None and format.blocked:

@@ -32,7 +32,7 @@ from polyai.tensor.bodies import (
     loads,
     names_of,
     owner_within,
-    reads_of,
+    read_by,
     replace_loads,
     stored_at,
     substitute,
@@ -177,7 +177,7 @@ class _Padding:
                 assert_never(step)
 
     def _refuse(self, step: Step, what: str) -> None:
-        patterns = (self.types[name].pattern for name in reads_of(step))
+        patterns = (self.types[name].pattern for name in read_by(step))
         used = {p.owner for p in patterns if p is not None} & self.owners.keys()
         if used:
             name = min(used)
