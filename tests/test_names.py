@@ -71,7 +71,7 @@ def test_a_star_import_brings_all_names() -> None:
     assert set(pa.__all__) <= set(space)
 
 
-def test_an_import_loads_no_operator_and_less_than_ninety_modules() -> None:
-    code = "import sys, polyai; print(len([n for n, m in sys.modules.items() if n.startswith('polyai') and not hasattr(m, '__path__')]), 'polyai.api.constant' in sys.modules, 'polyai.frontend.surface.reductions' in sys.modules)"
+def test_an_import_loads_no_operator_and_less_than_a_hundred_modules() -> None:
+    code = "import sys, polyai; print(len([m for m in sys.modules if m.startswith('polyai')]), 'polyai.api.constant' in sys.modules, 'polyai.frontend.surface.reductions' in sys.modules)"
     count, *loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    assert int(count) < 90 and loaded == ["False", "False"]
+    assert int(count) < 100 and loaded == ["False", "False"]

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
 from polyai.errors import ShapeError, TraceError, UnsupportedError
-from polyai.frontend.linearity import owners_that_must_be_unique
 from polyai.frontend.size_value import SizeValue
 from polyai.frontend.sizes import Sizes
 from polyai.frontend.term import Term, term
@@ -25,7 +24,13 @@ from polyai.sparse import interop
 from polyai.sparse.format import Format
 from polyai.tensor import nodes as tn
 from polyai.tensor.bodies import from_size, in_owner
+from polyai.term.late import late
 from polyai.term.names import Names
+
+if TYPE_CHECKING:
+    from polyai.frontend import linearity
+else:
+    linearity = late("polyai.frontend.linearity")
 
 RESERVED = (
     "exists", "and", "or", "not", "implies", "infty", "infinity", "nan", "inf", "min", "max", "mod", "floor", "ceil", "floord",
@@ -260,7 +265,7 @@ class Tracer:
         if tn.owns_a_pattern(step):
             self.home[step.target] = region
         if not isinstance(step, (tn.Join, tn.Select, tn.Spread, tn.Listing)) and (self._read_sparse or step.within):
-            found = owners_that_must_be_unique(step, self.types)
+            found = linearity.owners_that_must_be_unique(step, self.types)
             self.needs_unique.update(dict.fromkeys(i.name for i in self.inputs if i.name in found))
             self._read_sparse = False
         return self.array_type(self, region, step.target, step.type, weak, is_matrix)

@@ -14,7 +14,6 @@ from polyai.frontend.arguments import Leaf, identifier, leaves
 from polyai.frontend.core import Array, Composite, Tracer
 from polyai.frontend.declare import DECLARED, Declarations, DynamicDims, chosen_dims, named_dims
 from polyai.frontend.lazy import LazyArray
-from polyai.frontend.settle import settled
 from polyai.frontend.size_value import SizeValue
 from polyai.frontend.spec import DimExpr, Relation, Spec
 from polyai.frontend.surface.elementwise import astype
@@ -32,6 +31,7 @@ from polyai.tensor import nodes as tn
 from polyai.term.late import late
 
 if TYPE_CHECKING:
+    from polyai.frontend import settle
     from polyai.frontend.composites import filled
     from polyai.frontend.surface import merging, reductions, sparse
     from polyai.sparse import results as lines_of
@@ -42,6 +42,7 @@ else:
     lines_of = late("polyai.sparse.results")
     reductions = late("polyai.frontend.surface.reductions")
     samples = late("polyai.sparse.samples")
+    settle = late("polyai.frontend.settle")
     sparse = late("polyai.frontend.surface.sparse")
 
 
@@ -127,7 +128,7 @@ def _finished(tracer: Tracer, binder: _Binder, found: list[Leaf], outputs: Any, 
         if f"{slot.name}.value" in taken:
             binder.sources.append(SymbolSource(f"{slot.name}.value", slot_number, "value"))
     steps = tuple(_with_requirements(step, tracer) for step in tracer.root.steps)
-    program = settled(tn.Program(tracer.root.name, tuple(inputs), steps, tuple(names), sizes.known.all_facts()), sizes)
+    program = settle.settled(tn.Program(tracer.root.name, tuple(inputs), steps, tuple(names), sizes.known.all_facts()), sizes)
     made = {name for step in program.body for name in tn.targets_of(step)}
     merged = {**tracer.merged, **{source: None for target, source in tracer.copied.items() if target in made}}
     unique = tracer.needs_unique.keys() | merged.keys()
