@@ -9,7 +9,6 @@ medians, and the geometric mean of the ratios, each size weighted alike. First c
 from __future__ import annotations
 
 import argparse
-import csv
 import tempfile
 import time
 from pathlib import Path
@@ -21,6 +20,7 @@ import polyai as pa
 from benchmarks.peers.polyai_peer import any_rows
 from benchmarks.suites.dynamic import weights_of
 from benchmarks.suites.operands import normal
+from experiments.table import line, write
 
 SIZES = (1, 2, 3, 4, 6, 8, 11, 16, 23, 32, 45, 64, 91, 128, 181, 256, 362, 512)
 
@@ -77,16 +77,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as cache, pa.options(cache_dir=cache, num_threads=chosen.threads):
         rows = measure(chosen.model, chosen.rounds)
     mean = float(np.exp(np.mean([np.log(r["exact over general"]) for r in rows])))
-    chosen.out.mkdir(parents=True, exist_ok=True)
-    with open(chosen.out / f"exact-{chosen.model}.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    path = write(rows, chosen.out, f"exact-{chosen.model}")
     title = f"{chosen.model}, {chosen.threads} threads: the general kernel has {mean:.2f} of the exact one's speed"
-    plot(rows, chosen.out / f"exact-{chosen.model}.png", title)
+    plot(rows, path.with_suffix(".png"), title)
     print(title)
     for row in rows:
-        print("  ".join(f"{k} {v}" for k, v in row.items()))
+        print(line(row))
 
 
 if __name__ == "__main__":

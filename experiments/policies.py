@@ -10,7 +10,6 @@ policies replace, is shown as waste: computed rows over rows asked for, minus on
 from __future__ import annotations
 
 import argparse
-import csv
 import tempfile
 import time
 from pathlib import Path
@@ -22,6 +21,7 @@ import polyai as pa
 from benchmarks.peers.polyai_peer import MODELS
 from benchmarks.suites.dynamic import lengths, weights_of
 from benchmarks.suites.operands import normal, rng
+from experiments.table import line, write
 from polyai.calls.specialise import learned
 from polyai.shapes.bucket import Edges, Exact, Learned, Multiple, PowerOfTwo, bucket_of, parse
 
@@ -117,16 +117,12 @@ def main() -> None:
     sizes = rng("policies").choice(lengths(chosen.data), chosen.calls)
     with tempfile.TemporaryDirectory() as cache, pa.options(cache_dir=cache, num_threads=1):
         rows = measure(chosen.model, sizes, chosen.rounds, chosen.seconds)
-    chosen.out.mkdir(parents=True, exist_ok=True)
-    with open(chosen.out / f"policies-{chosen.model}.csv", "w", newline="") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    path = write(rows, chosen.out, f"policies-{chosen.model}")
     title = f"{chosen.model}, {chosen.calls} calls, lengths {sizes.min()} to {sizes.max()}, one thread"
-    plot(rows, chosen.out / f"policies-{chosen.model}.png", title)
+    plot(rows, path.with_suffix(".png"), title)
     print(title)
     for row in rows:
-        print("  ".join(f"{k} {v}" for k, v in row.items()))
+        print(line(row))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ the memory of q, k, v. `sorted` batches hold rows of similar lengths, as a loade
 from __future__ import annotations
 
 import argparse
-import csv
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import numpy as np
 import polyai as pa
 from benchmarks.suites.operands import normal, rng
 from benchmarks.suites.ragged import D, lengths, ours, ours_padded
+from experiments.table import line, write
 
 ROWS = (4, 16, 64)
 KINDS = ("sentences", "prompts")
@@ -91,14 +91,10 @@ def main() -> None:
             for rows in ROWS[: 2 if kind == "prompts" else 3]:
                 for similar in (False, True):
                     table.append(measure(kind, rows, chosen.data, similar, chosen.heads, chosen.rounds))
-                    print("  ".join(f"{name}: {value}" for name, value in table[-1].items()), flush=True)
-    chosen.out.mkdir(parents=True, exist_ok=True)
-    with (chosen.out / "ragged.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, table[0])
-        writer.writeheader()
-        writer.writerows(table)
-    plot(table, chosen.out / "ragged.png")
-    print(f"wrote {chosen.out / 'ragged.csv'} and ragged.png")
+                    print(line(table[-1]), flush=True)
+    path = write(table, chosen.out, "ragged")
+    plot(table, path.with_suffix(".png"))
+    print(f"wrote {path}.csv and .png")
 
 
 if __name__ == "__main__":
